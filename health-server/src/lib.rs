@@ -1,0 +1,1 @@
+//! HTTP ingest and query, and a live TCP line feed, around `health-core`.

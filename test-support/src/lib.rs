@@ -1,0 +1,1 @@
+//! A throw-away PostgreSQL cluster a test process, one database a test.
