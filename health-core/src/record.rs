@@ -1,0 +1,424 @@
+//! From the JSON of one record to a [`Sample`], or to every reason why not.
+//!
+//! Two readers, one rule book. The first reads what is right in one pass that borrows; whatever it does not take goes to the
+//! second, which looks at each field by itself and so can name every fault.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    sample::{Calories, HeartRate, InvalidSample, Readings, Sample, Source, Steps, UserId},
+    time::parse_timestamp,
+};
+
+/// When records arrived, and how far ahead of that moment their timestamps may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Reception {
+    /// The timestamp of a record that carries none.
+    pub received_at: DateTime<Utc>,
+    /// How far ahead of `received_at` a device's clock may be.
+    pub max_future: TimeDelta,
+}
+
+/// One reason why a record is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFault {
+    /// The field at fault; none where the record is no object that can be read.
+    pub field: Option<String>,
+    /// What is wrong with it, as the rest of a sentence that begins with the field.
+    pub reason: String,
+}
+
+/// Reads one record.
+///
+/// # Errors
+/// Every fault found, at least one.
+///
+/// ```
+/// use chrono::{TimeDelta, Utc};
+/// use health_core::{Reception, read_record};
+///
+/// let reception = Reception { received_at: Utc::now(), max_future: TimeDelta::minutes(5) };
+/// let sample = read_record(br#"{"user_id":101,"heart_rate":72}"#, &reception).unwrap();
+/// assert_eq!(sample.timestamp().timestamp_micros(), reception.received_at.timestamp_micros());
+///
+/// let faults = read_record(br#"{"user_id":101,"heart_rate":255,"stpes":3}"#, &reception).unwrap_err();
+/// assert_eq!(faults.len(), 2);
+/// ```
+pub fn read_record(json: &[u8], reception: &Reception) -> Result<Sample, Vec<RecordFault>> {
+    match serde_json::from_slice::<Record<'_>>(json) {
+        Ok(record) => record
+            .into_sample(reception)
+            .or_else(|_| read_field_by_field(json, reception)),
+        Err(_) => read_field_by_field(json, reception),
+    }
+}
+
+/// A record as it stands in the JSON, its strings borrowed where they hold no escape.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record<'a> {
+    user_id: i64,
+    #[serde(borrow)]
+    timestamp: Option<Text<'a>>,
+    heart_rate: Option<f64>,
+    steps: Option<i64>,
+    calories: Option<f64>,
+    #[serde(borrow)]
+    source: Option<Text<'a>>,
+}
+
+/// serde borrows a bare `Cow`, but not one inside an `Option`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Record<'_> {
+    fn into_sample(self, reception: &Reception) -> Result<Sample, InvalidSample> {
+        let timestamp = match self.timestamp {
+            Some(Text(text)) => parse_timestamp(&text)?,
+            None => reception.received_at,
+        };
+        let source = self
+            .source
+            .map_or(Ok(Source::default()), |Text(name)| Source::new(name))?;
+        let readings = Readings {
+            heart_rate: self.heart_rate.map(HeartRate::new).transpose()?,
+            steps: self.steps.map(Steps::new).transpose()?,
+            calories: self.calories.map(Calories::new).transpose()?,
+        };
+        let sample = Sample::new(UserId::new(self.user_id)?, timestamp, source, readings)?;
+        sample.check_not_after(reception.received_at, reception.max_future)?;
+        Ok(sample)
+    }
+}
+
+/// The members of an object in the order they were written, duplicates included.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        from.deserialize_map(Collect).map(Members)
+    }
+}
+
+fn read_field_by_field(json: &[u8], reception: &Reception) -> Result<Sample, Vec<RecordFault>> {
+    let whole = |reason: String| vec![RecordFault { field: None, reason }];
+    let text = std::str::from_utf8(json).map_err(|error| {
+        whole(format!(
+            "the record is not JSON: not UTF-8 from byte {}",
+            error.valid_up_to()
+        ))
+    })?;
+    let value: &RawValue =
+        serde_json::from_str(text).map_err(|error| whole(format!("the record is not JSON: {error}")))?;
+    if !value.get().starts_with('{') {
+        return Err(whole(format!("the record is {}, not an object", kind_of(value))));
+    }
+    let Members(members) = serde_json::from_str(value.get())
+        .map_err(|error| whole(format!("the record has a field name that cannot be read: {error}")))?;
+
+    let mut fields = Fields::default();
+    for (name, value) in members {
+        fields.take(name, value);
+    }
+    fields.into_sample(reception)
+}
+
+/// What the fields of one record say so far, and what is wrong with them.
+#[derive(Default)]
+struct Fields {
+    seen: Vec<String>,
+    user_id: Option<UserId>,
+    timestamp: Option<DateTime<Utc>>,
+    source: Option<Source>,
+    readings: Readings,
+    faults: Vec<RecordFault>,
+}
+
+impl Fields {
+    fn take(&mut self, name: String, value: &RawValue) {
+        if self.seen.contains(&name) {
+            self.fault(name, "is given more than once");
+            return;
+        }
+        let taken = match name.as_str() {
+            "user_id" => put(&mut self.user_id, value, |value| {
+                Ok(UserId::new(integer(value, "a user id")?)?)
+            }),
+            "timestamp" => put(&mut self.timestamp, value, |value| {
+                Ok(parse_timestamp(&string(value)?).map_err(InvalidSample::from)?)
+            }),
+            "source" => put(&mut self.source, value, |value| Ok(Source::new(string(value)?)?)),
+            "heart_rate" => put(&mut self.readings.heart_rate, value, |value| {
+                Ok(HeartRate::new(number(value)?)?)
+            }),
+            "steps" => put(&mut self.readings.steps, value, |value| {
+                Ok(Steps::new(integer(value, "steps")?)?)
+            }),
+            "calories" => put(&mut self.readings.calories, value, |value| {
+                Ok(Calories::new(number(value)?)?)
+            }),
+            _ => Err(Unreadable(
+                "is not a field of a sample: user_id, timestamp, heart_rate, steps, calories and source are".to_owned(),
+            )),
+        };
+        if let Err(Unreadable(reason)) = taken {
+            self.fault(&name, reason);
+        }
+        self.seen.push(name);
+    }
+
+    fn into_sample(mut self, reception: &Reception) -> Result<Sample, Vec<RecordFault>> {
+        if self.user_id.is_none() && !self.is_faulty("user_id") {
+            self.fault("user_id", "is required");
+        }
+        let measured = ["heart_rate", "steps", "calories"];
+        if self.readings.is_empty() && !measured.iter().any(|field| self.is_faulty(field)) {
+            self.fault("heart_rate", InvalidSample::Empty.to_string());
+        }
+        let timestamp = self.timestamp.unwrap_or(reception.received_at);
+        if timestamp < Sample::EARLIEST {
+            self.fault("timestamp", InvalidSample::TooEarly(timestamp).to_string());
+        } else if timestamp - reception.received_at > reception.max_future {
+            let fault = InvalidSample::TooLate {
+                timestamp,
+                max_future: reception.max_future,
+            };
+            self.fault("timestamp", fault.to_string());
+        }
+        match self.user_id {
+            Some(user_id) if self.faults.is_empty() => {
+                Sample::new(user_id, timestamp, self.source.unwrap_or_default(), self.readings).map_err(|fault| {
+                    vec![RecordFault {
+                        field: None,
+                        reason: fault.to_string(),
+                    }]
+                })
+            }
+            _ => Err(self.faults),
+        }
+    }
+
+    fn is_faulty(&self, field: &str) -> bool {
+        self.faults.iter().any(|fault| fault.field.as_deref() == Some(field))
+    }
+
+    fn fault(&mut self, field: impl AsRef<str>, reason: impl Into<String>) {
+        self.faults.push(RecordFault {
+            field: Some(shorten(field.as_ref()).into_owned()),
+            reason: reason.into(),
+        });
+    }
+}
+
+/// Why a value cannot be taken, as the rest of a sentence.
+struct Unreadable(String);
+
+impl From<InvalidSample> for Unreadable {
+    fn from(fault: InvalidSample) -> Self {
+        Self(fault.to_string())
+    }
+}
+
+/// Puts what `read` makes of a value into its place; `null` is the same as absent.
+fn put<T>(
+    place: &mut Option<T>,
+    value: &RawValue,
+    read: impl FnOnce(&RawValue) -> Result<T, Unreadable>,
+) -> Result<(), Unreadable> {
+    if value.get() != "null" {
+        *place = Some(read(value)?);
+    }
+    Ok(())
+}
+
+fn string(value: &RawValue) -> Result<String, Unreadable> {
+    if !value.get().starts_with('"') {
+        return Err(Unreadable(format!("is {}, a string is needed", kind_of(value))));
+    }
+    serde_json::from_str(value.get()).map_err(|error| Unreadable(format!("is not a string of Unicode: {error}")))
+}
+
+fn number(value: &RawValue) -> Result<f64, Unreadable> {
+    if !is_number(value) {
+        return Err(Unreadable(format!("is {}, a number is needed", kind_of(value))));
+    }
+    match value.get().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(Unreadable(format!("{} is out of range", shorten(value.get())))),
+    }
+}
+
+fn integer(value: &RawValue, what: &str) -> Result<i64, Unreadable> {
+    let text = value.get();
+    if !is_number(value) {
+        return Err(Unreadable(format!("is {}, an integer is needed", kind_of(value))));
+    }
+    if text.contains(['.', 'e', 'E']) {
+        return Err(Unreadable(format!(
+            "{} is not an integer: write it without fraction or exponent",
+            shorten(text)
+        )));
+    }
+    text.parse()
+        .map_err(|_| Unreadable(format!("{} is out of range for {what}", shorten(text))))
+}
+
+fn is_number(value: &RawValue) -> bool {
+    value
+        .get()
+        .starts_with(|first: char| first == '-' || first.is_ascii_digit())
+}
+
+fn kind_of(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// As much of a number or a name as an error message has room for.
+fn shorten(text: &str) -> Cow<'_, str> {
+    const LONGEST_CHARS: usize = 64;
+    match text.char_indices().nth(LONGEST_CHARS) {
+        Some((cut, _)) => Cow::Owned(format!("{}…", &text[..cut])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::format_timestamp;
+
+    fn read(json: &str) -> Result<Sample, Vec<RecordFault>> {
+        let received_at = parse_timestamp("2025-03-02T18:00:00Z").unwrap();
+        read_record(
+            json.as_bytes(),
+            &Reception {
+                received_at,
+                max_future: TimeDelta::minutes(5),
+            },
+        )
+    }
+
+    #[test]
+    fn takes_every_legal_record() {
+        for json in [
+            r#"{"user_id":1,"heart_rate":20}"#,
+            r#"{"user_id":9223372036854775807,"heart_rate":250.0}"#,
+            r#" {"heart_rate":7.2e1,"user_id":1} "#,
+            r#"{"user_id":1,"steps":-0}"#,
+            r#"{"user_id":1,"steps":100000,"heart_rate":null,"source":null,"timestamp":null}"#,
+            r#"{"user_id":1,"calories":-0.0}"#,
+            r#"{"user_id":1,"calories":1e-400}"#,
+            r#"{"user_id":1,"steps":0,"source":"p\u00f6lar \ud83d\ude00"}"#,
+            r#"{"user_id":1,"steps":0,"timestamp":"2025-03-02T18:05:00Z"}"#,
+            r#"{"user_id":1,"steps":0,"timestamp":"2000-01-01T00:00:00+00:00"}"#,
+            r#"{"us\u0065r_id":1,"steps":0}"#,
+        ] {
+            assert!(read(json).is_ok(), "{json}: {:?}", read(json));
+        }
+        let sample = read(r#"{"user_id":1,"steps":0}"#).unwrap();
+        assert_eq!(format_timestamp(sample.timestamp()), "2025-03-02T18:00:00Z");
+        assert_eq!(sample.source().as_str(), "");
+    }
+
+    #[test]
+    fn names_every_fault() {
+        for (json, expected) in [
+            ("", "-"),
+            ("{", "-"),
+            ("5", "-"),
+            ("null", "-"),
+            ("[]", "-"),
+            ("NaN", "-"),
+            (r#"{"user_id":1,"steps":1} {}"#, "-"),
+            (r#"{"user_id":1,"steps":NaN}"#, "-"),
+            (r#"{"\ud800":1}"#, "-"),
+            ("{}", "user_id heart_rate"),
+            (r#"{"user_id":1}"#, "heart_rate"),
+            (r#"{"user_id":0,"steps":1}"#, "user_id"),
+            (r#"{"user_id":9223372036854775808,"steps":1}"#, "user_id"),
+            (r#"{"user_id":1.0,"steps":1}"#, "user_id"),
+            (r#"{"user_id":"1","steps":1}"#, "user_id"),
+            (r#"{"user_id":1,"steps":1e3}"#, "steps"),
+            (r#"{"user_id":1,"steps":100001}"#, "steps"),
+            (r#"{"user_id":1,"steps":-1}"#, "steps"),
+            (r#"{"user_id":1,"heart_rate":0}"#, "heart_rate"),
+            (r#"{"user_id":1,"heart_rate":19.999}"#, "heart_rate"),
+            (r#"{"user_id":1,"heart_rate":250.001}"#, "heart_rate"),
+            (r#"{"user_id":1,"heart_rate":1e400,"steps":1}"#, "heart_rate"),
+            (r#"{"user_id":1,"heart_rate":true}"#, "heart_rate"),
+            (r#"{"user_id":1,"calories":10000.1}"#, "calories"),
+            (r#"{"user_id":1,"steps":1,"source":"\u0007"}"#, "source"),
+            (r#"{"user_id":1,"steps":1,"source":"\u0085"}"#, "source"),
+            (r#"{"user_id":1,"steps":1,"source":"\ud800"}"#, "source"),
+            (r#"{"user_id":1,"steps":1,"source":5}"#, "source"),
+            (r#"{"user_id":1,"steps":1,"steps":1}"#, "steps"),
+            (r#"{"user_id":1,"steps":1,"hart_rate":1}"#, "hart_rate"),
+            (
+                r#"{"user_id":1,"steps":1,"timestamp":"2025-03-02T18:05:00.000001Z"}"#,
+                "timestamp",
+            ),
+            (
+                r#"{"user_id":1,"steps":1,"timestamp":"1999-12-31T23:59:59.999999Z"}"#,
+                "timestamp",
+            ),
+            (
+                r#"{"user_id":1,"steps":1,"timestamp":"2025-03-02T18:00:00"}"#,
+                "timestamp",
+            ),
+            (r#"{"user_id":1,"steps":1,"timestamp":1740938400}"#, "timestamp"),
+            (
+                r#"{"user_id":-1,"steps":-1,"calories":-1,"heart_rate":-1,"x":1,"timestamp":""}"#,
+                "user_id steps calories heart_rate x timestamp",
+            ),
+        ] {
+            let faults = read(json).expect_err(json);
+            let fields: Vec<_> = faults
+                .iter()
+                .map(|fault| fault.field.as_deref().unwrap_or("-"))
+                .collect();
+            assert_eq!(fields.join(" "), expected, "{json}: {faults:?}");
+        }
+        let longest = "é".repeat(32);
+        assert!(read(&format!(r#"{{"user_id":1,"steps":1,"source":"{longest}"}}"#)).is_ok());
+        assert!(read(&format!(r#"{{"user_id":1,"steps":1,"source":"{longest}x"}}"#)).is_err());
+    }
+
+    #[test]
+    fn says_what_to_do_when_a_watch_was_not_worn() {
+        for value in ["0", "-1", "255", "0.0", "-0"] {
+            let faults = read(&format!(r#"{{"user_id":1,"heart_rate":{value}}}"#)).unwrap_err();
+            assert!(faults[0].reason.ends_with("leave the field out"), "{value}: {faults:?}");
+        }
+    }
+}
