@@ -7,6 +7,23 @@ mod stats;
 mod time;
 mod wire;
 
+#[cfg(feature = "store")]
+mod batch;
+#[cfg(feature = "store")]
+mod config;
+#[cfg(feature = "store")]
+mod counters;
+#[cfg(feature = "store")]
+mod error;
+#[cfg(feature = "store")]
+mod health;
+#[cfg(feature = "store")]
+mod ingest;
+#[cfg(feature = "store")]
+mod live;
+#[cfg(feature = "store")]
+mod store;
+
 pub use crate::{
     range::{EmptyRange, TimeRange},
     record::{Reception, RecordFault, read_record},
@@ -17,4 +34,19 @@ pub use crate::{
         BucketAnswer, BucketStats, Cursor, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesAnswer, Problem,
         Rejection, SeriesAnswer, StatsAnswer, UserAnswer, UsersAnswer,
     },
+};
+
+#[cfg(feature = "store")]
+pub use crate::{
+    batch::Receipt,
+    config::{Config, Limits},
+    counters::Counts,
+    error::{Cause, Error},
+    health::Health,
+    ingest::queue::Ack,
+    live::{
+        hub::{Filter, Subscription},
+        mailbox::{LiveEvent, Published},
+    },
+    store::migrate::migrate,
 };

@@ -235,6 +235,16 @@ impl Readings {
         *self == Self::default()
     }
 
+    /// What a row holds, as it is.
+    #[cfg(feature = "store")]
+    pub(crate) fn stored(heart_rate: Option<f64>, steps: Option<i32>, calories: Option<f64>) -> Self {
+        Self {
+            heart_rate: heart_rate.map(HeartRate),
+            steps: steps.map(Steps),
+            calories: calories.map(Calories),
+        }
+    }
+
     /// These readings with a newer write laid over them: what the newer one leaves out keeps its value.
     #[must_use]
     pub fn merged_with(self, newer: Self) -> Self {

@@ -1,0 +1,162 @@
+//! [`Health`]: the handle that everything else hangs on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::Utc;
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use crate::{
+    batch::Receipt,
+    config::{Config, Limits},
+    counters::{Counters, Counts},
+    error::Error,
+    ingest::{
+        queue::{Ack, Queue},
+        writer::Writer,
+    },
+    live::hub::{Filter, Hub, Subscription},
+    sample::Sample,
+    store::{
+        connection::{Readers, readers},
+        feed, migrate, ready,
+    },
+    wire::Cursor,
+};
+
+/// Takes samples, keeps them in PostgreSQL, answers for them, and tells what was committed.
+///
+/// A cheap clone: every clone is the same handle. Background tasks end with the last of them, or with [`Health::close`].
+#[derive(Clone)]
+pub struct Health {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: Queue,
+    readers: Readers,
+    hub: Arc<Hub>,
+    counters: Arc<Counters>,
+    limits: Limits,
+    closing: watch::Sender<bool>,
+    writers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Health {
+    /// Connects, brings the schema up to date, and starts the writers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database cannot be reached; those of [`migrate`](crate::migrate).
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        migrate::migrate(&config).await?;
+        let readers = readers(&config);
+        let position = feed::position(&readers).await?;
+        let limits = config.limits.clone();
+        let hub = Arc::new(Hub::new(position, limits.subscriber_queue));
+        let counters = Arc::new(Counters::default());
+        let server = fastrand::i64(..);
+        let (queue, ends) = Queue::new(&limits);
+        let (closing, _) = watch::channel(false);
+        let writers = ends
+            .into_iter()
+            .map(|requests| {
+                let writer = Writer::new(
+                    config.clone(),
+                    server,
+                    Arc::clone(&hub),
+                    Arc::clone(&counters),
+                    requests,
+                    closing.subscribe(),
+                );
+                tokio::spawn(writer.run())
+            })
+            .collect();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                queue,
+                readers,
+                hub,
+                counters,
+                limits,
+                closing,
+                writers: Mutex::new(writers),
+            }),
+        })
+    }
+
+    /// Stores samples. Resolves after the commit.
+    ///
+    /// # Errors
+    /// See [`Health::enqueue`] and [`Ack::receipt`].
+    pub async fn ingest(&self, samples: impl IntoIterator<Item = Sample>) -> Result<Receipt, Error> {
+        self.enqueue(samples.into_iter().collect()).await?.receipt().await
+    }
+
+    /// Puts samples into the queue, once there is room, and gives back the promise of an answer.
+    ///
+    /// Samples of the same user are written in the order of these calls.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a sample from the future, [`Error::Overloaded`] where there was no room in time,
+    /// [`Error::Closed`] after [`Health::close`]. None of the samples is stored then.
+    pub async fn enqueue(&self, samples: Vec<Sample>) -> Result<Ack, Error> {
+        let now = Utc::now();
+        for (index, sample) in samples.iter().enumerate() {
+            sample
+                .check_not_after(now, self.inner.limits.max_future)
+                .map_err(|fault| Error::Invalid { index, fault })?;
+        }
+        self.inner.queue.enqueue(samples).await
+    }
+
+    /// Hears of what is committed from now on.
+    pub fn subscribe(&self, filter: Filter) -> Subscription {
+        self.inner.hub.subscribe(filter)
+    }
+
+    /// Where the stream of changes stands.
+    pub fn cursor(&self) -> Cursor {
+        self.inner.hub.cursor()
+    }
+
+    /// Whether samples can be stored now.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub async fn ready(&self) -> Result<(), Error> {
+        ready::ready(&self.inner.readers).await?;
+        self.inner.counters.trouble().map_or(Ok(()), Err)
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.inner.counters.counts(self.inner.queue.rows())
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Takes nothing more, stores what was accepted, ends every subscription, then stops.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] where that took longer than [`Limits::drain_deadline`]; what is not stored by then was not
+    /// acknowledged either.
+    pub async fn close(self) -> Result<(), Error> {
+        self.inner.queue.close();
+        self.inner.closing.send_replace(true);
+        let writers = std::mem::take(&mut *self.inner.writers.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = self.inner.limits.drain_deadline;
+        let stopping: Vec<_> = writers.iter().map(JoinHandle::abort_handle).collect();
+        let drained = timeout(deadline, async {
+            for writer in writers {
+                // A writer that panicked has nothing left to store.
+                let _ = writer.await;
+            }
+        });
+        let outcome = drained.await.map_err(|_| Error::TimedOut(deadline));
+        stopping.iter().for_each(tokio::task::AbortHandle::abort);
+        self.inner.hub.close();
+        outcome
+    }
+}

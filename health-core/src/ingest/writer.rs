@@ -1,0 +1,270 @@
+//! A writer: one task, one connection, one batch after the other.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+
+use crate::{
+    batch::{Batch, Plan},
+    config::Config,
+    counters::Counters,
+    error::Error,
+    ingest::queue::Request,
+    live::hub::Hub,
+    store::{
+        connection::{Session, classify},
+        known::Known,
+        write::{self, Trust, WriteError},
+    },
+};
+
+/// Takes what is waiting the moment it is free, so that batches grow with the load and nobody waits for a timer.
+pub(crate) struct Writer {
+    config: Config,
+    server: i64,
+    hub: Arc<Hub>,
+    counters: Arc<Counters>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    closing: watch::Receiver<bool>,
+    connection: Connection,
+}
+
+/// The writer's connection, made when it is needed, and what it has learnt of the table.
+#[derive(Default)]
+struct Connection {
+    session: Option<Session>,
+    known: Known,
+}
+
+/// Why a batch could not be settled this time.
+enum Setback {
+    /// Passing: try the same again, after a while or at once.
+    Again { error: Error, at_once: bool },
+    /// One of the requests cannot be stored as it is.
+    Guilty(Error),
+    /// It may be stored or not, and PostgreSQL does not remember which.
+    Unknown(Error),
+}
+
+/// The pause before the second try; it doubles from try to try.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause between tries, and so the longest a writer sleeps on when the database is back.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+impl Writer {
+    pub(crate) fn new(
+        config: Config,
+        server: i64,
+        hub: Arc<Hub>,
+        counters: Arc<Counters>,
+        requests: mpsc::UnboundedReceiver<Request>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            config,
+            server,
+            hub,
+            counters,
+            requests,
+            closing,
+            connection: Connection::default(),
+        }
+    }
+
+    /// Writes until the queue is closed and empty.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let first = tokio::select! {
+                // Closing first, so that a busy queue cannot put it off; what is in the queue is written all the same.
+                biased;
+                _ = self.closing.wait_for(|closing| *closing), if !self.requests.is_closed() => {
+                    self.requests.close();
+                    continue;
+                }
+                request = self.requests.recv() => request,
+            };
+            let Some(first) = first else { return };
+            let requests = self.gather(first);
+            self.settle(requests).await;
+        }
+    }
+
+    /// What is waiting, up to the limit of a batch. The first always fits.
+    fn gather(&mut self, first: Request) -> Vec<Request> {
+        let mut rows = first.samples.len();
+        let mut requests = vec![first];
+        while rows < self.config.limits.batch_rows {
+            let Ok(request) = self.requests.try_recv() else { break };
+            rows += request.samples.len();
+            requests.push(request);
+        }
+        requests
+    }
+
+    /// Sees requests through to an answer each.
+    async fn settle(&mut self, mut requests: Vec<Request>) {
+        let mut trust = Trust::Known;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if requests.is_empty() {
+                return;
+            }
+            let batch = Batch::new(requests.iter().map(|request| request.samples.as_slice()));
+            let setback = match self.commit(&batch, trust).await {
+                Ok(plan) => {
+                    self.counters.writing_works();
+                    return self.acknowledge(requests, plan);
+                }
+                Err(setback) => setback,
+            };
+            match setback {
+                Setback::Again { error, at_once } => {
+                    trust = Trust::Nothing;
+                    if !at_once {
+                        tracing::warn!(
+                            error = error.chain(),
+                            rows = batch.len(),
+                            "a batch could not be written, trying again"
+                        );
+                        self.counters.writing_fails(&error);
+                        sleep(pause).await;
+                        pause = LONGEST_PAUSE.min(pause * 2);
+                    }
+                    give_up_expired(&mut requests, &error);
+                }
+                Setback::Guilty(error) if requests.len() == 1 => {
+                    tracing::error!(
+                        error = error.chain(),
+                        rows = batch.len(),
+                        "the database refuses a request"
+                    );
+                    return answer_all(requests, &error);
+                }
+                Setback::Guilty(_) => {
+                    // One by one, so that the innocent are stored.
+                    for request in requests {
+                        Box::pin(self.settle(vec![request])).await;
+                    }
+                    return;
+                }
+                Setback::Unknown(error) => {
+                    tracing::warn!(
+                        error = error.chain(),
+                        rows = batch.len(),
+                        "the outcome of a commit is unknown"
+                    );
+                    return answer_all(requests, &error);
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&self, requests: Vec<Request>, plan: Plan) {
+        self.counters.committed(&plan.receipts);
+        let Plan {
+            inserts,
+            updates,
+            receipts,
+        } = plan;
+        for (request, receipt) in requests.into_iter().zip(receipts) {
+            // Whoever asked may be gone; what it sent is stored.
+            let _ = request.ack.send(Ok(receipt));
+        }
+        let mut changed = inserts;
+        changed.extend(updates.into_iter().map(|update| update.after));
+        if !changed.is_empty() {
+            self.hub.publish(changed);
+        }
+    }
+
+    async fn commit(&mut self, batch: &Batch, trust: Trust) -> Result<Plan, Setback> {
+        let again = |error: Error| match error {
+            Error::Unavailable(_) => Setback::Again { error, at_once: false },
+            guilty => Setback::Guilty(guilty),
+        };
+        let Connection { session, known } = &mut self.connection;
+        let ready = match session.take() {
+            Some(session) => session,
+            // Whatever keeps a connection from being made, waiting may mend it, and no request is guilty of it.
+            None => Session::writer(&self.config).await.map_err(|error| Setback::Again {
+                error: Error::Unavailable(Arc::new(error)),
+                at_once: false,
+            })?,
+        };
+        let ready = session.insert(ready);
+        let written = write::write(ready, known, self.server, batch, trust).await;
+        if ready.client().is_closed() {
+            *session = None;
+        }
+        match written {
+            Ok(plan) => Ok(plan),
+            Err(WriteError::Raced) => {
+                self.counters.raced();
+                let error = Error::Unavailable(Arc::new(Raced));
+                Err(Setback::Again { error, at_once: true })
+            }
+            Err(WriteError::Failed(error)) => Err(again(classify(error))),
+            Err(WriteError::Unknown { xid, error, plan }) => self.find_out(xid, error, plan).await,
+        }
+    }
+
+    /// Asks PostgreSQL, once it answers again, how a commit ended.
+    async fn find_out(
+        &mut self,
+        xid: Option<String>,
+        error: tokio_postgres::Error,
+        plan: Plan,
+    ) -> Result<Plan, Setback> {
+        let unknown = Error::CommitUnknown(Arc::new(error));
+        let Some(xid) = xid else {
+            return Err(Setback::Unknown(unknown));
+        };
+        self.counters.writing_fails(&unknown);
+        let give_up = Instant::now() + self.config.limits.ingest_deadline;
+        let mut pause = FIRST_PAUSE;
+        while Instant::now() < give_up {
+            if let Ok(session) = Session::writer(&self.config).await {
+                match write::outcome(&session, &xid).await {
+                    Ok(Some(true)) => {
+                        self.connection.session = Some(session);
+                        self.connection.known.stored(&plan.inserts);
+                        return Ok(plan);
+                    }
+                    Ok(Some(false)) => {
+                        self.connection.session = Some(session);
+                        return Err(Setback::Again {
+                            error: unknown,
+                            at_once: true,
+                        });
+                    }
+                    Ok(None) | Err(_) => {}
+                }
+            }
+            sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+        Err(Setback::Unknown(unknown))
+    }
+}
+
+/// Another server changed some of the same rows.
+#[derive(Debug, thiserror::Error)]
+#[error("another server wrote the same samples at the same time")]
+struct Raced;
+
+fn give_up_expired(requests: &mut Vec<Request>, error: &Error) {
+    let now = Instant::now();
+    let (expired, waiting) = requests.drain(..).partition(|request| request.deadline <= now);
+    *requests = waiting;
+    answer_all(expired, error);
+}
+
+fn answer_all(requests: Vec<Request>, error: &Error) {
+    for request in requests {
+        let _ = request.ack.send(Err(error.clone()));
+    }
+}

@@ -1,0 +1,5 @@
+//! What was committed, told to whoever listens.
+
+pub(crate) mod cursor;
+pub(crate) mod hub;
+pub(crate) mod mailbox;
