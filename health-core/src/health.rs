@@ -1,5 +1,7 @@
 //! [`Health`]: the handle that everything else hangs on.
 
+mod read;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
