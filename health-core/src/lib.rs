@@ -1,5 +1,7 @@
 //! Wearable readings: validated, stored in PostgreSQL in batches, aggregated by SQL, published after commit.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod range;
 mod record;
 mod sample;
