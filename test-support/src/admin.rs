@@ -2,7 +2,10 @@
 
 use std::{sync::LazyLock, thread};
 
-use health_core::embedded::{Cluster, Options};
+use health_core::{
+    Config,
+    embedded::{Cluster, Options},
+};
 use tokio::{
     runtime,
     sync::{mpsc, oneshot},
@@ -15,10 +18,14 @@ const CONNECTIONS_MAX: u32 = 400;
 /// `CREATE DATABASE … STRATEGY` is there from this `server_version_num` on.
 const STRATEGY_SINCE: u32 = 150_000;
 
+/// The database the migrations run on, once a process.
+const MIGRATED: &str = "migrated";
+
 /// What a new database is a copy of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
     Empty,
+    Migrated,
 }
 
 /// Sends work to the thread that has the cluster.
@@ -71,6 +78,7 @@ struct Server {
     client: Client,
     copy: &'static str,
     made: u32,
+    migrated: bool,
 }
 
 impl Server {
@@ -114,12 +122,14 @@ impl Server {
             client,
             copy,
             made: 0,
+            migrated: false,
         }
     }
 
     async fn create(&mut self, template: Template) -> (String, String) {
         let source = match template {
             Template::Empty => "template1",
+            Template::Migrated => self.migrated_template().await,
         };
         self.made += 1;
         let name = format!("test_{}", self.made);
@@ -127,6 +137,22 @@ impl Server {
             .await;
         let url = self.cluster.url(&name);
         (name, url)
+    }
+
+    async fn migrated_template(&mut self) -> &'static str {
+        if !self.migrated {
+            self.execute(&format!("CREATE DATABASE {MIGRATED} TEMPLATE template1{}", self.copy))
+                .await;
+            let config = Config::from_url(&self.cluster.url(MIGRATED)).expect("a URL the configuration reads");
+            health_core::migrate(&config)
+                .await
+                .unwrap_or_else(|error| panic!("the migrations fail: {error:?}"));
+            // Nobody may be connected to what is being copied.
+            self.execute(&format!("ALTER DATABASE {MIGRATED} ALLOW_CONNECTIONS false"))
+                .await;
+            self.migrated = true;
+        }
+        MIGRATED
     }
 
     async fn execute(&self, statement: &str) {
@@ -160,6 +186,23 @@ mod tests {
         assert_ne!(one.name(), other.name());
         assert_eq!(tables(&one).await, 1);
         assert_eq!(tables(&other).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_new_database_has_the_schema_and_no_rows() {
+        for _ in 0..2 {
+            let database = TestDatabase::new().await;
+            let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
+            tokio::spawn(connection);
+            let statement = "INSERT INTO health_metrics (user_id, timestamp, source, steps) VALUES (1, now(), '', 1)";
+            client.batch_execute(statement).await.unwrap();
+            let rows: i64 = client
+                .query_one("SELECT count(*) FROM health_metrics", &[])
+                .await
+                .unwrap()
+                .get(0);
+            assert_eq!(rows, 1);
+        }
     }
 
     #[tokio::test]

@@ -11,6 +11,11 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
+    /// A database with the schema, copied from one that was migrated once for the whole process.
+    pub async fn new() -> TestDatabase {
+        TestDatabase::copy_of(Template::Migrated).await
+    }
+
     /// A database without any tables, copied from `template1`.
     pub async fn empty() -> TestDatabase {
         TestDatabase::copy_of(Template::Empty).await

@@ -5,7 +5,7 @@
 //!
 //! ```no_run
 //! # async fn example() {
-//! let database = test_support::TestDatabase::empty().await;
+//! let database = test_support::TestDatabase::new().await;
 //! println!("{}", database.url());
 //! # }
 //! ```
