@@ -59,7 +59,7 @@ impl Default for Limits {
             connection_wait: Duration::from_secs(3),
             drain_deadline: Duration::from_secs(30),
             max_future: TimeDelta::minutes(5),
-            subscriber_queue: 8_192,
+            subscriber_queue: 32_768,
             replay_window: Duration::from_hours(24),
         }
     }

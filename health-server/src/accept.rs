@@ -1,0 +1,176 @@
+//! Listening, and how many connections there may be.
+
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The two ports of a server, bound.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(crate) http: TcpListener,
+    pub(crate) feed: TcpListener,
+    http_address: SocketAddr,
+    feed_address: SocketAddr,
+}
+
+/// A port that cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    what: &'static str,
+    address: String,
+    cause: io::Error,
+}
+
+/// How the connections of one port are taken.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    pub(crate) connections: Arc<Semaphore>,
+    /// What a connection is told that is one too many.
+    pub(crate) refusal: &'static [u8],
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// After how much silence the system asks a peer whether it is still there, and how often.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_mins(1))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// How long to leave the door shut when the system has no more sockets to give.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// How long a connection that is one too many may take to read why.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+impl Listeners {
+    /// Binds both ports; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// [`BindError`], a sentence that names the address.
+    pub async fn bind(http: &str, feed: &str) -> Result<Self, BindError> {
+        let (http, http_address) = bind("HTTP", http).await?;
+        let (feed, feed_address) = bind("feed", feed).await?;
+        Ok(Self {
+            http,
+            feed,
+            http_address,
+            feed_address,
+        })
+    }
+
+    /// Where HTTP is served.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Where the feed is served.
+    pub fn feed_address(&self) -> SocketAddr {
+        self.feed_address
+    }
+}
+
+/// The line that tells whoever started the server where it serves.
+impl fmt::Display for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "listening http=http://{} feed={}",
+            self.http_address, self.feed_address
+        )
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, address, cause } = self;
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => {
+                let flag = what.to_lowercase();
+                write!(
+                    f,
+                    "the {what} address {address} is taken by another program: end that, or choose another with --{flag}"
+                )
+            }
+            _ => write!(f, "the {what} address {address} cannot be listened on: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+impl Door {
+    /// Takes connections until the server closes, and serves each in a task of its own.
+    pub(crate) async fn open<F>(self, refused: impl Fn(), serve: impl Fn(TcpStream) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            let accepted = tokio::select! {
+                biased; // A closing server takes nobody more.
+                () = self.closing.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(PAUSE_AFTER_FAILURE).await;
+                    continue;
+                }
+            };
+            if let Err(error) = configure(&stream) {
+                tracing::debug!(%error, "a connection was gone before it could be served");
+                continue;
+            }
+            if let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() {
+                self.tasks.spawn(holding(place, serve(stream)));
+            } else {
+                refused();
+                self.tasks.spawn(refuse(stream, self.refusal));
+            }
+        }
+    }
+}
+
+async fn bind(what: &'static str, address: &str) -> Result<(TcpListener, SocketAddr), BindError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|cause| BindError {
+        what,
+        address: address.to_owned(),
+        cause,
+    })
+}
+
+fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
+}
+
+async fn holding(_place: OwnedSemaphorePermit, serve: impl Future<Output = ()>) {
+    serve.await;
+}
+
+/// Says why, then waits for the client to hang up: closing over unread bytes would take the reason back.
+async fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
+    let telling = async {
+        stream.write_all(refusal).await?;
+        stream.shutdown().await?;
+        let mut ignored = [0; 1024];
+        while stream.read(&mut ignored).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    // Whether the client listened is its own affair.
+    let _ = timeout(REFUSAL_TIME, telling).await;
+}

@@ -1,0 +1,187 @@
+//! HTTP: one connection, one request, and who answers it.
+
+mod body;
+mod elements;
+mod ingest;
+mod intake;
+mod lines;
+mod ops;
+mod problem;
+mod query;
+mod route;
+mod stats;
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use http_body_util::BodyExt;
+use hyper::{
+    HeaderMap, Method, Request, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    http::{
+        problem::{Refusal, Reply, empty},
+        query::{no_parameters, quote},
+        route::Route,
+    },
+    server::App,
+};
+
+/// What a connection is told that is one too many.
+pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\n",
+    "content-type: application/problem+json\r\ncontent-length: 145\r\n\r\n",
+    r#"{"type":"about:blank","title":"Service Unavailable","status":503,"#,
+    r#""detail":"Too many connections are open. Send the request again later."}"#,
+    "\n       "
+);
+
+/// How long the rest of a body is read and thrown away behind an early answer. Closing over unread bytes would make the
+/// system take the answer back, and a client that sends before it reads would never see why.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
+    let _open = app.metrics.http_connections.count();
+    let service = service_fn(|request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, Infallible>(answer(&app, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.limits.header_timeout.get())
+        .max_header_size(app.limits.max_header.get())
+        // `nc` and scripts close their side once they have asked.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = app.closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = app.ended.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection broke");
+    }
+}
+
+async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Reply {
+    let began = Instant::now();
+    let (head, mut body) = request.into_parts();
+    let route = Route::find(head.uri.path());
+    let reply = match route {
+        None if head.method == Method::OPTIONS && head.uri.path() == "*" => {
+            allowing(StatusCode::NO_CONTENT, ANY_METHOD)
+        }
+        None => {
+            let detail = format!("There is nothing at {}.", quote(head.uri.path()));
+            Refusal::new(StatusCode::NOT_FOUND, detail).into_reply()
+        }
+        Some(route) if head.method == Method::OPTIONS => allowing(StatusCode::NO_CONTENT, route.allow()),
+        Some(route) if !route.allows(&head.method) => {
+            let detail = format!(
+                "{} has no method {}. It has {}.",
+                head.uri.path(),
+                quote(head.method.as_str()),
+                route.allow()
+            );
+            let mut reply = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_reply();
+            reply
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(route.allow()));
+            reply
+        }
+        Some(route) => {
+            let answered = dispatch(app, route, head.uri.query(), &head.headers, &mut body).await;
+            answered.unwrap_or_else(Refusal::into_reply)
+        }
+    };
+    let template = route.map_or("other", Route::template);
+    app.metrics
+        .answered(template, &head.method, reply.status(), began.elapsed());
+    // A client that waits for leave to send has sent nothing that could be in the way.
+    if !head.headers.contains_key(header::EXPECT) {
+        linger(body);
+    }
+    reply
+}
+
+async fn dispatch(
+    app: &Arc<App>,
+    route: Route,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+) -> Result<Reply, Refusal> {
+    match route {
+        Route::Stats => stats::stats(app, query).await,
+        Route::Ingest => {
+            no_parameters(query)?;
+            Ok(ingest::ingest(app, headers, body).await)
+        }
+        Route::Healthy => {
+            no_parameters(query)?;
+            Ok(ops::healthy())
+        }
+        Route::Ready => {
+            no_parameters(query)?;
+            ops::ready(app).await
+        }
+        Route::Metrics => {
+            no_parameters(query)?;
+            Ok(ops::metrics(app))
+        }
+    }
+}
+
+const ANY_METHOD: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+
+fn allowing(status: StatusCode, methods: &'static str) -> Reply {
+    let mut reply = empty(status);
+    reply
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(methods));
+    reply
+}
+
+/// Reads what is left of a body, for a while. It goes on while the answer is being sent.
+fn linger(mut body: Incoming) {
+    use hyper::body::Body;
+    if !body.is_end_stream() {
+        tokio::spawn(timeout(
+            LINGER,
+            async move { while let Some(Ok(_)) = body.frame().await {} },
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_made_refusal_is_as_long_as_it_says() {
+        let (head, body) = TOO_MANY_CONNECTIONS.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len()))
+                || head.ends_with(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+        assert_eq!(serde_json::from_str::<health_core::Problem>(body).unwrap().status, 503);
+    }
+}

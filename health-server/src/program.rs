@@ -1,0 +1,199 @@
+//! The program around [`run`](crate::run): a database, two ports, signals, and sentences for whoever started it.
+
+use std::{
+    fmt,
+    future::Future,
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
+
+use health_core::{Config, Error, Health, migrate};
+use tokio::{
+    net::lookup_host,
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep},
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    accept::{BindError, Listeners},
+    args::{Args, Command, Database, Serve},
+    limits::Limits,
+    server::run,
+};
+
+/// How long a database that is not there yet is waited for.
+const DATABASE_WAIT: Duration = Duration::from_mins(1);
+
+/// How long to wait before asking for it again.
+const DATABASE_RETRY: Duration = Duration::from_millis(500);
+
+/// Why the program ended without having done what it was started for. A sentence for whoever started it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// A port is taken, or an address is not ours.
+    Bind(BindError),
+    /// The database, or something about it.
+    Health(Error),
+    /// An address that others can reach, and nobody said that they may.
+    NotLoopback(String),
+    /// The system refused something that every program needs.
+    System(io::Error),
+}
+
+/// Carries out a command line, and says on stderr why where it could not.
+pub fn main(args: Args) -> ExitCode {
+    trace();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ProgramError::System)
+        .and_then(|runtime| runtime.block_on(carry_out(args)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With stderr gone there is nobody to tell.
+            let _ = writeln!(io::stderr(), "health-server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn carry_out(args: Args) -> Result<(), ProgramError> {
+    match args.command {
+        None => serve(args.serve).await,
+        Some(Command::Serve(args)) => serve(*args).await,
+        Some(Command::Migrate(database)) => Ok(migrate(&config(&database, &Limits::default())?).await?),
+    }
+}
+
+async fn serve(args: Serve) -> Result<(), ProgramError> {
+    if !args.allow_anonymous {
+        for (flag, address) in [("--http", &args.http), ("--feed", &args.feed)] {
+            refuse_strangers(flag, address).await?;
+        }
+    }
+    raise_open_files();
+    // Registered before the first slow step, so that an early Ctrl-C ends it in order as well.
+    let mut shutdown = Box::pin(asked_to_end()?);
+    let listeners = Listeners::bind(&args.http, &args.feed).await?;
+    let config = config(&args.database, &args.limits)?;
+    let health = tokio::select! {
+        opened = open_once_there(config) => opened?,
+        () = &mut shutdown => return Ok(()),
+    };
+    say(&listeners).map_err(ProgramError::System)?;
+    run(listeners, health, args.limits, shutdown).await?;
+    Ok(())
+}
+
+/// Opens the database, waiting for it where it is not there yet.
+async fn open_once_there(config: Config) -> Result<Health, Error> {
+    let deadline = Instant::now() + DATABASE_WAIT;
+    let mut told = false;
+    loop {
+        match Health::open(config.clone()).await {
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                if !told {
+                    tracing::warn!(
+                        error = error.chain(),
+                        "the database is not there yet, waiting up to {DATABASE_WAIT:?} for it"
+                    );
+                    told = true;
+                }
+                sleep(DATABASE_RETRY).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn config(database: &Database, limits: &Limits) -> Result<Config, Error> {
+    let url = database.database_url.as_deref().unwrap_or_default();
+    Ok(Config::from_url(url)?.limits(limits.core()))
+}
+
+/// Until there are tokens, whoever can connect can read and write everything.
+async fn refuse_strangers(flag: &'static str, address: &str) -> Result<(), ProgramError> {
+    // What cannot be looked up cannot be bound either, and that has an error of its own.
+    let mut found = lookup_host(address).await.into_iter().flatten();
+    if found.all(|address: SocketAddr| address.ip().is_loopback()) {
+        Ok(())
+    } else {
+        Err(ProgramError::NotLoopback(format!("{flag} {address}")))
+    }
+}
+
+/// Thousands of feed connections are thousands of open files, and many systems start programs with 1024.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
+        tracing::debug!(%error, "the number of open files stays as it was");
+    }
+}
+
+/// Resolves on SIGINT or SIGTERM.
+fn asked_to_end() -> Result<impl Future<Output = ()>, ProgramError> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ProgramError::System)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ProgramError::System)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn say(listeners: &Listeners) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{listeners}")?;
+    out.flush()
+}
+
+fn trace() {
+    let filter = EnvFilter::try_from_env("HEALTH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+}
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Health(error) => f.write_str(&error.chain()),
+            Self::NotLoopback(what) => write!(
+                f,
+                "{what} can be reached by others, and whoever reaches it may read and write everything: use a loopback address \
+                 such as 127.0.0.1, or allow it with --allow-anonymous"
+            ),
+            Self::System(error) => write!(f, "the system refused what the server needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ProgramError {}
+
+impl From<BindError> for ProgramError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
+    }
+}
+
+impl From<Error> for ProgramError {
+    fn from(error: Error) -> Self {
+        Self::Health(error)
+    }
+}

@@ -1,0 +1,122 @@
+//! A running server: both doors, and the order in which it ends.
+
+use std::{future::Future, sync::Arc};
+
+use health_core::{Error, Health};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    accept::{Door, Listeners},
+    feed,
+    http::{self, TOO_MANY_CONNECTIONS},
+    limits::Limits,
+    metrics::Metrics,
+};
+
+/// What every connection shares.
+pub(crate) struct App {
+    pub(crate) health: Health,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    /// The server is ending: answer what is asked, take nothing new.
+    pub(crate) closing: CancellationToken,
+    /// Bodies that still are on their way are not waited for any longer.
+    pub(crate) uploads_end: CancellationToken,
+    /// Nothing is waited for any longer.
+    pub(crate) ended: CancellationToken,
+    /// KiB of memory for large bodies.
+    body_memory: Semaphore,
+}
+
+/// Uploads under way get one part of so many of the drain time to arrive; the others are for storing them.
+const DRAIN_PARTS: u32 = 3;
+
+/// Serves until `shutdown` resolves, then stores what was accepted and ends.
+///
+/// Feed clients get `bye`. Uploads under way get a third of [`Limits::drain_timeout`] to arrive.
+///
+/// # Errors
+/// [`Error::TimedOut`] where not everything was stored within [`Limits::drain_timeout`]; none of that was acknowledged.
+pub async fn run(
+    listeners: Listeners,
+    health: Health,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let app = Arc::new(App::new(health, limits));
+    let tasks = TaskTracker::new();
+    let doors = tokio::spawn({
+        let app = Arc::clone(&app);
+        let tasks = tasks.clone();
+        async move {
+            let (http, feed) = app.doors(listeners, &tasks);
+            let refused = || app.metrics.connection_refused();
+            tokio::join!(
+                http.open(refused, |stream| http::serve(stream, Arc::clone(&app))),
+                feed.open(refused, |stream| feed::serve(stream, Arc::clone(&app))),
+            );
+        }
+    });
+    shutdown.await;
+    tracing::info!("ending: storing what was accepted");
+    app.closing.cancel();
+    tasks.close();
+    let part = app.limits.drain_timeout.get() / DRAIN_PARTS;
+    if timeout(part, tasks.wait()).await.is_err() {
+        app.uploads_end.cancel();
+        if timeout(part * (DRAIN_PARTS - 1), tasks.wait()).await.is_err() {
+            tracing::warn!("connections were cut off: they did not end within the drain time");
+        }
+    }
+    app.ended.cancel();
+    // Ended by `closing`; a panic in it was reported already.
+    let _ = doors.await;
+    app.health.clone().close().await
+}
+
+impl App {
+    fn new(health: Health, limits: Limits) -> Self {
+        let body_memory = Semaphore::new(kib(limits.body_memory.get().max(limits.max_body.get())) as usize);
+        Self {
+            health,
+            limits,
+            metrics: Metrics::default(),
+            closing: CancellationToken::new(),
+            uploads_end: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            body_memory,
+        }
+    }
+
+    /// A share of the memory for large bodies, waiting for it as long as samples wait for room in the queue.
+    pub(crate) async fn reserve_body_memory(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let share = self.body_memory.acquire_many(kib(bytes));
+        timeout(self.limits.ingest_deadline.get(), share).await.ok()?.ok()
+    }
+
+    fn doors(&self, listeners: Listeners, tasks: &TaskTracker) -> (Door, Door) {
+        let http = Door {
+            listener: listeners.http,
+            connections: Arc::new(Semaphore::new(self.limits.max_connections)),
+            refusal: TOO_MANY_CONNECTIONS.as_bytes(),
+            closing: self.closing.clone(),
+            tasks: tasks.clone(),
+        };
+        let feed = Door {
+            listener: listeners.feed,
+            connections: Arc::new(Semaphore::new(self.limits.max_feed_connections)),
+            refusal: feed::TOO_MANY_CONNECTIONS.as_bytes(),
+            closing: self.closing.clone(),
+            tasks: tasks.clone(),
+        };
+        (http, feed)
+    }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
+}
