@@ -19,6 +19,7 @@
 
 mod accept;
 mod args;
+mod database;
 mod feed;
 mod http;
 mod limits;

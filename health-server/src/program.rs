@@ -5,11 +5,12 @@ use std::{
     future::Future,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
-use health_core::{Config, Error, Health, migrate};
+use health_core::{Config, Error, Health, embedded::EmbeddedError, migrate};
 use tokio::{
     net::lookup_host,
     signal::unix::{SignalKind, signal},
@@ -19,7 +20,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     accept::{BindError, Listeners},
-    args::{Args, Command, Database, Serve},
+    args::{Args, Command, Serve},
+    database::Provided,
     limits::Limits,
     server::run,
 };
@@ -38,6 +40,8 @@ pub enum ProgramError {
     Bind(BindError),
     /// The database, or something about it.
     Health(Error),
+    /// The PostgreSQL of our own.
+    Embedded(EmbeddedError),
     /// An address that others can reach, and nobody said that they may.
     NotLoopback(String),
     /// The system refused something that every program needs.
@@ -56,7 +60,11 @@ pub fn main(args: Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // With stderr gone there is nobody to tell.
-            let _ = writeln!(io::stderr(), "health-server: {error}");
+            let _ = match &error {
+                // Several lines, made to be read as they stand.
+                ProgramError::Embedded(error) => writeln!(io::stderr(), "{error}"),
+                error => writeln!(io::stderr(), "health-server: {error}"),
+            };
             ExitCode::FAILURE
         }
     }
@@ -66,7 +74,12 @@ async fn carry_out(args: Args) -> Result<(), ProgramError> {
     match args.command {
         None => serve(args.serve).await,
         Some(Command::Serve(args)) => serve(*args).await,
-        Some(Command::Migrate(database)) => Ok(migrate(&config(&database, &Limits::default())?).await?),
+        Some(Command::Migrate(database)) => {
+            let provided = Provided::for_a_moment(&database).await?;
+            let migrated = migrate(&provided.config(&Limits::default())?).await;
+            provided.stop().await?;
+            Ok(migrated?)
+        }
     }
 }
 
@@ -78,16 +91,41 @@ async fn serve(args: Serve) -> Result<(), ProgramError> {
     }
     raise_open_files();
     // Registered before the first slow step, so that an early Ctrl-C ends it in order as well.
-    let mut shutdown = Box::pin(asked_to_end()?);
+    let mut shutdown = pin!(asked_to_end()?);
     let listeners = Listeners::bind(&args.http, &args.feed).await?;
-    let config = config(&args.database, &args.limits)?;
+    let provided = tokio::select! {
+        provided = Provided::for_serving(&args.database) => provided?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let served = serve_from(&provided, listeners, args.limits, shutdown).await;
+    let stopped = provided.stop().await;
+    served?;
+    Ok(stopped?)
+}
+
+async fn serve_from(
+    provided: &Provided,
+    listeners: Listeners,
+    limits: Limits,
+    mut shutdown: impl Future<Output = ()> + Unpin,
+) -> Result<(), ProgramError> {
+    let config = provided.config(&limits)?;
     let health = tokio::select! {
         opened = open_once_there(config) => opened?,
+        error = provided.ended() => return Err(error.into()),
         () = &mut shutdown => return Ok(()),
     };
     say(&listeners).map_err(ProgramError::System)?;
-    run(listeners, health, args.limits, shutdown).await?;
-    Ok(())
+    let mut lost = None;
+    let end = async {
+        tokio::select! {
+            () = shutdown => {}
+            error = provided.ended() => lost = Some(error),
+        }
+    };
+    let outcome = run(listeners, health, limits, end).await;
+    lost.map_or(Ok(()), |error| Err(error.into()))
+        .and(outcome.map_err(ProgramError::Health))
 }
 
 /// Opens the database, waiting for it where it is not there yet.
@@ -109,11 +147,6 @@ async fn open_once_there(config: Config) -> Result<Health, Error> {
             outcome => return outcome,
         }
     }
-}
-
-fn config(database: &Database, limits: &Limits) -> Result<Config, Error> {
-    let url = database.database_url.as_deref().unwrap_or_default();
-    Ok(Config::from_url(url)?.limits(limits.core()))
 }
 
 /// Until there are tokens, whoever can connect can read and write everything.
@@ -174,6 +207,7 @@ impl fmt::Display for ProgramError {
         match self {
             Self::Bind(error) => error.fmt(f),
             Self::Health(error) => f.write_str(&error.chain()),
+            Self::Embedded(error) => error.fmt(f),
             Self::NotLoopback(what) => write!(
                 f,
                 "{what} can be reached by others, and whoever reaches it may read and write everything: use a loopback address \
@@ -189,6 +223,12 @@ impl std::error::Error for ProgramError {}
 impl From<BindError> for ProgramError {
     fn from(error: BindError) -> Self {
         Self::Bind(error)
+    }
+}
+
+impl From<EmbeddedError> for ProgramError {
+    fn from(error: EmbeddedError) -> Self {
+        Self::Embedded(error)
     }
 }
 
