@@ -1,0 +1,256 @@
+//! What was acknowledged is stored, once, and counted right.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use health_core::{
+    Calories, Config, Error, Filter, Health, HeartRate, Limits, LiveEvent, Readings, Receipt, Sample, Source, Steps,
+    UserId, parse_timestamp,
+};
+use test_support::TestDatabase;
+
+async fn open(database: &TestDatabase) -> Health {
+    Health::open(Config::from_url(database.url()).unwrap()).await.unwrap()
+}
+
+fn noon() -> DateTime<Utc> {
+    parse_timestamp("2025-03-02T12:00:00Z").unwrap()
+}
+
+fn sample(
+    user: i64,
+    second: i64,
+    source: &str,
+    rate: Option<f64>,
+    steps: Option<i64>,
+    calories: Option<f64>,
+) -> Sample {
+    let readings = Readings {
+        heart_rate: rate.map(|bpm| HeartRate::new(bpm).unwrap()),
+        steps: steps.map(|steps| Steps::new(steps).unwrap()),
+        calories: calories.map(|kcal| Calories::new(kcal).unwrap()),
+    };
+    let time = noon() + TimeDelta::seconds(second);
+    Sample::new(UserId::new(user).unwrap(), time, Source::new(source).unwrap(), readings).unwrap()
+}
+
+fn beats(user: i64, second: i64, rate: f64) -> Sample {
+    sample(user, second, "", Some(rate), None, None)
+}
+
+fn receipt(inserted: u64, updated: u64, unchanged: u64) -> Receipt {
+    Receipt {
+        inserted,
+        updated,
+        unchanged,
+    }
+}
+
+/// Every row of the table, as text.
+async fn rows(database: &TestDatabase) -> Vec<String> {
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let all = "SELECT format('%s %s %s: %s %s %s', user_id, extract(epoch FROM timestamp - '2025-03-02T12:00:00Z')::integer, \
+               source, heart_rate, steps, calories) FROM health_metrics ORDER BY user_id, timestamp, source";
+    client
+        .query(all, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
+#[tokio::test]
+async fn sent_twice_is_stored_once() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let samples = [
+        beats(1, 0, 60.0),
+        beats(1, 1, 61.0),
+        sample(2, 0, "watch", None, Some(3), Some(0.5)),
+    ];
+    assert_eq!(health.ingest(samples.clone()).await.unwrap(), receipt(3, 0, 0));
+    assert_eq!(health.ingest(samples).await.unwrap(), receipt(0, 0, 3));
+    assert_eq!(rows(&database).await, ["1 0 : 60  ", "1 1 : 61  ", "2 0 watch:  3 0.5"]);
+    health.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_newest_write_wins_field_by_field() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let first = sample(1, 0, "", Some(60.0), Some(5), None);
+    let second = sample(1, 0, "", Some(70.0), None, Some(1.5));
+    assert_eq!(health.ingest([first]).await.unwrap(), receipt(1, 0, 0));
+    assert_eq!(health.ingest([second.clone()]).await.unwrap(), receipt(0, 1, 0));
+    assert_eq!(health.ingest([second]).await.unwrap(), receipt(0, 0, 1));
+    assert_eq!(rows(&database).await, ["1 0 : 70 5 1.5"]);
+}
+
+#[tokio::test]
+async fn within_one_call_samples_count_as_if_sent_one_by_one() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let samples = [
+        beats(1, 0, 60.0),
+        beats(1, 0, 60.0),
+        beats(1, 0, 61.0),
+        sample(1, 0, "", None, Some(1), None),
+        beats(1, 0, 61.0),
+    ];
+    assert_eq!(health.ingest(samples).await.unwrap(), receipt(1, 2, 2));
+    assert_eq!(rows(&database).await, ["1 0 : 61 1 "]);
+}
+
+#[tokio::test]
+async fn late_samples_of_a_known_user_are_new_ones() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    assert_eq!(health.ingest([beats(1, 100, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    assert_eq!(
+        health
+            .ingest([beats(1, 50, 60.0), beats(1, 100, 60.0), beats(1, 150, 60.0)])
+            .await
+            .unwrap(),
+        receipt(2, 0, 1)
+    );
+}
+
+#[tokio::test]
+async fn large_calls_copy_and_are_counted_like_small_ones() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let many = |rate: f64| {
+        (0..3000)
+            .map(move |place| beats(place % 30 + 1, place / 30, rate))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(health.ingest(many(60.0)).await.unwrap(), receipt(3000, 0, 0));
+    assert_eq!(health.ingest(many(60.0)).await.unwrap(), receipt(0, 0, 3000));
+    assert_eq!(health.ingest(many(61.0)).await.unwrap(), receipt(0, 3000, 0));
+    assert_eq!(rows(&database).await.len(), 3000);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_of_anothers_writes_finds_them() {
+    let database = TestDatabase::new().await;
+    let (ours, theirs) = (open(&database).await, open(&database).await);
+    assert_eq!(ours.ingest([beats(1, 0, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    assert_eq!(theirs.ingest([beats(1, 1, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    // To our knowledge nothing is stored behind second 0.
+    assert_eq!(
+        ours.ingest([beats(1, 1, 60.0), beats(1, 2, 60.0)]).await.unwrap(),
+        receipt(1, 0, 1)
+    );
+    assert_eq!(ours.counts().raced, 1);
+    // And the other way with enough rows for COPY.
+    let many: Vec<_> = (3..1003).map(|second| beats(1, second, 60.0)).collect();
+    assert_eq!(ours.ingest(many.clone()).await.unwrap(), receipt(1000, 0, 0));
+    assert_eq!(theirs.ingest(many).await.unwrap(), receipt(0, 0, 1000));
+    assert_eq!(rows(&database).await.len(), 1003);
+}
+
+#[tokio::test]
+async fn a_sample_from_the_future_is_refused_and_nothing_of_the_call_is_stored() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let future = (Utc::now() + TimeDelta::minutes(6) - noon()).num_seconds();
+    let refused = health
+        .ingest([beats(1, 0, 60.0), beats(1, future, 60.0)])
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, Error::Invalid { index: 1, .. }), "{refused:?}");
+    assert!(rows(&database).await.is_empty());
+}
+
+#[tokio::test]
+async fn close_stores_what_was_accepted_and_takes_nothing_more() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let acks: Vec<_> = {
+        let mut acks = Vec::new();
+        for second in 0..50 {
+            acks.push(health.enqueue(vec![beats(second + 1, second, 60.0)]).await.unwrap());
+        }
+        acks
+    };
+    let clone = health.clone();
+    health.close().await.unwrap();
+    for ack in acks {
+        assert_eq!(ack.receipt().await.unwrap(), receipt(1, 0, 0));
+    }
+    assert_eq!(rows(&database).await.len(), 50);
+    assert!(matches!(clone.ingest([beats(1, 99, 60.0)]).await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn subscribers_hear_what_changed_as_it_is_stored() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let mut all = health.subscribe(Filter::all());
+    let mut second_user = health.subscribe(Filter::users([UserId::new(2).unwrap()]));
+    health
+        .ingest([sample(1, 0, "", Some(60.0), None, None), beats(2, 0, 80.0)])
+        .await
+        .unwrap();
+    health.ingest([sample(1, 0, "", None, Some(7), None)]).await.unwrap();
+    health.ingest([sample(1, 0, "", None, Some(7), None)]).await.unwrap(); // changes nothing
+    health.close().await.unwrap();
+
+    let mut heard = Vec::new();
+    while let Some(LiveEvent::Sample { published, .. }) = all.next().await {
+        heard.push((
+            published.sample().user_id().get(),
+            published.sample().steps().map(Steps::get),
+        ));
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, [(1, None), (1, Some(7)), (2, None)]);
+
+    let Some(LiveEvent::Sample { published, .. }) = second_user.next().await else {
+        panic!("one sample is of user 2")
+    };
+    assert_eq!(published.sample(), &beats(2, 0, 80.0));
+    assert!(second_user.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_in_time_and_recovers() {
+    let database = TestDatabase::new().await;
+    let limits = Limits {
+        queue_rows: 10,
+        ingest_deadline: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let health = Health::open(Config::from_url(database.url()).unwrap().limits(limits))
+        .await
+        .unwrap();
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE health_metrics").await.unwrap();
+    let stuck = health
+        .enqueue((0..10).map(|second| beats(1, second, 60.0)).collect())
+        .await
+        .unwrap();
+    assert!(matches!(
+        health.ingest([beats(1, 10, 60.0)]).await,
+        Err(Error::Overloaded {
+            wanted: 1,
+            limit: 10,
+            ..
+        })
+    ));
+    assert!(matches!(stuck.receipt().await, Err(Error::TimedOut(_))));
+    client.batch_execute("COMMIT").await.unwrap();
+    // More than there is room for at all goes in alone.
+    let receipt = health
+        .ingest((0..50).map(|second| beats(2, second, 60.0)))
+        .await
+        .unwrap();
+    assert_eq!(receipt.accepted(), 50);
+}
