@@ -1,6 +1,7 @@
 //! As whom PostgreSQL runs. It refuses root, so root hands it to another user.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     os::unix::{
         ffi::OsStrExt,
@@ -10,8 +11,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-
-use std::ffi::OsStr;
 
 use crate::embedded::error::EmbeddedError;
 
@@ -95,7 +94,9 @@ impl Account {
         let Account::Other { name, .. } = self else {
             return Ok(());
         };
-        let mut way: Vec<&Path> = directory.ancestors().collect();
+        // Where links lead counts, not how the path is written.
+        let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        let mut way: Vec<&Path> = real.ancestors().collect();
         way.reverse();
         let mut command = Command::new("/bin/sh");
         command

@@ -98,7 +98,12 @@ impl Cluster {
     /// missing, does not fit the data, may not be run here, or does not start.
     pub async fn start(options: Options) -> Result<Cluster, EmbeddedError> {
         let path = options.resolve_data_dir()?;
-        Cluster::start_in(path, &options).await
+        let started = Cluster::start_in(path.clone(), &options).await;
+        if started.is_err() && options.is_throw_away() {
+            // Where PostgreSQL did run, its watchdog may be at this as well.
+            let _ = tokio::fs::remove_dir_all(path).await;
+        }
+        started
     }
 
     /// For commands that run once: uses the PostgreSQL that another process runs on the directory, or starts one.
@@ -117,7 +122,7 @@ impl Cluster {
                 socket_directory,
                 running: None,
             };
-            if cluster.answers().await {
+            if timeout(READY_MAX, cluster.answers()).await == Ok(true) {
                 return Ok(cluster);
             }
             match Cluster::start_in(path.clone(), &options).await {

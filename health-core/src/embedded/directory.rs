@@ -116,7 +116,9 @@ impl Directory {
                 let private = Permissions::from_mode(0o700);
                 fs::set_permissions(&self.path, private).map_err(EmbeddedError::io("make private", &self.path))?;
             }
-            return account.give(&self.path);
+            // A link that was given as the data directory is meant to be followed.
+            let real = fs::canonicalize(&self.path).map_err(EmbeddedError::io("look at", &self.path))?;
+            return account.give(&real);
         }
         // Files of somebody else's are there: the directory is used as it is, unless that is not safe.
         if found.mode() & 0o022 != 0 {

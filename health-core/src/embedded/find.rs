@@ -128,7 +128,10 @@ pub(crate) fn choose(places: &Places, pgdata: &Path) -> Result<Programs, Embedde
 /// The major version that made the data, `None` where there is no data yet.
 fn major_of_data(pgdata: &Path) -> Result<Option<u32>, EmbeddedError> {
     match fs::symlink_metadata(pgdata) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A file in place of the data directory is told of when that directory is prepared.
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(None);
+        }
         Err(error) => return Err(EmbeddedError::io("look at", pgdata)(error)),
         Ok(_) => {}
     }
@@ -210,11 +213,17 @@ mod tests {
         fn programs(&self, name: &str, version: &str) -> PathBuf {
             let bindir = self.0.join(name);
             fs::create_dir_all(&bindir).unwrap();
-            for program in ["postgres", "initdb"] {
-                let file = bindir.join(program);
-                fs::write(&file, format!("#!/bin/sh\necho '{program} (PostgreSQL) {version}'\n")).unwrap();
-                fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-            }
+            // Written by another process: a program cannot be run while a copy of a descriptor that writes it is open, and
+            // another test may be starting a process of its own at this moment, which has a copy for an instant.
+            let write = r#"for it in postgres initdb; do
+                printf '#!/bin/sh\necho "%s (PostgreSQL) %s"\n' $it "$2" >"$1/$it" && chmod 755 "$1/$it" || exit 1
+            done"#;
+            let status = Command::new("sh")
+                .args(["-c", write, "sh"])
+                .arg(&bindir)
+                .arg(version)
+                .status();
+            assert!(status.unwrap().success());
             fs::canonicalize(bindir).unwrap()
         }
 

@@ -134,14 +134,23 @@ impl Default for Options {
 ///
 /// [`EmbeddedError::NoHome`] where the environment names no home directory.
 pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
-    if rustix::process::geteuid().is_root() {
+    let named = |variable| env::var_os(variable).map(PathBuf::from);
+    data_dir_for(
+        rustix::process::geteuid().is_root(),
+        named("XDG_DATA_HOME"),
+        named("HOME"),
+    )
+}
+
+/// A relative path in these variables means nothing, by the rule of the XDG base directories.
+fn data_dir_for(root: bool, data: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, EmbeddedError> {
+    if root {
         return Ok(PathBuf::from("/var/lib/health"));
     }
-    let named = |variable| env::var_os(variable).map(PathBuf::from).filter(|it| it.is_absolute());
-    if let Some(data) = named("XDG_DATA_HOME") {
+    if let Some(data) = data.filter(|it| it.is_absolute()) {
         return Ok(data.join("health"));
     }
-    let home = named("HOME").ok_or(EmbeddedError::NoHome)?;
+    let home = home.filter(|it| it.is_absolute()).ok_or(EmbeddedError::NoHome)?;
     let inside = if cfg!(target_os = "macos") {
         "Library/Application Support/health"
     } else {
@@ -164,5 +173,35 @@ fn make_temporary() -> Result<PathBuf, EmbeddedError> {
                     .map_err(EmbeddedError::io("create the directory", path));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_directory_follows_the_environment() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        let chosen = |root, data, home| data_dir_for(root, data, home).ok();
+        assert_eq!(chosen(true, path("/x"), path("/root")), path("/var/lib/health"));
+        assert_eq!(chosen(false, path("/x"), path("/home/a")), path("/x/health"));
+        let inside = if cfg!(target_os = "macos") {
+            "Library/Application Support"
+        } else {
+            ".local/share"
+        };
+        assert_eq!(
+            chosen(false, path("relative"), path("/home/a")),
+            path(&format!("/home/a/{inside}/health"))
+        );
+        assert_eq!(chosen(false, None, None), None);
+        assert_eq!(chosen(false, None, path("")), None);
+    }
+
+    #[test]
+    fn a_directory_that_was_named_is_never_thrown_away() {
+        assert!(Options::throw_away().is_throw_away());
+        assert!(!Options::throw_away().data_dir("/srv/health").is_throw_away());
     }
 }

@@ -31,11 +31,11 @@ exec 8<&0 9>&1 1>&2 </dev/null
 "$@" 8<&- &
 program=$!
 exec 9>&-
-(while read -r signal; do kill -s "$signal" $program; done; kill -s INT $program) <&8 8<&- &
+(while read -r signal; do kill -"$signal" $program; done; kill -INT $program) <&8 8<&- &
 reader=$!
 exec 8<&-
 wait $program; status=$?
-kill -s KILL $reader; wait $reader
+kill -KILL $reader; wait $reader
 if [ $status = 0 ]; then remove=$succeeded; else remove=$failed; fi
 [ -z "$remove" ] || rm -rf "$remove"
 exit $status
