@@ -1,1 +1,28 @@
-//! The Health dashboard.
+//! The Health dashboard: everyone's heart rate, steps and calories as they arrive over the live feed, one user in detail
+//! back into the past, and statistics over any range, in a terminal.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), health_tui::Error> {
+//! health_tui::run(health_tui::Options::default()).await
+//! # }
+//! ```
+
+mod app;
+mod caps;
+mod config;
+mod dashboard;
+mod error;
+mod export;
+mod fmt;
+mod keys;
+mod layout;
+mod net;
+mod options;
+mod program;
+mod run;
+mod store;
+mod term;
+mod theme;
+mod ui;
+
+pub use crate::{dashboard::run, error::Error, net::BaseError, options::Options, program::program, theme::ThemeName};

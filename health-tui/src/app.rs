@@ -1,0 +1,21 @@
+//! The dashboard without a terminal and without a network: (state, input) to effects.
+//!
+//! Invariant: nothing in here does I/O or asks for the time. Whoever calls says what time it is.
+
+mod action;
+mod form;
+mod line;
+mod link;
+mod live;
+mod state;
+mod update;
+mod user;
+mod when;
+
+pub(crate) use self::{
+    action::{Action, Answer, Batch, BucketWidth, Effect, FeedNews, Input, Net, Point, Query, QueryError, UserRange},
+    form::{Asked, Field, PRESETS, Run},
+    link::LinkState,
+    state::{App, Pane, Tone},
+    user::UserView,
+};

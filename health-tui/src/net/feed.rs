@@ -1,0 +1,335 @@
+//! The live feed: connects, subscribes behind the last cursor it saw, and comes back whatever happens.
+
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+use health_core::{Cursor, FeedEvent, Sample};
+use tokio::{
+    io::{AsyncWriteExt, ReadHalf, WriteHalf},
+    net::TcpStream,
+    sync::{Notify, mpsc},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    app::{Batch, FeedNews, Net},
+    net::{backoff, lines::Lines},
+};
+
+/// To connect, and for each answer of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// A feed that says nothing for this long is dead: heartbeats come every 5 s.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// At most this often what the server skipped is asked for again; a dashboard that cannot keep up would otherwise only
+/// ever see the past.
+const RESUME_EVERY: Duration = Duration::from_secs(10);
+
+/// Samples in one message to the loop at most.
+const BATCH_SAMPLES_MAX: usize = 1_024;
+
+/// Where the feed is.
+#[derive(Clone, Debug)]
+pub(crate) struct FeedOptions {
+    /// `host:port`.
+    pub(crate) addr: String,
+    pub(crate) token: Option<String>,
+}
+
+/// A connection after `hello` and, where it is asked for, `AUTH`.
+pub(crate) struct OpenFeed {
+    pub(crate) lines: Lines<ReadHalf<TcpStream>>,
+    pub(crate) write: WriteHalf<TcpStream>,
+}
+
+/// Why there is no connection, in words for the header.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FeedError {
+    #[error("{}", plain(.0))]
+    Connect(#[source] io::Error),
+    #[error("no answer")]
+    Silent,
+    #[error("not the feed of a health-server")]
+    Foreign,
+    #[error("a token is needed (--token)")]
+    TokenNeeded,
+    #[error("{0}")]
+    Refused(String),
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("the server says: {0}")]
+    Bye(String),
+    #[error("the dashboard has ended")]
+    Ended,
+}
+
+/// What one connection ended with, and how far it got.
+struct Ended {
+    subscribed: bool,
+    why: FeedError,
+}
+
+/// The task.
+pub(crate) struct Feed {
+    options: FeedOptions,
+    to: mpsc::Sender<Net>,
+    retry: Arc<Notify>,
+    cursor: Option<Cursor>,
+    /// What the loop had no room for.
+    waiting: Waiting,
+    resumed_at: Option<Instant>,
+}
+
+/// The newest sample of each user the loop could not take yet.
+#[derive(Default)]
+struct Waiting {
+    samples: HashMap<i64, Sample>,
+    coalesced: u64,
+}
+
+impl Waiting {
+    fn add(&mut self, batch: Batch) {
+        self.coalesced += batch.coalesced;
+        for sample in batch.samples {
+            let id = sample.user_id().get();
+            match self.samples.get(&id) {
+                Some(known) if known.timestamp() > sample.timestamp() => self.coalesced += 1,
+                Some(_) => {
+                    self.coalesced += 1;
+                    self.samples.insert(id, sample);
+                }
+                None => {
+                    self.samples.insert(id, sample);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Batch {
+        Batch {
+            samples: self.samples.drain().map(|(_, s)| s).collect(),
+            coalesced: std::mem::take(&mut self.coalesced),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+}
+
+impl Feed {
+    pub(crate) fn new(options: FeedOptions, to: mpsc::Sender<Net>, retry: Arc<Notify>) -> Self {
+        Self {
+            options,
+            to,
+            retry,
+            cursor: None,
+            waiting: Waiting::default(),
+            resumed_at: None,
+        }
+    }
+
+    /// Runs until the dashboard ends.
+    pub(crate) async fn run(mut self) {
+        let mut failures = 0u32;
+        loop {
+            if self.tell(FeedNews::Connecting { attempt: failures + 1 }).await.is_err() {
+                return;
+            }
+            let ended = self.connection().await;
+            if matches!(ended.why, FeedError::Ended) {
+                return;
+            }
+            failures = if ended.subscribed { 1 } else { failures + 1 };
+            let delay = backoff::delay(failures, fastrand::f64());
+            let news = FeedNews::Waiting {
+                attempt: failures,
+                why: ended.why.to_string(),
+                delay,
+            };
+            if self.tell(news).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = self.retry.notified() => {}
+                () = self.to.closed() => return,
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> Ended {
+        let mut subscribed = false;
+        let why = match self.converse(&mut subscribed).await {
+            Ok(never) => match never {},
+            Err(why) => why,
+        };
+        Ended { subscribed, why }
+    }
+
+    async fn converse(&mut self, subscribed: &mut bool) -> Result<std::convert::Infallible, FeedError> {
+        let mut feed = open_feed(&self.options).await?;
+        let command = match &self.cursor {
+            Some(cursor) => format!("SUBSCRIBE after={cursor}\n"),
+            None => "SUBSCRIBE\n".to_owned(),
+        };
+        feed.write
+            .write_all(command.as_bytes())
+            .await
+            .map_err(FeedError::Connect)?;
+        let mut heard = Instant::now();
+        loop {
+            let mut batch = Batch::default();
+            while let Some(line) = feed.lines.next_buffered() {
+                match serde_json::from_slice::<FeedEvent>(&line) {
+                    Ok(FeedEvent::Sample { cursor, sample }) => {
+                        self.cursor = Some(cursor);
+                        batch.samples.push(sample);
+                        if batch.samples.len() >= BATCH_SAMPLES_MAX {
+                            self.pass_on(std::mem::take(&mut batch))?;
+                        }
+                    }
+                    Ok(other) => {
+                        // In the order of the feed: what came before goes first.
+                        self.pass_on(std::mem::take(&mut batch))?;
+                        if let FeedEvent::Subscribed { .. } = other {
+                            *subscribed = true;
+                        }
+                        self.event(other, &mut feed).await?;
+                    }
+                    // Protocol 1 may learn events that this program does not know.
+                    Err(_) if line.first() == Some(&b'{') => {}
+                    Err(_) => return Err(FeedError::Foreign),
+                }
+            }
+            self.pass_on(batch)?;
+            let silent = sleep(SILENCE.saturating_sub(heard.elapsed()));
+            tokio::select! {
+                read = feed.lines.fill() => {
+                    if !read.map_err(FeedError::Connect)? {
+                        return Err(FeedError::Closed);
+                    }
+                    heard = Instant::now();
+                }
+                permit = self.to.reserve(), if !self.waiting.is_empty() => {
+                    permit.map_err(|_| FeedError::Ended)?.send(Net::Samples(self.waiting.take()));
+                }
+                () = silent => return Err(FeedError::Silent),
+                () = self.to.closed() => return Err(FeedError::Ended),
+            }
+        }
+    }
+
+    async fn event(&mut self, event: FeedEvent, feed: &mut OpenFeed) -> Result<(), FeedError> {
+        match event {
+            FeedEvent::Subscribed { resumed, reason } => {
+                let resumed = self.cursor.is_some().then_some(resumed);
+                self.tell(FeedNews::Connected { resumed, reason }).await
+            }
+            FeedEvent::Lagged { missed, cursor } => {
+                if self.resumed_at.is_none_or(|at| at.elapsed() >= RESUME_EVERY) {
+                    self.resumed_at = Some(Instant::now());
+                    let command = format!("SUBSCRIBE after={cursor}\n");
+                    return feed
+                        .write
+                        .write_all(command.as_bytes())
+                        .await
+                        .map_err(FeedError::Connect);
+                }
+                self.tell(FeedNews::Lagged { missed }).await
+            }
+            FeedEvent::Heartbeat { cursor, .. } => {
+                self.cursor = Some(cursor);
+                Ok(())
+            }
+            FeedEvent::Error { reason } => self.tell(FeedNews::Refused { reason }).await,
+            FeedEvent::Bye { reason } => Err(FeedError::Bye(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// To the loop, or, where it has no room, to what waits.
+    fn pass_on(&mut self, batch: Batch) -> Result<(), FeedError> {
+        if batch.samples.is_empty() {
+            return Ok(());
+        }
+        if !self.waiting.is_empty() {
+            self.waiting.add(batch);
+            return Ok(());
+        }
+        match self.to.try_send(Net::Samples(batch)) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(Net::Samples(batch))) => {
+                self.waiting.add(batch);
+                Ok(())
+            }
+            Err(_) => Err(FeedError::Ended),
+        }
+    }
+
+    /// News are few and all of them count: they wait for room.
+    async fn tell(&mut self, news: FeedNews) -> Result<(), FeedError> {
+        self.to.send(Net::Feed(news)).await.map_err(|_| FeedError::Ended)
+    }
+}
+
+/// Connects, takes `hello`, and sends the token where it is asked for.
+pub(crate) async fn open_feed(options: &FeedOptions) -> Result<OpenFeed, FeedError> {
+    let stream = timeout(HANDSHAKE, TcpStream::connect(&options.addr))
+        .await
+        .map_err(|_| FeedError::Silent)?
+        .map_err(FeedError::Connect)?;
+    // Commands are short and wait for nothing.
+    stream.set_nodelay(true).map_err(FeedError::Connect)?;
+    let (read, mut write) = tokio::io::split(stream);
+    let mut lines = Lines::new(read);
+    let line = timeout(HANDSHAKE, lines.next()).await.map_err(|_| FeedError::Silent)?;
+    let line = line.map_err(FeedError::Connect)?.ok_or(FeedError::Closed)?;
+    match serde_json::from_slice(&line) {
+        Ok(FeedEvent::Hello { auth: true, .. }) => {
+            let token = options.token.as_ref().ok_or(FeedError::TokenNeeded)?;
+            let command = format!("AUTH {token}\n");
+            write.write_all(command.as_bytes()).await.map_err(FeedError::Connect)?;
+        }
+        Ok(FeedEvent::Hello { auth: false, .. }) => {}
+        Ok(FeedEvent::Error { reason }) => return Err(FeedError::Refused(reason)),
+        Ok(FeedEvent::Bye { reason }) => return Err(FeedError::Bye(reason)),
+        _ => return Err(FeedError::Foreign),
+    }
+    Ok(OpenFeed { lines, write })
+}
+
+/// The system's own words, without `(os error 111)`.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    text.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use health_core::{HeartRate, Readings, Source, UserId};
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_the_newest_of_each_user() {
+        let sample = |user: i64, s: i64, bpm: f64| {
+            let readings = Readings {
+                heart_rate: HeartRate::new(bpm).ok(),
+                ..Readings::default()
+            };
+            let at = chrono::DateTime::from_timestamp(1_740_938_400 + s, 0).unwrap();
+            Sample::new(UserId::new(user).unwrap(), at, Source::default(), readings).unwrap()
+        };
+        let mut waiting = Waiting::default();
+        let batch = |samples| Batch { samples, coalesced: 0 };
+        waiting.add(batch(vec![sample(1, 0, 60.0), sample(2, 0, 70.0), sample(1, 8, 61.0)]));
+        waiting.add(batch(vec![sample(1, 4, 99.0)]));
+        let mut taken = waiting.take();
+        taken.samples.sort_by_key(|s| s.user_id().get());
+        assert_eq!(taken.samples, [sample(1, 8, 61.0), sample(2, 0, 70.0)]);
+        assert_eq!(taken.coalesced, 2);
+        assert!(waiting.is_empty());
+    }
+}

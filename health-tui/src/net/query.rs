@@ -1,0 +1,319 @@
+//! Questions over HTTP: each in a task of its own that can be cancelled.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use health_core::{
+    BucketAnswer, BucketStats, PercentilesAnswer, Sample, SeriesAnswer, StatsAnswer, UsersAnswer, format_timestamp,
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
+
+use crate::{
+    app::{Answer, BucketWidth, Net, Point, Query, QueryError, UserRange},
+    net::http::{Client, Connection},
+};
+
+/// For one question, however many requests it takes.
+const ANSWER_SECONDS: u64 = 60;
+
+/// Users a page: the most the server gives.
+const PAGE: u32 = 1_000;
+
+/// Slices a range is cut into for a server that offers no series, each asked by itself.
+const SLICES: i32 = 48;
+
+/// The questions under way.
+pub(crate) struct Queries {
+    client: Client,
+    to: mpsc::Sender<Net>,
+    running: HashMap<u64, AbortHandle>,
+}
+
+impl Drop for Queries {
+    fn drop(&mut self) {
+        for task in self.running.values() {
+            task.abort();
+        }
+    }
+}
+
+impl Queries {
+    pub(crate) fn new(client: Client, to: mpsc::Sender<Net>) -> Self {
+        Self {
+            client,
+            to,
+            running: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, id: u64, query: Query) {
+        self.running.retain(|_, task| !task.is_finished());
+        let (client, to) = (self.client.clone(), self.to.clone());
+        let task = tokio::spawn(async move {
+            let answer = timeout(Duration::from_secs(ANSWER_SECONDS), answer(&client, query, id, &to)).await;
+            let result = answer.unwrap_or(Err(QueryError::TooSlow {
+                seconds: ANSWER_SECONDS,
+            }));
+            // Without a receiver the dashboard has ended.
+            _ = to.send(Net::Answer { id, result }).await;
+        });
+        self.running.insert(id, task.abort_handle());
+    }
+
+    pub(crate) fn cancel(&mut self, id: u64) {
+        if let Some(task) = self.running.remove(&id) {
+            task.abort();
+        }
+    }
+}
+
+async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) -> Result<Answer, QueryError> {
+    let mut connection = client.connect().await?;
+    match query {
+        Query::Users => users(&mut connection, id, to).await,
+        Query::Window {
+            user,
+            start,
+            end,
+            bucket,
+        } => {
+            let stats = stats(&mut connection, user, start, end).await?;
+            let raw = match bucket {
+                None => offered(samples(&mut connection, user, start, end).await)?,
+                Some(_) => None,
+            };
+            let points = match raw {
+                Some(points) => points,
+                None => {
+                    let bucket = bucket.unwrap_or(BucketWidth::Minute);
+                    let buckets = buckets(&mut connection, user, start, end, bucket, Tz::UTC).await?;
+                    buckets.iter().map(Point::of_bucket).collect()
+                }
+            };
+            Ok(Answer::Window {
+                points,
+                stats: Some(Box::new(stats)),
+            })
+        }
+        Query::Range {
+            users,
+            start,
+            end,
+            bucket,
+            tz,
+        } => {
+            let mut answer = Vec::with_capacity(users.len());
+            for user in users {
+                let stats = stats(&mut connection, user, start, end).await?;
+                let buckets = buckets(&mut connection, user, start, end, bucket, tz).await?;
+                let percentiles = offered(percentiles(&mut connection, user, start, end).await)?;
+                answer.push(UserRange {
+                    stats,
+                    buckets,
+                    percentiles,
+                });
+            }
+            Ok(Answer::Range(answer))
+        }
+    }
+}
+
+/// Page by page; all but the last are sent as they come, so that a long list fills the table while it is read.
+async fn users(connection: &mut Connection<'_>, id: u64, to: &mpsc::Sender<Net>) -> Result<Answer, QueryError> {
+    let mut after = String::new();
+    loop {
+        let page: UsersAnswer = json(connection, &format!("/users?limit={PAGE}{after}")).await?;
+        let samples: Vec<Sample> = page.users.into_iter().map(|u| u.last).collect();
+        let Some(next) = page.next else {
+            return Ok(Answer::Users { samples, last: true });
+        };
+        after = format!("&after={}", next.get());
+        let result = Ok(Answer::Users { samples, last: false });
+        // Without a receiver the dashboard has ended, and this task with it.
+        _ = to.send(Net::Answer { id, result }).await;
+    }
+}
+
+async fn stats(
+    c: &mut Connection<'_>,
+    user: i64,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+) -> Result<StatsAnswer, QueryError> {
+    json(c, &format!("/metrics?{}", range(user, start, end))).await
+}
+
+/// None where this server does not offer the question at all.
+fn offered<T>(answer: Result<T, QueryError>) -> Result<Option<T>, QueryError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(QueryError::Refused { status: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The series, or for a server without one the statistics of equal slices.
+async fn buckets(
+    c: &mut Connection<'_>,
+    user: i64,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    bucket: BucketWidth,
+    tz: Tz,
+) -> Result<Vec<BucketAnswer>, QueryError> {
+    if let Some(series) = offered(series(c, user, start, end, bucket, tz).await)? {
+        return Ok(series.buckets);
+    }
+    let step = (end - start) / SLICES;
+    let mut buckets = Vec::new();
+    for i in 0..SLICES {
+        let (from, to) = (start + step * i, start + step * (i + 1));
+        let answer = stats(c, user, from, to).await?;
+        buckets.push(BucketAnswer {
+            start: from,
+            end: to,
+            stats: BucketStats::from(&answer.stats),
+        });
+    }
+    Ok(buckets)
+}
+
+async fn series(
+    c: &mut Connection<'_>,
+    user: i64,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    bucket: BucketWidth,
+    tz: Tz,
+) -> Result<SeriesAnswer, QueryError> {
+    let tz = utf8_percent_encode(tz.name(), NON_ALPHANUMERIC);
+    json(
+        c,
+        &format!(
+            "/metrics/series?{}&bucket={}&tz={tz}",
+            range(user, start, end),
+            bucket.name()
+        ),
+    )
+    .await
+}
+
+async fn percentiles(
+    c: &mut Connection<'_>,
+    user: i64,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+) -> Result<PercentilesAnswer, QueryError> {
+    json(
+        c,
+        &format!("/metrics/percentiles?{}&p=50,95,99", range(user, start, end)),
+    )
+    .await
+}
+
+async fn samples(
+    c: &mut Connection<'_>,
+    user: i64,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+) -> Result<Vec<Point>, QueryError> {
+    let path = format!("/samples?{}", range(user, start, end));
+    let body = c.get(&path).await?;
+    let samples = body
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(serde_json::from_slice)
+        .collect::<Result<Vec<Sample>, _>>()
+        .map_err(|e| QueryError::Unreadable {
+            path: "/samples".to_owned(),
+            why: e.to_string(),
+        })?;
+    Ok(points(&samples))
+}
+
+/// What several devices counted at once is counted once, by the server's own rule: in each quarter of an hour the source
+/// with the most counts, ties go to the first by name.
+fn points(samples: &[Sample]) -> Vec<Point> {
+    type Sums<'a> = HashMap<(i64, &'a str), (f64, f64)>;
+    let slice = |s: &Sample| s.timestamp().timestamp().div_euclid(900);
+    let mut sums: Sums<'_> = HashMap::new();
+    for sample in samples {
+        let sum = sums.entry((slice(sample), sample.source().as_str())).or_default();
+        sum.0 += sample.steps().map_or(0.0, |v| f64::from(v.get()));
+        sum.1 += sample.calories().map_or(0.0, |v| v.get());
+    }
+    let mut best: HashMap<i64, (&str, &str)> = HashMap::new();
+    for ((slice, source), (steps, calories)) in &sums {
+        let winner = best.entry(*slice).or_insert((source, source));
+        let ahead = |mine: f64, theirs: f64, name: &str| mine > theirs || (mine == theirs && *source < name);
+        if ahead(*steps, sums.get(&(*slice, winner.0)).map_or(0.0, |s| s.0), winner.0) {
+            winner.0 = source;
+        }
+        if ahead(*calories, sums.get(&(*slice, winner.1)).map_or(0.0, |s| s.1), winner.1) {
+            winner.1 = source;
+        }
+    }
+    let mut previous: HashMap<&str, DateTime<Utc>> = HashMap::new();
+    samples
+        .iter()
+        .map(|sample| {
+            let source = sample.source().as_str();
+            let mut point = Point::of_sample(sample, previous.insert(source, sample.timestamp()));
+            let winner = best.get(&slice(sample));
+            point.steps = point.steps.filter(|_| winner.is_some_and(|w| w.0 == source));
+            point.calories = point.calories.filter(|_| winner.is_some_and(|w| w.1 == source));
+            point
+        })
+        .collect()
+}
+
+async fn json<T: DeserializeOwned>(connection: &mut Connection<'_>, path: &str) -> Result<T, QueryError> {
+    let body = connection.get(path).await?;
+    serde_json::from_slice(&body).map_err(|e| QueryError::Unreadable {
+        path: path.split('?').next().unwrap_or(path).to_owned(),
+        why: e.to_string(),
+    })
+}
+
+fn range(user: i64, start: DateTime<Utc>, end: DateTime<Utc>) -> String {
+    // The server keeps microseconds; a range must not be empty for having been cut.
+    let end = end.max(start + TimeDelta::microseconds(1));
+    format!(
+        "user_id={user}&start={}&end={}",
+        format_timestamp(start),
+        format_timestamp(end)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use health_core::{Readings, Source, Steps, UserId};
+
+    use super::*;
+
+    #[test]
+    fn two_devices_are_not_counted_twice() {
+        let sample = |s: i64, steps, source| {
+            let readings = Readings {
+                steps: Steps::new(steps).ok(),
+                ..Readings::default()
+            };
+            let at = DateTime::from_timestamp(1_740_938_400 + s, 0).unwrap();
+            Sample::new(UserId::new(1).unwrap(), at, Source::new(source).unwrap(), readings).unwrap()
+        };
+        let points = points(&[
+            sample(0, 10, "watch"),
+            sample(1, 8, "phone"),
+            sample(8, 10, "watch"),
+            sample(900, 5, "phone"),
+        ]);
+        assert_eq!(
+            points.iter().map(|p| p.steps).collect::<Vec<_>>(),
+            [Some(10.0), None, Some(10.0), Some(5.0)]
+        );
+        assert_eq!((points[2].to - points[2].from).num_seconds(), 8);
+    }
+}

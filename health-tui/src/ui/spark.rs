@@ -1,0 +1,79 @@
+//! A sparkline: one value a column, the newest at the right, gaps left blank.
+
+use ratatui::style::Style;
+
+use crate::ui::paint::Paint;
+
+/// The lowest and the highest value the column's full height stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Scale {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+impl Scale {
+    /// Spans `values`, widened to multiples of `step` so that it does not move with every reading.
+    pub(crate) fn around(values: impl IntoIterator<Item = f64>, step: f64, floor: Option<f64>) -> Self {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for v in values {
+            low = low.min(v);
+            high = high.max(v);
+        }
+        if low > high {
+            (low, high) = (0.0, step);
+        }
+        let low = floor.unwrap_or((low / step).floor() * step);
+        let high = ((high / step).ceil() * step).max(low + step);
+        Self { low, high }
+    }
+
+    /// 0 at the bottom, 1 at the top.
+    pub(crate) fn share(self, v: f64) -> f64 {
+        ((v - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+    }
+}
+
+/// Draws `values` right-aligned into `width` columns. Zero on a scale from zero is a thin line: nothing was counted.
+pub(crate) fn draw(p: &mut Paint<'_>, at: (u16, u16), width: u16, values: &[Option<f64>], scale: Scale, style: Style) {
+    let (x, y) = at;
+    let n = u16::try_from(values.len()).unwrap_or(u16::MAX).min(width);
+    let tail = &values[values.len() - usize::from(n)..];
+    for (column, value) in (x + width - n..).zip(tail) {
+        let Some(v) = value else { continue };
+        let Some(cell) = p.buf.cell_mut((column, y)) else {
+            continue;
+        };
+        if *v <= 0.0 {
+            cell.set_symbol(p.glyphs.levels[0]).set_style(p.theme.line);
+        } else {
+            cell.set_symbol(p.glyphs.levels[level(scale.share(*v))])
+                .set_style(style);
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of 0 to 1 is an eighth of 0 to 7"
+)]
+fn level(share: f64) -> usize {
+    ((share * 8.0) as usize).min(7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_stand_still() {
+        assert_eq!(
+            Scale::around([63.0, 118.0], 10.0, None),
+            Scale { low: 60.0, high: 120.0 }
+        );
+        assert_eq!(Scale::around([], 10.0, None), Scale { low: 0.0, high: 10.0 });
+        assert_eq!(Scale::around([70.0], 10.0, None), Scale { low: 70.0, high: 80.0 });
+        assert_eq!(Scale::around([7.0], 10.0, Some(0.0)), Scale { low: 0.0, high: 10.0 });
+        assert_eq!((level(0.0), level(0.5), level(1.0)), (0, 4, 7));
+    }
+}
