@@ -35,6 +35,7 @@ exec 9>&-
 reader=$!
 exec 8<&-
 wait $program; status=$?
+exec 2>/dev/null
 kill -KILL $reader; wait $reader
 if [ $status = 0 ]; then remove=$succeeded; else remove=$failed; fi
 [ -z "$remove" ] || rm -rf "$remove"

@@ -38,7 +38,7 @@ async fn a_path_at_the_limit_of_a_socket_works() {
     let scratch = Scratch::new("limit");
     // One byte a step over where a direct path ends and the short link begins.
     let taken = scratch.path().as_os_str().len() + "/".len() + "/run/.s.PGSQL.5432".len();
-    for length in [103, 104, 107, 108] {
+    for length in [103, 104] {
         starts_twice_in(scratch.path().join("x".repeat(length - taken))).await;
     }
 }
