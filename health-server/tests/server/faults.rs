@@ -1,0 +1,138 @@
+//! A database that is gone or stuck, and a server that is told to end in the middle of it.
+
+use health_server::{Limits, Span};
+
+use crate::support::{Server, counts, record, records};
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_a_503_until_it_returns() {
+    let limits = Limits {
+        ingest_deadline: Span::millis(500),
+        connection_wait: Span::millis(500),
+        ..Limits::default()
+    };
+    let server = Server::with(limits).await;
+    assert_eq!(server.post("json", record(1, 0)).await.status, 200);
+    let sql = server.sql().await;
+    let name = server.database.name();
+    sql.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        .await
+        .unwrap();
+    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sql.execute(others, &[]).await.unwrap();
+
+    let answer = server.post("x-ndjson", records(1, 10)).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.header("retry-after").unwrap().parse::<u32>().is_ok());
+    assert_eq!(counts(&answer), [0; 4]);
+    let ready = server.get("/-/ready").await;
+    assert_eq!(ready.status, 503, "{ready:?}");
+    assert!(ready.problem().contains("Samples cannot be stored"), "{ready:?}");
+    let stats = server
+        .get("/metrics?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z")
+        .await;
+    assert_eq!(stats.status, 503, "{stats:?}");
+    for answer in [answer, ready, stats] {
+        assert!(
+            !answer.body.contains(name) && !answer.body.contains("SELECT"),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+
+    sql.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+        .await
+        .unwrap();
+    loop {
+        match server.post("x-ndjson", records(1, 10)).await.status {
+            200 => break,
+            status => assert_eq!(status, 503),
+        }
+    }
+    loop {
+        match server.get("/-/ready").await.status {
+            200 => break,
+            status => assert_eq!(status, 503),
+        }
+    }
+    assert_eq!(server.samples(1).await, 10);
+}
+
+#[tokio::test]
+async fn a_full_queue_puts_requests_off_and_loses_none_it_took() {
+    let limits = Limits {
+        queue_rows: 100,
+        ingest_deadline: Span::millis(300),
+        ..Limits::default()
+    };
+    let server = Server::with(limits).await;
+    let mut sql = server.sql().await;
+    let lock = sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    let mut stuck = server.connect().await;
+    let body = records(1, 90);
+    stuck
+        .send(format!(
+            "POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+    // The other takes the room first or finds none; what is stuck is told so after its deadline.
+    let refused = loop {
+        let answer = server.post("x-ndjson", records(2, 90)).await;
+        assert!([429, 503].contains(&answer.status), "{answer:?}");
+        if answer.status == 429 {
+            break answer;
+        }
+    };
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(counts(&refused), [0; 4]);
+    assert!([429, 503].contains(&stuck.answer().await.status));
+    lock.rollback().await.unwrap();
+    assert_eq!(server.post("x-ndjson", records(2, 90)).await.status, 200);
+    assert_eq!(server.samples(2).await, 90);
+}
+
+#[tokio::test]
+async fn an_upload_under_way_when_the_server_ends_hears_what_was_stored() {
+    let server = Server::with(Limits {
+        drain_timeout: Span::millis(900),
+        ..Limits::default()
+    })
+    .await;
+    let mut live = server.subscribed("").await;
+    let mut http = server.connect().await;
+    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: 100000\r\n\r\n")
+        .await;
+    http.send(records(1, 3)).await;
+    assert_eq!(live.event().await["event"], "sample");
+    let (running, _database) = server.stop();
+    let answer = http.answer().await;
+    assert_eq!((answer.status, counts(&answer)), (503, [3, 3, 0, 0]));
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_being_written_when_the_server_ends_is_stored_and_acknowledged() {
+    let server = Server::start().await;
+    let mut sql = server.sql().await;
+    let lock = sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    let mut http = server.connect().await;
+    let body = record(1, 0);
+    http.send(format!(
+        "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+    .await;
+    // Only once the writer waits for the lock is the sample surely on its way.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    // Its own connection, because a transaction sees one and the same activity to its end.
+    let watcher = server.sql().await;
+    while watcher.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    let (running, _database) = server.stop();
+    lock.rollback().await.unwrap();
+    assert_eq!(counts(&http.answer().await), [1, 1, 0, 0]);
+    assert!(http.is_closed().await);
+    running.await.unwrap().unwrap();
+}

@@ -1,0 +1,233 @@
+//! The live feed, line by line.
+
+use health_server::Limits;
+use serde_json::json;
+
+use crate::{
+    client::Lines,
+    support::{Server, record, records},
+};
+
+#[tokio::test]
+async fn a_reader_hears_what_was_committed_as_it_is_stored() {
+    let server = Server::start().await;
+    let mut live = Lines::connect(server.feed).await;
+    let hello = live.event().await;
+    assert_eq!(
+        (&hello["event"], &hello["protocol"], &hello["auth"]),
+        (&json!("hello"), &json!("health-feed/1"), &json!(false))
+    );
+    assert!(hello["cursor"].as_str().is_some_and(|cursor| !cursor.contains(' ')));
+    live.send("SUBSCRIBE\n").await;
+    assert_eq!(live.event().await, json!({"event": "subscribed", "resumed": true}));
+
+    server
+        .post(
+            "json",
+            r#"{"user_id":1,"timestamp":"2025-03-02T18:00:00.5+01:00","heart_rate":72}"#,
+        )
+        .await;
+    let mut sample = live.event().await;
+    assert!(sample["cursor"].take().is_string());
+    assert_eq!(
+        sample,
+        json!({"event":"sample","cursor":null,"user_id":1,"timestamp":"2025-03-02T17:00:00.500Z","heart_rate":72.0,"source":""})
+    );
+
+    // Nothing for what changed nothing, the whole sample for a merge.
+    server
+        .post(
+            "json",
+            r#"{"user_id":1,"timestamp":"2025-03-02T17:00:00.5Z","heart_rate":72}"#,
+        )
+        .await;
+    server
+        .post(
+            "json",
+            r#"{"user_id":1,"timestamp":"2025-03-02T17:00:00.5Z","steps":5}"#,
+        )
+        .await;
+    let merged = live.event().await;
+    assert_eq!((&merged["heart_rate"], &merged["steps"]), (&json!(72.0), &json!(5)));
+}
+
+#[tokio::test]
+async fn a_reader_of_some_users_hears_only_of_them() {
+    let server = Server::start().await;
+    let mut live = server.subscribed("users=2,3").await;
+    for user in [1, 2, 4, 3] {
+        server.post("json", record(user, 0)).await;
+    }
+    assert_eq!(live.event().await["user_id"], 2);
+    assert_eq!(live.event().await["user_id"], 3);
+    // The second one replaces the first.
+    live.send("subscribe USERS=4\r\n").await;
+    assert_eq!(live.event().await["event"], "subscribed");
+    server.post("json", record(3, 1)).await;
+    server.post("json", record(4, 1)).await;
+    assert_eq!(live.event().await["user_id"], 4);
+}
+
+#[tokio::test]
+async fn each_users_samples_come_in_the_order_of_their_commits() {
+    let server = Server::start().await;
+    let mut live = server.subscribed("").await;
+    for second in [5, 3, 4, 1] {
+        server.post("json", record(1, second)).await;
+    }
+    for second in [5, 3, 4, 1] {
+        assert_eq!(live.event().await["timestamp"], format!("2025-03-02T00:00:0{second}Z"));
+    }
+}
+
+#[tokio::test]
+async fn mistakes_are_told_and_the_connection_stays() {
+    let server = Server::start().await;
+    let mut live = server.feed().await;
+    for (line, part) in [
+        (&b"HELO\n"[..], "HELO"),
+        (b"GET / HTTP/1.1\r\n", "GET"),
+        (b"SUBSCRIBE user=1\n", "user"),
+        (b"SUBSCRIBE users=x\n", "users"),
+        (b"SUBSCRIBE every=0\n", "every"),
+        (b"PING PONG\n", "PONG"),
+        (b"AUTH secret\n", "token"),
+        (b"\x00\xff\xfe\n", "UTF-8"),
+        (b"\x00\x01\n", "no command"),
+    ] {
+        live.send(line).await;
+        let (event, reason) = live.told().await;
+        assert_eq!(event, "error", "{line:?}");
+        assert!(reason.contains(part), "{line:?}: {reason}");
+    }
+    live.send("\n \r\nping\r\n").await;
+    assert_eq!(live.event().await, json!({"event": "pong"}));
+    live.send(format!("{}\r\nPing\n", " ".repeat(4096))).await;
+    assert_eq!(live.event().await, json!({"event": "pong"}));
+    live.send("quit\n").await;
+    assert_eq!(live.told().await.0, "bye");
+    assert!(live.is_closed().await);
+}
+
+#[tokio::test]
+async fn an_over_long_line_is_the_last() {
+    let server = Server::start().await;
+    for line in [
+        "x".repeat(4097),
+        format!("{}\nPING\n", "x".repeat(4097)),
+        "x".repeat(1 << 20),
+    ] {
+        let mut live = server.feed().await;
+        live.send(line).await;
+        let (event, reason) = live.told().await;
+        assert_eq!(event, "error");
+        assert!(reason.contains("4096"), "{reason}");
+        assert!(live.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_is_not_the_end_of_the_stream() {
+    let server = Server::start().await;
+    let mut live = server.feed().await;
+    live.send("SUBSCRIBE").await;
+    live.finish().await;
+    assert_eq!(live.event().await["event"], "subscribed");
+    server.post("json", record(1, 0)).await;
+    assert_eq!(live.event().await["user_id"], 1);
+    // Without a subscription there is nothing to wait for.
+    let mut idle = server.feed().await;
+    idle.send("PING\n").await;
+    idle.finish().await;
+    assert_eq!(idle.event().await["event"], "pong");
+    assert_eq!(idle.told().await.0, "bye");
+    assert!(idle.is_closed().await);
+}
+
+#[tokio::test]
+async fn subscribers_hear_that_all_is_well() {
+    let server = Server::start().await;
+    let mut live = server.subscribed("").await;
+    let heartbeat = live.event().await;
+    assert_eq!(heartbeat["event"], "heartbeat");
+    assert!(
+        heartbeat["cursor"].is_string() && heartbeat["time"].as_str().unwrap().ends_with('Z'),
+        "{heartbeat}"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_is_too_slow_is_told_how_much_it_missed() {
+    let server = Server::with(Limits {
+        subscriber_queue: 10,
+        ..Limits::default()
+    })
+    .await;
+    let (mut live, mut other) = (server.subscribed("").await, server.subscribed("users=2").await);
+    // One commit, and room for ten of it.
+    server.post("x-ndjson", records(1, 100)).await;
+    server.post("json", record(2, 0)).await;
+    let mut heard = 0;
+    let lagged = loop {
+        let event = live.event().await;
+        match event["event"].as_str() {
+            Some("sample") => heard += 1,
+            _ => break event,
+        }
+    };
+    assert_eq!(lagged["event"], "lagged");
+    assert_eq!(heard + lagged["missed"].as_i64().unwrap(), 100);
+    assert!(lagged["cursor"].is_string());
+    assert_eq!(live.event().await["user_id"], 2);
+    assert_eq!(other.event().await["user_id"], 2);
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_holds_up_nobody() {
+    let server = Server::with(Limits {
+        subscriber_queue: 1000,
+        ..Limits::default()
+    })
+    .await;
+    let mut asleep = server.subscribed("").await;
+    for user in 1..=10 {
+        let answer = server.post("x-ndjson", records(user, 20_000)).await;
+        assert_eq!(answer.status, 200);
+    }
+    // More than any socket buffers were written to it, so it must have missed some, and can say how many.
+    let (mut heard, mut missed) = (0, 0);
+    while heard + missed < 200_000 {
+        let event = asleep.event().await;
+        match event["event"].as_str() {
+            Some("sample") => heard += 1,
+            Some("lagged") => missed += event["missed"].as_i64().unwrap(),
+            _ => {}
+        }
+    }
+    assert_eq!(heard + missed, 200_000);
+    assert!(missed > 0);
+}
+
+#[tokio::test]
+async fn readers_are_told_when_the_server_ends() {
+    let server = Server::start().await;
+    let (mut live, mut idle) = (server.subscribed("").await, server.feed().await);
+    let asleep = server.subscribed("").await;
+    server.post("x-ndjson", records(1, 50_000)).await;
+    let (running, _database) = server.stop();
+    assert_eq!(idle.told().await.0, "bye");
+    assert!(idle.is_closed().await);
+    loop {
+        match live.told().await {
+            (event, _) if event == "sample" => {}
+            (event, reason) => {
+                assert_eq!(event, "bye");
+                assert!(reason.contains("ending"), "{reason}");
+                break;
+            }
+        }
+    }
+    drop((live, idle));
+    running.await.unwrap().unwrap();
+    drop(asleep);
+}

@@ -1,0 +1,9 @@
+//! The server from outside: bytes over TCP, against a real PostgreSQL.
+
+mod client;
+mod faults;
+mod feed;
+mod http;
+mod ingest;
+mod limits;
+mod support;
