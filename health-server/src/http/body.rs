@@ -35,6 +35,8 @@ pub(crate) struct BodyReader<'a> {
     pause_limit: Duration,
     decoder: Option<MultiGzDecoder<Vec<u8>>>,
     encoded: Bytes,
+    /// What is wrong with the compressed bytes, told once everything before it was.
+    damage: Option<std::io::Error>,
 }
 
 /// Why a body could not be read to its end.
@@ -61,6 +63,7 @@ impl<'a> BodyReader<'a> {
             pause_limit,
             decoder,
             encoded: Bytes::new(),
+            damage: None,
         }
     }
 
@@ -79,14 +82,8 @@ impl<'a> BodyReader<'a> {
     /// enough for the limits on lines and bodies to stop it.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
-            if let Some(decoder) = &mut self.decoder {
-                while !self.encoded.is_empty() {
-                    let taken = decoder.write(&self.encoded).map_err(BodyError::Gzip)?;
-                    self.encoded.advance(taken);
-                    if !decoder.get_ref().is_empty() {
-                        return Ok(Some(std::mem::take(decoder.get_mut()).into()));
-                    }
-                }
+            if let Some(unfolded) = self.unfold()? {
+                return Ok(Some(unfolded));
             }
             let Some(frame) = timeout(self.pause_limit, self.incoming.frame())
                 .await
@@ -105,13 +102,38 @@ impl<'a> BodyReader<'a> {
         }
     }
 
-    fn finish(&mut self) -> Result<Option<Bytes>, BodyError> {
-        match self.decoder.take() {
-            Some(decoder) => {
-                let rest = decoder.finish().map_err(BodyError::Gzip)?;
-                Ok((!rest.is_empty()).then(|| rest.into()))
+    /// What comes next out of the compressed bytes at hand.
+    fn unfold(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(None);
+        };
+        while !self.encoded.is_empty() && self.damage.is_none() {
+            match decoder.write(&self.encoded) {
+                Ok(taken) => self.encoded.advance(taken),
+                Err(error) => self.damage = Some(error),
             }
-            None => Ok(None),
+            if !decoder.get_ref().is_empty() {
+                return Ok(Some(std::mem::take(decoder.get_mut()).into()));
+            }
+        }
+        self.damage.take().map_or(Ok(None), |error| Err(BodyError::Gzip(error)))
+    }
+
+    fn finish(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let Some(mut decoder) = self.decoder.take() else {
+            return Ok(None);
+        };
+        let finished = decoder.try_finish();
+        let rest = std::mem::take(decoder.get_mut());
+        match finished {
+            Err(error) if rest.is_empty() => Err(BodyError::Gzip(error)),
+            Err(error) => {
+                // Told at the next call.
+                self.decoder = Some(MultiGzDecoder::new(Vec::new()));
+                self.damage = Some(error);
+                Ok(Some(rest.into()))
+            }
+            Ok(()) => Ok((!rest.is_empty()).then(|| rest.into())),
         }
     }
 }

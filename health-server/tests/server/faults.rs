@@ -13,13 +13,13 @@ async fn a_database_that_is_gone_is_a_503_until_it_returns() {
     };
     let server = Server::with(limits).await;
     assert_eq!(server.post("json", record(1, 0)).await.status, 200);
-    let sql = server.sql().await;
+    let sql = server.sql_in("postgres").await;
     let name = server.database.name();
     sql.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
         .await
         .unwrap();
-    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    sql.execute(others, &[]).await.unwrap();
+    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    sql.execute(others, &[&name]).await.unwrap();
 
     let answer = server.post("x-ndjson", records(1, 10)).await;
     assert_eq!(answer.status, 503, "{answer:?}");
@@ -28,11 +28,11 @@ async fn a_database_that_is_gone_is_a_503_until_it_returns() {
     let ready = server.get("/-/ready").await;
     assert_eq!(ready.status, 503, "{ready:?}");
     assert!(ready.problem().contains("Samples cannot be stored"), "{ready:?}");
-    let stats = server
+    let range = server
         .get("/metrics?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z")
         .await;
-    assert_eq!(stats.status, 503, "{stats:?}");
-    for answer in [answer, ready, stats] {
+    assert_eq!(range.status, 503, "{range:?}");
+    for answer in [answer, ready, range] {
         assert!(
             !answer.body.contains(name) && !answer.body.contains("SELECT"),
             "{answer:?}"

@@ -1,5 +1,7 @@
 //! The server from outside: bytes over TCP, against a real PostgreSQL.
 
+#![cfg(test)]
+
 mod client;
 mod faults;
 mod feed;

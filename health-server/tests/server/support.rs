@@ -95,9 +95,13 @@ impl Server {
 
     /// A connection to the database itself.
     pub(crate) async fn sql(&self) -> tokio_postgres::Client {
-        let (client, connection) = tokio_postgres::connect(self.database.url(), tokio_postgres::NoTls)
-            .await
-            .unwrap();
+        self.sql_in(self.database.name()).await
+    }
+
+    /// A connection to another database of the same PostgreSQL.
+    pub(crate) async fn sql_in(&self, database: &str) -> tokio_postgres::Client {
+        let mut config: tokio_postgres::Config = self.database.url().parse().unwrap();
+        let (client, connection) = config.dbname(database).connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
     }
