@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{batch::Receipt, error::Error};
+use crate::{batch::Receipt, error::Error, store::rollup::Lag};
 
 /// What a [`Health`](crate::Health) has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct Counts {
     pub failed_writes: u64,
     /// Rows that wait or are being written now.
     pub queued_rows: u64,
+    /// Seconds since the end of the last quarter of an hour that is summarised; 5 to 20 minutes is as it should be.
+    pub summary_lag_seconds: u64,
+    /// Quarters of an hour whose summaries wait to be made again, counted up to 100 000.
+    pub dirty_slices: u64,
 }
 
 /// For how long a failed write speaks against being ready. Where something waits to be written the next try comes sooner,
@@ -43,6 +47,8 @@ pub(crate) struct Counters {
     raced: AtomicU64,
     failed_writes: AtomicU64,
     trouble: Mutex<Option<(Instant, Error)>>,
+    summary_lag_seconds: AtomicU64,
+    dirty_slices: AtomicU64,
 }
 
 impl Counters {
@@ -59,6 +65,11 @@ impl Counters {
 
     pub(crate) fn raced(&self) {
         self.raced.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn summaries_are_behind(&self, lag: Lag) {
+        self.summary_lag_seconds.store(lag.seconds, Relaxed);
+        self.dirty_slices.store(lag.dirty_slices, Relaxed);
     }
 
     pub(crate) fn writing_fails(&self, error: &Error) {
@@ -88,6 +99,8 @@ impl Counters {
             raced: self.raced.load(Relaxed),
             failed_writes: self.failed_writes.load(Relaxed),
             queued_rows: u64::try_from(queued_rows).unwrap_or(u64::MAX),
+            summary_lag_seconds: self.summary_lag_seconds.load(Relaxed),
+            dirty_slices: self.dirty_slices.load(Relaxed),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::sample::InvalidSample;
+use crate::{bucket::TooManyBuckets, sample::InvalidSample};
 
 /// Why something could not be done. The message speaks of its own level; the cause is behind `source()`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,6 +45,12 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("the database schema could not be brought up to date")]
     Migration(#[source] Cause),
+    /// Something stored is in no form this version knows. Run the newest version.
+    #[error("what is stored cannot be read")]
+    Unreadable(#[source] Cause),
+    /// More buckets than one answer holds. Ask for wider ones, or for less.
+    #[error(transparent)]
+    TooManyBuckets(#[from] TooManyBuckets),
     /// [`Health::close`](crate::Health::close) was called.
     #[error("this handle is closed")]
     Closed,
@@ -58,7 +64,13 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Overloaded { .. } | Self::Unavailable(_) | Self::TimedOut(_) | Self::CommitUnknown(_) => true,
-            Self::Config(_) | Self::Invalid { .. } | Self::Database(_) | Self::Migration(_) | Self::Closed => false,
+            Self::Config(_)
+            | Self::Invalid { .. }
+            | Self::Database(_)
+            | Self::Migration(_)
+            | Self::Unreadable(_)
+            | Self::TooManyBuckets(_)
+            | Self::Closed => false,
         }
     }
 

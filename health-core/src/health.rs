@@ -17,6 +17,7 @@ use crate::{
         writer::Writer,
     },
     live::hub::{Filter, Hub, Subscription},
+    roller,
     sample::Sample,
     store::{
         connection::{Readers, readers},
@@ -40,11 +41,12 @@ struct Inner {
     counters: Arc<Counters>,
     limits: Limits,
     closing: watch::Sender<bool>,
-    writers: Mutex<Vec<JoinHandle<()>>>,
+    /// The writers and the roller.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Health {
-    /// Connects, brings the schema up to date, and starts the writers.
+    /// Connects, brings the schema up to date, and starts the writers and the roller.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the database cannot be reached; those of [`migrate`](crate::migrate).
@@ -58,7 +60,8 @@ impl Health {
         let server = fastrand::i64(..);
         let (queue, ends) = Queue::new(&limits);
         let (closing, _) = watch::channel(false);
-        let writers = ends
+        let roller = tokio::spawn(roller::run(config.clone(), Arc::clone(&counters), closing.subscribe()));
+        let tasks = ends
             .into_iter()
             .map(|requests| {
                 let writer = Writer::new(
@@ -71,6 +74,7 @@ impl Health {
                 );
                 tokio::spawn(writer.run())
             })
+            .chain([roller])
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -80,7 +84,7 @@ impl Health {
                 counters,
                 limits,
                 closing,
-                writers: Mutex::new(writers),
+                tasks: Mutex::new(tasks),
             }),
         })
     }
@@ -147,13 +151,13 @@ impl Health {
     pub async fn close(self) -> Result<(), Error> {
         self.inner.queue.close();
         self.inner.closing.send_replace(true);
-        let writers = std::mem::take(&mut *self.inner.writers.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = self.inner.limits.drain_deadline;
-        let stopping: Vec<_> = writers.iter().map(JoinHandle::abort_handle).collect();
+        let stopping: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         let drained = timeout(deadline, async {
-            for writer in writers {
+            for task in tasks {
                 // A writer that panicked has nothing left to store.
-                let _ = writer.await;
+                let _ = task.await;
             }
         });
         let outcome = drained.await.map_err(|_| Error::TimedOut(deadline));

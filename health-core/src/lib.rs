@@ -2,6 +2,8 @@
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+
+mod bucket;
 mod range;
 mod record;
 mod sample;
@@ -18,19 +20,30 @@ mod counters;
 #[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
+mod fold;
+#[cfg(feature = "store")]
 mod health;
+#[cfg(feature = "store")]
+mod histogram;
 #[cfg(feature = "store")]
 mod ingest;
 #[cfg(feature = "store")]
 mod live;
 #[cfg(feature = "store")]
+mod plan;
+#[cfg(feature = "store")]
+mod roller;
+#[cfg(feature = "store")]
 mod store;
+#[cfg(feature = "store")]
+mod summary;
 
 pub use crate::{
+    bucket::{Bucket, TooManyBuckets, UnknownBucket},
     range::{EmptyRange, TimeRange},
     record::{Reception, RecordFault, read_record},
     sample::{Calories, HeartRate, Identity, InvalidSample, Readings, Sample, Source, Steps, UserId},
-    stats::{HOLD_SECONDS, SourceTotals, Stats},
+    stats::{HOLD_SECONDS, Percentiles, SourceTotals, Stats},
     time::{TimestampError, format_timestamp, parse_timestamp},
     wire::{
         BucketAnswer, BucketStats, Cursor, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesAnswer, Problem,
@@ -50,5 +63,5 @@ pub use crate::{
         hub::{Filter, Subscription},
         mailbox::{LiveEvent, Published},
     },
-    store::migrate::migrate,
+    store::{export::Samples, migrate::migrate},
 };

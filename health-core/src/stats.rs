@@ -39,6 +39,15 @@ pub struct SourceTotals {
     pub calories: f64,
 }
 
+/// Percentiles of the heart-rate readings of one user over one range.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Percentiles {
+    /// How many readings there are.
+    pub readings: i64,
+    /// Beats per minute, one for each percentile asked for; none where there is no reading.
+    pub values: Vec<Option<f64>>,
+}
+
 /// How long a heart-rate reading stands for the time behind it, at most: 300 s.
 ///
 /// Watches that save power measure at rest about every five minutes; a longer gap means that it was not worn.

@@ -1,9 +1,20 @@
 //! Everything that speaks SQL.
 
 pub(crate) mod connection;
+pub(crate) mod erase;
+pub(crate) mod export;
+pub(crate) mod failure;
 pub(crate) mod feed;
 pub(crate) mod known;
+pub(crate) mod marks;
+pub(crate) mod micros;
 pub(crate) mod migrate;
 pub(crate) mod read;
 pub(crate) mod ready;
+pub(crate) mod rollup;
+pub(crate) mod summarise;
+pub(crate) mod users;
 pub(crate) mod write;
+
+#[cfg(test)]
+mod sealing_tests;

@@ -34,6 +34,10 @@ const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = of
      SET plan_cache_mode = force_generic_plan; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
+/// Readers ask for stretches of keys, given as arrays: plans never change, and planning would cost more than most answers.
+const READER_SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+     SET max_parallel_workers_per_gather = 0";
+
 impl Session {
     /// A connection for a writer of its own.
     pub(crate) async fn writer(config: &Config) -> Result<Self, tokio_postgres::Error> {
@@ -81,7 +85,8 @@ impl ManageConnection for ReaderSessions {
 
     async fn connect(&self) -> Result<Session, Self::Error> {
         let session = Session::connect(&self.postgres).await?;
-        let limit = format!("SET statement_timeout = {}", self.statement_timeout.as_millis());
+        let timeout = self.statement_timeout.as_millis();
+        let limit = format!("{READER_SESSION}; SET statement_timeout = {timeout}");
         session.client.batch_execute(&limit).await?;
         Ok(session)
     }

@@ -1,86 +1,293 @@
-//! Statistics, by SQL over the raw samples.
+//! Statistics: stored summaries where they are true, raw samples for the rest, in one snapshot.
+//!
+//! A reader asks twice within one repeatable read transaction. The first answer says what is sealed and what of it is
+//! dirty; [`plan`] makes of it which rows to fetch; the second fetches them. So every answer is what a plain aggregate over the
+//! raw samples of the same snapshot would say, whatever is written, sealed or erased meanwhile.
 
-use chrono::{DateTime, Utc};
-use tokio_postgres::Row;
+use futures_util::{FutureExt, TryStreamExt, join, pin_mut};
+use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use crate::{
     error::Error,
+    fold::{Part, RawFold, SLICE_MICROS, assemble},
+    histogram::Histogram,
+    plan::{Grain, Sealed, Span, plan},
     range::TimeRange,
     sample::UserId,
-    stats::{SourceTotals, Stats},
-    store::connection::{Readers, checkout, classify},
+    stats::Stats,
+    store::{
+        connection::{Readers, Session, checkout},
+        failure::Failure,
+        micros::Micros,
+    },
+    summary::{Point, codec},
 };
 
-/// One row a source, each with the numbers of the whole beside its own. `$4` is where weights end: now, or the end of the
-/// range. Times are compared in whole microseconds, so that sources that cover equally much are told so.
-const STATS: &str = "
-WITH samples AS (
-    SELECT source, timestamp, heart_rate, steps, calories FROM health_metrics
-    WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3
-), held AS (
-    SELECT source, heart_rate, greatest(0, extract(epoch FROM
-        least(lead(timestamp) OVER (PARTITION BY source ORDER BY timestamp), timestamp + interval '300 s', $4) - timestamp)) * 1000000 AS micros
-    FROM samples WHERE heart_rate IS NOT NULL
-), best AS (
-    SELECT sum(heart_rate * micros::float8) / nullif(sum(micros::float8), 0) AS weighted, sum(micros)::bigint AS covered
-    FROM held GROUP BY source ORDER BY sum(micros) DESC, source LIMIT 1
-), slices AS (
-    SELECT max(steps) AS steps, max(calories) AS calories FROM (
-        SELECT date_bin('15 minutes', timestamp, 'epoch') AS slice, sum(steps) AS steps, sum(calories) AS calories
-        FROM samples GROUP BY slice, source) AS one GROUP BY slice
-), totals AS (
-    SELECT coalesce(sum(steps), 0)::bigint AS steps, coalesce(sum(calories), 0) AS calories FROM slices
-), whole AS (
-    SELECT avg(heart_rate) AS average, min(heart_rate) AS min, max(heart_rate) AS max FROM samples
-)
-SELECT s.source, count(*) AS samples, coalesce(sum(s.steps), 0) AS steps, coalesce(sum(s.calories), 0) AS calories,
-    whole.average, whole.min, whole.max, best.weighted, best.covered, totals.steps AS total_steps, totals.calories AS total_calories
-FROM samples s CROSS JOIN whole CROSS JOIN totals LEFT JOIN best ON true
-GROUP BY s.source, whole.average, whole.min, whole.max, best.weighted, best.covered, totals.steps, totals.calories
-ORDER BY s.source";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// The statistics of a range, with weights that end at `now`.
-pub(crate) async fn stats(
-    readers: &Readers,
-    user: UserId,
-    range: TimeRange,
-    now: DateTime<Utc>,
-) -> Result<Stats, Error> {
-    let mut session = checkout(readers).await?;
-    let statement = session.prepare(STATS).await.map_err(classify)?;
-    let weights_end = range.end().min(now);
-    let rows = session
-        .client()
-        .query(&statement, &[&user.get(), &range.start(), &range.end(), &weights_end])
-        .await
-        .map_err(classify)?;
-    Ok(rows.first().map_or_else(Stats::default, |whole| {
-        let sources: Vec<_> = rows.iter().map(source_totals).collect();
-        let covered = chrono::TimeDelta::microseconds(whole.get::<_, Option<i64>>("covered").unwrap_or(0));
-        let length = weights_end - range.start();
-        Stats {
-            samples: sources.iter().map(|source| source.samples).sum(),
-            average_heart_rate: whole.get("average"),
-            min_heart_rate: whole.get("min"),
-            max_heart_rate: whole.get("max"),
-            time_weighted_heart_rate: whole.get("weighted"),
-            heart_rate_coverage: if covered.is_zero() {
-                0.0
-            } else {
-                covered.as_seconds_f64() / length.as_seconds_f64()
-            },
-            total_steps: whole.get("total_steps"),
-            total_calories: whole.get("total_calories"),
-            sources,
-        }
-    }))
+/// What is sealed, and what of it is dirty for this user in this range.
+const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
+     WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice) FROM health_sealing";
+
+/// The rows of some spans. The lateral join keeps the spans apart, so that each is one stretch of the key's leaves.
+const ROLLUPS: &str = "SELECT r.start, r.source, r.summary \
+     FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
+     CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
+     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b) AS r";
+
+const HISTOGRAMS: &str = "SELECT r.histogram \
+     FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
+     CROSS JOIN LATERAL (SELECT histogram FROM health_rollups \
+     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b) AS r";
+
+/// The samples of some spans. Ordered within each, and the spans come as they were given: the fold needs time to ascend.
+const RAW: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+     FROM unnest($2::timestamptz[], $3::timestamptz[]) AS spans (a, b) \
+     CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics \
+     WHERE user_id = $1 AND timestamp >= spans.a AND timestamp < spans.b ORDER BY timestamp, source) AS m";
+
+const RAW_RATES: &str = "SELECT m.heart_rate FROM unnest($2::timestamptz[], $3::timestamptz[]) AS spans (a, b) \
+     CROSS JOIN LATERAL (SELECT heart_rate FROM health_metrics \
+     WHERE user_id = $1 AND timestamp >= spans.a AND timestamp < spans.b AND heart_rate IS NOT NULL) AS m";
+
+/// Whom and when a question is about; microseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) user: UserId,
+    pub(crate) start: i64,
+    /// The end of each bucket.
+    pub(crate) ends: &'a [i64],
+    /// Where weights end.
+    pub(crate) now: i64,
 }
 
-fn source_totals(row: &Row) -> SourceTotals {
-    SourceTotals {
-        source: row.get("source"),
-        samples: row.get("samples"),
-        steps: row.get("steps"),
-        calories: row.get("calories"),
+/// The statistics of a range.
+pub(crate) async fn stats(readers: &Readers, user: UserId, range: TimeRange, now: i64) -> Result<Stats, Error> {
+    let ends = [range.end().timestamp_micros()];
+    let question = Question {
+        user,
+        start: range.start().timestamp_micros(),
+        ends: &ends,
+        now,
+    };
+    let answers = series(readers, question).await?;
+    Ok(answers.into_iter().next().unwrap_or_default())
+}
+
+/// The statistics of each bucket, with the winners of the whole.
+pub(crate) async fn series(readers: &Readers, question: Question<'_>) -> Result<Vec<Stats>, Error> {
+    let mut session = checkout(readers).await?;
+    let mut snapshot = Snapshot::begin(&mut session, question).await?;
+    let parts = snapshot.parts().await?;
+    snapshot.commit().await?;
+    drop(session);
+    Ok(assemble(parts, question.start, question.ends, question.now))
+}
+
+/// The heart rates of a range.
+pub(crate) async fn histogram(readers: &Readers, user: UserId, range: TimeRange, now: i64) -> Result<Histogram, Error> {
+    let ends = [range.end().timestamp_micros()];
+    let question = Question {
+        user,
+        start: range.start().timestamp_micros(),
+        ends: &ends,
+        now,
+    };
+    let mut session = checkout(readers).await?;
+    let mut snapshot = Snapshot::begin(&mut session, question).await?;
+    let histogram = snapshot.histogram().await?;
+    snapshot.commit().await?;
+    Ok(histogram)
+}
+
+/// A transaction that sees one state of the database, and which rows of it answer the question.
+///
+/// Dropped on the way, when whoever asked is gone, it leaves no transaction open behind it.
+pub(crate) struct Snapshot<'a> {
+    session: &'a mut Session,
+    question: Question<'a>,
+    stored: Stored,
+    raw: Spans,
+    open: bool,
+}
+
+/// Spans as `unnest` takes them.
+#[derive(Debug, Default)]
+struct Spans {
+    from: Vec<Micros>,
+    to: Vec<Micros>,
+}
+
+/// Spans of stored rows.
+#[derive(Debug, Default)]
+struct Stored {
+    minutes: Vec<i16>,
+    spans: Spans,
+}
+
+impl<'a> Snapshot<'a> {
+    pub(crate) async fn begin(session: &'a mut Session, question: Question<'a>) -> Result<Self, Failure> {
+        let statement = session.prepare(SEALED).await?;
+        let mut snapshot = Self {
+            session,
+            question,
+            stored: Stored::default(),
+            raw: Spans::default(),
+            open: true,
+        };
+        // Sent together, for one round trip.
+        let client = snapshot.session.client();
+        let (begun, sealed) = join!(client.batch_execute(BEGIN), sealed(client, &statement, question));
+        begun?;
+        snapshot.plan(&sealed?);
+        Ok(snapshot)
+    }
+
+    /// Turns to another question about the same moment.
+    #[cfg(test)]
+    pub(crate) async fn ask(&mut self, question: Question<'a>) -> Result<(), Failure> {
+        let statement = self.session.prepare(SEALED).await?;
+        let sealed = sealed(self.session.client(), &statement, question).await?;
+        self.question = question;
+        self.plan(&sealed);
+        Ok(())
+    }
+
+    fn plan(&mut self, (before, dirty): &(i64, Vec<i64>)) {
+        let Question { start, ends, now, .. } = self.question;
+        // Readings of the future stand for no time yet, which summaries do not know.
+        let before = (*before).min(Grain::Slice.floor(now));
+        (self.stored, self.raw) = (Stored::default(), Spans::default());
+        for span in plan(start, ends, Sealed { before, dirty }) {
+            self.add(span);
+        }
+    }
+
+    fn add(&mut self, Span { grain, from, to }: Span) {
+        let spans = match grain {
+            Some(grain) => {
+                self.stored.minutes.push(grain.minutes());
+                &mut self.stored.spans
+            }
+            None => &mut self.raw,
+        };
+        spans.from.push(Micros(from));
+        spans.to.push(Micros(to));
+    }
+
+    /// Everything there is, boiled down as far as it is.
+    pub(crate) async fn parts(&mut self) -> Result<Vec<Part>, Failure> {
+        let rollups = self.session.prepare(ROLLUPS).await?;
+        let raw = self.session.prepare(RAW).await?;
+        let (client, user) = (self.session.client(), self.question.user.get());
+        let (stored_spans, raw_spans) = (self.stored.params(&user), self.raw.params(&user));
+        let stored = async {
+            let mut parts = Vec::new();
+            if !self.stored.minutes.is_empty() {
+                let rows = client.query_raw(&rollups, stored_spans).await?;
+                pin_mut!(rows);
+                while let Some(row) = rows.try_next().await? {
+                    parts.push(stored_part(&row)?);
+                }
+            }
+            Ok::<_, Failure>(parts)
+        };
+        let folded = async {
+            let mut fold = RawFold::new(self.question.ends, self.question.now);
+            if !self.raw.from.is_empty() {
+                let rows = client.query_raw(&raw, raw_spans).await?;
+                pin_mut!(rows);
+                while let Some(row) = rows.try_next().await? {
+                    fold.push(row.get(1), point(&row));
+                }
+            }
+            Ok::<_, Failure>(fold.finish())
+        };
+        let (stored, folded) = join!(stored, folded);
+        let mut parts = stored?;
+        parts.extend(folded?);
+        Ok(parts)
+    }
+
+    /// All heart rates.
+    pub(crate) async fn histogram(&mut self) -> Result<Histogram, Failure> {
+        let histograms = self.session.prepare(HISTOGRAMS).await?;
+        let rates = self.session.prepare(RAW_RATES).await?;
+        let (client, user) = (self.session.client(), self.question.user.get());
+        let mut all = Histogram::default();
+        let rows = client.query_raw(&histograms, self.stored.params(&user)).await?;
+        pin_mut!(rows);
+        while let Some(row) = rows.try_next().await? {
+            all.append_encoded(row.get(0)).ok_or(Failure::UnknownSummary)?;
+        }
+        let rows = client.query_raw(&rates, self.raw.params(&user)).await?;
+        pin_mut!(rows);
+        while let Some(row) = rows.try_next().await? {
+            all.add(row.get(0));
+        }
+        Ok(all)
+    }
+
+    /// Ends the transaction.
+    pub(crate) async fn commit(mut self) -> Result<(), Failure> {
+        self.session.client().batch_execute("COMMIT").await?;
+        self.open = false;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn session(&mut self) -> &mut Session {
+        self.session
+    }
+}
+
+/// Up to when summaries are complete, and which slices in the range are dirty.
+async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) -> Result<(i64, Vec<i64>), Failure> {
+    let end = question.ends.last().copied().unwrap_or(question.start);
+    let (user, from, to) = (question.user.get(), Micros(question.start - SLICE_MICROS), Micros(end));
+    let params: [&(dyn ToSql + Sync); 3] = [&user, &from, &to];
+    let row = client.query_one(statement, &params).await?;
+    let dirty = row.get::<_, Vec<Micros>>(1).into_iter().map(|Micros(slice)| slice);
+    Ok((row.get::<_, Micros>(0).0, dirty.collect()))
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            // The first poll puts it in line before anything the next user of the connection may ask; nobody waits for the answer.
+            let _ = self.session.client().batch_execute("ROLLBACK").now_or_never();
+        }
+    }
+}
+
+impl Spans {
+    fn params<'a>(&'a self, user: &'a i64) -> [&'a (dyn ToSql + Sync); 3] {
+        [user, &self.from, &self.to]
+    }
+}
+
+impl Stored {
+    fn params<'a>(&'a self, user: &'a i64) -> [&'a (dyn ToSql + Sync); 4] {
+        [user, &self.minutes, &self.spans.from, &self.spans.to]
+    }
+}
+
+fn stored_part(row: &Row) -> Result<Part, Failure> {
+    let (summary, won) = codec::decode(row.get(2)).ok_or(Failure::UnknownSummary)?;
+    Ok(Part {
+        at: row.get::<_, Micros>(0).0,
+        source: row.get::<_, &str>(1).into(),
+        summary,
+        won,
+        histogram: Histogram::default(),
+    })
+}
+
+fn point(row: &Row) -> Point {
+    Point {
+        at: row.get::<_, Micros>(0).0,
+        heart_rate: row.get(2),
+        steps: row.get(3),
+        calories: row.get(4),
     }
 }

@@ -20,11 +20,15 @@ use crate::{
     store::{
         connection::Session,
         known::{Known, Novelty},
+        marks,
     },
 };
 
 /// Opens the transaction. Nothing that it writes gets an `id` at or below the sequence's last value.
-const BEGIN: &str = "BEGIN; SELECT last_value FROM health_metrics_id_seq";
+///
+/// The lock comes first, in a statement of its own, see [`marks`]; the threshold is in whole seconds since 1970.
+const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock_shared(hashtext('health threshold')); \
+     SELECT last_value, (SELECT extract(epoch FROM threshold)::bigint FROM health_sealing) FROM health_metrics_id_seq";
 
 /// The newest sample of each user: one probe of the key a user.
 const NEWEST: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::bigint[]) AS users (user_id) \
@@ -139,7 +143,7 @@ async fn attempt(
     batch: &Batch,
     trust: Trust,
 ) -> Result<Plan, WriteError> {
-    let first_id = begin(session).await?;
+    let Begun { first_id, threshold } = begin(session).await?;
     if trust == Trust::Known {
         learn(session, known, batch).await?;
     }
@@ -150,6 +154,11 @@ async fn attempt(
         copy(session, &plan.inserts).await?;
     }
     update(session, &plan.updates).await?;
+    let changed = plan
+        .inserts
+        .iter()
+        .chain(plan.updates.iter().map(|update| &update.after));
+    marks::mark(session, threshold, changed).await?;
     let few = if plan.inserts.len() < COPY_FROM_ROWS {
         plan.inserts.as_slice()
     } else {
@@ -162,13 +171,25 @@ async fn attempt(
     }
 }
 
-async fn begin(session: &Session) -> Result<i64, tokio_postgres::Error> {
+/// What a transaction begins with.
+struct Begun {
+    first_id: i64,
+    /// Samples older than this may be in summaries already; microseconds since 1970.
+    threshold: i64,
+}
+
+async fn begin(session: &Session) -> Result<Begun, tokio_postgres::Error> {
     let messages = session.client().simple_query(BEGIN).await?;
-    let last_value = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    Ok(last_value.unwrap_or(0))
+    let number = |column| rows.clone().last()?.get(column)?.parse::<i64>().ok();
+    Ok(Begun {
+        first_id: number(0).unwrap_or(0),
+        // Not known, everything is marked: that is slow but right.
+        threshold: number(1).map_or(i64::MAX, |seconds| seconds.saturating_mul(1_000_000)),
+    })
 }
 
 /// Fetches what is known of users that no batch has met before.

@@ -1,0 +1,72 @@
+//! The background task that keeps summaries up to date.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    config::Config,
+    counters::Counters,
+    error::Error,
+    store::{
+        connection::{Session, classify},
+        rollup::{self, Roller, Step},
+    },
+};
+
+/// How old samples have to be before they are summarised. What comes later costs a mark each slice and is summarised again.
+const SETTLE: TimeDelta = TimeDelta::minutes(5);
+
+/// The pause when there is nothing to do: a late sample is in the summaries after that long.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The pause when the database is out of reach.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
+
+/// How often the lag is measured, for whoever exports it.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// Works off what there is to summarise until the handle is closed or gone. Every server runs one; they take turns.
+pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
+    let mut roller = Roller::new(SETTLE);
+    let mut session = None;
+    let mut measured = None::<Instant>;
+    while !*closing.borrow() {
+        let pause = match step(&config, &mut roller, &mut session, &counters, &mut measured).await {
+            Ok(Step::Worked) => continue,
+            Ok(Step::Busy | Step::Idle) => PAUSE,
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "samples could not be summarised, trying again");
+                session = None;
+                PAUSE_AFTER_ERROR
+            }
+        };
+        // A closed channel is a handle that is gone.
+        if timeout(pause, closing.wait_for(|closing| *closing)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+async fn step(
+    config: &Config,
+    roller: &mut Roller,
+    session: &mut Option<Session>,
+    counters: &Counters,
+    measured: &mut Option<Instant>,
+) -> Result<Step, Error> {
+    let session = match session {
+        Some(session) => session,
+        None => session.insert(Session::writer(config).await.map_err(classify)?),
+    };
+    let step = roller.step(session).await?;
+    if measured.is_none_or(|at| at.elapsed() > MEASURE_EVERY) {
+        counters.summaries_are_behind(rollup::lag(session).await?);
+        *measured = Some(Instant::now());
+    }
+    Ok(step)
+}

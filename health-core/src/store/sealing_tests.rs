@@ -1,0 +1,327 @@
+//! Readers against a plain aggregate over the raw samples, in the same snapshot, whatever goes on meanwhile.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use test_support::TestDatabase;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    config::Config,
+    fold::assemble,
+    health::Health,
+    histogram::Histogram,
+    plan::Grain,
+    sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
+    stats::{SourceTotals, Stats},
+    store::{
+        connection::{Session, readers},
+        erase,
+        micros::Micros,
+        read::{Question, Snapshot},
+        rollup::{Roller, Step},
+    },
+};
+
+/// Statistics straight from the samples: one row a source, each with the numbers of the whole beside its own. `$4` is where
+/// weights end.
+const PLAIN: &str = "
+WITH samples AS (
+    SELECT source, timestamp, heart_rate, steps, calories FROM health_metrics
+    WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3
+), held AS (
+    SELECT source, heart_rate, greatest(0, extract(epoch FROM
+        least(lead(timestamp) OVER (PARTITION BY source ORDER BY timestamp), timestamp + interval '300 s', $4) - timestamp)) * 1000000 AS micros
+    FROM samples WHERE heart_rate IS NOT NULL
+), best AS (
+    SELECT sum(heart_rate * micros::float8) / nullif(sum(micros::float8), 0) AS weighted, sum(micros)::bigint AS covered
+    FROM held GROUP BY source ORDER BY sum(micros) DESC, source LIMIT 1
+), slices AS (
+    SELECT max(steps) AS steps, max(calories) AS calories FROM (
+        SELECT date_bin('15 minutes', timestamp, 'epoch') AS slice, sum(steps) AS steps, sum(calories) AS calories
+        FROM samples GROUP BY slice, source) AS one GROUP BY slice
+), totals AS (
+    SELECT coalesce(sum(steps), 0)::bigint AS steps, coalesce(sum(calories), 0) AS calories FROM slices
+), whole AS (
+    SELECT avg(heart_rate) AS average, min(heart_rate) AS min, max(heart_rate) AS max FROM samples
+)
+SELECT s.source, count(*) AS samples, coalesce(sum(s.steps), 0) AS steps, coalesce(sum(s.calories), 0) AS calories,
+    whole.average, whole.min, whole.max, best.weighted, best.covered, totals.steps AS total_steps, totals.calories AS total_calories
+FROM samples s CROSS JOIN whole CROSS JOIN totals LEFT JOIN best ON true
+GROUP BY s.source, whole.average, whole.min, whole.max, best.weighted, best.covered, totals.steps, totals.calories
+ORDER BY s.source";
+
+const RATES: &str = "SELECT heart_rate FROM health_metrics \
+    WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3 AND heart_rate IS NOT NULL";
+
+/// How much time the samples of the test spread over.
+const SPREAD: TimeDelta = TimeDelta::days(3);
+
+/// How long everything runs at once; longer by the environment variable `HEALTH_TEST_SECONDS`.
+const RUN: Duration = Duration::from_secs(6);
+
+const USERS: i64 = 4;
+
+/// How far the plain aggregate may be from the exact answer: it adds thousands of `f64`s.
+const TOLERANCE: f64 = 1e-9;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
+    let database = TestDatabase::new().await;
+    let config = Config::from_url(database.url()).unwrap();
+    let seconds = std::env::var("HEALTH_TEST_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let run = seconds.map_or(RUN, Duration::from_secs);
+    let (began, now) = (Instant::now(), Utc::now());
+    let running = move || began.elapsed() < run;
+    // Two servers, each with its writers.
+    let servers = [
+        Health::open(config.clone()).await.unwrap(),
+        Health::open(config.clone()).await.unwrap(),
+    ];
+
+    let mut others = JoinSet::new();
+    for writer in 0..4 {
+        let health = servers[writer % 2].clone();
+        let pool = readers(&config);
+        others.spawn(async move {
+            let mut batches = 0;
+            while running() {
+                let samples: Vec<_> = (0..fastrand::usize(1..80)).map(|_| any_sample(now)).collect();
+                health.ingest(samples).await.unwrap();
+                batches += 1;
+                if writer == 0 && batches % 40 == 0 {
+                    erase::erase(&pool, any_user()).await.unwrap();
+                }
+            }
+        });
+    }
+    for _ in 0..2 {
+        let mut session = Session::writer(&config).await.unwrap();
+        let mut roller = Roller::new(SPREAD);
+        others.spawn(async move {
+            while running() {
+                // Ever younger samples are old enough, so that the threshold moves all the time.
+                roller.settle =
+                    SPREAD - SPREAD / 100 * i32::try_from(began.elapsed().as_millis() * 100 / run.as_millis()).unwrap();
+                roller.step(&mut session).await.unwrap();
+            }
+        });
+    }
+    let mut checks = JoinSet::new();
+    for _ in 0..3 {
+        let mut session = Session::writer(&config).await.unwrap();
+        checks.spawn(async move {
+            let mut samples = 0;
+            while running() {
+                samples += compare(&mut session, now).await;
+            }
+            samples
+        });
+    }
+    let samples: i64 = checks.join_all().await.into_iter().sum();
+    others.join_all().await;
+    assert!(samples > 10_000, "only {samples} samples were in what was compared");
+
+    // Once all is quiet, nothing is dirty and the answers come from summaries.
+    let mut session = Session::writer(&config).await.unwrap();
+    roll_up(&mut session).await;
+    let count =
+        "SELECT (SELECT count(*) FROM health_dirty), (SELECT count(*) FROM health_rollups WHERE minutes = 1440)";
+    let row = session.client().query_one(count, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 0);
+    assert!(row.get::<_, i64>(1) > 0);
+    for _ in 0..50 {
+        compare(&mut session, now).await;
+    }
+    for server in servers {
+        server.close().await.unwrap();
+    }
+}
+
+async fn roll_up(session: &mut Session) {
+    let mut roller = Roller::new(TimeDelta::zero());
+    while roller.step(session).await.unwrap() != Step::Idle {}
+}
+
+/// Compares all that is said of some range with what its samples say, and gives back how many samples there were.
+async fn compare(session: &mut Session, now: DateTime<Utc>) -> i64 {
+    let user = any_user();
+    let mut cuts: Vec<_> = (0..fastrand::usize(2..6))
+        .map(|_| any_time(now).timestamp_micros())
+        .collect();
+    if fastrand::bool() {
+        cuts.iter_mut().for_each(|cut| *cut = Grain::Hour.floor(*cut));
+    }
+    cuts.sort_unstable();
+    cuts.dedup();
+    let (&[start], ends) = cuts.split_at(1) else { return 0 };
+    let Some(&end) = ends.last() else { return 0 };
+    // Weights end now, which may be within the range.
+    let now = if fastrand::u8(..8) == 0 {
+        any_time(now).timestamp_micros()
+    } else {
+        now.timestamp_micros()
+    };
+    let whole = Question {
+        user,
+        start,
+        ends: &[end],
+        now,
+    };
+    let buckets = Question { user, start, ends, now };
+
+    let mut snapshot = Snapshot::begin(session, whole).await.unwrap();
+    let stats = assemble(snapshot.parts().await.unwrap(), start, &[end], now).remove(0);
+    let histogram = snapshot.histogram().await.unwrap();
+    snapshot.ask(buckets).await.unwrap();
+    let series = assemble(snapshot.parts().await.unwrap(), start, ends, now);
+    let plain = plain(snapshot.session(), whole).await;
+    let rates = plain_rates(snapshot.session(), whole).await;
+    let mut spans = Vec::new();
+    let mut from = start;
+    for &to in ends {
+        let bucket = Question {
+            user,
+            start: from,
+            ends: &[to],
+            now,
+        };
+        spans.push(self::plain(snapshot.session(), bucket).await);
+        from = to;
+    }
+    snapshot.commit().await.unwrap();
+
+    assert_same(&stats, &plain);
+    assert_eq!(histogram, rates);
+    for (bucket, plain) in series.iter().zip(&spans) {
+        // Only the winners are others.
+        let (total_steps, total_calories) = (bucket.total_steps, bucket.total_calories);
+        assert_same(
+            bucket,
+            &Stats {
+                total_steps,
+                total_calories,
+                ..plain.clone()
+            },
+        );
+    }
+    assert_eq!(
+        series.iter().map(|bucket| bucket.total_steps).sum::<i64>(),
+        plain.total_steps
+    );
+    assert_near(
+        Some(series.iter().map(|bucket| bucket.total_calories).sum()),
+        Some(plain.total_calories),
+        &stats,
+        &plain,
+    );
+    stats.samples
+}
+
+async fn plain(session: &mut Session, question: Question<'_>) -> Stats {
+    let end = question.ends[0];
+    let weights_end = end.min(question.now);
+    let statement = session.prepare(PLAIN).await.unwrap();
+    let (user, start) = (question.user.get(), Micros(question.start));
+    let rows = session
+        .client()
+        .query(&statement, &[&user, &start, &Micros(end), &Micros(weights_end)])
+        .await
+        .unwrap();
+    let Some(whole) = rows.first() else {
+        return Stats::default();
+    };
+    let sources: Vec<_> = rows
+        .iter()
+        .map(|row| SourceTotals {
+            source: row.get("source"),
+            samples: row.get("samples"),
+            steps: row.get("steps"),
+            calories: row.get("calories"),
+        })
+        .collect();
+    let covered = whole.get::<_, Option<i64>>("covered").unwrap_or(0);
+    Stats {
+        samples: sources.iter().map(|source| source.samples).sum(),
+        average_heart_rate: whole.get("average"),
+        min_heart_rate: whole.get("min"),
+        max_heart_rate: whole.get("max"),
+        time_weighted_heart_rate: whole.get("weighted"),
+        heart_rate_coverage: if covered == 0 {
+            0.0
+        } else {
+            covered as f64 / (weights_end - question.start) as f64
+        },
+        total_steps: whole.get("total_steps"),
+        total_calories: whole.get("total_calories"),
+        sources,
+    }
+}
+
+async fn plain_rates(session: &mut Session, question: Question<'_>) -> Histogram {
+    let statement = session.prepare(RATES).await.unwrap();
+    let (user, start, end) = (question.user.get(), Micros(question.start), Micros(question.ends[0]));
+    let rows = session
+        .client()
+        .query(&statement, &[&user, &start, &end])
+        .await
+        .unwrap();
+    let mut histogram = Histogram::default();
+    rows.iter().for_each(|row| histogram.add(row.get(0)));
+    histogram
+}
+
+fn assert_same(stats: &Stats, plain: &Stats) {
+    assert_eq!(stats.samples, plain.samples);
+    assert_eq!(stats.min_heart_rate, plain.min_heart_rate, "{stats:?} {plain:?}");
+    assert_eq!(stats.max_heart_rate, plain.max_heart_rate, "{stats:?} {plain:?}");
+    assert_eq!(stats.total_steps, plain.total_steps, "{stats:?} {plain:?}");
+    let near = |one: Option<f64>, other: Option<f64>| assert_near(one, other, stats, plain);
+    near(stats.average_heart_rate, plain.average_heart_rate);
+    near(stats.time_weighted_heart_rate, plain.time_weighted_heart_rate);
+    near(Some(stats.heart_rate_coverage), Some(plain.heart_rate_coverage));
+    near(Some(stats.total_calories), Some(plain.total_calories));
+    assert_eq!(stats.sources.len(), plain.sources.len(), "{stats:?} {plain:?}");
+    for (source, plain) in stats.sources.iter().zip(&plain.sources) {
+        assert_eq!(
+            (&source.source, source.samples, source.steps),
+            (&plain.source, plain.samples, plain.steps)
+        );
+        near(Some(source.calories), Some(plain.calories));
+    }
+}
+
+fn assert_near(one: Option<f64>, other: Option<f64>, stats: &Stats, plain: &Stats) {
+    let near = match (one, other) {
+        (Some(one), Some(other)) => (one - other).abs() <= TOLERANCE * other.abs(),
+        (one, other) => one == other,
+    };
+    assert!(near, "{one:?} is not {other:?}: {stats:?} {plain:?}");
+}
+
+/// A second of some, so that the same sample comes again with other values now and then.
+fn any_sample(now: DateTime<Utc>) -> Sample {
+    let readings = Readings {
+        heart_rate: fastrand::u8(..4)
+            .gt(&0)
+            .then(|| HeartRate::new(f64::from(fastrand::u8(50..180)) + 0.3).unwrap()),
+        steps: fastrand::bool().then(|| Steps::new(fastrand::i64(0..30)).unwrap()),
+        calories: Some(Calories::new(f64::from(fastrand::u8(..100)) / 7.0).unwrap()),
+    };
+    let source = Source::new(["", "phone", "watch"][fastrand::usize(..3)]).unwrap();
+    let around = any_time(now) - TimeDelta::minutes(1);
+    let time = DateTime::from_timestamp(around.timestamp() / 20 * 20, 0).unwrap();
+    Sample::new(any_user(), time, source, readings).unwrap()
+}
+
+/// Some time of the test's, as often recent as not.
+fn any_time(now: DateTime<Utc>) -> DateTime<Utc> {
+    let spread = if fastrand::bool() { SPREAD } else { SPREAD / 12 };
+    now - TimeDelta::milliseconds(fastrand::i64(0..spread.num_milliseconds()))
+}
+
+fn any_user() -> UserId {
+    UserId::new(fastrand::i64(1..=USERS)).unwrap()
+}

@@ -1,0 +1,249 @@
+//! Making stored summaries of samples, and coarser ones of finer ones.
+
+use std::{collections::HashMap, iter};
+
+use futures_util::{TryStreamExt, pin_mut};
+use smol_str::SmolStr;
+use tokio_postgres::{Row, types::ToSql};
+
+use crate::{
+    fold::{Part, RawFold},
+    histogram::Histogram,
+    plan::Grain,
+    store::{connection::Session, failure::Failure, micros::Micros},
+    summary::{Point, Summary, Totals, codec},
+};
+
+/// A stretch of one user's time, in whole slices; microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UserSpan {
+    pub(crate) user: i64,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+}
+
+/// What some spans hold, in slices.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// With their user.
+    pub(crate) parts: Vec<(i64, Part)>,
+    /// Where the limit was reached: in which span, and the first slice that is missing.
+    pub(crate) stopped_at: Option<(usize, i64)>,
+}
+
+const SAMPLES: &str = "SELECT spans.place, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS spans (user_id, a, b, place) \
+     CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics m \
+     WHERE m.user_id = spans.user_id AND m.timestamp >= spans.a AND m.timestamp < spans.b ORDER BY timestamp, source) AS m \
+     LIMIT $4";
+
+const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histogram \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS spans (user_id, a, b) \
+     CROSS JOIN LATERAL (SELECT start, source, summary, histogram FROM health_rollups r WHERE r.user_id = spans.user_id \
+     AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b ORDER BY start, source) AS r";
+
+const REMOVE: &str = "DELETE FROM health_rollups r \
+     USING unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS spans (user_id, a, b) \
+     WHERE r.user_id = spans.user_id AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b";
+
+const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source, samples, summary, histogram) \
+     SELECT user_id, $1, start, source, samples, summary, histogram \
+     FROM unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[]) \
+     AS parts (user_id, start, source, samples, summary, histogram)";
+
+/// Boils down the samples of some spans, at most so many.
+pub(crate) async fn samples(session: &mut Session, spans: &[UserSpan], limit: Option<i64>) -> Result<Piece, Failure> {
+    const ONE_BUCKET: [i64; 1] = [i64::MAX];
+    let fold = || RawFold::new(&ONE_BUCKET, i64::MAX).with_histograms();
+    let statement = session.prepare(SAMPLES).await?;
+    let (users, from, to) = columns(spans);
+    let most = limit.unwrap_or(i64::MAX);
+    let params: [&(dyn ToSql + Sync); 4] = [&users, &from, &to, &most];
+    let rows = session.client().query_raw(&statement, params).await?;
+    pin_mut!(rows);
+
+    let mut parts = Vec::new();
+    let (mut place, mut open, mut count) = (0, fold(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let span = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or_default();
+        if span != place {
+            let done = std::mem::replace(&mut open, fold()).finish();
+            parts.extend(iter::repeat(spans[place].user).zip(done));
+            place = span;
+        }
+        open.push(row.get(2), point(&row));
+        count += 1;
+    }
+    let user = spans.get(place).map_or(0, |span| span.user);
+    if count < most {
+        parts.extend(iter::repeat(user).zip(open.finish()));
+        return Ok(Piece {
+            parts,
+            stopped_at: None,
+        });
+    }
+    // There may be more of the last slice.
+    let slice = open.current_slice();
+    parts.extend(iter::repeat(user).zip(open.without_current_slice()));
+    Ok(Piece {
+        parts,
+        stopped_at: Some((place, slice)),
+    })
+}
+
+/// Puts these summaries in the place of those the spans hold.
+pub(crate) async fn replace(
+    session: &mut Session,
+    grain: Grain,
+    spans: &[UserSpan],
+    parts: Vec<(i64, Part)>,
+) -> Result<(), Failure> {
+    let (users, from, to) = columns(spans);
+    let statement = session.prepare(REMOVE).await?;
+    session
+        .client()
+        .execute(&statement, &[&users, &from, &to, &grain.minutes()])
+        .await?;
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<_> = parts.iter().map(|(user, _)| *user).collect();
+    let starts: Vec<_> = parts.iter().map(|(_, part)| Micros(part.at)).collect();
+    let sources: Vec<_> = parts.iter().map(|(_, part)| part.source.as_str()).collect();
+    let samples: Vec<_> = parts
+        .iter()
+        .map(|(_, part)| i64::try_from(part.summary.samples).unwrap_or(i64::MAX))
+        .collect();
+    let summaries: Vec<_> = parts
+        .iter()
+        .map(|(_, part)| codec::encode(&part.summary, part.won))
+        .collect();
+    let histograms: Vec<_> = parts.iter().map(|(_, part)| part.histogram.encode()).collect();
+    let statement = session.prepare(STORE).await?;
+    session
+        .client()
+        .execute(
+            &statement,
+            &[
+                &grain.minutes(),
+                &users,
+                &starts,
+                &sources,
+                &samples,
+                &summaries,
+                &histograms,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Makes the hours and days that these spans touch, of what the slices say. Only whole ones before the limit of a span.
+pub(crate) async fn coarser(
+    session: &mut Session,
+    spans: &[UserSpan],
+    limit: impl Fn(&UserSpan) -> i64,
+) -> Result<(), Failure> {
+    for (finer, grain) in iter::zip(Grain::ALL, Grain::ALL.into_iter().skip(1)) {
+        let whole = widen(spans, grain, &limit);
+        if whole.is_empty() {
+            continue;
+        }
+        let statement = session.prepare(FINER).await?;
+        let (users, from, to) = columns(&whole);
+        let params: [&(dyn ToSql + Sync); 4] = [&users, &from, &to, &finer.minutes()];
+        let rows = session.client().query_raw(&statement, params).await?;
+        pin_mut!(rows);
+        let mut merged = Merged::new(grain);
+        while let Some(row) = rows.try_next().await? {
+            merged.push(&row)?;
+        }
+        replace(session, grain, &whole, merged.done).await?;
+    }
+    Ok(())
+}
+
+/// The spans in whole rows of a grain, each row once.
+fn widen(spans: &[UserSpan], grain: Grain, limit: impl Fn(&UserSpan) -> i64) -> Vec<UserSpan> {
+    let mut whole: Vec<UserSpan> = Vec::new();
+    for span in spans {
+        let (from, to) = (
+            grain.floor(span.from),
+            grain.ceil(span.to).min(grain.floor(limit(span))),
+        );
+        match whole.last_mut() {
+            Some(last) if last.user == span.user && from <= last.to => last.to = to.max(last.to),
+            _ if from < to => whole.push(UserSpan {
+                user: span.user,
+                from,
+                to,
+            }),
+            _ => {}
+        }
+    }
+    whole
+}
+
+/// Finer summaries on their way to be coarser ones. They come by user and time.
+struct Merged {
+    grain: Grain,
+    done: Vec<(i64, Part)>,
+    /// Where in `done` each source of the current user's current row is.
+    places: HashMap<SmolStr, usize>,
+}
+
+impl Merged {
+    fn new(grain: Grain) -> Self {
+        Self {
+            grain,
+            done: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    fn push(&mut self, row: &Row) -> Result<(), Failure> {
+        let (user, at) = (row.get(0), self.grain.floor(row.get::<_, Micros>(1).0));
+        let source = SmolStr::new(row.get::<_, &str>(2));
+        let (summary, won) = codec::decode(row.get(3)).ok_or(Failure::UnknownSummary)?;
+        if self
+            .done
+            .last()
+            .is_none_or(|(last, part)| (*last, part.at) != (user, at))
+        {
+            self.places.clear();
+        }
+        let place = *self.places.entry(source.clone()).or_insert(self.done.len());
+        if place == self.done.len() {
+            let (summary, won, histogram) = (Summary::default(), Totals::default(), Histogram::default());
+            self.done.push((
+                user,
+                Part {
+                    at,
+                    source,
+                    summary,
+                    won,
+                    histogram,
+                },
+            ));
+        }
+        let (_, part) = &mut self.done[place];
+        part.summary.append(&summary);
+        part.won += won;
+        part.histogram.append_encoded(row.get(4)).ok_or(Failure::UnknownSummary)
+    }
+}
+
+fn columns(spans: &[UserSpan]) -> (Vec<i64>, Vec<Micros>, Vec<Micros>) {
+    let users = spans.iter().map(|span| span.user).collect();
+    let from = spans.iter().map(|span| Micros(span.from)).collect();
+    (users, from, spans.iter().map(|span| Micros(span.to)).collect())
+}
+
+fn point(row: &Row) -> Point {
+    Point {
+        at: row.get::<_, Micros>(1).0,
+        heart_rate: row.get(3),
+        steps: row.get(4),
+        calories: row.get(5),
+    }
+}
