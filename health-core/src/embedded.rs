@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod find;
 mod options;
+mod site;
 mod socket;
 mod watchdog;
 

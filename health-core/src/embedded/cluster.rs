@@ -1,41 +1,25 @@
 //! A running PostgreSQL of our own: started, reached, stopped.
 
 use std::{
-    ffi::OsString,
-    fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Config, NoTls};
 
 use crate::embedded::{
-    account::Account,
-    directory::{Directory, OwnerLock},
+    directory::{Directory, OwnerLock, Purpose},
     error::EmbeddedError,
-    find::{self, Places, Programs},
     options::Options,
+    site::{PAUSE_MAX, PORT, PREVIOUS_MAX, Site, USER},
     socket,
-    watchdog::{Watchdog, Watched},
+    watchdog::Watchdog,
 };
-
-/// The superuser of the cluster, and who we connect as.
-const USER: &str = "postgres";
-
-/// Only names the socket: PostgreSQL listens at no TCP address.
-const PORT: u16 = 5432;
 
 /// How long PostgreSQL may take until it answers, recovery after a crash included.
 const READY_MAX: Duration = Duration::from_secs(READY_SECONDS_MAX);
 const READY_SECONDS_MAX: u64 = 120;
-
-/// How long the PostgreSQL of a killed run may take to end before we give up waiting for it.
-const PREVIOUS_MAX: Duration = Duration::from_secs(PREVIOUS_SECONDS_MAX);
-const PREVIOUS_SECONDS_MAX: u64 = 60;
 
 /// How long PostgreSQL may take to end by SIGINT, which writes out everything; after that comes SIGQUIT, which does not.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -43,9 +27,8 @@ const STOP_MAX: Duration = Duration::from_secs(30);
 /// How long it may take to end by SIGQUIT.
 const QUIT_MAX: Duration = Duration::from_secs(10);
 
-/// The shortest and longest pauses between two looks at something the system does not tell us about.
+/// The first pause between two tries to connect; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(2);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A running PostgreSQL server with a data directory of its own.
 ///
@@ -66,31 +49,23 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 pub struct Cluster {
     directory: Directory,
     socket_directory: PathBuf,
-    // Fields are dropped in order: PostgreSQL is told to end before the directory is given up.
     running: Option<Running>,
 }
 
 /// What the one who started it holds.
 #[derive(Debug)]
 struct Running {
+    // Fields are dropped in order: PostgreSQL is told to end before the directory is given up.
     watchdog: Watchdog,
     log_begin: u64,
     _owner: OwnerLock,
 }
 
-/// Everything that is decided before the first program runs.
-struct Site {
-    directory: Directory,
-    account: Account,
-    programs: Programs,
-    owner: OwnerLock,
-}
-
 impl Cluster {
     /// Starts PostgreSQL, and makes the data directory and an empty cluster first where they are missing.
     ///
-    /// The PostgreSQL of a run that was killed a moment ago is waited for. Must be called on a Tokio runtime; that runtime must live as long as
-    /// [`ended`](Cluster::ended) is of interest.
+    /// The PostgreSQL of a run that was killed a moment ago is waited for, and so is a command that [attached](Cluster::attach).
+    /// Must be called on a Tokio runtime; that runtime must live as long as [`ended`](Cluster::ended) is of interest.
     ///
     /// # Errors
     ///
@@ -98,12 +73,23 @@ impl Cluster {
     /// missing, does not fit the data, may not be run here, or does not start.
     pub async fn start(options: Options) -> Result<Cluster, EmbeddedError> {
         let path = options.resolve_data_dir()?;
-        let started = Cluster::start_in(path.clone(), &options).await;
-        if started.is_err() && options.is_throw_away() {
-            // Where PostgreSQL did run, its watchdog may be at this as well.
-            let _ = tokio::fs::remove_dir_all(path).await;
+        let directory = Directory::new(path.clone());
+        let begin = Instant::now();
+        loop {
+            match Cluster::start_in(path.clone(), &options, Purpose::Serving).await {
+                Err(EmbeddedError::AlreadyRunning { .. })
+                    if directory.is_owned_for_a_moment() && begin.elapsed() < PREVIOUS_MAX =>
+                {
+                    sleep(PAUSE_MAX).await;
+                }
+                Err(error) if options.is_throw_away() => {
+                    // Where PostgreSQL did run, its watchdog may be at this as well.
+                    let _ = tokio::fs::remove_dir_all(path).await;
+                    return Err(error);
+                }
+                started_or_not => return started_or_not,
+            }
         }
-        started
     }
 
     /// For commands that run once: uses the PostgreSQL that another process runs on the directory, or starts one.
@@ -116,16 +102,19 @@ impl Cluster {
         let begin = Instant::now();
         loop {
             let directory = Directory::new(path.clone());
-            let socket_directory = socket::short_path(&directory.run())?;
-            let cluster = Cluster {
-                directory,
-                socket_directory,
-                running: None,
-            };
-            if timeout(READY_MAX, cluster.answers()).await == Ok(true) {
-                return Ok(cluster);
+            // Another such command stops its PostgreSQL when it is done, in the middle of what we do.
+            if !directory.is_owned_for_a_moment() {
+                let socket_directory = socket::short_path(&directory.run())?;
+                let cluster = Cluster {
+                    directory,
+                    socket_directory,
+                    running: None,
+                };
+                if timeout(READY_MAX, cluster.answers()).await == Ok(true) {
+                    return Ok(cluster);
+                }
             }
-            match Cluster::start_in(path.clone(), &options).await {
+            match Cluster::start_in(path.clone(), &options, Purpose::Moment).await {
                 // It may be starting at this moment, or ending and then leave the directory to us.
                 Err(EmbeddedError::AlreadyRunning { .. }) if begin.elapsed() < READY_MAX => sleep(PAUSE_MAX).await,
                 started_or_not => return started_or_not,
@@ -207,25 +196,17 @@ impl Cluster {
         config
     }
 
-    async fn start_in(path: PathBuf, options: &Options) -> Result<Cluster, EmbeddedError> {
-        let prepared = {
-            let options = options.clone();
-            blocking(move || Site::prepare(Directory::new(path), &options)).await?
-        };
-        let lock = prepared.wait_for_previous().await?;
-        prepared.directory.sweep()?;
-        if !prepared.directory.pgdata().exists() {
-            prepared.initdb(&lock, options).await?;
-        }
-        let socket_directory = socket::short_path(&prepared.directory.run())?;
-        let (watchdog, log_begin) = prepared.spawn_postgres(&lock, options)?;
+    async fn start_in(path: PathBuf, options: &Options, purpose: Purpose) -> Result<Cluster, EmbeddedError> {
+        let (site, lock) = Site::take(Directory::new(path), options, purpose).await?;
+        let socket_directory = socket::short_path(&site.directory.run())?;
+        let (watchdog, log_begin) = site.spawn_postgres(&lock, options)?;
         let running = Some(Running {
             watchdog,
             log_begin,
-            _owner: prepared.owner,
+            _owner: site.owner,
         });
         let cluster = Cluster {
-            directory: prepared.directory,
+            directory: site.directory,
             socket_directory,
             running,
         };
@@ -282,142 +263,6 @@ impl Drop for Cluster {
         if self.running.is_some() {
             socket::remove_link(&self.directory.run(), &self.socket_directory);
         }
-    }
-}
-
-impl Site {
-    fn prepare(directory: Directory, options: &Options) -> Result<Site, EmbeddedError> {
-        let account = Account::choose(&directory.pgdata())?;
-        let programs = find::choose(&Places::of_this_machine(options.bindir_chosen()), &directory.pgdata())?;
-        directory.prepare(&account)?;
-        let owner = directory.own(&account)?;
-        Ok(Site {
-            directory,
-            account,
-            programs,
-            owner,
-        })
-    }
-
-    /// Waits for the PostgreSQL of an earlier owner, which ends by itself because that owner has.
-    async fn wait_for_previous(&self) -> Result<File, EmbeddedError> {
-        let begin = Instant::now();
-        loop {
-            if let Some(lock) = self.directory.lock_for_postgres(&self.account)? {
-                return Ok(lock);
-            }
-            if begin.elapsed() >= PREVIOUS_MAX {
-                return Err(EmbeddedError::StillEnding {
-                    directory: self.directory.path().to_owned(),
-                    process: self.directory.postmaster(),
-                    seconds: PREVIOUS_MAX.as_secs(),
-                });
-            }
-            sleep(PAUSE_MAX).await;
-        }
-    }
-
-    /// Makes the cluster under another name and renames it when it is whole, so that a kill leaves nothing to repair.
-    async fn initdb(&self, lock: &File, options: &Options) -> Result<(), EmbeddedError> {
-        self.account.check_named()?;
-        self.directory.begin_cluster(&self.account)?;
-        let mut arguments: Vec<OsString> = vec!["-D".into(), self.directory.pgdata_new().into()];
-        arguments.extend(
-            [
-                "-U",
-                USER,
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--no-locale",
-                "--no-instructions",
-                "-k",
-            ]
-            .map(OsString::from),
-        );
-        if !options.is_durable() {
-            arguments.push("--no-sync".into());
-        }
-        let (log, log_begin) = self.directory.open_log(&self.account)?;
-        let watchdog = self
-            .watched(
-                &self.programs.initdb(),
-                &arguments,
-                lock,
-                &log,
-                None,
-                self.removed(options),
-            )
-            .spawn()?;
-        match watchdog.ended().await {
-            Some(status) if status.success() => self.directory.finish_cluster(),
-            status => Err(EmbeddedError::Initdb {
-                directory: self.directory.path().to_owned(),
-                status: status.unwrap_or_default(),
-                log: self.directory.log_tail(log_begin),
-            }),
-        }
-    }
-
-    fn spawn_postgres(&self, lock: &File, options: &Options) -> Result<(Watchdog, u64), EmbeddedError> {
-        // The socket's directory is given relative to the data, where PostgreSQL works: its length and characters do not matter.
-        let mut arguments: Vec<OsString> = vec!["-D".into(), self.directory.pgdata().into()];
-        arguments.extend(["-k".into(), "../run".into(), "-p".into(), PORT.to_string().into()]);
-        for setting in options.settings() {
-            arguments.extend(["-c".into(), setting.into()]);
-        }
-        let (log, log_begin) = self.directory.open_log(&self.account)?;
-        let removed = self.removed(options);
-        let watchdog = self
-            .watched(&self.programs.postgres(), &arguments, lock, &log, removed, removed)
-            .spawn()?;
-        tracing::info!(
-            version = self.programs.major,
-            bindir = %self.programs.bindir.display(),
-            directory = %self.directory.path().display(),
-            "starting PostgreSQL"
-        );
-        Ok((watchdog, log_begin))
-    }
-
-    fn watched<'a>(
-        &'a self,
-        program: &'a Path,
-        arguments: &'a [OsString],
-        lock: &'a File,
-        log: &'a File,
-        remove_after_success: Option<&'a Path>,
-        remove_after_failure: Option<&'a Path>,
-    ) -> Watched<'a> {
-        let account = &self.account;
-        Watched {
-            program,
-            arguments,
-            account,
-            lock,
-            log,
-            remove_after_success,
-            remove_after_failure,
-        }
-    }
-
-    fn removed(&self, options: &Options) -> Option<&Path> {
-        options.is_throw_away().then(|| self.directory.path())
-    }
-}
-
-/// Runs what looks at files and short-lived programs aside from the runtime's threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EmbeddedError> + Send + 'static,
-) -> Result<T, EmbeddedError> {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Blocking work is only ever cancelled when the runtime shuts down, and then nobody polls this.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 

@@ -33,6 +33,18 @@ pub(crate) struct Directory {
     path: PathBuf,
 }
 
+/// What a directory is owned for, said in `server.lock` behind the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Until told to stop: others may rely on its PostgreSQL.
+    Serving,
+    /// For one command: others had better wait for its end, which cuts their connections.
+    Moment,
+}
+
+/// The second word in `server.lock` of one that owns it for a moment.
+const MOMENT: &str = "moment";
+
 /// Ours as long as this lives.
 #[derive(Debug)]
 pub(crate) struct OwnerLock(File);
@@ -141,24 +153,32 @@ impl Directory {
     }
 
     /// Makes us the owner, or says who is.
-    pub(crate) fn own(&self, account: &Account) -> Result<OwnerLock, EmbeddedError> {
+    pub(crate) fn own(&self, account: &Account, purpose: Purpose) -> Result<OwnerLock, EmbeddedError> {
         let path = self.server_lock();
         let mut file = open_private(&path, account)?;
         if !try_lock(&file, &path)? {
             let mut text = String::new();
             // Who it is, is said where it can be read; that it is taken is what matters.
             let _ = file.read_to_string(&mut text);
+            let process = text.split_whitespace().next().and_then(|it| it.parse().ok());
             return Err(EmbeddedError::AlreadyRunning {
                 directory: self.path.clone(),
-                process: text.trim().parse().ok(),
+                process,
             });
         }
         let write = |mut file: &File| {
             file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())
+            let word = if purpose == Purpose::Moment { MOMENT } else { "" };
+            writeln!(file, "{} {word}", std::process::id())
         };
         write(&file).map_err(EmbeddedError::io("write", path))?;
         Ok(OwnerLock(file))
+    }
+
+    /// Whether the last one to own the directory said that it would not be for long.
+    pub(crate) fn is_owned_for_a_moment(&self) -> bool {
+        let text = fs::read_to_string(self.server_lock()).unwrap_or_default();
+        text.split_whitespace().nth(1) == Some(MOMENT)
     }
 
     /// The file whose lock PostgreSQL's processes inherit; locked, or `None` while one of them still lives.

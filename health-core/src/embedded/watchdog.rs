@@ -94,7 +94,7 @@ impl Watched<'_> {
         let mut child = command.process_group(0).spawn()?;
         let (tell, ended) = watch::channel(None);
         tokio::spawn(async move {
-            let status = child.wait().await.unwrap_or_else(|_| ExitStatus::from_raw(0));
+            let status = child.wait().await.map(of_the_program).unwrap_or_default();
             // Nobody listens any more where the watchdog was dropped.
             let _ = tell.send(Some(status));
         });
@@ -116,5 +116,13 @@ impl Watchdog {
     /// Sends a signal, by its name without `SIG`. One that comes too late is no error.
     pub(crate) fn signal(&self, name: &str) {
         let _ = writeln!(&self.pipe, "{name}");
+    }
+}
+
+/// A shell says 128 and the signal's number where a signal ended its child.
+fn of_the_program(shell: ExitStatus) -> ExitStatus {
+    match shell.code() {
+        Some(code) if code > 128 => ExitStatus::from_raw(code - 128),
+        _ => shell,
     }
 }

@@ -100,24 +100,38 @@ async fn attaching_starts_a_server_where_there_is_none() {
 }
 
 #[tokio::test]
-async fn an_attaching_process_waits_for_a_server_that_is_starting() {
+async fn attaching_waits_for_a_server_that_is_starting() {
     let scratch = Scratch::new("attach-early");
-    let (started, attached) = tokio::join!(Cluster::start(scratch.quick()), Cluster::attach(scratch.quick()));
-    // Whichever came first, one owns it. Had `attach` been first, `start` would have been told that it is in use.
-    let attached = attached.unwrap();
-    match started {
-        Ok(started) => {
-            assert!(!attached.is_owner());
-            started.stop().await.unwrap();
-        }
-        Err(error) => {
-            assert!(
-                attached.is_owner() && matches!(error, EmbeddedError::AlreadyRunning { .. }),
-                "{error}"
-            );
-            attached.stop().await.unwrap();
-        }
-    }
+    let keeper = Keeper::start(&scratch.data());
+    let lock = scratch.data().join("server.lock");
+    until("the directory is owned", || {
+        std::fs::metadata(&lock).is_ok_and(|it| it.len() > 0)
+    })
+    .await;
+    let attached = Cluster::attach(scratch.options()).await.unwrap();
+    assert!(!attached.is_owner());
+    assert_eq!(count(&attached.url("postgres"), "pg_database").await, 3);
+    keeper.kill();
+}
+
+#[tokio::test]
+async fn a_command_that_runs_once_is_waited_for() {
+    let scratch = Scratch::new("moment");
+    let first = Cluster::attach(scratch.quick()).await.unwrap();
+    let server = Cluster::start(scratch.quick());
+    let second = async {
+        let cluster = Cluster::attach(scratch.quick()).await.unwrap();
+        assert_eq!(count(&cluster.url("postgres"), "rows").await, 1);
+        cluster.stop().await.unwrap();
+    };
+    let first = async {
+        run(&first.url("postgres"), "CREATE TABLE rows AS SELECT 1 AS n").await;
+        first.stop().await.unwrap();
+    };
+    let (server, (), ()) = tokio::join!(server, second, first);
+    let server = server.unwrap();
+    assert_eq!(count(&server.url("postgres"), "rows").await, 1);
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
