@@ -1,1 +1,19 @@
-//! What the examples share.
+//! What the examples share: people whose watches send plausible readings, and what it takes to post them.
+
+mod client;
+mod crowd;
+mod database;
+mod day;
+mod ending;
+mod noise;
+mod person;
+mod simulation;
+
+pub use crate::{
+    client::{Client, ClientError, Posted, Server, UnreadableServer},
+    crowd::{Crowd, Interval, UnreadableInterval},
+    database::Database,
+    ending::asked_to_end,
+    person::Person,
+    simulation::{Simulation, Tally},
+};

@@ -21,19 +21,12 @@ use crate::{
 /// Inputs taken between two looks at the clock: what waits longer than that is drawn in between.
 const DRAIN_MAX: usize = 256;
 
-/// The longest wait for a change; what is further away is looked for again then.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
-
 /// What the loop cannot do itself. A trait, so that the loop runs in tests without a terminal, files and a network.
 pub(crate) trait Outside {
     /// Does what `effect` says. What became of it comes back as an input.
     fn perform(&mut self, effect: Effect) -> io::Result<Performed>;
     /// What time it is.
     fn now(&self) -> DateTime<Utc>;
-    /// How many times faster than ours its time runs.
-    fn speed(&self) -> f64 {
-        1.0
-    }
     /// False once the terminal is no longer ours to draw on.
     fn may_draw(&self) -> bool;
 }
@@ -100,7 +93,7 @@ pub(crate) async fn run<W: Write>(
         let wake = if app.dirty {
             due
         } else {
-            app.next_change().map(|at| instant(at - outside.now(), outside.speed()))
+            app.next_change().map(|at| instant(at - outside.now()))
         };
         // Only idle waits in here; `biased` so that the end is not kept waiting by a flood, nor keys by data.
         let input = tokio::select! {
@@ -113,7 +106,7 @@ pub(crate) async fn run<W: Write>(
                 }
                 Some(Err(_)) | None => return Ok(false),
             },
-            Some(message) = net.recv() => Some(Input::Net(message)),
+            message = net.recv() => message.map(Input::Net),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                 (!app.dirty).then_some(Input::Tick)
             }
@@ -162,8 +155,7 @@ fn input_of(event: Event) -> Option<Input> {
     }
 }
 
-fn instant(from_now: chrono::TimeDelta, speed: f64) -> Instant {
-    let left = from_now.to_std().unwrap_or(Duration::ZERO).min(WAIT_MAX).div_f64(speed);
+fn instant(from_now: chrono::TimeDelta) -> Instant {
     // A millisecond more, so that the clock has passed the moment when the tick looks at it.
-    Instant::now() + left + Duration::from_millis(1)
+    Instant::now() + from_now.to_std().unwrap_or(Duration::ZERO) + Duration::from_millis(1)
 }

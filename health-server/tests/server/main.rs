@@ -8,5 +8,4 @@ mod feed;
 mod http;
 mod ingest;
 mod limits;
-mod query;
 mod support;

@@ -16,10 +16,6 @@ pub(crate) enum LinkState {
         attempt: u32,
     },
     Connected,
-    /// A recording; there is no connection.
-    Replay {
-        what: String,
-    },
     Waiting {
         attempt: u32,
         why: String,
@@ -75,10 +71,6 @@ impl Link {
                     retry_at: now + TimeDelta::from_std(*delay).unwrap_or(TimeDelta::MAX),
                 };
             }
-            FeedNews::Replaying { what } => {
-                self.state = LinkState::Replay { what: what.clone() };
-                self.ever = true;
-            }
             FeedNews::Lagged { missed } => self.skipped += missed,
             FeedNews::Refused { .. } => {}
         }
@@ -128,7 +120,7 @@ impl Link {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.state, LinkState::Connected | LinkState::Replay { .. })
+        self.state == LinkState::Connected
     }
 }
 

@@ -144,10 +144,7 @@ impl App {
                 }
             }
             FeedNews::Refused { reason } => self.say(Tone::Bad, format!("the feed says: {reason}")),
-            FeedNews::Connecting { .. }
-            | FeedNews::Waiting { .. }
-            | FeedNews::Lagged { .. }
-            | FeedNews::Replaying { .. } => {}
+            FeedNews::Connecting { .. } | FeedNews::Waiting { .. } | FeedNews::Lagged { .. } => {}
         }
     }
 
@@ -318,7 +315,7 @@ impl App {
             Action::Open => {
                 if let Some(id) = self.live.current(&self.users) {
                     self.live.selected = Some(id);
-                    self.user = Some(UserView::new(id, self.users.get(id)));
+                    self.user = Some(UserView::new(id));
                     self.pane = Pane::User;
                 }
             }
@@ -422,7 +419,7 @@ impl App {
             if let Some(id) = view.asked {
                 effects.push(Effect::Cancel { id });
             }
-            *view = view.of_other(id, self.users.get(id));
+            *view = view.of_other(id);
         }
     }
 
@@ -686,7 +683,7 @@ impl App {
         if !fields.contains(at) {
             return;
         }
-        let mut y = fields.y;
+        let mut y = fields.y + 1;
         for field in Field::ALL {
             if at.y == y {
                 if self.form.focus == Some(field) && !field.is_text() {

@@ -1,0 +1,176 @@
+//! The simulation against a real server, and against one that does not feel well.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use examples::{Client, ClientError, Crowd, Simulation};
+use health_core::{Config, Health, UserId};
+use health_server::{Limits, Listeners, run};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Incoming, header::RETRY_AFTER, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use test_support::TestDatabase;
+use tokio::{net::TcpListener, time::timeout};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn hour() -> (DateTime<Utc>, DateTime<Utc>) {
+    let start = DateTime::from_timestamp(1_740_787_200, 0).unwrap();
+    (start, start + TimeDelta::hours(1))
+}
+
+fn crowd() -> Crowd {
+    Crowd::new(1, 3, "8s".parse().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_filled_is_stored_and_filling_it_again_changes_nothing() {
+    let database = TestDatabase::new().await;
+    let health = Health::open(Config::from_url(database.url()).unwrap()).await.unwrap();
+    let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
+    let client = client(listeners.http_address().port());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(run(listeners, health, Limits::default(), async {
+        let _ = stopped.await;
+    }));
+    let (start, end) = hour();
+    let expected = u64::try_from(crowd().samples(start, end).count()).unwrap();
+
+    let mut simulation = Simulation::new(crowd(), client.clone(), |line| panic!("{line}"));
+    simulation.fill(start, end, |_| ()).await.unwrap();
+    assert_eq!(simulation.tally().counts.inserted, expected);
+    simulation.fill(start, end, |_| ()).await.unwrap();
+    assert_eq!(simulation.tally().counts.unchanged, expected);
+    let stored = client.metrics(UserId::new(101).unwrap(), start, end).await.unwrap();
+    assert_eq!(u64::try_from(stored.stats.samples).unwrap(), {
+        let of_101 = crowd()
+            .samples(start, end)
+            .filter(|sample| sample.user_id().get() == 101);
+        u64::try_from(of_101.count()).unwrap()
+    });
+
+    drop(simulation);
+    drop(client);
+    drop(stop);
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_overloaded_server_is_asked_again_and_spoken_of_twice() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let port = fake({
+        let calls = Arc::clone(&calls);
+        move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+            0..3 => (
+                503,
+                r#"{"type":"about:blank","title":"","status":503,"detail":"the database is away"}"#,
+            ),
+            _ => (200, r#"{"accepted":1,"inserted":1,"updated":0,"unchanged":0}"#),
+        }
+    })
+    .await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut simulation = Simulation::new(crowd(), client(port), {
+        let told = Arc::clone(&told);
+        move |line| told.lock().unwrap().push(line.to_owned())
+    });
+    let (start, end) = hour();
+    timeout(PATIENCE, simulation.fill(start, end, |_| ()))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(simulation.tally().retries, 3);
+    assert_eq!(simulation.tally().counts.accepted, 1);
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].starts_with("the database is away") && told[1].contains("again"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_not_asked_again() {
+    let port = fake(|_| {
+        (
+            401,
+            r#"{"type":"about:blank","title":"","status":401,"detail":"a token is needed"}"#,
+        )
+    })
+    .await;
+    let mut simulation = Simulation::new(crowd(), client(port), |line| panic!("{line}"));
+    let (start, end) = hour();
+    let refused = simulation.fill(start, end, |_| ()).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { status: 401, .. }));
+    assert!(
+        refused.to_string().ends_with("answers 401: a token is needed"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn the_present_is_posted_as_it_comes() {
+    let (bodies, mut posted) = tokio::sync::mpsc::unbounded_channel();
+    let port = fake(move |body| {
+        let _ = bodies.send(body);
+        (200, r#"{"accepted":1,"inserted":1,"updated":0,"unchanged":0}"#)
+    })
+    .await;
+    let crowd = Crowd::new(1, 20, "10ms".parse().unwrap());
+    let mut simulation = Simulation::new(crowd, client(port), |line| panic!("{line}"));
+    let begin = Utc::now();
+    let three = async {
+        let mut lines = String::new();
+        for _ in 0..3 {
+            lines += std::str::from_utf8(&posted.recv().await.unwrap()).unwrap();
+        }
+        lines
+    };
+    let lines = tokio::select! {
+        lines = timeout(PATIENCE, three) => lines.unwrap(),
+        outcome = simulation.live(begin) => panic!("{outcome:?}"),
+    };
+    for line in lines.lines() {
+        let sample: health_core::Sample = serde_json::from_str(line).unwrap();
+        assert!(sample.timestamp() >= begin - TimeDelta::milliseconds(1) && sample.timestamp() <= Utc::now());
+    }
+}
+
+fn client(port: u16) -> Client {
+    let server = format!("http://127.0.0.1:{port}").parse().unwrap();
+    Client::new(server, None).unwrap()
+}
+
+/// A server that answers every request as it is told, and asks for no pause before the next. Its port.
+async fn fake(answer: impl Fn(Bytes) -> (u16, &'static str) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = Arc::clone(&answer);
+                async move {
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let (status, text) = answer(body);
+                    let response = Response::builder().status(status).header(RETRY_AFTER, "0");
+                    Ok::<_, Infallible>(response.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    port
+}
