@@ -6,7 +6,7 @@ use serde::Deserialize;
 /// How many colours there are to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Depth {
+pub(crate) enum Depth {
     /// The sixteen of ECMA-48, as the terminal's own palette draws them.
     #[value(name = "16")]
     #[serde(rename = "16")]

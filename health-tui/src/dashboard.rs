@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::{clipboard::CopyToClipboard, event::EventStream, execute};
 use rustix::process::{Signal, getpgrp, kill_process_group};
 use tokio::{
@@ -15,75 +16,110 @@ use tokio::{
 };
 
 use crate::{
-    app::{App, Effect, Input, Tone},
+    app::{App, Effect, Input, Net, QueryError, Tone},
     caps::Caps,
-    config::Settings,
+    config::{Home, Settings},
     error::Error,
     net::{Base, Client, Feed, FeedOptions, Queries},
     options::Options,
+    record::Recording,
     run::{self, Outside, Performed},
     term::{self, Screen, Taken},
-    theme::ThemeName,
 };
 
 /// Messages between the network and the loop. Each holds up to a thousand samples; when this many wait, the feed keeps the
 /// newest sample of each user instead.
 const MESSAGES_MAX: usize = 64;
 
-/// Frames a second while data arrives, here and over SSH.
-const FPS: u8 = 10;
-const FPS_REMOTE: u8 = 4;
-
 /// Runs the dashboard in this terminal until the user quits it, or SIGTERM, SIGINT or SIGHUP comes. The terminal is given
 /// back whatever happens.
 ///
 /// # Errors
-/// [`Error::NotATerminal`] where there is none, [`Error::Server`] where the address is none, [`Error::Terminal`] where the
-/// terminal fails. A server that is away is no error: the dashboard says so and goes on trying.
+/// [`Error::NotATerminal`] where there is none, [`Error::Server`] and [`Error::Config`] where the options make no sense,
+/// [`Error::Terminal`] where the terminal fails. A server that is away is no error: the dashboard says so and goes on
+/// trying.
 pub async fn run(options: Options) -> Result<(), Error> {
-    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return Err(Error::NotATerminal);
-    }
-    let base = Base::parse(&options.server)?;
-    let caps = Caps::detect(|name| std::env::var(name).ok());
-    let settings = settings(&options, caps);
-    let fps = options.fps.unwrap_or(if caps.remote { FPS_REMOTE } else { FPS });
-
+    let settings = prepare(&options)?;
+    let client = Client {
+        base: Base::parse(&options.server)?,
+        token: options.token.clone(),
+    };
     let (to_loop, from_net) = mpsc::channel(MESSAGES_MAX);
     let retry = Arc::new(Notify::new());
     let feed = FeedOptions {
         addr: options.feed.clone(),
-        token: options.token.clone(),
-    };
-    let client = Client {
-        base,
         token: options.token,
+        lossless: false,
     };
-    let feed = tokio::spawn(Feed::new(feed, to_loop.clone(), retry.clone()).run());
-    let stop = stop().map_err(Error::Terminal)?;
+    let task = tokio::spawn(Feed::new(feed, to_loop.clone(), retry.clone()).run());
+    let outside = Process {
+        source: Source::Server {
+            queries: Queries::new(client, to_loop),
+            retry,
+        },
+        mouse: settings.mouse,
+    };
+    let ended = show(settings, options.feed, outside, from_net).await;
+    task.abort();
+    ended
+}
 
+/// Shows a recording as if it arrived now.
+pub(crate) async fn replay(options: Options, path: &Path, speed: f64) -> Result<(), Error> {
+    let settings = prepare(&options)?;
+    let recording = Recording::open(path)?;
+    let (to_loop, from_net) = mpsc::channel(MESSAGES_MAX);
+    let name = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned();
+    let outside = Process {
+        source: Source::Recording {
+            first: recording.next_time().unwrap_or_default(),
+            began: Instant::now(),
+            speed,
+        },
+        mouse: settings.mouse,
+    };
+    let task = tokio::spawn(recording.play(to_loop, speed, name.clone()));
+    let ended = show(settings, name, outside, from_net).await;
+    task.abort();
+    ended
+}
+
+fn prepare(options: &Options) -> Result<Settings, Error> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(Error::NotATerminal);
+    }
+    let var = |name: &str| std::env::var(name).ok();
+    Ok(Settings::load(options, Caps::detect(var), &Home::find(var))?)
+}
+
+async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc::Receiver<Net>) -> Result<(), Error> {
+    let stop = stop().map_err(Error::Terminal)?;
     term::take(settings.mouse).map_err(Error::Terminal)?;
     let taken = Taken;
     let size = crossterm::terminal::size().map_err(Error::Terminal)?;
-    let mut app = App::new(settings, options.feed, size, Utc::now());
+    let every = Duration::from_secs(1) / u32::from(settings.fps);
+    let mut app = App::new(settings, from, size, outside.now());
     let mut screen = Screen::stdout();
-    let mut outside = Process {
-        queries: Queries::new(client, to_loop),
-        retry,
-        mouse: app.mouse,
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = term::panicked() => {}
+        }
     };
-    let every = Duration::from_secs(1) / u32::from(fps);
     let ended = run::run(
         &mut app,
         &mut screen,
         &mut outside,
         EventStream::new(),
-        from_net,
+        net,
         every,
         stop,
     )
     .await;
-    feed.abort();
     drop(taken);
     if ended? {
         screen.print().map_err(Error::Terminal)?;
@@ -91,22 +127,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     Ok(())
 }
 
-fn settings(options: &Options, caps: Caps) -> Settings {
-    let theme = options.theme.unwrap_or(if caps.no_color {
-        ThemeName::Mono
-    } else {
-        ThemeName::Dark
-    });
-    Settings {
-        theme,
-        depth: caps.depth,
-        unicode: caps.unicode && !options.ascii,
-        ..Settings::default()
-    }
-}
-
 /// Resolves at the first signal that means the end.
-fn stop() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -121,9 +143,22 @@ fn stop() -> io::Result<impl Future<Output = ()>> {
 
 /// The process the dashboard runs in.
 struct Process {
-    queries: Queries,
-    retry: Arc<Notify>,
+    source: Source,
     mouse: bool,
+}
+
+/// Where the readings come from.
+enum Source {
+    Server {
+        queries: Queries,
+        retry: Arc<Notify>,
+    },
+    /// A file; its time runs `speed` times as fast as ours.
+    Recording {
+        first: DateTime<Utc>,
+        began: Instant,
+        speed: f64,
+    },
 }
 
 impl Outside for Process {
@@ -132,9 +167,23 @@ impl Outside for Process {
             Effect::Quit { keep_frame } => return Ok(Performed::Quit { keep_frame }),
             Effect::ClearScreen => return Ok(Performed::Redraw),
             Effect::Suspend => return self.suspend(),
-            Effect::RetryNow => self.retry.notify_one(),
-            Effect::Ask { id, query } => self.queries.ask(id, query),
-            Effect::Cancel { id } => self.queries.cancel(id),
+            Effect::RetryNow => {
+                if let Source::Server { retry, .. } = &self.source {
+                    retry.notify_one();
+                }
+            }
+            Effect::Ask { id, query } => match &mut self.source {
+                Source::Server { queries, .. } => queries.ask(id, query),
+                Source::Recording { .. } => {
+                    let result = Err(QueryError::NoServer);
+                    return Ok(Performed::Tell(Input::Net(Net::Answer { id, result })));
+                }
+            },
+            Effect::Cancel { id } => {
+                if let Source::Server { queries, .. } = &mut self.source {
+                    queries.cancel(id);
+                }
+            }
             Effect::Copy(text) => execute!(io::stdout(), CopyToClipboard::to_clipboard_from(text))?,
             Effect::Mouse(on) => {
                 self.mouse = on;
@@ -152,7 +201,20 @@ impl Outside for Process {
     }
 
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        match &self.source {
+            Source::Server { .. } => Utc::now(),
+            Source::Recording { first, began, speed } => {
+                let passed = began.elapsed().mul_f64(*speed);
+                *first + TimeDelta::from_std(passed).unwrap_or(TimeDelta::MAX)
+            }
+        }
+    }
+
+    fn speed(&self) -> f64 {
+        match &self.source {
+            Source::Server { .. } => 1.0,
+            Source::Recording { speed, .. } => *speed,
+        }
     }
 
     fn may_draw(&self) -> bool {

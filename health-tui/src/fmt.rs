@@ -89,6 +89,17 @@ pub(crate) fn moment(at: DateTime<Utc>, tz: Tz) -> String {
     at.with_timezone(&tz).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// From one moment to another, without saying the date twice.
+pub(crate) fn moments(from: DateTime<Utc>, to: DateTime<Utc>, tz: Tz, between: &str) -> String {
+    let (from, to) = (from.with_timezone(&tz), to.with_timezone(&tz));
+    let form = if from.date_naive() == to.date_naive() {
+        "%H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    format!("{} {between} {}", from.format("%Y-%m-%d %H:%M:%S"), to.format(form))
+}
+
 /// The wall clock as the axis of a chart shows it, by how much a step of the axis is.
 pub(crate) fn axis(at: DateTime<Utc>, tz: Tz, step: TimeDelta) -> String {
     let local = at.with_timezone(&tz);

@@ -117,7 +117,7 @@ pub(crate) fn groups(width: u16, columns: &[Column], names: bool, spark_max: u16
     let value = |c: Column| match c {
         Column::User => {
             if names || width >= 120 {
-                (width / 8).clamp(12, 22)
+                (width / 6).clamp(12, 22)
             } else {
                 10
             }
@@ -231,9 +231,11 @@ impl FormAreas {
         let body = frame.body;
         let left = (body.width / 3).clamp(30, 42).min(body.width);
         let (fields, rest) = split_left(body, left);
+        // A blank line under the head of the pane, where there is room for one.
+        let below = |area: Rect| split_above(area, u16::from(body.height > 12)).1;
         Self {
-            fields: inset_left(fields, 1),
-            answer: inset_left(rest, 2),
+            fields: below(inset_left(fields, 1)),
+            answer: below(inset_left(rest, 2)),
         }
     }
 }

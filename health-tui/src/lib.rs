@@ -8,6 +8,8 @@
 //! ```
 
 mod app;
+#[cfg(test)]
+mod budgets;
 mod caps;
 mod config;
 mod dashboard;
@@ -18,9 +20,15 @@ mod keys;
 mod layout;
 mod net;
 mod options;
+mod pictures;
+mod plain;
 mod program;
+mod record;
 mod run;
+#[cfg(test)]
+mod snapshots;
 mod store;
+mod svg;
 mod term;
 mod theme;
 mod ui;

@@ -6,20 +6,56 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use crate::{dashboard, error::Error, options::Cli};
+use crate::{
+    config, dashboard,
+    error::Error,
+    keys::Keymap,
+    options::{Cli, Command},
+    pictures, plain, record,
+};
 
 /// Reads the command line and does what it says.
 pub async fn program() -> ExitCode {
-    let cli = Cli::parse();
-    match dashboard::run(cli.options).await {
+    match act(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has had enough (`| head`): that is no failure.
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             tell(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+async fn act(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        Some(Command::Record { file }) => record::run(&cli.options, &file).await,
+        Some(Command::Replay { file, speed }) => dashboard::replay(cli.options, &file, speed).await,
+        Some(Command::Completions { shell }) => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "health-tui", &mut out);
+            print(&out)
+        }
+        Some(Command::Man) => {
+            let mut out = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut out)
+                .map_err(Error::Output)?;
+            print(&out)
+        }
+        Some(Command::Keys) => print(Keymap::default().markdown().as_bytes()),
+        Some(Command::Pictures { dir }) => pictures::write(&dir).map_err(Error::Output),
+        None if cli.print_config => print(config::print().as_bytes()),
+        None if cli.plain => plain::run(&cli.options).await,
+        None => dashboard::run(cli.options).await,
+    }
+}
+
+fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::Output)
 }
 
 /// The error and its causes in one line on stderr.

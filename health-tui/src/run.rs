@@ -21,12 +21,19 @@ use crate::{
 /// Inputs taken between two looks at the clock: what waits longer than that is drawn in between.
 const DRAIN_MAX: usize = 256;
 
+/// The longest wait for a change; what is further away is looked for again then.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+
 /// What the loop cannot do itself. A trait, so that the loop runs in tests without a terminal, files and a network.
 pub(crate) trait Outside {
     /// Does what `effect` says. What became of it comes back as an input.
     fn perform(&mut self, effect: Effect) -> io::Result<Performed>;
     /// What time it is.
     fn now(&self) -> DateTime<Utc>;
+    /// How many times faster than ours its time runs.
+    fn speed(&self) -> f64 {
+        1.0
+    }
     /// False once the terminal is no longer ours to draw on.
     fn may_draw(&self) -> bool;
 }
@@ -93,12 +100,12 @@ pub(crate) async fn run<W: Write>(
         let wake = if app.dirty {
             due
         } else {
-            app.next_change().map(|at| instant(at - outside.now()))
+            app.next_change().map(|at| instant(at - outside.now(), outside.speed()))
         };
         // Only idle waits in here; `biased` so that the end is not kept waiting by a flood, nor keys by data.
         let input = tokio::select! {
             biased;
-            () = &mut stop => return Ok(false),
+            () = &mut stop => return if outside.may_draw() { Ok(false) } else { Err(Error::Panicked) },
             event = events.next() => match event {
                 Some(Ok(event)) => {
                     urgent = true;
@@ -106,7 +113,7 @@ pub(crate) async fn run<W: Write>(
                 }
                 Some(Err(_)) | None => return Ok(false),
             },
-            message = net.recv() => message.map(Input::Net),
+            Some(message) = net.recv() => Some(Input::Net(message)),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                 (!app.dirty).then_some(Input::Tick)
             }
@@ -155,7 +162,8 @@ fn input_of(event: Event) -> Option<Input> {
     }
 }
 
-fn instant(from_now: chrono::TimeDelta) -> Instant {
+fn instant(from_now: chrono::TimeDelta, speed: f64) -> Instant {
+    let left = from_now.to_std().unwrap_or(Duration::ZERO).min(WAIT_MAX).div_f64(speed);
     // A millisecond more, so that the clock has passed the moment when the tick looks at it.
-    Instant::now() + from_now.to_std().unwrap_or(Duration::ZERO) + Duration::from_millis(1)
+    Instant::now() + left + Duration::from_millis(1)
 }

@@ -24,6 +24,7 @@ use ratatui::{
     buffer::Buffer,
     layout::{Position, Rect},
 };
+use tokio::sync::Notify;
 
 /// A full screen of 200x60 in true colour is below this: a frame is one write.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -31,6 +32,14 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// Whether the terminal is ours. Whoever turns it off gives the terminal back, so that it happens once: the panic hook,
 /// the end of the program, or the key that suspends.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Wakes the loop when a panic has given the terminal back.
+static PANICKED: Notify = Notify::const_new();
+
+/// Resolves once something in the process has panicked.
+pub(crate) async fn panicked() {
+    PANICKED.notified().await;
+}
 
 /// Takes the terminal: raw mode, the other screen, pasted text as one event.
 pub(crate) fn take(mouse: bool) -> io::Result<()> {
@@ -41,6 +50,7 @@ pub(crate) fn take(mouse: bool) -> io::Result<()> {
         panic::set_hook(Box::new(move |info| {
             give_back();
             before(info);
+            PANICKED.notify_one();
         }));
     });
     // `NO_COLOR` is the theme's business: crossterm's own way to obey it cancels reverse video too.

@@ -49,6 +49,8 @@ impl ThemeName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Theme {
     /// The ground everything stands on.
+    pub(crate) ground: Style,
+    /// Ordinary text. No style of text has a ground of its own, so that it can stand on a bar or a selected row.
     pub(crate) base: Style,
     pub(crate) strong: Style,
     pub(crate) dim: Style,
@@ -56,6 +58,8 @@ pub(crate) struct Theme {
     pub(crate) line: Style,
     pub(crate) accent: Style,
     pub(crate) heart: Style,
+    /// From the lowest to the highest reading, behind the line of means.
+    pub(crate) spread: Style,
     pub(crate) steps: Style,
     pub(crate) calories: Style,
     pub(crate) good: Style,
@@ -90,12 +94,14 @@ impl Theme {
         let dim = plain.add_modifier(Modifier::DIM);
         let reverse = plain.add_modifier(Modifier::REVERSED);
         Self {
+            ground: plain,
             base: plain,
             strong: bold,
             dim,
             line: dim,
             accent: bold,
             heart: plain,
+            spread: dim,
             steps: plain,
             calories: plain,
             good: plain,
@@ -128,12 +134,18 @@ impl Theme {
             Style::new().bg(c(p.raised))
         };
         Self {
-            base: Style::new().fg(ground(p.text)).bg(ground(p.ground)),
+            ground: Style::new().fg(ground(p.text)).bg(ground(p.ground)),
+            base: Style::new().fg(ground(p.text)),
             strong: Style::new().fg(ground(p.strong)).add_modifier(bold),
             dim: on(p.dim),
             line: on(p.line),
             accent: on(p.accent),
             heart: on(p.heart),
+            spread: if depth == Depth::Ansi16 {
+                on(p.heart).add_modifier(Modifier::DIM)
+            } else {
+                on(p.heart.towards(p.ground))
+            },
             steps: on(p.steps),
             calories: on(p.calories),
             good: on(p.good),
@@ -205,6 +217,12 @@ impl Rgb {
         ANSI.iter()
             .min_by_key(|(rgb, _)| self.far(*rgb))
             .map_or(Color::Reset, |(_, colour)| *colour)
+    }
+
+    /// More than half of the way to another.
+    fn towards(self, other: Self) -> Self {
+        let mix = |a: u8, b: u8| u8::try_from((u16::from(a) * 2 + u16::from(b) * 3) / 5).unwrap_or(a);
+        Self(mix(self.0, other.0), mix(self.1, other.1), mix(self.2, other.2))
     }
 
     /// The square of the distance.

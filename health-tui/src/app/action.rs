@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use crossterm::event::MouseEvent;
 use health_core::{BucketAnswer, HOLD_SECONDS, PercentilesAnswer, Sample, StatsAnswer};
 
-use crate::{app::state::Tone, keys::Key};
+use crate::{app::state::Tone, keys::Key, store::Entry};
 
 /// What a key can mean. The same action means what the pane makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub(crate) enum FeedNews {
     Lagged { missed: u64 },
     /// The server refused a command.
     Refused { reason: String },
+    /// No server: a recording is shown.
+    Replaying { what: String },
 }
 
 /// Samples in the order of the feed.
@@ -241,6 +243,20 @@ impl Point {
         }
     }
 
+    /// What the table remembers of a sample.
+    pub(crate) fn of_entry(entry: Entry, previous: Option<DateTime<Utc>>) -> Self {
+        let at = entry.at();
+        let since = previous.filter(|p| *p < at && at - *p <= TimeDelta::seconds(HOLD_SECONDS));
+        Self {
+            at,
+            from: since.unwrap_or(at - TimeDelta::seconds(1)),
+            to: at,
+            heart_rate: entry.heart_rate().map(|v| (v, v, v)),
+            steps: entry.steps(),
+            calories: entry.calories(),
+        }
+    }
+
     pub(crate) fn of_bucket(bucket: &BucketAnswer) -> Self {
         let s = &bucket.stats;
         let some = s.samples > 0;
@@ -267,6 +283,8 @@ pub(crate) enum QueryError {
     Refused { status: u16, detail: String },
     #[error("the answer of {path} cannot be read: {why}")]
     Unreadable { path: String, why: String },
+    #[error("a recording has no server that could be asked")]
+    NoServer,
     #[error("no answer within {seconds} s; ask for a shorter range, or again")]
     TooSlow { seconds: u64 },
 }

@@ -16,6 +16,10 @@ pub(crate) enum LinkState {
         attempt: u32,
     },
     Connected,
+    /// A recording; there is no connection.
+    Replay {
+        what: String,
+    },
     Waiting {
         attempt: u32,
         why: String,
@@ -71,6 +75,10 @@ impl Link {
                     retry_at: now + TimeDelta::from_std(*delay).unwrap_or(TimeDelta::MAX),
                 };
             }
+            FeedNews::Replaying { what } => {
+                self.state = LinkState::Replay { what: what.clone() };
+                self.ever = true;
+            }
             FeedNews::Lagged { missed } => self.skipped += missed,
             FeedNews::Refused { .. } => {}
         }
@@ -120,7 +128,7 @@ impl Link {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.state == LinkState::Connected
+        matches!(self.state, LinkState::Connected | LinkState::Replay { .. })
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Toast {
 }
 
 /// The dashboard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) theme: Theme,

@@ -144,7 +144,10 @@ impl App {
                 }
             }
             FeedNews::Refused { reason } => self.say(Tone::Bad, format!("the feed says: {reason}")),
-            FeedNews::Connecting { .. } | FeedNews::Waiting { .. } | FeedNews::Lagged { .. } => {}
+            FeedNews::Connecting { .. }
+            | FeedNews::Waiting { .. }
+            | FeedNews::Lagged { .. }
+            | FeedNews::Replaying { .. } => {}
         }
     }
 
@@ -315,7 +318,7 @@ impl App {
             Action::Open => {
                 if let Some(id) = self.live.current(&self.users) {
                     self.live.selected = Some(id);
-                    self.user = Some(UserView::new(id));
+                    self.user = Some(UserView::new(id, self.users.get(id)));
                     self.pane = Pane::User;
                 }
             }
@@ -419,7 +422,7 @@ impl App {
             if let Some(id) = view.asked {
                 effects.push(Effect::Cancel { id });
             }
-            *view = view.of_other(id);
+            *view = view.of_other(id, self.users.get(id));
         }
     }
 
@@ -683,7 +686,7 @@ impl App {
         if !fields.contains(at) {
             return;
         }
-        let mut y = fields.y + 1;
+        let mut y = fields.y;
         for field in Field::ALL {
             if at.y == y {
                 if self.form.focus == Some(field) && !field.is_text() {

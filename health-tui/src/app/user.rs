@@ -3,7 +3,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use health_core::{Sample, StatsAnswer};
 
-use crate::app::action::{BucketWidth, Point, Query};
+use crate::{
+    app::action::{BucketWidth, Point, Query},
+    store::User,
+};
 
 /// The widths of the window in minutes, from the narrowest: five minutes to two years.
 const SPANS_MINUTES: [i64; 16] = [
@@ -41,13 +44,20 @@ pub(crate) struct UserView {
 }
 
 impl UserView {
-    pub(crate) fn new(id: i64) -> Self {
+    /// Begins with what the table remembers, so that there is something to see while the server is asked.
+    pub(crate) fn new(id: i64, known: Option<&User>) -> Self {
+        let mut previous = None;
+        let remembered = known.into_iter().flat_map(|u| u.ring.entries()).map(|entry| {
+            let point = Point::of_entry(entry, previous);
+            previous = Some(point.at);
+            point
+        });
         Self {
             id,
             end: None,
             zoom: 1,
             cursor: None,
-            points: Vec::new(),
+            points: remembered.collect(),
             stats: None,
             loaded: None,
             asked: None,
@@ -58,13 +68,13 @@ impl UserView {
     }
 
     /// The same window on somebody else.
-    pub(crate) fn of_other(&self, id: i64) -> Self {
+    pub(crate) fn of_other(&self, id: i64, known: Option<&User>) -> Self {
         Self {
             id,
             end: self.end,
             zoom: self.zoom,
             cursor: self.cursor,
-            ..Self::new(id)
+            ..Self::new(id, known)
         }
     }
 
@@ -202,6 +212,13 @@ impl UserView {
     }
 
     pub(crate) fn answered(&mut self, points: Vec<Point>, stats: Option<Box<StatsAnswer>>, now: DateTime<Utc>) {
+        let raw = self.asked_for.is_some_and(|a| a.2.is_none()) && self.loaded.is_none_or(|l| l.2.is_none());
+        let mut points = points;
+        if raw {
+            // The feed went on while the server was looking: what is newer than its answer stays.
+            let known = points.last().map(|p| p.at);
+            points.extend(self.points.drain(..).filter(|p| known.is_none_or(|known| p.at > known)));
+        }
         self.points = points;
         self.stats = stats;
         self.loaded = self.asked_for.take();
@@ -215,7 +232,6 @@ impl UserView {
         self.error = Some(why);
         // What was asked counts as loaded (with nothing in it), so that the question is not repeated without end.
         self.loaded = self.asked_for.take();
-        self.points.clear();
         self.stats = None;
         self.refresh_at = Some(now + TimeDelta::seconds(10));
     }
@@ -264,7 +280,7 @@ mod tests {
 
     #[test]
     fn going_back_asks_for_what_is_missing_and_coming_back_does_not() {
-        let mut view = UserView::new(1);
+        let mut view = UserView::new(1, None);
         let first = view.wants(t(0)).unwrap();
         assert_eq!(view.asking(1, &first), None);
         assert_eq!(view.wants(t(0)), None, "asked already");
@@ -281,7 +297,7 @@ mod tests {
 
     #[test]
     fn zoom_keeps_the_instant_under_the_read_out() {
-        let mut view = UserView::new(1);
+        let mut view = UserView::new(1, None);
         view.set_cursor_column(25, 100, t(0));
         let cursor = view.cursor.unwrap();
         view.zoom(true, t(0));
@@ -293,7 +309,7 @@ mod tests {
 
     #[test]
     fn no_window_shows_the_future_or_the_time_before_2000() {
-        let mut view = UserView::new(1);
+        let mut view = UserView::new(1, None);
         view.pan(3.0, t(0));
         assert!(view.is_live());
         for _ in 0..40 {

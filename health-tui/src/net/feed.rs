@@ -34,6 +34,8 @@ pub(crate) struct FeedOptions {
     /// `host:port`.
     pub(crate) addr: String,
     pub(crate) token: Option<String>,
+    /// Waits for the receiver in place of keeping the newest of each user: for recordings.
+    pub(crate) lossless: bool,
 }
 
 /// A connection after `hello` and, where it is asked for, `AUTH`.
@@ -186,12 +188,12 @@ impl Feed {
                         self.cursor = Some(cursor);
                         batch.samples.push(sample);
                         if batch.samples.len() >= BATCH_SAMPLES_MAX {
-                            self.pass_on(std::mem::take(&mut batch))?;
+                            self.pass_on(std::mem::take(&mut batch)).await?;
                         }
                     }
                     Ok(other) => {
                         // In the order of the feed: what came before goes first.
-                        self.pass_on(std::mem::take(&mut batch))?;
+                        self.pass_on(std::mem::take(&mut batch)).await?;
                         if let FeedEvent::Subscribed { .. } = other {
                             *subscribed = true;
                         }
@@ -202,7 +204,7 @@ impl Feed {
                     Err(_) => return Err(FeedError::Foreign),
                 }
             }
-            self.pass_on(batch)?;
+            self.pass_on(batch).await?;
             let silent = sleep(SILENCE.saturating_sub(heard.elapsed()));
             tokio::select! {
                 read = feed.lines.fill() => {
@@ -249,9 +251,12 @@ impl Feed {
     }
 
     /// To the loop, or, where it has no room, to what waits.
-    fn pass_on(&mut self, batch: Batch) -> Result<(), FeedError> {
+    async fn pass_on(&mut self, batch: Batch) -> Result<(), FeedError> {
         if batch.samples.is_empty() {
             return Ok(());
+        }
+        if self.options.lossless {
+            return self.to.send(Net::Samples(batch)).await.map_err(|_| FeedError::Ended);
         }
         if !self.waiting.is_empty() {
             self.waiting.add(batch);

@@ -84,15 +84,6 @@ impl Filter {
         Ok(Self { terms })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.terms.is_empty()
-    }
-
-    /// Whether the rows it lets through depend on values, not on who they are.
-    pub(crate) fn depends_on_values(&self) -> bool {
-        self.terms.iter().any(|t| !matches!(t, Term::Word { .. }))
-    }
-
     pub(crate) fn lets_through(&self, row: &Row<'_>) -> bool {
         self.terms.iter().all(|t| t.holds(row))
     }

@@ -111,6 +111,12 @@ impl Ring {
         self.entries.iter().copied()
     }
 
+    /// What the ring takes of the memory.
+    #[cfg(test)]
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -108,10 +108,6 @@ impl User {
         }
     }
 
-    pub(crate) fn source(&self, entry: Entry) -> &str {
-        self.sources.get(usize::from(entry.source)).map_or("", Source::as_str)
-    }
-
     fn take(&mut self, sample: &Sample) {
         let at = sample.timestamp();
         let source = self.source_index(sample.source());
@@ -238,13 +234,12 @@ mod tests {
         let user = users.get(7).unwrap();
         assert_eq!((user.heart_rate, user.steps), (Some(72.0), Some(9.0)));
         assert_eq!((user.newest, user.heard, user.seen), (at(8), Some(at(10)), 3));
-        assert_eq!(
-            user.ring
-                .entries()
-                .map(|e| user.source(e).to_owned())
-                .collect::<Vec<_>>(),
-            ["watch", "phone", "watch"]
-        );
+        let sources: Vec<&str> = user
+            .ring
+            .entries()
+            .map(|e| user.sources[usize::from(e.source)].as_str())
+            .collect();
+        assert_eq!(sources, ["watch", "phone", "watch"]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A cell holds two dots side by side and four on top of each other. Lines are drawn into a grid of such cells first, so
 //! that several of them can cross, and then painted once.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Offset, TimeDelta, Utc};
 use chrono_tz::Tz;
 use ratatui::{layout::Rect, style::Style};
@@ -82,7 +84,9 @@ pub(crate) fn lines(p: &mut Paint<'_>, area: Rect, axis: &Axis, series: &[Series
         .flat_map(|s| s.marks.iter().filter(inside))
         .flat_map(|m| [m.low, m.high]);
     let scale = Scale::around(values, 10.0, None);
-    scale_left(p, plot, scale);
+    if series.iter().any(|s| s.marks.iter().any(|m| inside(&m))) {
+        scale_left(p, plot, scale);
+    }
     axis_below(p, plot, axis);
     let mut grid = Grid::new(plot.width, plot.height);
     for (i, s) in series.iter().enumerate() {
@@ -174,7 +178,7 @@ fn scale_left(p: &mut Paint<'_>, plot: Rect, scale: Scale) {
     let range = scale.high - scale.low;
     let rows = f64::from(plot.height);
     // A label every third row or so, on round numbers.
-    let step = [10.0, 20.0, 50.0, 100.0, 200.0]
+    let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]
         .into_iter()
         .find(|s| range / s <= rows / 2.5)
         .unwrap_or(500.0);
@@ -269,12 +273,15 @@ impl Grid {
     }
 
     fn draw(&mut self, series: &Series, index: usize, axis: &Axis, scale: Scale, spreads: bool) {
-        let gap = usual_step(&series.marks) * GAP_STEPS;
+        // A column of dots can be wider than the usual step; neighbours in it are no gap.
+        let dot = (axis.end - axis.start) / (2 * i32::from(self.width.max(1)));
+        let gap = (usual_step(&series.marks) * GAP_STEPS).max(dot * 2);
         let across = f64::from(self.width) * 2.0;
+        let marks = thinned(&series.marks, axis, across);
         let up = f64::from(self.height) * 4.0 - 1.0;
         let place = |at: DateTime<Utc>, v: f64| (axis.share(at) * across, scale.share(v) * up);
         let mut before: Option<&Mark> = None;
-        for mark in &series.marks {
+        for mark in marks.iter() {
             let (x, y) = place(mark.at, mark.mean);
             if spreads && mark.high > mark.low {
                 let (low, high) = (scale.share(mark.low) * up, scale.share(mark.high) * up);
@@ -354,7 +361,7 @@ impl Grid {
             let (bits, style) = if dots.line != 0 {
                 (dots.line, series.get(dots.series).map_or(p.theme.base, |s| s.style))
             } else {
-                (dots.spread, p.theme.line)
+                (dots.spread, p.theme.spread)
             };
             if p.app.settings.unicode {
                 let symbol = char::from_u32(0x2800 + u32::from(bits)).unwrap_or(' ');
@@ -364,6 +371,28 @@ impl Grid {
             }
         }
     }
+}
+
+/// Where there are more marks than columns of dots, one a column: the lowest, the mean and the highest of those in it.
+fn thinned<'a>(marks: &'a [Mark], axis: &Axis, across: f64) -> Cow<'a, [Mark]> {
+    let inside = marks.iter().filter(|m| axis.start <= m.at && m.at < axis.end).count();
+    if f64::from(u32::try_from(inside).unwrap_or(u32::MAX)) <= across {
+        return Cow::Borrowed(marks);
+    }
+    let column = |m: &Mark| cell(axis.share(m.at) * across);
+    let before_or_behind = |m: &Mark| m.at < axis.start || axis.end <= m.at;
+    let thin = marks
+        .chunk_by(|a, b| before_or_behind(a) == before_or_behind(b) && column(a) == column(b))
+        .map(|chunk| {
+            let n = f64::from(u32::try_from(chunk.len()).unwrap_or(u32::MAX));
+            Mark {
+                at: chunk[chunk.len() / 2].at,
+                low: chunk.iter().map(|m| m.low).fold(f64::INFINITY, f64::min),
+                mean: chunk.iter().map(|m| m.mean).sum::<f64>() / n,
+                high: chunk.iter().map(|m| m.high).fold(f64::NEG_INFINITY, f64::max),
+            }
+        });
+    Cow::Owned(thin.collect())
 }
 
 /// The middle of the distances between neighbours, at least a second.

@@ -106,12 +106,7 @@ fn sub_line(p: &mut Paint<'_>, area: Rect, view: &UserView, axis: &Axis) {
         format!("ends {} ago", fmt::age(p.app.now - axis.end))
     };
     let title = p.app.title(view.id);
-    let range = format!(
-        "{} {} {}",
-        fmt::moment(axis.start, tz),
-        p.glyphs.to,
-        axis.end.with_timezone(&tz).format("%H:%M:%S")
-    );
+    let range = fmt::moments(axis.start, axis.end, tz, p.glyphs.to);
     let span = fmt::span(view.span());
     let used = p.spans(
         area.x + 1,
@@ -309,7 +304,7 @@ fn zones(p: &mut Paint<'_>, area: Rect, mut y: u16, marks: &[Mark]) -> u16 {
     p.text(area.x, y, area.width, "Zones", t.strong);
     y += 1;
     let all = f64::from(counts.iter().sum::<u32>());
-    let room = area.width.saturating_sub(18);
+    let room = area.width.saturating_sub(19);
     for (name, count) in NAMES.iter().zip(counts).rev() {
         if y >= area.bottom() {
             break;
@@ -319,7 +314,7 @@ fn zones(p: &mut Paint<'_>, area: Rect, mut y: u16, marks: &[Mark]) -> u16 {
         let long = (0..room)
             .take_while(|c| f64::from(*c) + 0.5 < share * f64::from(room))
             .count();
-        p.text(area.x + 12, y, room, &p.glyphs.bar.repeat(long), t.heart);
+        p.text(area.x + 12, y, room, &p.glyphs.levels[5].repeat(long), t.heart);
         p.text_right(
             area.right().saturating_sub(1),
             y,

@@ -35,7 +35,7 @@ impl<'a> Paint<'a> {
                 }
             }
         }
-        self.buf.set_style(area, self.theme.base);
+        self.buf.set_style(area, self.theme.ground);
     }
 
     /// Text from `x`, in at most `width` columns, cut with an ellipsis. Returns the columns it took.

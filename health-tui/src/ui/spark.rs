@@ -52,13 +52,14 @@ pub(crate) fn draw(p: &mut Paint<'_>, at: (u16, u16), width: u16, values: &[Opti
     }
 }
 
+/// Seven of the eight levels: a full cell would touch the row above.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a share of 0 to 1 is an eighth of 0 to 7"
+    reason = "a share of 0 to 1 is a level of 0 to 6"
 )]
 fn level(share: f64) -> usize {
-    ((share * 8.0) as usize).min(7)
+    ((share * 7.0) as usize).min(6)
 }
 
 #[cfg(test)]
@@ -74,6 +75,6 @@ mod tests {
         assert_eq!(Scale::around([], 10.0, None), Scale { low: 0.0, high: 10.0 });
         assert_eq!(Scale::around([70.0], 10.0, None), Scale { low: 70.0, high: 80.0 });
         assert_eq!(Scale::around([7.0], 10.0, Some(0.0)), Scale { low: 0.0, high: 10.0 });
-        assert_eq!((level(0.0), level(0.5), level(1.0)), (0, 4, 7));
+        assert_eq!((level(0.0), level(0.5), level(1.0)), (0, 3, 6));
     }
 }

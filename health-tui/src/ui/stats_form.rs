@@ -29,6 +29,7 @@ pub(crate) fn field_height(app: &App, field: Field) -> u16 {
 
 pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) -> Option<Position> {
     let areas = FormAreas::of(frame);
+    sub_line(p, frame.sub);
     let cursor = fields(p, areas.fields);
     for y in areas.answer.top()..areas.answer.bottom() {
         p.text(areas.answer.x.saturating_sub(2), y, 1, p.glyphs.vertical, p.theme.line);
@@ -37,11 +38,31 @@ pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) -> Option<Position> {
     cursor
 }
 
+/// What the answer is about.
+fn sub_line(p: &mut Paint<'_>, area: Rect) {
+    let t = p.theme;
+    let Run::Done { asked, .. } = &p.app.form.run else {
+        p.text(area.x + 1, area.y, area.width, "Statistics of any range", t.base);
+        return;
+    };
+    let span = fmt::span(asked.end - asked.start);
+    let range = fmt::moments(asked.start, asked.end, asked.tz, p.glyphs.to);
+    let spans = [
+        ("Statistics of ", t.base),
+        (span.as_str(), t.accent),
+        ("  ", t.base),
+        (range.as_str(), t.dim),
+        (" ", t.dim),
+        (asked.tz.name(), t.dim),
+    ];
+    p.spans(area.x + 1, area.y, area.width.saturating_sub(2), &spans);
+}
+
 fn fields(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
     let (app, t) = (p.app, p.theme);
     let form = &app.form;
     let mut cursor = None;
-    let mut y = area.y + 1;
+    let mut y = area.y;
     for field in Field::ALL {
         if y >= area.bottom() {
             break;
@@ -106,11 +127,7 @@ fn choice(p: &Paint<'_>, text: &str) -> String {
 
 fn answer(p: &mut Paint<'_>, area: Rect) {
     let t = p.theme;
-    let top = Rect {
-        y: area.y + 1.min(area.height),
-        height: area.height.saturating_sub(1),
-        ..area
-    };
+    let top = area;
     match &p.app.form.run {
         Run::Nothing => {
             p.wrapped(top, "Whose statistics, over which time? Enter asks the server.", t.dim);
@@ -142,30 +159,7 @@ fn answer(p: &mut Paint<'_>, area: Rect) {
 
 fn done(p: &mut Paint<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
     let t = p.theme;
-    let span = fmt::span(asked.end - asked.start);
-    let range = format!(
-        "{} {} {}",
-        fmt::moment(asked.start, asked.tz),
-        p.glyphs.to,
-        fmt::moment(asked.end, asked.tz)
-    );
-    p.spans(
-        area.x,
-        area.y,
-        area.width,
-        &[
-            (span.as_str(), t.accent),
-            ("  ", t.base),
-            (range.as_str(), t.dim),
-            ("  ", t.dim),
-            (asked.tz.name(), t.dim),
-        ],
-    );
-    let below = Rect {
-        y: area.y + 2.min(area.height),
-        height: area.height.saturating_sub(2),
-        ..area
-    };
+    let below = area;
     if answer.iter().all(|a| a.stats.stats.samples == 0) {
         p.wrapped(
             below,

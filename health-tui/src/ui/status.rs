@@ -35,6 +35,7 @@ fn connection(p: &mut Paint<'_>, area: Rect, room: u16) {
     let mut parts: Vec<(String, Style)> = Vec::new();
     match &link.state {
         LinkState::Connected => parts.push((format!("{} connected", g.connected), t.good)),
+        LinkState::Replay { what } => parts.push((format!("{} {what}", g.right), t.accent)),
         LinkState::Connecting { attempt: 1 } => parts.push((format!("{} connecting", g.waiting), t.warn)),
         LinkState::Connecting { attempt } => {
             parts.push((format!("{} connecting (attempt {attempt})", g.waiting), t.warn));

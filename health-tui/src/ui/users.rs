@@ -18,7 +18,7 @@ use crate::{
 
 /// The sparkline columns with their reading and the step of their scale.
 const METRICS: [(Column, Metric, f64, Option<f64>); 3] = [
-    (Column::HeartRate, Entry::heart_rate, 20.0, None),
+    (Column::HeartRate, Entry::heart_rate, 10.0, None),
     (Column::Steps, Entry::steps, 10.0, Some(0.0)),
     (Column::Calories, Entry::calories, 1.0, Some(0.0)),
 ];

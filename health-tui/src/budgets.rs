@@ -1,0 +1,256 @@
+//! The figures the dashboard promises, counted: frames, bytes, microseconds.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use futures_util::Stream;
+use health_core::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId};
+use ratatui::{buffer::Buffer, layout::Rect};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    app::{App, Batch, Effect, FeedNews, Input, Net},
+    config::Settings,
+    pictures::noon,
+    run::{self, Outside, Performed},
+    store::Users,
+    term::Screen,
+    ui,
+};
+
+const SIZE: (u16, u16) = (200, 50);
+
+/// A reading of one of many users.
+fn sample(user: i64, at: DateTime<Utc>) -> Sample {
+    let n = user * 7 + at.timestamp() * 3;
+    let wave = f64::from(i32::try_from(n % 97).unwrap());
+    let readings = Readings {
+        heart_rate: HeartRate::new(60.0 + wave).ok(),
+        steps: Steps::new(n % 23).ok(),
+        calories: Calories::new(wave / 50.0).ok(),
+    };
+    Sample::new(UserId::new(user).unwrap(), at, Source::new("watch").unwrap(), readings).unwrap()
+}
+
+/// `users` with as many readings as are remembered.
+fn full(users: i64) -> App {
+    let settings = Settings {
+        mouse: false,
+        ..Settings::default()
+    };
+    let mut app = App::new(settings, "feed", SIZE, noon());
+    app.update(
+        Input::Net(Net::Feed(FeedNews::Connected {
+            resumed: None,
+            reason: None,
+        })),
+        noon(),
+    );
+    for step in 0..50 {
+        let at = noon() - TimeDelta::seconds(50 - step);
+        let samples = (1..=users).map(|u| sample(u, at)).collect();
+        app.update(Input::Net(Net::Samples(Batch { samples, coalesced: 0 })), at);
+    }
+    app.update(Input::Tick, noon());
+    app
+}
+
+/// A terminal that counts.
+#[derive(Clone, Default)]
+struct Counter {
+    writes: std::rc::Rc<std::cell::Cell<(u64, u64)>>,
+}
+
+impl io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (writes, sum) = self.writes.get();
+        self.writes.set((writes + 1, sum + u64::try_from(bytes.len()).unwrap()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Events from a channel, as the terminal would send them.
+struct Keys(mpsc::UnboundedReceiver<Event>);
+
+impl Stream for Keys {
+    type Item = io::Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|event| event.map(Ok))
+    }
+}
+
+/// Nothing outside, and a clock that goes with the runtime's.
+struct Nowhere {
+    began: Instant,
+}
+
+impl Outside for Nowhere {
+    fn perform(&mut self, effect: Effect) -> io::Result<Performed> {
+        Ok(match effect {
+            Effect::Quit { keep_frame } => Performed::Quit { keep_frame },
+            _ => Performed::Done,
+        })
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        noon() + TimeDelta::from_std(self.began.elapsed()).unwrap()
+    }
+
+    fn may_draw(&self) -> bool {
+        true
+    }
+}
+
+/// Runs the loop for `length`, fed by `feed`, and gives the writes and bytes of all frames behind the first.
+async fn count<F: Future<Output = ()>>(
+    app: &mut App,
+    length: Duration,
+    feed: impl FnOnce(mpsc::Sender<Net>, mpsc::UnboundedSender<Event>) -> F,
+) -> (u64, u64) {
+    let counter = Counter::default();
+    let mut screen = Screen::new(counter.clone());
+    let mut outside = Nowhere { began: Instant::now() };
+    let (to, net) = mpsc::channel(64);
+    let (keys, events) = mpsc::unbounded_channel();
+    // Held, so that neither stream ends before the test does.
+    let hold = (to.clone(), keys.clone());
+    let loop_ = run::run(
+        app,
+        &mut screen,
+        &mut outside,
+        Keys(events),
+        net,
+        Duration::from_millis(100),
+        sleep(length),
+    );
+    let first = counter.writes.clone();
+    let both = async { tokio::join!(loop_, feed(to, keys)).0 };
+    both.await.unwrap();
+    drop(hold);
+    first.get()
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_draws_nothing() {
+    // Readings that are hours old: no age changes within a minute.
+    let mut app = App::new(Settings::default(), "feed", SIZE, noon());
+    app.update(
+        Input::Net(Net::Feed(FeedNews::Connected {
+            resumed: None,
+            reason: None,
+        })),
+        noon(),
+    );
+    let samples = (1..=40)
+        .map(|u| sample(u, noon() - TimeDelta::minutes(200) - TimeDelta::seconds(30)))
+        .collect();
+    app.update(
+        Input::Net(Net::Samples(Batch { samples, coalesced: 0 })),
+        noon() - TimeDelta::minutes(30),
+    );
+    app.update(Input::Tick, noon());
+    let (writes, _) = count(&mut app, Duration::from_secs(60), |_, _| async {}).await;
+    assert_eq!(writes, 1, "the first frame alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_draws_no_more_than_the_frame_rate() {
+    let mut app = full(100);
+    let feed = |to: mpsc::Sender<Net>, _| async move {
+        for i in 0..100_000i64 {
+            let batch = Batch {
+                samples: vec![sample(1 + i % 100, noon() + TimeDelta::microseconds(i * 10))],
+                coalesced: 0,
+            };
+            to.send(Net::Samples(batch)).await.unwrap();
+            if i % 100 == 99 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    let (writes, _) = count(&mut app, Duration::from_secs(1), feed).await;
+    assert!((5..=11).contains(&writes), "{writes} frames in a second at 10 a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_drawn_at_once() {
+    let mut app = full(100);
+    let feed = |_, keys: mpsc::UnboundedSender<Event>| async move {
+        for _ in 0..50 {
+            sleep(Duration::from_millis(10)).await;
+            keys.send(Event::Key(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE)))
+                .unwrap();
+        }
+        sleep(Duration::from_millis(1)).await;
+    };
+    let (writes, _) = count(&mut app, Duration::from_millis(520), feed).await;
+    assert!(
+        writes >= 50,
+        "{writes} frames for 50 keys, ten of them within a data frame's time each"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_users_stay_below_the_bytes_a_second() {
+    const SECONDS: u64 = 10;
+    let mut app = full(10_000);
+    let feed = |to: mpsc::Sender<Net>, _| async move {
+        for tenth in 0..i64::try_from(SECONDS).unwrap() * 10 {
+            let at = noon() + TimeDelta::milliseconds(tenth * 100);
+            let samples = (1..=1_000)
+                .map(|i| sample(1 + (i * 10 + tenth % 10) % 10_000, at))
+                .collect();
+            to.send(Net::Samples(Batch { samples, coalesced: 0 })).await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let (writes, bytes) = count(&mut app, Duration::from_secs(SECONDS), feed).await;
+    println!(
+        "10 000 users, 10 000 samples/s at 200x50: {writes} writes, {} bytes a second",
+        bytes / SECONDS
+    );
+    assert!(bytes / SECONDS <= 60_000, "{} bytes a second", bytes / SECONDS);
+}
+
+#[test]
+fn a_user_costs_a_kilobyte() {
+    let users = full(1_000).users;
+    let each = users.iter().map(|u| u.ring.capacity_bytes()).max().unwrap() + size_of_val(users.at(0).unwrap());
+    println!("{each} bytes a user, and 24 to 48 for the index");
+    assert!(each + 48 <= 1_024, "{each} bytes");
+    assert!(Users::default().len() == 0);
+}
+
+/// Not an assertion to the microsecond: a debug build on a busy machine is many times slower. `benches/frame.rs` measures.
+#[test]
+fn a_frame_costs_the_same_for_any_number_of_users() {
+    let cost = |users| {
+        let app = full(users);
+        let mut buf = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
+        let mut best = Duration::MAX;
+        for _ in 0..30 {
+            buf.reset();
+            let began = std::time::Instant::now();
+            ui::draw(&app, &mut buf);
+            best = best.min(began.elapsed());
+        }
+        best
+    };
+    let (few, many) = (cost(100), cost(10_000));
+    println!("a frame of 100 users {few:?}, of 10 000 {many:?}");
+    assert!(many < few * 3 + Duration::from_millis(1), "{few:?} and {many:?}");
+}

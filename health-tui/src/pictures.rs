@@ -1,0 +1,322 @@
+//! The pictures of the README, drawn by the dashboard itself from made-up people.
+//!
+//! The people are the same on every run, so that a picture changes only when the dashboard does.
+
+use std::{collections::HashMap, fs, io, path::Path};
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+use health_core::{
+    BucketAnswer, BucketStats, Calories, HeartRate, PercentilesAnswer, Readings, Sample, Source, SourceTotals, Stats,
+    StatsAnswer, Steps, UserId,
+};
+use ratatui::{buffer::Buffer, layout::Rect, style::Color};
+
+use crate::{
+    app::{Answer, App, Batch, Effect, FeedNews, Input, Net, Point, Query, UserRange},
+    config::Settings,
+    keys::Key,
+    svg,
+    theme::{Theme, ThemeName},
+    ui,
+};
+
+const SIZE: (u16, u16) = (120, 36);
+
+/// Draws every picture into `dir`.
+pub(crate) fn write(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    for theme in [ThemeName::Dark, ThemeName::Light] {
+        for (name, app) in [
+            ("live", live(theme, SIZE)),
+            ("user", user(theme, SIZE)),
+            ("range", range(theme, SIZE)),
+        ] {
+            fs::write(dir.join(format!("{name}-{}.svg", theme.name())), picture(&app))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn picture(app: &App) -> String {
+    let mut buf = Buffer::empty(Rect::new(0, 0, app.size.0, app.size.1));
+    ui::draw(app, &mut buf);
+    let Theme { ground, .. } = &app.theme;
+    svg::picture(
+        &buf,
+        ground.fg.unwrap_or(Color::Reset),
+        ground.bg.unwrap_or(Color::Reset),
+    )
+}
+
+/// The instant at which the pictures were taken.
+pub(crate) fn noon() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 3, 2, 11, 24, 16)
+        .single()
+        .unwrap_or_default()
+}
+
+const NAMES: [&str; 24] = [
+    "Ada Lovelace",
+    "Alan Turing",
+    "Barbara Liskov",
+    "Claude Shannon",
+    "Donald Knuth",
+    "Edsger Dijkstra",
+    "Frances Allen",
+    "Grace Hopper",
+    "Hedy Lamarr",
+    "Ida Rhodes",
+    "Jean Bartik",
+    "Katherine Johnson",
+    "Leslie Lamport",
+    "Margaret Hamilton",
+    "Niklaus Wirth",
+    "Ole-Johan Dahl",
+    "Peter Naur",
+    "Radia Perlman",
+    "Sophie Wilson",
+    "Tony Hoare",
+    "Ursula Martin",
+    "Vint Cerf",
+    "Whitfield Diffie",
+    "Yann LeCun",
+];
+
+/// Somebody with a resting rate who sits, walks or runs; `None` where the watch is off.
+struct Person {
+    id: i64,
+    rest: f64,
+    effort: fn(f64) -> f64,
+    /// Seconds since the newest sample.
+    silent: i64,
+}
+
+fn people() -> Vec<Person> {
+    let efforts: [fn(f64) -> f64; 6] = [
+        |_| 0.02,
+        |t| (0.45 + 0.25 * (t / 70.0).sin()).max(0.0),
+        |t| if (t / 300.0).sin() > 0.2 { 0.4 } else { 0.03 },
+        |_| 0.0,
+        |t| 0.75 + 0.2 * (t / 110.0).cos(),
+        |t| 0.12 * (t / 45.0).sin().abs(),
+    ];
+    (0i64..)
+        .zip(NAMES)
+        .map(|(i, _)| Person {
+            id: 101 + i * 3,
+            rest: 52.0 + f64::from(u32::try_from(i * 7 % 23).unwrap_or(0)),
+            effort: efforts[usize::try_from(i * 5 % 6).unwrap_or(0)],
+            silent: match i {
+                9 => 26 * 60,
+                17 => 190,
+                _ => i * 3 % 8,
+            },
+        })
+        .collect()
+}
+
+impl Person {
+    fn sample(&self, at: DateTime<Utc>) -> Option<Sample> {
+        let t = f64::from(i32::try_from(at.timestamp() - 1_772_400_000).unwrap_or(0)) + 37.0 * self.rest;
+        // Noise that is the same on every run and on every machine.
+        let noise = ((t * 12.9898 + self.rest).sin() * 43_758.545_3).fract();
+        let effort = (self.effort)(t).clamp(0.0, 1.0);
+        let beats = (self.rest + effort * 105.0 + noise * 2.5).round();
+        let paces = if effort > 0.2 { effort * 21.0 + noise * 2.0 } else { 0.0 };
+        let readings = Readings {
+            heart_rate: HeartRate::new(beats).ok(),
+            steps: Steps::new(whole(paces)).ok(),
+            calories: Calories::new(((0.16 + effort * 1.7) * 100.0).round() / 100.0).ok(),
+        };
+        Sample::new(UserId::new(self.id).ok()?, at, Source::new("watch").ok()?, readings).ok()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a few dozen steps")]
+fn whole(v: f64) -> i64 {
+    v.max(0.0) as i64
+}
+
+/// A dashboard that has been running for a while.
+pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
+    let names: HashMap<i64, String> = people().iter().zip(NAMES).map(|(p, n)| (p.id, n.to_owned())).collect();
+    let settings = Settings {
+        theme,
+        names,
+        tz: Tz::Europe__Berlin,
+        ..Settings::default()
+    };
+    let mut app = App::new(settings, "127.0.0.1:8001", size, noon());
+    let connected = FeedNews::Connected {
+        resumed: None,
+        reason: None,
+    };
+    app.update(Input::Net(Net::Feed(connected)), noon() - TimeDelta::minutes(10));
+    for person in people().iter().filter(|p| p.silent > 600) {
+        let samples = (0..30).filter_map(|i| person.sample(noon() - TimeDelta::seconds(person.silent + (30 - i) * 8)));
+        let batch = Batch {
+            samples: samples.collect(),
+            coalesced: 0,
+        };
+        app.update(Input::Net(Net::Samples(batch)), noon() - TimeDelta::minutes(9));
+    }
+    for step in (0..60).rev() {
+        let now = noon() - TimeDelta::seconds(step * 8);
+        let samples = people()
+            .iter()
+            .filter(|p| p.silent < 60 || step * 8 > p.silent)
+            .filter_map(|p| p.sample(now - TimeDelta::seconds(if p.silent < 60 { p.silent } else { 0 })))
+            // A watch that was off for a while.
+            .filter(|s| !(s.user_id().get() == 122 && (18..30).contains(&step)))
+            .collect();
+        app.update(Input::Net(Net::Samples(Batch { samples, coalesced: 0 })), now);
+    }
+    app.update(Input::Tick, noon());
+    press(&mut app, &["down", "down"]);
+    app
+}
+
+pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
+    let mut app = live(theme, size);
+    let effects = press(&mut app, &["down", "down", "down", "enter", "-", "-"]);
+    let Some((id, user, start, end)) = effects.into_iter().rev().find_map(|e| match e {
+        Effect::Ask {
+            id,
+            query: Query::Window { user, start, end, .. },
+        } => Some((id, user, start, end)),
+        _ => None,
+    }) else {
+        return app;
+    };
+    let people = people();
+    let Some(person) = people.iter().find(|p| p.id == user) else {
+        return app;
+    };
+    let mut points = Vec::new();
+    let mut at = start;
+    let mut previous = None;
+    while at < end.min(noon()) {
+        // Half an hour at the charger.
+        let off = (noon() - TimeDelta::minutes(47)..noon() - TimeDelta::minutes(38)).contains(&at);
+        if let Some(sample) = person.sample(at).filter(|_| !off) {
+            points.push(Point::of_sample(&sample, previous));
+            previous = Some(at);
+        }
+        at += TimeDelta::seconds(8);
+    }
+    let stats = stats(person, noon() - TimeDelta::hours(1), noon()).map(Box::new);
+    let result = Ok(Answer::Window { points, stats });
+    app.update(Input::Net(Net::Answer { id, result }), noon());
+    press(&mut app, &["left"; 30]);
+    app
+}
+
+pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
+    let mut app = live(theme, size);
+    press(&mut app, &["2", "backtab"]);
+    app.update(Input::Paste(", 113, 131".to_owned()), noon());
+    let effects = press(&mut app, &["tab", "right", "enter"]);
+    if let Some(Effect::Ask {
+        id,
+        query:
+            Query::Range {
+                users,
+                start,
+                end,
+                bucket,
+                ..
+            },
+    }) = effects.into_iter().next_back()
+    {
+        let people = people();
+        let answer = users
+            .iter()
+            .filter_map(|id| people.iter().find(|p| p.id == *id))
+            .filter_map(|person| {
+                let mut buckets = Vec::new();
+                let mut at = start;
+                while at < end {
+                    let next = at + bucket.length();
+                    buckets.push(BucketAnswer {
+                        start: at,
+                        end: next.min(end),
+                        stats: BucketStats::from(&stats(person, at, next)?.stats),
+                    });
+                    at = next;
+                }
+                Some(UserRange {
+                    stats: stats(person, start, end)?,
+                    buckets,
+                    percentiles: Some(PercentilesAnswer {
+                        percentiles: [("50", 1.06), ("95", 1.5), ("99", 1.7)]
+                            .map(|(p, of)| (p.to_owned(), Some((person.rest * of).round())))
+                            .into(),
+                        samples: 10_421,
+                    }),
+                })
+            })
+            .collect();
+        app.update(
+            Input::Net(Net::Answer {
+                id,
+                result: Ok(Answer::Range(answer)),
+            }),
+            noon(),
+        );
+    }
+    app
+}
+
+/// What the server would say of a stretch of a made-up life: asleep at night, awake by day.
+fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<StatsAnswer> {
+    let mut stats = Stats::default();
+    let (mut sum, mut low, mut high, mut n) = (0.0, f64::INFINITY, f64::NEG_INFINITY, 0.0);
+    let mut at = start;
+    let step = TimeDelta::seconds(((end - start).num_seconds() / 200).max(8));
+    while at < end {
+        let hour = f64::from(u32::try_from(at.timestamp().rem_euclid(86_400)).unwrap_or(0)) / 3_600.0;
+        // A run at seven in the evening, coffee at nine.
+        let busy = 32.0 * (-((hour - 18.2) / 0.7).powi(2)).exp() + 9.0 * (-((hour - 8.5) / 1.5).powi(2)).exp();
+        let awake = (hour - 2.0).clamp(0.0, 20.0) / 20.0;
+        let day = (awake * std::f64::consts::PI).sin();
+        let Some(sample) = person.sample(at) else { break };
+        let rate = sample.heart_rate().map_or(person.rest, |v| v.get());
+        let rate = person.rest * 0.88
+            + (rate - person.rest * 0.88) * (0.06 + 0.3 * day)
+            + 8.0 * day
+            + busy * (person.rest / 60.0);
+        (sum, low, high, n) = (sum + rate, low.min(rate), high.max(rate), n + 1.0);
+        let weight = step.as_seconds_f64() / 8.0 * day * 0.2;
+        stats.total_steps += whole(sample.steps().map_or(0.0, |v| f64::from(v.get())) * weight);
+        stats.total_calories += sample.calories().map_or(0.0, |v| v.get()) * weight.max(0.3);
+        at += step;
+    }
+    stats.samples = (end - start).num_seconds() / 8;
+    stats.average_heart_rate = Some(sum / n);
+    stats.time_weighted_heart_rate = Some(sum / n - 0.3);
+    stats.min_heart_rate = Some(low);
+    stats.max_heart_rate = Some(high);
+    stats.heart_rate_coverage = 0.97;
+    stats.sources = vec![SourceTotals {
+        source: "watch".to_owned(),
+        samples: stats.samples,
+        steps: stats.total_steps,
+        calories: stats.total_calories,
+    }];
+    Some(StatsAnswer {
+        user_id: UserId::new(person.id).ok()?,
+        start,
+        end,
+        stats,
+        message: None,
+    })
+}
+
+pub(crate) fn press(app: &mut App, keys: &[&str]) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for key in keys.iter().filter_map(|k| Key::parse(k)) {
+        effects.extend(app.update(Input::Key(key), app.now));
+    }
+    effects
+}

@@ -1,0 +1,114 @@
+//! `--plain`: a line a reading, for pipes and screen readers.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+
+use health_core::Sample;
+use tokio::sync::{Notify, mpsc};
+
+use crate::{
+    app::Net,
+    caps::Caps,
+    config::{Home, Settings},
+    dashboard,
+    error::Error,
+    fmt,
+    net::{Feed, FeedOptions},
+    options::Options,
+    record,
+};
+
+/// Writes each reading to standard output, and what becomes of the connection to standard error.
+pub(crate) async fn run(options: &Options) -> Result<(), Error> {
+    let var = |name: &str| std::env::var(name).ok();
+    let settings = Settings::load(options, Caps::detect(var), &Home::find(var))?;
+    let (to, mut from) = mpsc::channel(16);
+    let feed = FeedOptions {
+        addr: options.feed.clone(),
+        token: options.token.clone(),
+        lossless: true,
+    };
+    let feed = tokio::spawn(Feed::new(feed, to, Arc::new(Notify::new())).run());
+    let stop = dashboard::stop().map_err(Error::Terminal)?;
+    tokio::pin!(stop);
+    let mut text = String::new();
+    loop {
+        let net = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            net = from.recv() => net,
+        };
+        match net {
+            Some(Net::Samples(batch)) => {
+                text.clear();
+                for sample in &batch.samples {
+                    line(sample, &settings, &mut text);
+                }
+                let mut out = io::stdout().lock();
+                out.write_all(text.as_bytes())
+                    .and_then(|()| out.flush())
+                    .map_err(Error::Output)?;
+            }
+            Some(Net::Feed(news)) => record::tell(&news),
+            Some(Net::Answer { .. }) => {}
+            None => break,
+        }
+    }
+    feed.abort();
+    Ok(())
+}
+
+/// `2025-03-02 18:00:00 Ada Lovelace (101): 72 bpm, 12 steps, 0.4 kcal, watch`
+fn line(sample: &Sample, settings: &Settings, out: &mut String) {
+    let id = sample.user_id().get();
+    out.push_str(&fmt::moment(sample.timestamp(), settings.tz));
+    match settings.names.get(&id) {
+        Some(name) => out.push_str(&format!(" {name} ({id}): ")),
+        None => out.push_str(&format!(" user {id}: ")),
+    }
+    let mut parts = Vec::with_capacity(4);
+    if let Some(v) = sample.heart_rate() {
+        parts.push(format!("{} bpm", v.get()));
+    }
+    if let Some(v) = sample.steps() {
+        parts.push(format!("{} steps", v.get()));
+    }
+    if let Some(v) = sample.calories() {
+        parts.push(format!("{} kcal", v.get()));
+    }
+    if !sample.source().as_str().is_empty() {
+        parts.push(sample.source().as_str().to_owned());
+    }
+    out.push_str(&parts.join(", "));
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use health_core::{HeartRate, Readings, Source, Steps, UserId};
+
+    use super::*;
+
+    #[test]
+    fn a_line_reads_as_a_sentence() {
+        let readings = Readings {
+            heart_rate: HeartRate::new(72.5).ok(),
+            steps: Steps::new(12).ok(),
+            calories: None,
+        };
+        let at = DateTime::from_timestamp(1_740_938_400, 0).unwrap();
+        let sample = Sample::new(UserId::new(101).unwrap(), at, Source::new("watch").unwrap(), readings).unwrap();
+        let mut settings = Settings::default();
+        let mut out = String::new();
+        line(&sample, &settings, &mut out);
+        settings.names.insert(101, "Ada".to_owned());
+        line(&sample, &settings, &mut out);
+        assert_eq!(
+            out,
+            "2025-03-02 18:00:00 user 101: 72.5 bpm, 12 steps, watch\n2025-03-02 18:00:00 Ada (101): 72.5 bpm, 12 steps, watch\n"
+        );
+    }
+}

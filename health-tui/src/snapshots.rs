@@ -1,0 +1,342 @@
+//! Every pane in every state, as text and as styles: what a person would notice, a test notices.
+
+use std::{fmt::Write as _, sync::LazyLock};
+
+use chrono::TimeDelta;
+use proptest::prelude::*;
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::{Color, Modifier},
+};
+
+use crate::{
+    app::{Action, Answer, App, Effect, FeedNews, Input, Net, QueryError},
+    config::Settings,
+    keys::{Key, Keymap, Scope},
+    pictures::{self, noon, press},
+    theme::{Theme, ThemeName},
+    ui,
+};
+
+const SIZES: [(u16, u16); 3] = [(80, 24), (60, 12), (120, 36)];
+
+fn frame(app: &App) -> Buffer {
+    let mut buf = Buffer::empty(Rect::new(0, 0, app.size.0, app.size.1));
+    ui::draw(app, &mut buf);
+    buf
+}
+
+/// The text, and below it a letter for each cell's style with its legend.
+fn with_styles(buf: &Buffer) -> String {
+    let mut legend: Vec<(Color, Color, Modifier)> = Vec::new();
+    let mut text = String::new();
+    let mut styles = String::new();
+    let mut runs: Vec<char> = Vec::new();
+    for y in 0..buf.area.height {
+        for x in 0..buf.area.width {
+            let cell = buf.cell((x, y)).unwrap();
+            text.push_str(cell.symbol());
+            let style = (cell.fg, cell.bg, cell.modifier);
+            let at = legend.iter().position(|s| *s == style).unwrap_or_else(|| {
+                legend.push(style);
+                legend.len() - 1
+            });
+            runs.push(letter(at));
+        }
+        // A run of one style is its letter and its length.
+        for run in runs.chunk_by(|a, b| a == b) {
+            write!(styles, "{}{} ", run[0], run.len()).unwrap();
+        }
+        styles.pop();
+        runs.clear();
+        let trimmed = text.trim_end_matches(' ').len();
+        text.truncate(trimmed);
+        text.push('\n');
+        styles.push('\n');
+    }
+    for (at, (fg, bg, modifier)) in legend.iter().enumerate() {
+        writeln!(styles, "{} {fg} on {bg} {modifier:?}", letter(at)).unwrap();
+    }
+    format!("{text}\n{styles}")
+}
+
+fn letter(at: usize) -> char {
+    char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[at])
+}
+
+fn news(app: &mut App, news: FeedNews, after_ms: i64) {
+    app.update(Input::Net(Net::Feed(news)), noon() + TimeDelta::milliseconds(after_ms));
+}
+
+fn waiting(app: &mut App) {
+    let why = "connection refused".to_owned();
+    let delay = std::time::Duration::from_millis(2_600);
+    news(app, FeedNews::Waiting { attempt: 4, why, delay }, 0);
+}
+
+/// Everything a person can come across, by name.
+fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
+    let fresh = || {
+        App::new(
+            Settings {
+                theme,
+                ..Settings::default()
+            },
+            "127.0.0.1:8001",
+            size,
+            noon(),
+        )
+    };
+    let live = || pictures::live(theme, size);
+    let mut states = vec![("connecting", fresh())];
+
+    let mut app = fresh();
+    news(
+        &mut app,
+        FeedNews::Connected {
+            resumed: None,
+            reason: None,
+        },
+        0,
+    );
+    states.push(("empty", app));
+
+    let mut app = fresh();
+    waiting(&mut app);
+    states.push(("never_connected", app));
+
+    states.push(("live", live()));
+
+    let mut app = live();
+    app.update(Input::Tick, noon() + TimeDelta::minutes(7));
+    states.push(("stale", app));
+
+    let mut app = live();
+    waiting(&mut app);
+    states.push(("disconnected", app));
+
+    let mut app = live();
+    press(&mut app, &["space"]);
+    let batch = crate::app::Batch {
+        samples: Vec::new(),
+        coalesced: 1_234,
+    };
+    app.update(Input::Net(Net::Samples(batch)), noon());
+    states.push(("frozen", app));
+
+    let mut app = live();
+    press(&mut app, &["/", "h", "r", ">", "2", "0", "0"]);
+    states.push(("filtered_to_nothing", app));
+
+    let mut app = live();
+    press(&mut app, &["/", "p", "u", "l", "s", "e", ">", "3"]);
+    states.push(("filter_error", app));
+
+    let mut app = live();
+    press(&mut app, &["s", "*", "p", "n"]);
+    states.push(("sorted_pinned_masked", app));
+
+    states.push(("user", pictures::user(theme, size)));
+    let mut app = live();
+    press(&mut app, &["enter"]);
+    states.push(("user_loading", app));
+
+    let mut app = live();
+    let effects = press(&mut app, &["enter"]);
+    fail(&mut app, &effects);
+    states.push(("user_failed", app));
+
+    let mut app = live();
+    press(&mut app, &["2"]);
+    states.push(("form", app));
+
+    let mut app = live();
+    press(&mut app, &["2", "tab"]);
+    app.update(Input::Paste("x".to_owned()), noon());
+    press(&mut app, &["enter"]);
+    states.push(("form_error", app));
+
+    let mut app = live();
+    press(&mut app, &["2", "enter"]);
+    app.update(Input::Tick, noon() + TimeDelta::seconds(3));
+    states.push(("query_running", app));
+
+    let mut app = live();
+    let effects = press(&mut app, &["2", "enter"]);
+    fail(&mut app, &effects);
+    states.push(("query_failed", app));
+
+    states.push(("range", pictures::range(theme, size)));
+
+    let mut app = live();
+    press(&mut app, &["?"]);
+    states.push(("help", app));
+
+    let mut app = live();
+    press(&mut app, &["M"]);
+    states.push(("toast", app));
+    states
+}
+
+fn fail(app: &mut App, effects: &[Effect]) {
+    let id = effects
+        .iter()
+        .rev()
+        .find_map(|e| {
+            if let Effect::Ask { id, .. } = e {
+                Some(*id)
+            } else {
+                None
+            }
+        })
+        .unwrap();
+    let error = QueryError::Unreachable {
+        server: "127.0.0.1:8000".to_owned(),
+        why: "connection refused".to_owned(),
+    };
+    app.update(Input::Net(Net::Answer { id, result: Err(error) }), noon());
+}
+
+#[test]
+fn every_pane_in_every_state() {
+    for theme in [ThemeName::Dark, ThemeName::Mono] {
+        let mut shown: Vec<(&str, String)> = Vec::new();
+        for size in SIZES {
+            for (i, (name, app)) in states(theme, size).into_iter().enumerate() {
+                let one = format!("{}x{}\n{}\n", size.0, size.1, with_styles(&frame(&app)));
+                match shown.get_mut(i) {
+                    Some((_, all)) => all.push_str(&one),
+                    None => shown.push((name, one)),
+                }
+            }
+        }
+        for (name, all) in shown {
+            insta::assert_snapshot!(format!("{name}_{}", theme.name()), all);
+        }
+    }
+}
+
+#[test]
+fn ascii_draws_ascii_alone() {
+    for (name, mut app) in states(ThemeName::Dark, (120, 36)) {
+        app.settings.unicode = false;
+        let buf = frame(&app);
+        let odd = buf.content().iter().find(|c| !c.symbol().is_ascii());
+        assert!(odd.is_none(), "{name}: {odd:?}");
+    }
+}
+
+#[test]
+fn mono_has_no_colour_and_shows_the_cursor() {
+    for (name, app) in states(ThemeName::Mono, (80, 24)) {
+        let buf = frame(&app);
+        assert!(
+            buf.content()
+                .iter()
+                .all(|c| c.fg == Color::Reset && c.bg == Color::Reset),
+            "{name}"
+        );
+    }
+    let buf = frame(&pictures::live(ThemeName::Mono, (80, 24)));
+    assert!(buf.content().iter().any(|c| c.symbol() == "▌"));
+}
+
+#[test]
+fn every_theme_at_every_depth_draws() {
+    use clap::ValueEnum;
+    for theme in ThemeName::value_variants() {
+        for depth in [
+            crate::caps::Depth::Ansi16,
+            crate::caps::Depth::Ansi256,
+            crate::caps::Depth::True,
+        ] {
+            let mut app = pictures::live(*theme, (80, 24));
+            app.theme = Theme::new(*theme, depth);
+            let buf = frame(&app);
+            let text: Vec<_> = buf.content().iter().filter(|c| c.symbol() != " ").collect();
+            assert!(
+                text.iter().all(|c| c.fg != c.bg || c.fg == Color::Reset),
+                "{theme:?} {depth:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_the_keys_in_force() {
+    insta::assert_snapshot!("keys", Keymap::default().markdown());
+}
+
+static STATES: LazyLock<Vec<(&str, App)>> = LazyLock::new(|| states(ThemeName::Dark, (120, 36)));
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is pressed at whatever size, in whatever order: it is drawn.
+    #[test]
+    fn no_size_and_no_key_panics(
+        sizes in prop::collection::vec((0u16..=200, 0u16..=60), 1..4),
+        keys in prop::collection::vec(0usize..60, 0..40),
+        start in 0usize..20,
+    ) {
+        let all: Vec<Key> = Scope::ALL
+            .into_iter()
+            .flat_map(|s| Keymap::default().of(s).flat_map(|(b, k)| k.iter().copied().map(move |k| (b.action, k))).collect::<Vec<_>>())
+            .filter(|(action, _)| *action != Action::Suspend)
+            .map(|(_, key)| key)
+            .collect();
+        let mut app = STATES[start % STATES.len()].1.clone();
+        for (i, (w, h)) in sizes.iter().enumerate() {
+            app.update(Input::Resize(*w, *h), noon());
+            for key in keys.iter().skip(i).step_by(sizes.len()) {
+                app.update(Input::Key(all[key % all.len()]), noon());
+                frame(&app);
+            }
+            app.update(Input::Tick, noon() + TimeDelta::seconds(5));
+            frame(&app);
+        }
+    }
+
+    /// A click anywhere is drawn as well.
+    #[test]
+    fn no_click_panics(start in 0usize..20, clicks in prop::collection::vec((0u16..130, 0u16..40, 0u8..3), 1..30)) {
+        use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+        let mut app = STATES[start % STATES.len()].1.clone();
+        for (column, row, kind) in clicks {
+            let kind = [MouseEventKind::Down(MouseButton::Left), MouseEventKind::ScrollUp, MouseEventKind::ScrollDown][usize::from(kind)];
+            app.update(Input::Mouse(MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE }), noon());
+            frame(&app);
+        }
+    }
+}
+
+#[test]
+fn every_size_from_nothing_up_is_drawn() {
+    for pane in [pictures::live, pictures::user, pictures::range] {
+        let mut app = pane(ThemeName::Dark, (100, 30));
+        // Primes, so that all remainders come up without 12 000 frames a pane.
+        for (w, h) in (0..=200)
+            .step_by(13)
+            .flat_map(|w| (0..=60).map(move |h| (w, h)))
+            .chain((0..=200).flat_map(|w| [(w, 12), (w, 24)]))
+        {
+            app.update(Input::Resize(w, h), noon());
+            frame(&app);
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_changes_nothing() {
+    let mut app = pictures::live(ThemeName::Dark, (80, 24));
+    let before = with_styles(&frame(&app));
+    app.update(
+        Input::Net(Net::Answer {
+            id: 999,
+            result: Ok(Answer::Range(Vec::new())),
+        }),
+        noon(),
+    );
+    assert_eq!(with_styles(&frame(&app)), before);
+}

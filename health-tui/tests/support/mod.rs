@@ -1,0 +1,342 @@
+//! A server that says what a test tells it to, and a terminal that remembers what was drawn.
+
+#![expect(dead_code, reason = "each test file uses its own part")]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+/// How long anything may take before a test fails: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The feed and HTTP of a server, without anything behind them.
+pub struct FakeServer {
+    pub http: SocketAddr,
+    pub feed: SocketAddr,
+    shared: Arc<Shared>,
+    listeners: Vec<thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    ended: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// What clients of the feed have sent.
+    commands: Vec<String>,
+    /// Paths that were asked for.
+    requests: Vec<String>,
+    feeds: Vec<TcpStream>,
+}
+
+impl FakeServer {
+    pub fn start() -> Self {
+        Self::start_on("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// On given ports, for a server that comes back.
+    pub fn start_on(http: SocketAddr, feed: SocketAddr) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (http, one) = listen(http, &shared, serve_http);
+        let (feed, other) = listen(feed, &shared, serve_feed);
+        let listeners = vec![one, other];
+        Self {
+            http,
+            feed,
+            shared,
+            listeners,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// A line to every client of the feed.
+    pub fn say(&self, line: &str) {
+        for stream in &mut self.shared.state.lock().unwrap().feeds {
+            // A client that is gone is a case of its own.
+            let _ = stream.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
+    pub fn sample(&self, cursor: &str, user: u32, bpm: u32) {
+        let now = chrono::Utc::now().to_rfc3339();
+        self.say(&format!(
+            r#"{{"event":"sample","cursor":"{cursor}","user_id":{user},"timestamp":"{now}","heart_rate":{bpm},"steps":7,"calories":0.5,"source":"watch"}}"#
+        ));
+    }
+
+    /// Waits for a command that begins like this.
+    pub fn wait_for_command(&self, begins: &str) -> String {
+        self.wait(|s| s.commands.iter().find(|c| c.starts_with(begins)).cloned())
+    }
+
+    /// Waits until the feed has had so many commands.
+    pub fn wait_for_commands(&self, count: usize) {
+        self.wait(|s| (s.commands.len() >= count).then_some(()));
+    }
+
+    pub fn wait_for_request(&self, begins: &str) -> String {
+        self.wait(|s| s.requests.iter().find(|c| c.starts_with(begins)).cloned())
+    }
+
+    /// Closes everything, as a killed server does.
+    pub fn kill(self) -> (SocketAddr, SocketAddr) {
+        (self.http, self.feed)
+    }
+
+    fn wait<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.shared.state.lock().unwrap();
+        loop {
+            if let Some(found) = found(&state) {
+                return found;
+            }
+            let left = end.checked_duration_since(Instant::now());
+            let left = left.unwrap_or_else(|| panic!("never came; commands {:?}", state.commands));
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        for stream in &self.shared.state.lock().unwrap().feeds {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        // The listeners wake up to see that they are to end.
+        for addr in [self.http, self.feed] {
+            let _ = TcpStream::connect(addr);
+        }
+        // Behind this the ports are free for the server that comes back.
+        for listener in self.listeners.drain(..) {
+            let _ = listener.join();
+        }
+    }
+}
+
+fn listen(
+    addr: SocketAddr,
+    shared: &Arc<Shared>,
+    serve: fn(TcpStream, &Shared),
+) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind(addr).unwrap();
+    let bound = listener.local_addr().unwrap();
+    let shared = shared.clone();
+    let thread = thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            if shared.ended.load(Ordering::SeqCst) {
+                return;
+            }
+            let shared = shared.clone();
+            thread::spawn(move || serve(stream, &shared));
+        }
+    });
+    (bound, thread)
+}
+
+fn serve_feed(mut stream: TcpStream, shared: &Shared) {
+    let hello = r#"{"event":"hello","protocol":"health-feed/1","auth":false,"cursor":"c0"}"#;
+    if writeln!(stream, "{hello}").is_err() {
+        return;
+    }
+    for line in BufReader::new(stream.try_clone().unwrap())
+        .lines()
+        .map_while(Result::ok)
+    {
+        let mut state = shared.state.lock().unwrap();
+        if line.starts_with("SUBSCRIBE") {
+            let _ = writeln!(stream, r#"{{"event":"subscribed","resumed":true}}"#);
+            state.feeds.push(stream.try_clone().unwrap());
+        }
+        state.commands.push(line);
+        shared.changed.notify_all();
+    }
+}
+
+fn serve_http(mut stream: TcpStream, shared: &Shared) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap_or(0) > 2 {
+            line.clear();
+        }
+        let path = first.split(' ').nth(1).unwrap_or("").to_owned();
+        let (status, body) = answer(&path);
+        let kind = if status == 200 {
+            "application/json"
+        } else {
+            "application/problem+json"
+        };
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        if stream.write_all((head + &body).as_bytes()).is_err() {
+            return;
+        }
+        shared.state.lock().unwrap().requests.push(path);
+        shared.changed.notify_all();
+    }
+}
+
+fn answer(path: &str) -> (u16, String) {
+    let stats = r#""samples":450,"average_heart_rate":78.4,"min_heart_rate":61.0,"max_heart_rate":142.0,"time_weighted_heart_rate":77.9,"heart_rate_coverage":0.98,"total_steps":5120,"total_calories":312.5"#;
+    let range = r#""start":"2025-03-02T18:00:00Z","end":"2025-03-02T19:00:00Z""#;
+    match path.split('?').next().unwrap_or("") {
+        "/users" => (
+            200,
+            r#"{"users":[{"user_id":909,"samples":1,"first":"2025-03-02T18:00:00Z","last":{"user_id":909,"timestamp":"2025-03-02T18:00:00Z","heart_rate":66,"source":""}}],"next":null}"#.to_owned(),
+        ),
+        "/metrics" => (200, format!(r#"{{"user_id":101,{range},{stats},"sources":[]}}"#)),
+        "/metrics/series" => (
+            200,
+            format!(r#"{{"user_id":101,"bucket":"1m","tz":"UTC","buckets":[{{{range},{stats}}}]}}"#),
+        ),
+        "/metrics/percentiles" => (200, r#"{"percentiles":{"50":72,"95":121,"99":140},"samples":450}"#.to_owned()),
+        "/samples" => (200, String::new()),
+        _ => (
+            404,
+            r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"no such path"}"#.to_owned(),
+        ),
+    }
+}
+
+/// A program in a terminal of its own.
+pub struct Terminal {
+    shared: Arc<(Mutex<vt100::Parser>, Condvar)>,
+    master: Box<dyn MasterPty + Send>,
+    write: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+}
+
+impl Terminal {
+    pub fn open(command: CommandBuilder, columns: u16, rows: u16) -> Self {
+        let size = PtySize {
+            rows,
+            cols: columns,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let shared = Arc::new((Mutex::new(vt100::Parser::new(rows, columns, 200)), Condvar::new()));
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let to = shared.clone();
+        thread::spawn(move || {
+            let mut bytes = [0; 65_536];
+            while let Ok(n @ 1..) = reader.read(&mut bytes) {
+                to.0.lock().unwrap().process(&bytes[..n]);
+                to.1.notify_all();
+            }
+        });
+        let write = pair.master.take_writer().unwrap();
+        Self {
+            shared,
+            master: pair.master,
+            write,
+            child,
+        }
+    }
+
+    pub fn send(&mut self, keys: &str) {
+        self.write.write_all(keys.as_bytes()).unwrap();
+        self.write.flush().unwrap();
+    }
+
+    pub fn resize(&mut self, columns: u16, rows: u16) {
+        self.shared.0.lock().unwrap().screen_mut().set_size(rows, columns);
+        let size = PtySize {
+            rows,
+            cols: columns,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        self.master.resize(size).unwrap();
+    }
+
+    /// Waits until the screen is as it should be.
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        let mut parser = self.shared.0.lock().unwrap();
+        while !holds(parser.screen()) {
+            let left = end.checked_duration_since(Instant::now());
+            let left = left.unwrap_or_else(|| panic!("never: {what}\n{}", parser.screen().contents()));
+            parser = self.shared.1.wait_timeout(parser, left).unwrap().0;
+        }
+    }
+
+    pub fn wait_for(&self, text: &str) {
+        self.wait_until(text, |screen| screen.contents().contains(text));
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.process_id().unwrap().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Whether the kernel says that the process is stopped.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.process_id().unwrap())).unwrap();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    }
+
+    /// Waits for the end. The terminal must have been given back: the ordinary screen, a cursor, no mouse, no raw mode.
+    pub fn ended(mut self) -> (u32, String) {
+        let status = self.child.wait().unwrap();
+        self.wait_until("the terminal is given back", |screen| {
+            !screen.alternate_screen() && !screen.hide_cursor()
+        });
+        let parser = self.shared.0.lock().unwrap();
+        let screen = parser.screen();
+        assert!(!screen.bracketed_paste());
+        assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+        (status.exit_code(), screen.contents())
+    }
+}
+
+impl Terminal {
+    /// The status and what stands on the ordinary screen, for a program that never took the terminal.
+    pub fn ended_with_text(self) -> (u32, String) {
+        self.wait_for("health-tui: ");
+        self.ended()
+    }
+}
+
+pub fn tui(args: &[&str]) -> CommandBuilder {
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_health-tui"));
+    command.args(args);
+    command.env("TERM", "xterm-256color");
+    command.env("TZ", "UTC");
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
+    command.env_remove("NO_COLOR");
+    command.cwd(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    command
+}
