@@ -9,7 +9,9 @@ mod ops;
 mod problem;
 mod query;
 mod route;
+mod samples;
 mod stats;
+mod users;
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -88,7 +90,10 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Reply {
             allowing(StatusCode::NO_CONTENT, ANY_METHOD)
         }
         None => {
-            let detail = format!("There is nothing at {}.", quote(head.uri.path()));
+            let detail = format!(
+                "There is nothing at {}. /openapi.json says what there is.",
+                quote(head.uri.path())
+            );
             Refusal::new(StatusCode::NOT_FOUND, detail).into_reply()
         }
         Some(route) if head.method == Method::OPTIONS => allowing(StatusCode::NO_CONTENT, route.allow()),
@@ -122,13 +127,21 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Reply {
 
 async fn dispatch(
     app: &Arc<App>,
-    route: Route,
+    route: Route<'_>,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &mut Incoming,
 ) -> Result<Reply, Refusal> {
     match route {
         Route::Stats => stats::stats(app, query).await,
+        Route::Series => stats::series(app, query).await,
+        Route::Percentiles => stats::percentiles(app, query).await,
+        Route::Users => users::list(app, query).await,
+        Route::User(id) => {
+            no_parameters(query)?;
+            users::erase(app, id).await
+        }
+        Route::Samples => samples::samples(app, query, headers).await,
         Route::Ingest => {
             no_parameters(query)?;
             Ok(ingest::ingest(app, headers, body).await)
@@ -141,9 +154,13 @@ async fn dispatch(
             no_parameters(query)?;
             ops::ready(app).await
         }
-        Route::Metrics => {
+        Route::Counters => {
             no_parameters(query)?;
-            Ok(ops::metrics(app))
+            Ok(ops::counters(app))
+        }
+        Route::OpenApi => {
+            no_parameters(query)?;
+            Ok(ops::open_api())
         }
     }
 }

@@ -153,6 +153,20 @@ impl Metrics {
             "Samples that wait or are being written.",
             core.queued_rows,
         );
+        let lag = core.summary_lag_seconds;
+        text.family(
+            "health_summary_lag_seconds",
+            "gauge",
+            "Age of the newest quarter of an hour that is summarised.",
+            lag,
+        );
+        let dirty = core.dirty_slices;
+        text.family(
+            "health_summary_dirty_slices",
+            "gauge",
+            "Quarters of an hour to be summarised again.",
+            dirty,
+        );
         self.render_feed(&mut text);
         text.0
     }

@@ -28,7 +28,12 @@ pub(crate) async fn ready(app: &App) -> Result<Reply, Refusal> {
 }
 
 /// What Prometheus scrapes.
-pub(crate) fn metrics(app: &App) -> Reply {
+pub(crate) fn counters(app: &App) -> Reply {
     let text = app.metrics.render(&app.health.counts());
     with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+/// What describes all of this.
+pub(crate) fn open_api() -> Reply {
+    with_body(StatusCode::OK, "application/json", include_str!("openapi.json"))
 }

@@ -97,6 +97,12 @@ impl Refusal {
     }
 }
 
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::of_core(&error)
+    }
+}
+
 impl From<Faults> for Refusal {
     fn from(Faults(faults): Faults) -> Self {
         let sentences: Vec<_> = faults.iter().map(|(name, reason)| format!("{name} {reason}")).collect();

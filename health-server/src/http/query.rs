@@ -56,10 +56,23 @@ impl<'a> Query<'a> {
         self.optional(name, read)
     }
 
-    /// A parameter that may be left out.
-    pub(crate) fn optional<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    fn optional<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let read = self.find(name).map(read)?;
         read.map_err(|reason| self.faults.add(name, reason)).ok()
+    }
+
+    /// A parameter with a value to take where it is left out.
+    pub(crate) fn optional_or<T>(
+        &mut self,
+        name: &str,
+        or: T,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.find(name).is_some() {
+            self.optional(name, read)
+        } else {
+            Some(or)
+        }
     }
 
     /// `user_id`, `start` and `end`.

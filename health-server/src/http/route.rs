@@ -4,23 +4,38 @@ use hyper::Method;
 
 /// A known path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Route {
+pub(crate) enum Route<'a> {
     Ingest,
     Stats,
+    Series,
+    Percentiles,
+    Users,
+    User(&'a str),
+    Samples,
     Healthy,
     Ready,
-    Metrics,
+    Counters,
+    OpenApi,
 }
 
-impl Route {
-    pub(crate) fn find(path: &str) -> Option<Self> {
+impl<'a> Route<'a> {
+    pub(crate) fn find(path: &'a str) -> Option<Self> {
         Some(match path {
             "/ingest" | "/ingest/" => Self::Ingest,
             "/metrics" => Self::Stats,
+            "/metrics/series" => Self::Series,
+            "/metrics/percentiles" => Self::Percentiles,
+            "/users" => Self::Users,
+            "/samples" => Self::Samples,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
-            "/-/metrics" => Self::Metrics,
-            _ => return None,
+            "/-/metrics" => Self::Counters,
+            "/openapi.json" => Self::OpenApi,
+            _ => {
+                let id = path.strip_prefix("/users/")?;
+                let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+                return digits.then_some(Self::User(id));
+            }
         })
     }
 
@@ -28,6 +43,7 @@ impl Route {
     pub(crate) fn allow(self) -> &'static str {
         match self {
             Self::Ingest => "POST, OPTIONS",
+            Self::User(_) => "DELETE, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -36,6 +52,7 @@ impl Route {
     pub(crate) fn allows(self, method: &Method) -> bool {
         match self {
             Self::Ingest => method == Method::POST,
+            Self::User(_) => method == Method::DELETE,
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
@@ -45,9 +62,15 @@ impl Route {
         match self {
             Self::Ingest => "/ingest",
             Self::Stats => "/metrics",
+            Self::Series => "/metrics/series",
+            Self::Percentiles => "/metrics/percentiles",
+            Self::Users => "/users",
+            Self::User(_) => "/users/{user_id}",
+            Self::Samples => "/samples",
             Self::Healthy => "/-/healthy",
             Self::Ready => "/-/ready",
-            Self::Metrics => "/-/metrics",
+            Self::Counters => "/-/metrics",
+            Self::OpenApi => "/openapi.json",
         }
     }
 }
@@ -58,10 +81,19 @@ mod tests {
 
     #[test]
     fn paths_are_taken_as_they_stand() {
-        for path in ["/ingest", "/metrics", "/-/ready"] {
+        for path in [
+            "/ingest",
+            "/metrics",
+            "/metrics/series",
+            "/users",
+            "/samples",
+            "/-/ready",
+            "/openapi.json",
+        ] {
             assert_eq!(Route::find(path).map(Route::template), Some(path));
         }
         assert_eq!(Route::find("/ingest/"), Some(Route::Ingest));
+        assert_eq!(Route::find("/users/101"), Some(Route::User("101")));
         for path in [
             "/",
             "",

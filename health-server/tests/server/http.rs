@@ -2,7 +2,17 @@
 
 use crate::support::{Server, record};
 
-const GET_PATHS: [&str; 4] = ["/metrics", "/-/healthy", "/-/ready", "/-/metrics"];
+const GET_PATHS: [&str; 9] = [
+    "/metrics",
+    "/metrics/series",
+    "/metrics/percentiles",
+    "/users",
+    "/samples",
+    "/-/healthy",
+    "/-/ready",
+    "/-/metrics",
+    "/openapi.json",
+];
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_apart() {

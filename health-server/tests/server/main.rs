@@ -8,4 +8,5 @@ mod feed;
 mod http;
 mod ingest;
 mod limits;
+mod query;
 mod support;

@@ -1,0 +1,238 @@
+//! What can be asked of what is stored.
+
+use serde_json::{Value, json};
+
+use crate::support::{Server, counts, record, records};
+
+const HOUR: &str = "start=2025-03-02T00:00:00Z&end=2025-03-02T01:00:00Z";
+
+#[tokio::test]
+async fn a_series_adds_up_to_the_statistics_of_its_range() {
+    let server = Server::start().await;
+    server.post("x-ndjson", records(1, 3600)).await;
+    let series = server
+        .get(&format!(
+            "/metrics/series?user_id=1&{HOUR}&bucket=15m&tz=Asia/Kathmandu"
+        ))
+        .await;
+    assert_eq!(series.status, 200, "{series:?}");
+    let series = series.json();
+    assert_eq!(
+        (&series["user_id"], &series["bucket"], &series["tz"]),
+        (&json!(1), &json!("15m"), &json!("Asia/Kathmandu"))
+    );
+    let buckets = series["buckets"].as_array().unwrap();
+    assert_eq!(buckets.len(), 4);
+    assert_eq!(
+        (&buckets[1]["start"], &buckets[1]["end"]),
+        (&json!("2025-03-02T00:15:00Z"), &json!("2025-03-02T00:30:00Z"))
+    );
+    let whole = server.get(&format!("/metrics?user_id=1&{HOUR}")).await.json();
+    for field in ["samples", "total_steps"] {
+        let sum: i64 = buckets.iter().map(|bucket| bucket[field].as_i64().unwrap()).sum();
+        assert_eq!(whole[field], sum, "{field}");
+    }
+    assert!(
+        buckets
+            .iter()
+            .all(|bucket| bucket.get("message").is_none() && bucket.get("sources").is_none())
+    );
+    // Empty ones are there as well, and the zone is UTC unless asked otherwise.
+    let empty = server
+        .get(&format!("/metrics/series?user_id=2&{HOUR}&bucket=1m"))
+        .await
+        .json();
+    assert_eq!(
+        (empty["buckets"].as_array().unwrap().len(), &empty["tz"]),
+        (60, &json!("UTC"))
+    );
+    assert_eq!(empty["buckets"][0]["average_heart_rate"], Value::Null);
+}
+
+#[tokio::test]
+async fn wrong_buckets_zones_and_percentiles_are_named() {
+    let server = Server::start().await;
+    for (query, named) in [
+        (format!("/metrics/series?user_id=1&{HOUR}"), "bucket"),
+        (format!("/metrics/series?user_id=1&{HOUR}&bucket=2h"), "bucket"),
+        (format!("/metrics/series?user_id=1&{HOUR}&bucket="), "bucket"),
+        (
+            format!("/metrics/series?user_id=1&{HOUR}&bucket=1h&tz=Mars/Olympus"),
+            "tz",
+        ),
+        (format!("/metrics/series?user_id=1&{HOUR}&bucket=1h&tz="), "tz"),
+        (
+            "/metrics/series?user_id=1&start=0001-01-01T00:00:00Z&end=9999-12-31T00:00:00Z&bucket=1m".to_owned(),
+            "11000",
+        ),
+        (format!("/metrics/percentiles?user_id=1&{HOUR}&p=101"), "p "),
+        (format!("/metrics/percentiles?user_id=1&{HOUR}&p=50,x"), "p "),
+        (format!("/metrics/percentiles?user_id=1&{HOUR}&p="), "p "),
+        ("/users?limit=0".to_owned(), "limit"),
+        ("/users?limit=1001".to_owned(), "limit"),
+        ("/users?limit=ten".to_owned(), "limit"),
+        ("/users?after=x".to_owned(), "after"),
+        ("/users?before=1".to_owned(), "before"),
+        ("/samples?user_id=1".to_owned(), "start"),
+        (format!("/samples?{HOUR}"), "user_id"),
+        (format!("/samples?user_id=1&{HOUR}&format=csv"), "format"),
+    ] {
+        let answer = server.get(&query).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.problem().contains(named), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn percentiles_are_keyed_as_asked() {
+    let server = Server::start().await;
+    let path = |p: &str| format!("/metrics/percentiles?user_id=1&{HOUR}{p}");
+    let nothing = server.get(&path("")).await;
+    assert_eq!(
+        nothing.json(),
+        json!({"percentiles": {"50": null, "95": null, "99": null}, "samples": 0})
+    );
+    let body: Vec<_> = (1..=100)
+        .map(|bpm| {
+            format!(
+                r#"{{"user_id":1,"timestamp":"2025-03-02T00:00:{:02}.{bpm:03}Z","heart_rate":{}}}"#,
+                bpm % 60,
+                50 + bpm
+            )
+        })
+        .collect();
+    assert_eq!(
+        counts(&server.post("x-ndjson", body.join("\n")).await),
+        [100, 100, 0, 0]
+    );
+    let found = server.get(&path("&p=0,50,99.0,100")).await.json();
+    assert_eq!(found["samples"], 100);
+    for (key, bpm) in [("0", 51.0), ("50", 100.0), ("99.0", 149.0), ("100", 150.0)] {
+        let value = found["percentiles"][key].as_f64().unwrap();
+        assert!((value - bpm).abs() <= 1.0, "{key}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn users_come_in_pages() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/users").await.json(), json!({"users": [], "next": null}));
+    for user in [30, 10, 20] {
+        server
+            .post("x-ndjson", format!("{}\n{}", record(user, 5), record(user, 3)))
+            .await;
+    }
+    let first = server.get("/users?limit=2").await.json();
+    let ids = |page: &Value| {
+        page["users"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|user| user["user_id"].as_i64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((ids(&first), &first["next"]), (vec![10, 20], &json!(20)));
+    let user = &first["users"][0];
+    assert_eq!(
+        (&user["samples"], &user["first"]),
+        (&json!(2), &json!("2025-03-02T00:00:03Z"))
+    );
+    assert_eq!(user["last"]["timestamp"], "2025-03-02T00:00:05Z");
+    let second = server.get("/users?limit=2&after=20").await.json();
+    assert_eq!((ids(&second), &second["next"]), (vec![30], &Value::Null));
+}
+
+#[tokio::test]
+async fn what_is_exported_can_be_posted_again() {
+    let server = Server::start().await;
+    server.post("x-ndjson", records(1, 10_000)).await;
+    server
+        .post(
+            "json",
+            r#"{"user_id":1,"timestamp":"2025-03-02T00:00:00Z","calories":1.5,"source":"a, \"b\""}"#,
+        )
+        .await;
+    let path = "/samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-02T02:00:00Z";
+    let export = server.get(path).await;
+    assert_eq!(
+        (export.status, export.header("content-type")),
+        (200, Some("application/x-ndjson"))
+    );
+    let lines: Vec<Value> = export
+        .body
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 7201);
+    assert_eq!(
+        (&lines[0]["source"], &lines[1]["source"], &lines[7200]["timestamp"]),
+        (&json!(""), &json!("a, \"b\""), &json!("2025-03-02T01:59:59Z"))
+    );
+    assert_eq!(counts(&server.post("x-ndjson", export.body).await), [7201, 0, 0, 7201]);
+
+    let mut http = server.connect().await;
+    let table = http.ask("GET", path, &[("accept", "text/csv")], b"").await;
+    assert!(
+        table.header("content-type").unwrap().starts_with("text/csv"),
+        "{table:?}"
+    );
+    let rows: Vec<_> = table.body.lines().collect();
+    assert_eq!(rows.len(), 7202);
+    assert_eq!(rows[0], "user_id,timestamp,heart_rate,steps,calories,source");
+    assert_eq!(rows[1], "1,2025-03-02T00:00:00Z,70,0,,");
+    assert_eq!(rows[2], "1,2025-03-02T00:00:00Z,,,1.5,\"a, \"\"b\"\"\"");
+    assert_eq!(http.ask("HEAD", path, &[], b"").await.status, 200);
+    let nothing = http
+        .ask(
+            "GET",
+            &path.replace("user_id=1", "user_id=2"),
+            &[("accept", "text/csv")],
+            b"",
+        )
+        .await;
+    assert_eq!((nothing.status, nothing.body.lines().count()), (200, 1));
+}
+
+#[tokio::test]
+async fn erasing_a_user_leaves_nothing_of_that_one_and_all_of_the_others() {
+    let server = Server::start().await;
+    server
+        .post("x-ndjson", format!("{}{}", records(1, 100), records(2, 100)))
+        .await;
+    let mut http = server.connect().await;
+    assert_eq!(http.ask("DELETE", "/users/1", &[], b"").await.status, 204);
+    assert_eq!((server.samples(1).await, server.samples(2).await), (0, 100));
+    for path in [
+        "/users/1",
+        "/users/3",
+        "/users/0",
+        "/users/9223372036854775808",
+        "/users/x",
+    ] {
+        let answer = http.ask("DELETE", path, &[], b"").await;
+        assert_eq!(answer.status, 404, "{path}");
+        answer.problem();
+    }
+    let answer = http.ask("GET", "/users/2", &[], b"").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("DELETE, OPTIONS")));
+    assert_eq!(counts(&server.post("json", record(1, 0)).await), [1, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn the_description_names_every_path_there_is() {
+    let server = Server::start().await;
+    let description = server.get("/openapi.json").await.json();
+    assert!(description["openapi"].as_str().unwrap().starts_with("3."));
+    let mut http = server.connect().await;
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let answer = http.ask("OPTIONS", &path.replace("{user_id}", "1"), &[], b"").await;
+        assert_eq!(answer.status, 204, "{path}");
+        for method in methods.as_object().unwrap().keys() {
+            assert!(
+                answer.header("allow").unwrap().contains(&method.to_uppercase()),
+                "{method} {path}"
+            );
+        }
+    }
+    assert_eq!(description["paths"].as_object().unwrap().len(), 11);
+}
