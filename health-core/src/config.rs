@@ -47,6 +47,9 @@ pub struct Limits {
     pub replay_window: Duration,
 }
 
+/// How long a database's machine may leave bytes unacknowledged until its connections are given up.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -77,6 +80,13 @@ impl Config {
         }
         if postgres.get_connect_timeout().is_none() {
             postgres.connect_timeout(Duration::from_secs(5));
+        }
+        // The system's own patience with a machine that is gone without a word is a quarter of an hour at best.
+        if postgres.get_tcp_user_timeout().is_none() {
+            postgres.tcp_user_timeout(SILENCE_MAX);
+        }
+        if postgres.get_keepalives_idle() > SILENCE_MAX {
+            postgres.keepalives_idle(SILENCE_MAX);
         }
         Ok(Self {
             postgres,

@@ -18,3 +18,5 @@ pub(crate) mod write;
 
 #[cfg(test)]
 mod sealing_tests;
+#[cfg(test)]
+mod write_tests;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     store::{
         connection::{Session, classify},
         known::Known,
-        write::{self, Trust, WriteError},
+        write::{self, Record, Trust, WriteError},
     },
 };
 
@@ -54,6 +54,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause between tries, and so the longest a writer sleeps on when the database is back.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a connection may take until it can be used. A server that takes connections and then says nothing (stopped, or
+/// behind a proxy that has lost it) would otherwise be waited for without end.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 impl Writer {
     pub(crate) fn new(
@@ -189,11 +193,9 @@ impl Writer {
         let Connection { session, known } = &mut self.connection;
         let ready = match session.take() {
             Some(session) => session,
-            // Whatever keeps a connection from being made, waiting may mend it, and no request is guilty of it.
-            None => Session::writer(&self.config).await.map_err(|error| Setback::Again {
-                error: Error::Unavailable(Arc::new(error)),
-                at_once: false,
-            })?,
+            None => connect(&self.config)
+                .await
+                .map_err(|error| Setback::Again { error, at_once: false })?,
         };
         let ready = session.insert(ready);
         let written = write::write(ready, known, self.server, batch, trust).await;
@@ -208,27 +210,27 @@ impl Writer {
                 Err(Setback::Again { error, at_once: true })
             }
             Err(WriteError::Failed(error)) => Err(again(classify(error))),
-            Err(WriteError::Unknown { xid, error, plan }) => self.find_out(xid, error, plan).await,
+            Err(WriteError::Unknown { record, error, plan }) => self.find_out(record, error, plan).await,
         }
     }
 
     /// Asks PostgreSQL, once it answers again, how a commit ended.
     async fn find_out(
         &mut self,
-        xid: Option<String>,
+        record: Option<Record>,
         error: tokio_postgres::Error,
         plan: Plan,
     ) -> Result<Plan, Setback> {
         let unknown = Error::CommitUnknown(Arc::new(error));
-        let Some(xid) = xid else {
+        let Some(record) = record else {
             return Err(Setback::Unknown(unknown));
         };
         self.counters.writing_fails(&unknown);
         let give_up = Instant::now() + self.config.limits.ingest_deadline;
         let mut pause = FIRST_PAUSE;
         while Instant::now() < give_up {
-            if let Ok(session) = Session::writer(&self.config).await {
-                match write::outcome(&session, &xid).await {
+            if let Ok(session) = connect(&self.config).await {
+                match write::outcome(&session, &record).await {
                     Ok(Some(true)) => {
                         self.connection.session = Some(session);
                         self.connection.known.stored(&plan.inserts);
@@ -248,6 +250,15 @@ impl Writer {
             pause = LONGEST_PAUSE.min(pause * 2);
         }
         Err(Setback::Unknown(unknown))
+    }
+}
+
+async fn connect(config: &Config) -> Result<Session, Error> {
+    match timeout(CONNECT_MAX, Session::writer(config)).await {
+        Ok(Ok(session)) => Ok(session),
+        // Whatever keeps a connection from being made, waiting may mend it, and no request is guilty of it.
+        Ok(Err(error)) => Err(Error::Unavailable(Arc::new(error))),
+        Err(_) => Err(Error::TimedOut(CONNECT_MAX)),
     }
 }
 

@@ -56,11 +56,14 @@ const UPDATE: &str = "UPDATE health_metrics m SET id = DEFAULT, heart_rate = n.h
      AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
 /// What the feed resumes from, and what tells afterwards how a commit ended whose answer was lost.
-const RECORD: &str = "INSERT INTO health_commits (first_id, last_id, server) \
-     VALUES ($1, currval('health_metrics_id_seq'), $2) RETURNING xid::text";
+pub(super) const RECORD: &str = "INSERT INTO health_commits (first_id, last_id, server) \
+     VALUES ($1, currval('health_metrics_id_seq'), $2) RETURNING xid::text, committed_at::text";
 
-/// How a transaction ended; none where it is too long ago to be known.
-const OUTCOME: &str = "SELECT pg_xact_status($1::text::xid8)";
+/// Whether a transaction is still under way. One that a crash took is an error: its number is yet to be given out.
+const STATUS: &str = "SELECT pg_xact_status($1::text::xid8)";
+
+/// Whether a transaction left its record. The number alone does not tell: what a crash took is given out again.
+const RECORDED: &str = "SELECT FROM health_commits WHERE xid = $1::text::xid8 AND committed_at = $2::text::timestamptz";
 
 /// From this many rows on, COPY is faster than an INSERT from arrays.
 const COPY_FROM_ROWS: usize = 500;
@@ -78,12 +81,19 @@ pub(crate) enum WriteError {
     /// The connection was lost while the commit was under way.
     Unknown {
         /// The transaction to ask about, see [`outcome`].
-        xid: Option<String>,
+        record: Option<Record>,
         /// What happened to the connection.
         error: tokio_postgres::Error,
         /// What was to be written.
         plan: Plan,
     },
+}
+
+/// What a transaction left in `health_commits`, if it was committed. Both together name it among all there ever are.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(super) xid: String,
+    pub(super) committed_at: String,
 }
 
 /// How much of what is known about stored samples is believed.
@@ -115,23 +125,27 @@ pub(crate) async fn write(
     written
 }
 
-/// How a transaction ended whose commit was not answered: true where it was committed.
-///
-/// None while it is still under way, or where PostgreSQL does not remember.
-pub(crate) async fn outcome(session: &Session, xid: &str) -> Result<Option<bool>, tokio_postgres::Error> {
-    let row = session.client().query_one(OUTCOME, &[&xid]).await?;
-    Ok(match row.get(0) {
-        Some("committed") => Some(true),
-        Some("aborted") => Some(false),
-        _ => None,
-    })
+/// How a transaction ended whose commit was not answered: true where it was committed, none while it is under way.
+pub(crate) async fn outcome(session: &Session, record: &Record) -> Result<Option<bool>, tokio_postgres::Error> {
+    match session.client().query_one(STATUS, &[&record.xid]).await {
+        Ok(row) if row.get::<_, Option<&str>>(0) == Some("in progress") => return Ok(None),
+        Ok(_) => {}
+        Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => return Ok(Some(false)),
+        Err(error) => return Err(error),
+    }
+    // In a statement of its own: this snapshot is later than the end of the transaction.
+    let keys: [&(dyn ToSql + Sync); 2] = [&record.xid, &record.committed_at];
+    let found = session.client().query_opt(RECORDED, &keys).await?;
+    Ok(Some(found.is_some()))
 }
 
 impl From<tokio_postgres::Error> for WriteError {
     fn from(error: tokio_postgres::Error) -> Self {
         // Citus reports a worker's duplicate key during COPY under a code of its own.
         let duplicate = error.code() == Some(&SqlState::UNIQUE_VIOLATION)
-            || (error.code() == Some(&SqlState::INTERNAL_ERROR) && error.to_string().contains("duplicate key"));
+            || error.as_db_error().is_some_and(|refusal| {
+                refusal.code() == &SqlState::INTERNAL_ERROR && refusal.message().contains("duplicate key")
+            });
         if duplicate { Self::Raced } else { Self::Failed(error) }
     }
 }
@@ -167,7 +181,7 @@ async fn attempt(
     match finish(session, server, first_id, few, !plan.is_empty()).await {
         Ok(()) => Ok(plan),
         Err(Finish::Before(error)) => Err(error.into()),
-        Err(Finish::During { xid, error }) => Err(WriteError::Unknown { xid, error, plan }),
+        Err(Finish::During { record, error }) => Err(WriteError::Unknown { record, error, plan }),
     }
 }
 
@@ -321,7 +335,7 @@ enum Finish {
     Before(tokio_postgres::Error),
     /// Nobody knows yet.
     During {
-        xid: Option<String>,
+        record: Option<Record>,
         error: tokio_postgres::Error,
     },
 }
@@ -368,18 +382,25 @@ async fn finish(
     };
     let (inserted, recorded, committed) = futures_util::join!(inserting, recording, client.batch_execute("COMMIT"));
 
-    let xid = match &recorded {
-        Ok(row) => row.as_ref().map(|row| row.get(0)),
-        Err(_) => None,
+    let left = match &recorded {
+        Ok(Some(row)) => Some(Record {
+            xid: row.get(0),
+            committed_at: row.get(1),
+        }),
+        Ok(None) | Err(_) => None,
     };
-    let Err(error) = inserted.map(drop).and(recorded.map(drop)).and(committed) else {
-        return Ok(());
-    };
-    if changes && error.code().is_none() {
+    // A server that is shut down may say so in place of the answer to a commit it has carried out.
+    let cut_off = |error: &tokio_postgres::Error| error.code().is_none_or(|code| code.code().starts_with("57P"));
+    let begun = match inserted.map(drop).and(recorded.map(drop)) {
+        Ok(()) => committed.map_err(|error| (cut_off(&error), error)),
         // No answer of PostgreSQL's, the connection broke: the commit had been sent.
-        return Err(Finish::During { xid, error });
+        Err(error) => Err((error.code().is_none(), error)),
+    };
+    match begun {
+        Ok(()) => Ok(()),
+        Err((true, error)) if changes => Err(Finish::During { record: left, error }),
+        Err((_, error)) => Err(Finish::Before(error)),
     }
-    Err(Finish::Before(error))
 }
 
 /// Rows by column, as `unnest` takes them.
