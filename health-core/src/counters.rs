@@ -63,6 +63,11 @@ impl Counters {
         self.batches.fetch_add(1, Relaxed);
     }
 
+    /// Transactions committed so far.
+    pub(crate) fn batches(&self) -> u64 {
+        self.batches.load(Relaxed)
+    }
+
     pub(crate) fn raced(&self) {
         self.raced.fetch_add(1, Relaxed);
     }

@@ -24,6 +24,12 @@ const SETTLE: TimeDelta = TimeDelta::minutes(5);
 /// The pause when there is nothing to do: a late sample is in the summaries after that long.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// While samples are being written, the roller rests so many times as long as it worked.
+const RESTS_A_STEP: u32 = 9;
+
+/// And at most this long.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// The pause when the database is out of reach.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 
@@ -36,8 +42,12 @@ pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: wa
     let mut session = None;
     let mut measured = None::<Instant>;
     while !*closing.borrow() {
+        let (began, batches) = (Instant::now(), counters.batches());
         let pause = match step(&config, &mut roller, &mut session, &counters, &mut measured).await {
-            Ok(Step::Worked) => continue,
+            Ok(Step::Worked) if counters.batches() == batches => continue,
+            // Whoever writes goes first: late samples cost readers a little until their slices are summarised again,
+            // but a roller at full speed would cost writers a core.
+            Ok(Step::Worked) => LONGEST_REST.min(began.elapsed() * RESTS_A_STEP),
             Ok(Step::Busy | Step::Idle) => PAUSE,
             Err(error) => {
                 tracing::warn!(error = error.chain(), "samples could not be summarised, trying again");
