@@ -11,6 +11,7 @@ mod query;
 mod route;
 mod samples;
 mod stats;
+mod unread;
 mod users;
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
@@ -34,6 +35,7 @@ use crate::{
         problem::{Refusal, Reply, empty},
         query::{no_parameters, quote},
         route::Route,
+        unread::Impatient,
     },
     server::App,
 };
@@ -58,6 +60,7 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(answer(&app, request).await) }
     });
+    let stream = Impatient::new(stream, app.limits.write_timeout.get());
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.header_timeout.get())

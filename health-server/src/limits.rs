@@ -31,6 +31,9 @@ pub struct Limits {
     /// How long a client may pause in the middle of a body
     #[arg(long, env = "HEALTH_BODY_TIMEOUT", value_name = "TIME", default_value_t = Self::DEFAULT.body_timeout)]
     pub body_timeout: Span,
+    /// How long a client may leave an answer unread
+    #[arg(long, env = "HEALTH_WRITE_TIMEOUT", value_name = "TIME", default_value_t = Self::DEFAULT.write_timeout)]
+    pub write_timeout: Span,
     /// Decoded bytes an application/json body may have
     #[arg(long, env = "HEALTH_MAX_BODY", value_name = "BYTES", default_value_t = Self::DEFAULT.max_body)]
     pub max_body: ByteSize,
@@ -94,6 +97,7 @@ impl Limits {
         header_timeout: Span::seconds(15),
         max_header: ByteSize(32 << 10),
         body_timeout: Span::seconds(30),
+        write_timeout: Span::seconds(60),
         max_body: ByteSize::mib(16),
         max_line: ByteSize(64 << 10),
         body_memory: ByteSize::mib(32),

@@ -236,7 +236,8 @@ impl Gauge {
         Counted(self)
     }
 
-    fn get(&self) -> u64 {
+    /// How many there are.
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }

@@ -7,7 +7,7 @@ use chrono::Utc;
 use health_core::{Cursor, FEED_PROTOCOL, FeedEvent, Filter, LiveEvent, Published, Subscription};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
 use crate::{
@@ -20,7 +20,20 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Bytes of events gathered before they are written, as long as more wait.
-const WRITE_BYTES: usize = 64 << 10;
+const WRITE_BYTES: usize = 16 << 10;
+
+/// Room for lines that a connection keeps while it has none to write.
+const KEPT_BYTES: usize = 4 << 10;
+
+/// What the write of one reader costs, generously. A reader that has just been served waits for so long times the number of
+/// readers, and gets what was committed meanwhile at once: few readers hear at once, and thousands share the machine.
+const WRITE_COST: Duration = Duration::from_micros(20);
+
+/// Waits below this are shorter than the clock of timers ticks.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+
+/// The longest that news waits, however many readers there are.
+const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// How long a client may take to read the last lines.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -39,6 +52,8 @@ pub(crate) struct Session<'a, S> {
 struct Live<'a> {
     events: Subscription,
     heartbeat: Interval,
+    /// No event is looked for before then.
+    rests_until: Option<Instant>,
     _counted: Counted<'a>,
 }
 
@@ -129,10 +144,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
         let (input, subscription) = (&mut self.input, self.subscription.as_mut());
         let news = async {
             match subscription {
-                Some(Live { events, heartbeat, .. }) => tokio::select! {
-                    event = events.next() => Next::Event(event),
-                    _ = heartbeat.tick() => Next::Heartbeat,
-                },
+                Some(live) => live.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -189,6 +201,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
         self.subscription = Some(Live {
             events: self.app.health.subscribe(filter),
             heartbeat,
+            rests_until: None,
             _counted: self.app.metrics.feed_subscribers.count(),
         });
         self.say(&FeedEvent::Subscribed {
@@ -199,12 +212,12 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
 
     /// Puts an event and those that wait behind it into the output.
     fn pass_on(&mut self, event: LiveEvent) {
-        let mut event = Some(event);
+        let (mut event, mut samples) = (Some(event), 0);
         while let Some(next) = event {
             match next {
                 LiveEvent::Sample { cursor, published } => {
                     self.sample(&cursor, &published);
-                    self.app.metrics.fed(1);
+                    samples += 1;
                 }
                 LiveEvent::Lagged { missed, cursor } => {
                     self.app.metrics.missed(missed);
@@ -212,11 +225,14 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
                 }
                 _ => {}
             }
-            if self.waiting.len() >= WRITE_BYTES {
-                return;
-            }
-            event = self.subscription.as_mut().and_then(|live| live.events.try_next());
+            let full = self.waiting.len() >= WRITE_BYTES;
+            event = self
+                .subscription
+                .as_mut()
+                .filter(|_| !full)
+                .and_then(|live| live.events.try_next());
         }
+        self.app.metrics.fed(samples);
     }
 
     /// Says where the stream stands, behind everything that waits: a client that resumes from there must miss nothing.
@@ -259,16 +275,29 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
         if self.waiting.is_empty() {
             return Ok(After::GoOn);
         }
+        let more = self.waiting.len() >= WRITE_BYTES;
         tokio::select! {
             biased; // What can be written at once is.
             written = self.output.write_all_buf(&mut self.waiting) => {
                 written?;
-                if self.waiting.capacity() > WRITE_BYTES * 2 {
-                    self.waiting = BytesMut::new();
+                if !more {
+                    self.rest();
+                    if self.waiting.capacity() > KEPT_BYTES {
+                        self.waiting = BytesMut::new();
+                    }
                 }
                 Ok(After::GoOn)
             }
             () = self.app.closing.cancelled() => Ok(After::Leave),
+        }
+    }
+
+    /// Lets the other readers have the machine.
+    fn rest(&mut self) {
+        let readers = u32::try_from(self.app.metrics.feed_subscribers.get()).unwrap_or(u32::MAX);
+        let rest = WRITE_COST.saturating_mul(readers).min(LONGEST_REST);
+        if let Some(live) = self.subscription.as_mut().filter(|_| rest >= SHORTEST_REST) {
+            live.rests_until = Some(Instant::now() + rest);
         }
     }
 
@@ -282,6 +311,20 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             Ok(())
         };
         timeout(FAREWELL, farewell).await.unwrap_or(Ok(()))
+    }
+}
+
+impl Live<'_> {
+    /// Cancelling loses nothing.
+    async fn next(&mut self) -> Next {
+        if let Some(until) = self.rests_until {
+            sleep_until(until).await;
+            self.rests_until = None;
+        }
+        tokio::select! {
+            event = self.events.next() => Next::Event(event),
+            _ = self.heartbeat.tick() => Next::Heartbeat,
+        }
     }
 }
 
