@@ -108,6 +108,11 @@ impl Http {
         }
     }
 
+    /// Everything up to the end of the connection.
+    pub(crate) async fn read_rest(&mut self, rest: &mut Vec<u8>) -> std::io::Result<usize> {
+        timeout(PATIENCE, self.0.read_to_end(rest)).await.unwrap()
+    }
+
     /// Whether the server has closed, without another byte.
     pub(crate) async fn is_closed(&mut self) -> bool {
         // A reset is as closed as it gets.

@@ -4,7 +4,7 @@ use health_server::{ByteSize, Limits, Span};
 
 use crate::{
     client::{Http, Lines},
-    support::{Server, record},
+    support::{Server, record, records},
 };
 
 #[tokio::test]
@@ -124,4 +124,31 @@ async fn large_bodies_share_their_memory() {
     let rest = record(1, 2);
     first.send(format!("{rest}{}", " ".repeat(30_000 - rest.len()))).await;
     assert_eq!(first.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_given_up() {
+    let server = Server::with(Limits {
+        write_timeout: Span::millis(200),
+        ..Limits::default()
+    })
+    .await;
+    assert_eq!(server.post("x-ndjson", records(1, 60_000)).await.status, 200);
+    let mut deaf = server.connect().await;
+    let export = "GET /samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z HTTP/1.1\r\n\r\n";
+    deaf.send(export.repeat(5)).await;
+    loop {
+        let counters = server.get("/-/metrics").await.body;
+        let open = counters
+            .lines()
+            .find_map(|line| line.strip_prefix("health_http_connections "));
+        // The one that asks, and at times the one that asked before.
+        if open == Some("1") {
+            break;
+        }
+    }
+    // What was sent is still there to be read; the end is not.
+    let mut rest = Vec::new();
+    let _ = deaf.read_rest(&mut rest).await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"));
 }
