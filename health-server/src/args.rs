@@ -92,6 +92,8 @@ mod tests {
         let named = Args::try_parse_from(["health-server", "serve", "--http", "127.0.0.1:0"]).unwrap();
         assert!(matches!(named.command, Some(Command::Serve(serve)) if serve.http == "127.0.0.1:0"));
         assert!(Args::try_parse_from(["health-server", "migrate", "--http", "127.0.0.1:0"]).is_err());
-        assert!(Args::try_parse_from(["health-server", "--max-line", "0"]).is_err());
+        for flag in ["--max-line", "--readers", "--max-connections"] {
+            assert!(Args::try_parse_from(["health-server", flag, "0"]).is_err(), "{flag}");
+        }
     }
 }

@@ -17,10 +17,10 @@ use clap::Args;
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// HTTP connections open at once; one more is told 503
-    #[arg(long, env = "HEALTH_MAX_CONNECTIONS", value_name = "N", default_value_t = Self::DEFAULT.max_connections)]
+    #[arg(long, env = "HEALTH_MAX_CONNECTIONS", value_name = "N", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.max_connections)]
     pub max_connections: usize,
     /// Feed connections open at once; one more is told so and closed
-    #[arg(long, env = "HEALTH_MAX_FEED_CONNECTIONS", value_name = "N", default_value_t = Self::DEFAULT.max_feed_connections)]
+    #[arg(long, env = "HEALTH_MAX_FEED_CONNECTIONS", value_name = "N", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.max_feed_connections)]
     pub max_feed_connections: usize,
     /// How long a client may take to send the head of a request, also on an idle connection
     #[arg(long, env = "HEALTH_HEADER_TIMEOUT", value_name = "TIME", default_value_t = Self::DEFAULT.header_timeout)]
@@ -44,16 +44,16 @@ pub struct Limits {
     #[arg(long, env = "HEALTH_BODY_MEMORY", value_name = "BYTES", default_value_t = Self::DEFAULT.body_memory)]
     pub body_memory: ByteSize,
     /// Samples queued and being written, together
-    #[arg(long, env = "HEALTH_QUEUE_ROWS", value_name = "ROWS", default_value_t = Self::DEFAULT.queue_rows)]
+    #[arg(long, env = "HEALTH_QUEUE_ROWS", value_name = "ROWS", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.queue_rows)]
     pub queue_rows: usize,
     /// Samples in one transaction
-    #[arg(long, env = "HEALTH_BATCH_ROWS", value_name = "ROWS", default_value_t = Self::DEFAULT.batch_rows)]
+    #[arg(long, env = "HEALTH_BATCH_ROWS", value_name = "ROWS", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.batch_rows)]
     pub batch_rows: usize,
     /// Database connections that write
-    #[arg(long, env = "HEALTH_WRITERS", value_name = "N", default_value_t = Self::DEFAULT.writers)]
+    #[arg(long, env = "HEALTH_WRITERS", value_name = "N", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.writers)]
     pub writers: usize,
     /// Database connections that read
-    #[arg(long, env = "HEALTH_READERS", value_name = "N", default_value_t = Self::DEFAULT.readers)]
+    #[arg(long, env = "HEALTH_READERS", value_name = "N", value_parser = at_least_one::<u32>, default_value_t = Self::DEFAULT.readers)]
     pub readers: u32,
     /// How long samples wait for room in the queue and for their commit before the client is told to come again
     #[arg(long, env = "HEALTH_INGEST_DEADLINE", value_name = "TIME", default_value_t = Self::DEFAULT.ingest_deadline)]
@@ -71,7 +71,7 @@ pub struct Limits {
     #[arg(long, env = "HEALTH_MAX_FUTURE", value_name = "TIME", default_value_t = Self::DEFAULT.max_future)]
     pub max_future: Span,
     /// Samples that wait for one slow reader of the feed; what comes on top is skipped and reported
-    #[arg(long, env = "HEALTH_SUBSCRIBER_QUEUE", value_name = "SAMPLES", default_value_t = Self::DEFAULT.subscriber_queue)]
+    #[arg(long, env = "HEALTH_SUBSCRIBER_QUEUE", value_name = "SAMPLES", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.subscriber_queue)]
     pub subscriber_queue: usize,
     /// How long the feed can be resumed from a cursor
     #[arg(long, env = "HEALTH_REPLAY_WINDOW", value_name = "TIME", default_value_t = Self::DEFAULT.replay_window)]
@@ -94,7 +94,7 @@ impl Limits {
     const DEFAULT: Self = Self {
         max_connections: 1024,
         max_feed_connections: 16_384,
-        header_timeout: Span::seconds(15),
+        header_timeout: Span::seconds(30),
         max_header: ByteSize(32 << 10),
         body_timeout: Span::seconds(30),
         write_timeout: Span::seconds(60),
@@ -250,6 +250,12 @@ impl fmt::Display for UnreadableLimit {
 }
 
 impl std::error::Error for UnreadableLimit {}
+
+/// Reads a number of things of which there has to be one.
+fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, UnreadableLimit> {
+    let number = text.parse().ok().filter(|number| *number >= N::from(1));
+    number.ok_or(UnreadableLimit("it has to be a number, and 1 at least"))
+}
 
 fn split_unit<'a>(text: &'a str, unreadable: &UnreadableLimit) -> Result<(u64, &'a str), UnreadableLimit> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
