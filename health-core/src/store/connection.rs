@@ -115,12 +115,18 @@ pub(crate) fn readers(config: &Config) -> Readers {
         .build_unchecked(sessions)
 }
 
-/// A connection to read with.
+/// A connection to read with: one that still stands, so that a database that has returned is one at once.
 pub(crate) async fn checkout(readers: &Readers) -> Result<bb8::PooledConnection<'_, ReaderSessions>, Error> {
-    readers.get().await.map_err(|error| match error {
-        bb8::RunError::User(error) => classify(error),
-        bb8::RunError::TimedOut => Error::Unavailable(Arc::new(bb8::RunError::<tokio_postgres::Error>::TimedOut)),
-    })
+    loop {
+        let session = readers.get().await.map_err(|error| match error {
+            bb8::RunError::User(error) => classify(error),
+            bb8::RunError::TimedOut => Error::Unavailable(Arc::new(bb8::RunError::<tokio_postgres::Error>::TimedOut)),
+        })?;
+        // The pool throws a broken one away when it gets it back.
+        if !session.client.is_closed() {
+            return Ok(session);
+        }
+    }
 }
 
 /// Connection errors of the pool's own tasks have nobody else to go to.
