@@ -93,16 +93,12 @@ pub(crate) async fn singles(http: SocketAddr, connections: usize, length: Durati
     let mut clients = JoinSet::new();
     for client in 0..connections {
         clients.spawn(async move {
-            let rows = Rows {
-                users: 1,
-                count: usize::MAX,
-            };
             let mut connection = Connection::open(http).await?;
             let mut latencies = Vec::new();
             while began.elapsed() < length {
-                let line = rows
-                    .line(latencies.len(), Values::First)
-                    .replacen(":1,", &format!(":{},", client + 1), 1);
+                // Without a timestamp: a device that sends as it measures.
+                let (user, rate) = (client + 1, 60 + latencies.len() % 60);
+                let line = format!("{{\"user_id\":{user},\"heart_rate\":{rate},\"steps\":3,\"calories\":0.25}}");
                 let head = head("application/json", &format!("Content-Length: {}", line.len()));
                 let sent = Instant::now();
                 connection.stream.write_all(format!("{head}{line}").as_bytes()).await?;
