@@ -1,0 +1,310 @@
+//! For any interleaving of requests, resends and merges, also over two handles, the table and the receipts are those of
+//! some order in which the samples could have been sent one by one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Instant,
+};
+
+use chrono::TimeDelta;
+use health_core::{Config, Health, HeartRate, Limits, Readings, Receipt, Sample, Source, Steps, UserId};
+use proptest::{
+    prelude::*,
+    test_runner::{Config as Cases, TestRunner},
+};
+use test_support::TestDatabase;
+use tokio::{runtime::Runtime, task::JoinSet};
+
+/// Identities a case writes: two users, who have different writers, the first of them twice.
+const IDENTITIES: usize = 3;
+
+/// One sample: which identity, and what was measured.
+type Write = (usize, Readings);
+
+/// What one client sends, one request after the other.
+type Client = Vec<Vec<Write>>;
+
+/// A request that was answered.
+#[derive(Debug)]
+struct Answered {
+    client: usize,
+    writes: Vec<Write>,
+    began: Instant,
+    ended: Instant,
+    receipt: Receipt,
+}
+
+/// The receipts of all requests, in the order of [`Answered`], as (inserted, updated, unchanged).
+type Receipts = Vec<[u64; 3]>;
+
+fn write() -> impl Strategy<Value = Write> {
+    let values = (0..3_usize, 0..3_usize).prop_filter("something is measured", |values| *values != (0, 0));
+    (0..IDENTITIES, values).prop_map(|(identity, (rate, steps))| {
+        let readings = Readings {
+            heart_rate: [None, HeartRate::new(60.0).ok(), HeartRate::new(61.5).ok()][rate],
+            steps: [None, Steps::new(0).ok(), Steps::new(5).ok()][steps],
+            calories: None,
+        };
+        (identity, readings)
+    })
+}
+
+fn clients() -> impl Strategy<Value = Vec<Client>> {
+    let request = prop::collection::vec(write(), 1..4);
+    prop::collection::vec(prop::collection::vec(request, 1..4), 1..5)
+}
+
+/// The identities of a case are those of no other.
+fn sample(case: i64, (identity, readings): Write) -> Sample {
+    let user = 2 * case + [1, 1, 2][identity];
+    let time = Sample::EARLIEST + TimeDelta::seconds([0, 1, 0][identity]);
+    Sample::new(UserId::new(user).unwrap(), time, Source::default(), readings).unwrap()
+}
+
+async fn open(database: &TestDatabase, batch_rows: usize) -> Health {
+    let limits = Limits {
+        batch_rows,
+        ..Limits::default()
+    };
+    Health::open(Config::from_url(database.url()).unwrap().limits(limits))
+        .await
+        .unwrap()
+}
+
+/// Every client at once, each over the handle that is its turn.
+async fn send(case: i64, handles: &[Health], clients: Vec<Client>) -> Vec<Answered> {
+    let mut tasks = JoinSet::new();
+    for (client, requests) in clients.into_iter().enumerate() {
+        let health = handles[client % handles.len()].clone();
+        tasks.spawn(async move {
+            let mut answered = Vec::new();
+            for writes in requests {
+                let began = Instant::now();
+                let receipt = health
+                    .ingest(writes.iter().map(|write| sample(case, *write)))
+                    .await
+                    .unwrap();
+                answered.push(Answered {
+                    client,
+                    writes,
+                    began,
+                    ended: Instant::now(),
+                    receipt,
+                });
+            }
+            answered
+        });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+/// Every way in which the writes of one identity can have met, searched without repeating what was searched before.
+struct Search<'a> {
+    requests: &'a [Answered],
+    /// By client: the request and the readings of each of its writes, in order.
+    writes: Vec<Vec<(usize, Readings)>>,
+    found: Option<Readings>,
+    known: HashMap<(Vec<usize>, String), BTreeSet<Receipts>>,
+}
+
+impl<'a> Search<'a> {
+    fn new(requests: &'a [Answered], identity: usize, found: Option<Readings>) -> Self {
+        let clients = requests.iter().map(|request| request.client + 1).max().unwrap_or(0);
+        let mut writes = vec![Vec::new(); clients];
+        for (place, request) in requests.iter().enumerate() {
+            let ours = request.writes.iter().filter(|write| write.0 == identity);
+            writes[request.client].extend(ours.map(|write| (place, write.1)));
+        }
+        Self {
+            requests,
+            writes,
+            found,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The receipts of all orders of what is left that end with what was found.
+    fn orders(&mut self, done: &[usize], held: Option<Readings>) -> BTreeSet<Receipts> {
+        let state = (done.to_vec(), format!("{held:?}"));
+        if let Some(known) = self.known.get(&state) {
+            return known.clone();
+        }
+        let mut all = BTreeSet::new();
+        let mut is_end = true;
+        for client in 0..done.len() {
+            let Some(&(request, readings)) = self.writes[client].get(done[client]) else {
+                continue;
+            };
+            is_end = false;
+            if self.waits(request, done) {
+                continue;
+            }
+            let after = held.unwrap_or_default().merged_with(readings);
+            let verdict = match held {
+                None => 0,
+                Some(held) if held != after => 1,
+                Some(_) => 2,
+            };
+            let mut next = done.to_vec();
+            next[client] += 1;
+            for mut receipts in self.orders(&next, Some(after)) {
+                receipts[request][verdict] += 1;
+                all.insert(receipts);
+            }
+        }
+        if is_end && held == self.found {
+            all.insert(vec![[0; 3]; self.requests.len()]);
+        }
+        self.known.insert(state, all.clone());
+        all
+    }
+
+    /// Whether a write that is not done yet was answered before this request began.
+    fn waits(&self, request: usize, done: &[usize]) -> bool {
+        let began = self.requests[request].began;
+        let next = self
+            .writes
+            .iter()
+            .zip(done)
+            .filter_map(|(writes, done)| writes.get(*done));
+        next.into_iter().any(|(other, _)| self.requests[*other].ended < began)
+    }
+}
+
+/// Whether there are orders, one for each identity, that explain every receipt.
+fn explained(requests: &[Answered], table: &[Option<Readings>]) -> bool {
+    let told: Receipts = requests
+        .iter()
+        .map(|request| {
+            [
+                request.receipt.inserted,
+                request.receipt.updated,
+                request.receipt.unchanged,
+            ]
+        })
+        .collect();
+    let mut sums = BTreeSet::from([vec![[0; 3]; requests.len()]]);
+    for (identity, found) in table.iter().enumerate() {
+        let mut search = Search::new(requests, identity, *found);
+        let orders = search.orders(&vec![0; search.writes.len()], None);
+        let mut more = BTreeSet::new();
+        for (sum, order) in sums.iter().flat_map(|sum| orders.iter().map(move |order| (sum, order))) {
+            let sum: Receipts = sum
+                .iter()
+                .zip(order)
+                .map(|(a, b)| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
+                .collect();
+            let is_possible = sum
+                .iter()
+                .flatten()
+                .zip(told.iter().flatten())
+                .all(|(sum, told)| sum <= told);
+            if is_possible {
+                more.insert(sum);
+            }
+        }
+        sums = more;
+    }
+    sums.contains(&told)
+}
+
+/// What is stored of the identities of a case.
+async fn table(client: &tokio_postgres::Client, case: i64) -> Vec<Option<Readings>> {
+    let rows = client
+        .query(
+            "SELECT user_id, timestamp, heart_rate, steps, calories FROM health_metrics WHERE user_id BETWEEN $1 AND $1::bigint + 1",
+            &[&(2 * case + 1)],
+        )
+        .await
+        .unwrap();
+    let mut table = vec![None; IDENTITIES];
+    for row in &rows {
+        assert_eq!(row.get::<_, Option<f64>>(4), None);
+        let readings = Readings {
+            heart_rate: row.get::<_, Option<f64>>(2).map(|rate| HeartRate::new(rate).unwrap()),
+            steps: row
+                .get::<_, Option<i32>>(3)
+                .map(|steps| Steps::new(steps.into()).unwrap()),
+            calories: None,
+        };
+        let key = (row.get(0), row.get(1));
+        let identity = (0..IDENTITIES).find(|identity| {
+            let sample = sample(case, (*identity, readings));
+            (sample.user_id().get(), sample.timestamp()) == key
+        });
+        table[identity.unwrap()] = Some(readings);
+    }
+    assert_eq!(rows.len(), table.iter().flatten().count());
+    table
+}
+
+async fn connect(database: &TestDatabase) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// `PROPTEST_CASES` asks for more.
+#[test]
+fn any_interleaving_is_some_order_of_single_samples() {
+    let runtime = Runtime::new().unwrap();
+    let database = runtime.block_on(TestDatabase::new());
+    let handles = runtime.block_on(async { [open(&database, 20_000).await, open(&database, 2).await] });
+    let client = runtime.block_on(connect(&database));
+    let cases = std::env::var("PROPTEST_CASES").map_or(40, |cases| cases.parse().unwrap());
+    let config = Cases {
+        cases,
+        failure_persistence: None,
+        ..Cases::default()
+    };
+    let case = std::cell::Cell::new(0);
+    let outcome = TestRunner::new(config).run(&clients(), |clients| {
+        case.set(case.get() + 1);
+        let requests = runtime.block_on(send(case.get(), &handles, clients));
+        let table = runtime.block_on(table(&client, case.get()));
+        prop_assert!(explained(&requests, &table), "{requests:#?} left {table:#?}");
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Enough rows for COPY, sent over both handles at once, the second time some of them with other values.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_handles_that_copy_the_same_rows_insert_each_once() {
+    const USERS: i64 = 20;
+    const SECONDS: i64 = 60;
+    let database = TestDatabase::new().await;
+    let handles = [open(&database, 20_000).await, open(&database, 700).await];
+    for round in 0..4_i64 {
+        let rows = |rate: fn(i64) -> f64| {
+            let keys = (0..USERS).flat_map(|user| (0..SECONDS).map(move |second| (user, second)));
+            keys.map(move |(user, second)| {
+                let readings = Readings {
+                    heart_rate: HeartRate::new(rate(second)).ok(),
+                    ..Readings::default()
+                };
+                let time = Sample::EARLIEST + TimeDelta::seconds(round * SECONDS + second);
+                Sample::new(UserId::new(user + 1).unwrap(), time, Source::default(), readings).unwrap()
+            })
+            .collect::<Vec<_>>()
+        };
+        let (ours, theirs) = (rows(|_| 60.0), rows(|second| if second % 3 == 0 { 61.0 } else { 60.0 }));
+        let [first, second] = &handles;
+        let (first, second) = tokio::join!(first.ingest(ours), second.ingest(theirs));
+        let mut sum = first.unwrap();
+        sum += second.unwrap();
+        let rows = u64::try_from(USERS * SECONDS).unwrap();
+        let expected = Receipt {
+            inserted: rows,
+            updated: rows / 3,
+            unchanged: rows - rows / 3,
+        };
+        assert_eq!(sum, expected, "round {round}");
+    }
+    let stored = "SELECT user_id, count(*) FROM health_metrics GROUP BY user_id";
+    let stored = connect(&database).await.query(stored, &[]).await.unwrap();
+    let stored: BTreeMap<i64, i64> = stored.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(stored, (1..=USERS).map(|user| (user, 4 * SECONDS)).collect());
+}
