@@ -156,7 +156,7 @@ impl Plan {
     /// Up, a shower without the watch, breakfast, out of the house.
     fn morning(&mut self) {
         self.some(Activity::Pottering, 8.0, 20.0, true);
-        self.some(Activity::Pottering, 10.0, 18.0, false);
+        self.some(Activity::Pottering, 8.0, 14.0, false);
         self.some(Activity::Pottering, 20.0, 40.0, true);
         self.stroll(10.0, 30.0);
     }
@@ -178,14 +178,14 @@ impl Plan {
         self.some(Activity::Walking, 3.0, 6.0, true);
         self.some(Activity::Running, 22.0, 55.0, true);
         self.some(Activity::Walking, 3.0, 8.0, true);
-        self.some(Activity::Pottering, 12.0, 20.0, false);
+        self.some(Activity::Pottering, 8.0, 14.0, false);
     }
 
     /// Cooking, a sofa beside which the watch is charged every other evening, perhaps a round with the dog.
     fn evening(&mut self, sleeps: f64) {
         self.some(Activity::Pottering, 40.0, 70.0, true);
         if self.noise.unit(7) < 0.5 {
-            self.some(Activity::Resting, 35.0, 80.0, false);
+            self.some(Activity::Resting, 20.0, 45.0, false);
         }
         self.some(Activity::Resting, 30.0, 60.0, true);
         if self.noise.unit(8) < 0.6 {

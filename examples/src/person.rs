@@ -64,7 +64,7 @@ impl Person {
                 wakes: noise.between(5, 330.0, 470.0),
                 sleeps: noise.between(6, 1_310.0, 1_380.0),
                 runs: 0.1 + 0.5 * fitness,
-                wears_at_night: noise.unit(7) < 0.75,
+                wears_at_night: noise.unit(7) < 0.8,
             },
         }
     }
@@ -296,6 +296,13 @@ mod tests {
             walking_kcal > sitting_kcal * 1.5,
             "{walking_kcal} against {sitting_kcal}"
         );
+    }
+
+    #[test]
+    fn the_first_two_people_are_there_at_night_too() {
+        for id in [101, 202] {
+            assert!(Person::new(1, user(id)).habits.wears_at_night, "user {id}");
+        }
     }
 
     #[test]
