@@ -2,6 +2,7 @@
 
 mod body;
 mod elements;
+mod gunzip;
 mod ingest;
 mod intake;
 mod lines;

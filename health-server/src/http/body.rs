@@ -1,9 +1,8 @@
 //! Reading a request's body: what it claims to be, its bytes without their encoding, its lines.
 
-use std::{fmt, io::Write, time::Duration};
+use std::{fmt, time::Duration};
 
-use bytes::{Buf, Bytes};
-use flate2::write::MultiGzDecoder;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, StatusCode,
@@ -12,7 +11,7 @@ use hyper::{
 };
 use tokio::time::timeout;
 
-use crate::http::{problem::Refusal, query::quote};
+use crate::http::{gunzip::Gunzip, problem::Refusal, query::quote};
 
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +32,8 @@ pub(crate) enum Encoding {
 pub(crate) struct BodyReader<'a> {
     incoming: &'a mut Incoming,
     pause_limit: Duration,
-    decoder: Option<MultiGzDecoder<Vec<u8>>>,
-    encoded: Bytes,
-    /// What is wrong with the compressed bytes, told once everything before it was.
-    damage: Option<std::io::Error>,
+    gunzip: Option<Gunzip>,
+    ended: bool,
 }
 
 /// Why a body could not be read to its end.
@@ -57,19 +54,17 @@ pub(crate) fn kind_of_body(headers: &HeaderMap) -> Result<(MediaType, Encoding),
 
 impl<'a> BodyReader<'a> {
     pub(crate) fn new(incoming: &'a mut Incoming, encoding: Encoding, pause_limit: Duration) -> Self {
-        let decoder = (encoding == Encoding::Gzip).then(|| MultiGzDecoder::new(Vec::new()));
         Self {
             incoming,
             pause_limit,
-            decoder,
-            encoded: Bytes::new(),
-            damage: None,
+            gunzip: (encoding == Encoding::Gzip).then(Gunzip::new),
+            ended: false,
         }
     }
 
     /// The decoded length, where it is known beforehand.
     pub(crate) fn declared_length(&self) -> Option<u64> {
-        if self.decoder.is_some() {
+        if self.gunzip.is_some() {
             None
         } else {
             self.incoming.size_hint().exact()
@@ -77,63 +72,38 @@ impl<'a> BodyReader<'a> {
     }
 
     /// The next piece, or none at the end. Cancelling loses nothing.
-    ///
-    /// A piece of a compressed body is at most the decoder's buffer (32 KiB), whatever the ratio: a bomb unfolds slowly
-    /// enough for the limits on lines and bodies to stop it.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
-            if let Some(unfolded) = self.unfold()? {
-                return Ok(Some(unfolded));
+            if let Some(gunzip) = &mut self.gunzip {
+                match gunzip.next().map_err(BodyError::Gzip)? {
+                    Some(unfolded) => return Ok(Some(unfolded)),
+                    None if self.ended => return Ok(None),
+                    None => {}
+                }
             }
-            let Some(frame) = timeout(self.pause_limit, self.incoming.frame())
-                .await
-                .map_err(|_| BodyError::Paused(self.pause_limit))?
-            else {
-                return self.finish();
+            match (self.next_frame().await?, &mut self.gunzip) {
+                (Some(data), None) => return Ok(Some(data)),
+                (Some(data), Some(gunzip)) => gunzip.push(data),
+                (None, None) => return Ok(None),
+                (None, Some(gunzip)) => {
+                    gunzip.finish();
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    /// The next bytes as they were sent.
+    async fn next_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let frame = timeout(self.pause_limit, self.incoming.frame());
+            let Some(frame) = frame.await.map_err(|_| BodyError::Paused(self.pause_limit))? else {
+                return Ok(None);
             };
             // Trailers say nothing we need.
-            let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else {
-                continue;
-            };
-            if self.decoder.is_none() {
+            if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
                 return Ok(Some(data));
             }
-            self.encoded = data;
-        }
-    }
-
-    /// What comes next out of the compressed bytes at hand.
-    fn unfold(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let Some(decoder) = &mut self.decoder else {
-            return Ok(None);
-        };
-        while !self.encoded.is_empty() && self.damage.is_none() {
-            match decoder.write(&self.encoded) {
-                Ok(taken) => self.encoded.advance(taken),
-                Err(error) => self.damage = Some(error),
-            }
-            if !decoder.get_ref().is_empty() {
-                return Ok(Some(std::mem::take(decoder.get_mut()).into()));
-            }
-        }
-        self.damage.take().map_or(Ok(None), |error| Err(BodyError::Gzip(error)))
-    }
-
-    fn finish(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let Some(mut decoder) = self.decoder.take() else {
-            return Ok(None);
-        };
-        let finished = decoder.try_finish();
-        let rest = std::mem::take(decoder.get_mut());
-        match finished {
-            Err(error) if rest.is_empty() => Err(BodyError::Gzip(error)),
-            Err(error) => {
-                // Told at the next call.
-                self.decoder = Some(MultiGzDecoder::new(Vec::new()));
-                self.damage = Some(error);
-                Ok(Some(rest.into()))
-            }
-            Ok(()) => Ok((!rest.is_empty()).then(|| rest.into())),
         }
     }
 }

@@ -58,6 +58,8 @@ fn skip_space(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -118,6 +120,26 @@ mod tests {
         // Whether it is taken or refused is the parser's affair; that we are still here is ours.
         if let Ok(elements) = Elements::parse(deep.as_bytes()) {
             assert!(elements.count() <= 1);
+        }
+    }
+
+    proptest! {
+        /// Most of this is no JSON, and some of it nearly is.
+        #[test]
+        fn any_text_gives_what_a_whole_parse_gives(
+            tokens in prop::collection::vec(
+                prop::sample::select(vec!["[", "]", "{", "}", ",", ":", " ", "\n", "\"a\"", "\"\\ud800\"", "\"", "\\", "1", "-0.5e400", "null", "tru", "é"]),
+                0..12,
+            ),
+            array in any::<bool>(),
+        ) {
+            let text = if array { format!("[{}]", tokens.concat()) } else { tokens.concat() };
+            let whole = match serde_json::from_str::<Vec<&RawValue>>(&text) {
+                Ok(values) => Some(values.into_iter().map(RawValue::get).collect::<Vec<_>>()),
+                Err(_) if skip_space(&text).is_empty() => Some(Vec::new()),
+                Err(_) => serde_json::from_str::<&RawValue>(&text).ok().map(|value| vec![value.get()]),
+            };
+            prop_assert_eq!(Elements::parse(text.as_bytes()).ok().map(Iterator::collect::<Vec<_>>), whole);
         }
     }
 }

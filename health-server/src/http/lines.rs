@@ -67,6 +67,8 @@ fn give(line: &[u8], longest: usize, each: &mut impl FnMut(&[u8])) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The lines of a text that arrives in pieces of a size, up to the first that is too long.
@@ -120,6 +122,28 @@ mod tests {
                     "{text:?} by {piece}"
                 );
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_in_pieces_of_any_size_is_cut_as_if_it_were_whole(
+            text in "([a-z]{0,9}[ \\r\\t]{0,2}\\n?){0,12}",
+            piece in 1_usize..20,
+            longest in 1_usize..12,
+        ) {
+            let mut expected = (Vec::new(), Ok(()));
+            for line in text.split('\n') {
+                let line = line.strip_suffix('\r').unwrap_or(line);
+                if line.len() > longest {
+                    expected.1 = Err(LineTooLong);
+                    break;
+                }
+                if !line.trim().is_empty() {
+                    expected.0.push(line.to_owned());
+                }
+            }
+            prop_assert_eq!(cut(&text, piece, longest), expected);
         }
     }
 }
