@@ -1,6 +1,8 @@
 //! For any interleaving of requests, resends and merges, also over two handles, the table and the receipts are those of
 //! some order in which the samples could have been sent one by one.
 
+#![cfg(test)]
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Instant,

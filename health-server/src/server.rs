@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use health_core::{Error, Health};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,7 +32,8 @@ pub(crate) struct App {
     body_memory: Semaphore,
 }
 
-/// Uploads under way get one part of so many of the drain time to arrive; the others are for storing them.
+/// Of so many parts of the drain time uploads under way get one to arrive, answers another one, and what nobody waits for any
+/// more the rest.
 const DRAIN_PARTS: u32 = 3;
 
 /// Serves until `shutdown` resolves, then stores what was accepted and ends.
@@ -65,17 +66,19 @@ pub async fn run(
     tracing::info!("ending: storing what was accepted");
     app.closing.cancel();
     tasks.close();
-    let part = app.limits.drain_timeout.get() / DRAIN_PARTS;
-    if timeout(part, tasks.wait()).await.is_err() {
+    let drain = app.limits.drain_timeout.get();
+    let (began, part) = (Instant::now(), drain / DRAIN_PARTS);
+    if timeout_at(began + part, tasks.wait()).await.is_err() {
         app.uploads_end.cancel();
-        if timeout(part * (DRAIN_PARTS - 1), tasks.wait()).await.is_err() {
+        if timeout_at(began + part * 2, tasks.wait()).await.is_err() {
             tracing::warn!("connections were cut off: they did not end within the drain time");
         }
     }
     app.ended.cancel();
     // Ended by `closing`; a panic in it was reported already.
     let _ = doors.await;
-    app.health.clone().close().await
+    let closed = timeout_at(began + drain, app.health.clone().close()).await;
+    closed.unwrap_or(Err(Error::TimedOut(drain)))
 }
 
 impl App {

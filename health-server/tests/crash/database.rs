@@ -15,6 +15,9 @@ pub(crate) struct Database {
     cluster: Option<Cluster>,
 }
 
+/// Few, so that all of them are soon taken.
+const CONNECTIONS_MAX: u32 = 30;
+
 /// The clients' backends of PostgreSQL, those that do something first.
 const BACKENDS: &str = "SELECT pid FROM pg_stat_activity WHERE application_name = 'health' AND pid <> pg_backend_pid() \
      ORDER BY state = 'active' DESC";
@@ -23,9 +26,7 @@ const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity 
 
 impl Database {
     pub(crate) async fn start(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("health-{name}-{}", std::process::id()));
-        // PostgreSQL may run as another user, who has to pass.
-        fs::DirBuilder::new().mode(0o755).create(&directory).unwrap();
+        let directory = directory(name);
         let mut database = Self {
             directory,
             cluster: None,
@@ -44,20 +45,27 @@ impl Database {
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.unwrap();
+        self.try_connect().await.unwrap()
+    }
+
+    pub(crate) async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
         tokio::spawn(connection);
-        client
+        Ok(client)
     }
 
     /// Sends PostgreSQL a signal that ends it, and starts it again when it has ended.
     pub(crate) async fn strike(&mut self, signal: Signal) {
-        let file = self.directory.join("data/pgdata/postmaster.pid");
-        let text = fs::read_to_string(file).unwrap();
-        kill(text.lines().next().unwrap().trim().parse().unwrap(), signal);
+        self.end(signal).await;
+        self.restart().await;
+    }
+
+    /// Sends PostgreSQL a signal that ends it, and waits for that.
+    pub(crate) async fn end(&mut self, signal: Signal) {
+        kill_postgres(&self.directory.join("data"), signal);
         if let Some(cluster) = self.cluster.take() {
             let _how_it_ended = cluster.ended().await;
         }
-        self.restart().await;
     }
 
     /// Kills one backend, which makes PostgreSQL cut every connection and recover.
@@ -73,11 +81,12 @@ impl Database {
         self.connect().await.batch_execute(TERMINATE).await.unwrap();
     }
 
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         // One call in place of one for each of a thousand files that nobody has touched.
         let options = Options::new()
             .data_dir(self.directory.join("data"))
-            .setting("recovery_init_sync_method", "syncfs");
+            .setting("recovery_init_sync_method", "syncfs")
+            .max_connections(CONNECTIONS_MAX);
         self.cluster = Some(Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}")));
     }
 }
@@ -88,6 +97,20 @@ impl Drop for Database {
         // A PostgreSQL that is just ending may still write; what it leaves lies in the temporary directory.
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A new directory of a test's own.
+pub(crate) fn directory(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("health-{name}-{}", std::process::id()));
+    // PostgreSQL may run as another user, who has to pass.
+    fs::DirBuilder::new().mode(0o755).create(&directory).unwrap();
+    directory
+}
+
+/// Sends a signal to the PostgreSQL of a data directory.
+pub(crate) fn kill_postgres(data: &Path, signal: Signal) {
+    let text = fs::read_to_string(data.join("pgdata/postmaster.pid")).unwrap();
+    kill(text.lines().next().unwrap().trim().parse().unwrap(), signal);
 }
 
 fn kill(process: i32, signal: Signal) {

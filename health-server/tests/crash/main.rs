@@ -4,6 +4,8 @@
 
 mod client;
 mod database;
+mod disk;
+mod faults;
 mod model;
 mod rounds;
 mod server;

@@ -23,7 +23,7 @@ use crate::{
 const WRITERS: i64 = 8;
 
 /// So many kills, unless `HEALTH_TEST_ROUNDS` says otherwise.
-const ROUNDS: u64 = 14;
+const ROUNDS: u64 = 16;
 
 /// A deadline that a restart of PostgreSQL sometimes fits into, and sometimes does not.
 const INGEST_DEADLINE: &str = "1s";
@@ -38,9 +38,10 @@ enum Blow {
     Backend,
     Connections,
     Both,
+    ServerEnds,
 }
 
-const BLOWS: [Blow; 7] = [
+const BLOWS: [Blow; 8] = [
     Blow::Server,
     Blow::PostgresQuit,
     Blow::PostgresKilled,
@@ -48,6 +49,7 @@ const BLOWS: [Blow; 7] = [
     Blow::Backend,
     Blow::Connections,
     Blow::Both,
+    Blow::ServerEnds,
 ];
 
 /// What is under attack.
@@ -79,6 +81,11 @@ impl Target {
             Blow::PostgresStopped => self.database.strike(Signal::INT).await,
             Blow::Backend => self.database.kill_backend().await,
             Blow::Connections => self.database.cut_connections().await,
+            Blow::ServerEnds => {
+                if let Some(server) = self.server.take() {
+                    assert_eq!(server.end().await.code(), Some(0));
+                }
+            }
             Blow::Both => {
                 self.kill_server().await;
                 self.database.strike(Signal::KILL).await;

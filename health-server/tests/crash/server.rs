@@ -60,6 +60,13 @@ impl Server {
         self.http
     }
 
+    /// The most memory it has had in use, in MiB.
+    pub(crate) fn memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap())).unwrap();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    }
+
     /// As a machine does that loses its power.
     pub(crate) async fn kill(mut self) {
         self.process.kill().await.unwrap();
