@@ -44,10 +44,9 @@ use crate::{
 /// What a connection is told that is one too many.
 pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\n",
-    "content-type: application/problem+json\r\ncontent-length: 145\r\n\r\n",
+    "content-type: application/problem+json\r\ncontent-length: 137\r\n\r\n",
     r#"{"type":"about:blank","title":"Service Unavailable","status":503,"#,
-    r#""detail":"Too many connections are open. Send the request again later."}"#,
-    "\n       "
+    r#""detail":"Too many connections are open. Send the request again later."}"#
 );
 
 /// How long the rest of a body is read and thrown away behind an early answer. Closing over unread bytes would make the
@@ -198,8 +197,7 @@ mod tests {
     fn the_ready_made_refusal_is_as_long_as_it_says() {
         let (head, body) = TOO_MANY_CONNECTIONS.split_once("\r\n\r\n").unwrap();
         assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len()))
-                || head.ends_with(&format!("content-length: {}", body.len())),
+            head.ends_with(&format!("content-length: {}", body.len())),
             "{}",
             body.len()
         );

@@ -23,7 +23,10 @@ pub(crate) async fn list(app: &App, query: Option<&str>) -> Result<Reply, Refusa
         let limit = integer(text, 1..=MOST_USERS).and_then(|limit| usize::try_from(limit).ok());
         limit.ok_or_else(|| format!("{} is not an integer between 1 and {MOST_USERS}", quote(text)))
     });
-    let after = query.optional_or("after", None, |text| user_id(text).map(Some));
+    let after = query.optional_or("after", None, |text| match text {
+        "0" => Ok(None), // Behind nobody: where a loop over the pages begins.
+        id => user_id(id).map(Some),
+    });
     let (limit, after) = query.finish(limit.zip(after))?;
     Ok(json(StatusCode::OK, &app.health.users(limit, after).await?))
 }
