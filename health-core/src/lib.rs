@@ -1,4 +1,26 @@
 //! Wearable readings: validated, stored in PostgreSQL in batches, aggregated by SQL, published after commit.
+//!
+//! ```no_run
+//! # #[cfg(feature = "store")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use health_core::{Config, Health, HeartRate, Readings, Sample, Source, TimeRange, UserId};
+//!
+//! let health = Health::open(Config::from_url("postgres://localhost/health_db")?).await?; // connects, migrates
+//! let readings = Readings { heart_rate: Some(HeartRate::new(72.0)?), ..Readings::default() };
+//! let sample = Sample::new(UserId::new(101)?, chrono::Utc::now(), Source::new("watch")?, readings)?;
+//! let receipt = health.ingest([sample]).await?; // resolves after COMMIT
+//! let stats = health.stats(UserId::new(101)?, TimeRange::last(chrono::TimeDelta::hours(24))).await?;
+//! println!("{} stored, {:?} beats per minute", receipt.accepted(), stats.average_heart_rate);
+//! health.close().await?; // stores what was accepted, then stops
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In reading order: [`Sample`] and its leaf types hold the rules; [`read_record`] makes one of JSON; [`Health`] takes them, keeps
+//! them, answers for them ([`Stats`]) and tells what was committed ([`Subscription`]); [`Error`] says what a caller can do.
+//!
+//! Features: `store` (default) is everything that needs PostgreSQL; without it there are the types and the wire forms alone.
+//! `embedded` adds a supervised PostgreSQL of our own.
 
 #[cfg(feature = "embedded")]
 pub mod embedded;

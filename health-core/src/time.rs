@@ -50,9 +50,10 @@ pub fn parse_timestamp(text: &str) -> Result<DateTime<Utc>, TimestampError> {
     Ok(utc)
 }
 
-/// Writes a time the way every answer does: in UTC with `Z`, with a fraction only where there is one.
+/// Writes a time the way every answer does: in UTC with `Z`, with a fraction only where there is one, cut to
+/// the microsecond.
 pub fn format_timestamp(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+    truncate_to_micros(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// Cuts what `timestamptz` cannot hold. Cutting goes towards the past, also before 1970.
