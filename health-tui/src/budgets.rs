@@ -163,7 +163,7 @@ async fn idle_draws_nothing() {
         noon() - TimeDelta::minutes(30),
     );
     app.update(Input::Tick, noon());
-    let (writes, _) = count(&mut app, Duration::from_secs(60), |_, _| async {}).await;
+    let (writes, _) = count(&mut app, Duration::from_mins(1), |_, _| async {}).await;
     assert_eq!(writes, 1, "the first frame alone");
 }
 

@@ -123,8 +123,7 @@ pub(crate) fn groups(width: u16, columns: &[Column], names: bool, spark_max: u16
             }
         }
         Column::HeartRate => 6,
-        Column::Steps | Column::Calories => 5,
-        Column::Age => 5,
+        Column::Steps | Column::Calories | Column::Age => 5,
     };
     let has_spark = |c: Column| {
         matches!(c, Column::HeartRate) || (width >= FULL.0 && matches!(c, Column::Steps | Column::Calories))

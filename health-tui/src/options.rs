@@ -50,8 +50,12 @@ pub struct Options {
     /// The zone of all times, such as Europe/Berlin [default: this machine's]
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
-    /// The colours [default: dark; NO_COLOR chooses mono]
-    #[arg(long, value_name = "NAME")]
+    /// The colours
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "The colours [default: dark, or mono where NO_COLOR is set]"
+    )]
     pub theme: Option<ThemeName>,
     /// Draw with ASCII alone
     #[arg(long)]

@@ -248,12 +248,12 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
                 Some(UserRange {
                     stats: stats(person, start, end)?,
                     buckets,
-                    percentiles: Some(PercentilesAnswer {
+                    percentiles: PercentilesAnswer {
                         percentiles: [("50", 1.06), ("95", 1.5), ("99", 1.7)]
                             .map(|(p, of)| (p.to_owned(), Some((person.rest * of).round())))
                             .into(),
                         samples: 10_421,
-                    }),
+                    },
                 })
             })
             .collect();
@@ -281,7 +281,7 @@ fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<St
         let awake = (hour - 2.0).clamp(0.0, 20.0) / 20.0;
         let day = (awake * std::f64::consts::PI).sin();
         let Some(sample) = person.sample(at) else { break };
-        let rate = sample.heart_rate().map_or(person.rest, |v| v.get());
+        let rate = sample.heart_rate().map_or(person.rest, HeartRate::get);
         let rate = person.rest * 0.88
             + (rate - person.rest * 0.88) * (0.06 + 0.3 * day)
             + 8.0 * day
@@ -289,7 +289,7 @@ fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<St
         (sum, low, high, n) = (sum + rate, low.min(rate), high.max(rate), n + 1.0);
         let weight = step.as_seconds_f64() / 8.0 * day * 0.2;
         stats.total_steps += whole(sample.steps().map_or(0.0, |v| f64::from(v.get())) * weight);
-        stats.total_calories += sample.calories().map_or(0.0, |v| v.get()) * weight.max(0.3);
+        stats.total_calories += sample.calories().map_or(0.0, Calories::get) * weight.max(0.3);
         at += step;
     }
     stats.samples = (end - start).num_seconds() / 8;

@@ -1,6 +1,7 @@
 //! `--plain`: a line a reading, for pipes and screen readers.
 
 use std::{
+    fmt::Write as _,
     io::{self, Write},
     sync::Arc,
 };
@@ -64,9 +65,10 @@ pub(crate) async fn run(options: &Options) -> Result<(), Error> {
 fn line(sample: &Sample, settings: &Settings, out: &mut String) {
     let id = sample.user_id().get();
     out.push_str(&fmt::moment(sample.timestamp(), settings.tz));
+    // Writing to a String cannot fail.
     match settings.names.get(&id) {
-        Some(name) => out.push_str(&format!(" {name} ({id}): ")),
-        None => out.push_str(&format!(" user {id}: ")),
+        Some(name) => _ = write!(out, " {name} ({id}): "),
+        None => _ = write!(out, " user {id}: "),
     }
     let mut parts = Vec::with_capacity(4);
     if let Some(v) = sample.heart_rate() {

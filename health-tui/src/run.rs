@@ -22,7 +22,7 @@ use crate::{
 const DRAIN_MAX: usize = 256;
 
 /// The longest wait for a change; what is further away is looked for again then.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+const WAIT_MAX: Duration = Duration::from_hours(24);
 
 /// What the loop cannot do itself. A trait, so that the loop runs in tests without a terminal, files and a network.
 pub(crate) trait Outside {

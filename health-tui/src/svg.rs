@@ -194,7 +194,7 @@ fn geometry(out: &mut String, c: char, at: (u16, u16), fill: &str) -> bool {
             _ = writeln!(
                 out,
                 "<circle cx=\"{mid_x:.1}\" cy=\"{mid_y:.1}\" r=\"3.4\" fill=\"{fill}\"/>"
-            )
+            );
         }
         '○' => line(
             out,

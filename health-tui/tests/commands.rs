@@ -1,5 +1,7 @@
 //! What the binary does without a dashboard.
 
+#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
+
 mod support;
 
 use std::{
@@ -72,7 +74,7 @@ fn a_recording_can_be_replayed() {
     let server = FakeServer::start();
     let path =
         std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recording-{}.ndjson", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+    _ = std::fs::remove_file(&path);
     let mut child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
         .args(["record", path.to_str().unwrap(), "--feed", &server.feed.to_string()])
         .stderr(Stdio::piped())
@@ -109,7 +111,7 @@ fn a_recording_can_be_replayed() {
 #[test]
 fn mistakes_are_told_in_a_sentence() {
     let dir = env!("CARGO_TARGET_TMPDIR");
-    let mut terminal = |args: &[&str]| Terminal::open(tui(args), 120, 24).ended_with_text();
+    let terminal = |args: &[&str]| Terminal::open(tui(args), 120, 24).ended_with_text();
     let (status, text) = terminal(&["--server", "ftp://x"]);
     assert_eq!(status, 1);
     assert!(text.contains("`ftp://x` is not http"), "{text}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use crossterm::event::MouseEvent;
-use health_core::{BucketAnswer, HOLD_SECONDS, PercentilesAnswer, Sample, StatsAnswer};
+use health_core::{BucketAnswer, Calories, HOLD_SECONDS, PercentilesAnswer, Sample, StatsAnswer};
 
 use crate::{app::state::Tone, keys::Key, store::Entry};
 
@@ -210,8 +210,7 @@ pub(crate) enum Answer {
 pub(crate) struct UserRange {
     pub(crate) stats: StatsAnswer,
     pub(crate) buckets: Vec<BucketAnswer>,
-    /// None where the server does not offer them.
-    pub(crate) percentiles: Option<PercentilesAnswer>,
+    pub(crate) percentiles: PercentilesAnswer,
 }
 
 /// One place on a chart: a sample, or a bucket of them.
@@ -239,7 +238,7 @@ impl Point {
             to: at,
             heart_rate: sample.heart_rate().map(|v| (v.get(), v.get(), v.get())),
             steps: sample.steps().map(|v| f64::from(v.get())),
-            calories: sample.calories().map(|v| v.get()),
+            calories: sample.calories().map(Calories::get),
         }
     }
 

@@ -121,7 +121,7 @@ impl Live {
     }
 
     /// Back to the first row, whoever is there.
-    pub(crate) fn to_first(&mut self) {
+    pub(crate) fn go_to_first(&mut self) {
         self.selected = None;
         self.offset = 0;
     }
@@ -143,7 +143,7 @@ impl Live {
     }
 
     /// The next (or the previous) row with an alert, around the end.
-    pub(crate) fn to_alert(
+    pub(crate) fn jump_to_alert(
         &mut self,
         forward: bool,
         users: &Users,

@@ -257,10 +257,9 @@ impl App {
             Action::Help => self.help = Some(0),
             Action::Quit => effects.push(Effect::Quit { keep_frame: false }),
             Action::QuitKeeping => effects.push(Effect::Quit { keep_frame: true }),
-            Action::TabLive => self.pane = Pane::Live,
-            Action::TabStats => self.open_stats(),
-            Action::NextTab if self.pane == Pane::Stats => self.pane = Pane::Live,
-            Action::NextTab => self.open_stats(),
+            Action::TabStats | Action::NextTab if self.pane != Pane::Stats => self.open_stats(),
+            Action::TabStats => {}
+            Action::TabLive | Action::NextTab => self.pane = Pane::Live,
             Action::RetryNow => {
                 if !self.link.is_connected() {
                     effects.push(Effect::RetryNow);
@@ -312,7 +311,7 @@ impl App {
             Action::Down => self.live.move_by(1, &self.users, page),
             Action::PageUp => self.live.move_by(-rows, &self.users, page),
             Action::PageDown => self.live.move_by(rows, &self.users, page),
-            Action::First => self.live.to_first(),
+            Action::First => self.live.go_to_first(),
             Action::Last => self.live.select_row(usize::MAX, &self.users, page),
             Action::Open if self.live.editing.is_some() => self.keep_filter(),
             Action::Open => {
@@ -362,7 +361,10 @@ impl App {
             }
             Action::NextAlert | Action::PreviousAlert => {
                 let forward = action == Action::NextAlert;
-                if !self.live.to_alert(forward, &self.users, &self.settings, self.now, page) {
+                if !self
+                    .live
+                    .jump_to_alert(forward, &self.users, &self.settings, self.now, page)
+                {
                     self.say(Tone::Good, "no alert among the rows shown");
                 }
             }

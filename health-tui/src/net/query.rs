@@ -4,9 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use health_core::{
-    BucketAnswer, BucketStats, PercentilesAnswer, Sample, SeriesAnswer, StatsAnswer, UsersAnswer, format_timestamp,
-};
+use health_core::{Calories, PercentilesAnswer, Sample, SeriesAnswer, StatsAnswer, UsersAnswer, format_timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
@@ -21,9 +19,6 @@ const ANSWER_SECONDS: u64 = 60;
 
 /// Users a page: the most the server gives.
 const PAGE: u32 = 1_000;
-
-/// Slices a range is cut into for a server that offers no series, each asked by itself.
-const SLICES: i32 = 48;
 
 /// The questions under way.
 pub(crate) struct Queries {
@@ -81,16 +76,11 @@ async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) 
             bucket,
         } => {
             let stats = stats(&mut connection, user, start, end).await?;
-            let raw = match bucket {
-                None => offered(samples(&mut connection, user, start, end).await)?,
-                Some(_) => None,
-            };
-            let points = match raw {
-                Some(points) => points,
-                None => {
-                    let bucket = bucket.unwrap_or(BucketWidth::Minute);
-                    let buckets = buckets(&mut connection, user, start, end, bucket, Tz::UTC).await?;
-                    buckets.iter().map(Point::of_bucket).collect()
+            let points = match bucket {
+                None => samples(&mut connection, user, start, end).await?,
+                Some(bucket) => {
+                    let series = series(&mut connection, user, start, end, bucket, Tz::UTC).await?;
+                    series.buckets.iter().map(Point::of_bucket).collect()
                 }
             };
             Ok(Answer::Window {
@@ -108,8 +98,8 @@ async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) 
             let mut answer = Vec::with_capacity(users.len());
             for user in users {
                 let stats = stats(&mut connection, user, start, end).await?;
-                let buckets = buckets(&mut connection, user, start, end, bucket, tz).await?;
-                let percentiles = offered(percentiles(&mut connection, user, start, end).await)?;
+                let buckets = series(&mut connection, user, start, end, bucket, tz).await?.buckets;
+                let percentiles = percentiles(&mut connection, user, start, end).await?;
                 answer.push(UserRange {
                     stats,
                     buckets,
@@ -144,41 +134,6 @@ async fn stats(
     end: DateTime<Utc>,
 ) -> Result<StatsAnswer, QueryError> {
     json(c, &format!("/metrics?{}", range(user, start, end))).await
-}
-
-/// None where this server does not offer the question at all.
-fn offered<T>(answer: Result<T, QueryError>) -> Result<Option<T>, QueryError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(QueryError::Refused { status: 404, .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The series, or for a server without one the statistics of equal slices.
-async fn buckets(
-    c: &mut Connection<'_>,
-    user: i64,
-    start: DateTime<Utc>,
-    end: DateTime<Utc>,
-    bucket: BucketWidth,
-    tz: Tz,
-) -> Result<Vec<BucketAnswer>, QueryError> {
-    if let Some(series) = offered(series(c, user, start, end, bucket, tz).await)? {
-        return Ok(series.buckets);
-    }
-    let step = (end - start) / SLICES;
-    let mut buckets = Vec::new();
-    for i in 0..SLICES {
-        let (from, to) = (start + step * i, start + step * (i + 1));
-        let answer = stats(c, user, from, to).await?;
-        buckets.push(BucketAnswer {
-            start: from,
-            end: to,
-            stats: BucketStats::from(&answer.stats),
-        });
-    }
-    Ok(buckets)
 }
 
 async fn series(
@@ -243,12 +198,12 @@ fn points(samples: &[Sample]) -> Vec<Point> {
     for sample in samples {
         let sum = sums.entry((slice(sample), sample.source().as_str())).or_default();
         sum.0 += sample.steps().map_or(0.0, |v| f64::from(v.get()));
-        sum.1 += sample.calories().map_or(0.0, |v| v.get());
+        sum.1 += sample.calories().map_or(0.0, Calories::get);
     }
     let mut best: HashMap<i64, (&str, &str)> = HashMap::new();
     for ((slice, source), (steps, calories)) in &sums {
         let winner = best.entry(*slice).or_insert((source, source));
-        let ahead = |mine: f64, theirs: f64, name: &str| mine > theirs || (mine == theirs && *source < name);
+        let ahead = |mine: f64, theirs: f64, name: &str| mine > theirs || (mine >= theirs && *source < name);
         if ahead(*steps, sums.get(&(*slice, winner.0)).map_or(0.0, |s| s.0), winner.0) {
             winner.0 = source;
         }

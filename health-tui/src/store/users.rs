@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use health_core::{Sample, Source};
+use health_core::{Calories, HeartRate, Sample, Source};
 use serde::Deserialize;
 
 use crate::store::series::{Entry, Ring};
@@ -114,9 +114,9 @@ impl User {
         self.ring.push(Entry::new(sample, source));
         self.newest = self.newest.max(at);
         let values = [
-            (&mut self.heart_rate, sample.heart_rate().map(|v| v.get())),
+            (&mut self.heart_rate, sample.heart_rate().map(HeartRate::get)),
             (&mut self.steps, sample.steps().map(|v| f64::from(v.get()))),
-            (&mut self.calories, sample.calories().map(|v| v.get())),
+            (&mut self.calories, sample.calories().map(Calories::get)),
         ];
         for ((slot, value), time) in values.into_iter().zip(&mut self.times) {
             if value.is_some() && at >= *time {
@@ -206,7 +206,7 @@ fn as_index(i: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use health_core::{HeartRate, Readings, Steps, UserId};
+    use health_core::{Readings, Steps, UserId};
 
     use super::*;
 

@@ -153,7 +153,7 @@ pub(crate) fn columns(text: &str) -> u16 {
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        let line = lines.last_mut().map(|l| l.width()).unwrap_or(0);
+        let line = lines.last().map_or(0, |l| l.width());
         if line > 0 && line + 1 + word.width() > width {
             lines.push(word.to_owned());
         } else if let Some(last) = lines.last_mut() {

@@ -36,9 +36,9 @@ impl Scale {
 /// Draws `values` right-aligned into `width` columns. Zero on a scale from zero is a thin line: nothing was counted.
 pub(crate) fn draw(p: &mut Paint<'_>, at: (u16, u16), width: u16, values: &[Option<f64>], scale: Scale, style: Style) {
     let (x, y) = at;
-    let n = u16::try_from(values.len()).unwrap_or(u16::MAX).min(width);
-    let tail = &values[values.len() - usize::from(n)..];
-    for (column, value) in (x + width - n..).zip(tail) {
+    let count = u16::try_from(values.len()).unwrap_or(u16::MAX).min(width);
+    let tail = &values[values.len() - usize::from(count)..];
+    for (column, value) in (x + width - count..).zip(tail) {
         let Some(v) = value else { continue };
         let Some(cell) = p.buf.cell_mut((column, y)) else {
             continue;

@@ -202,21 +202,13 @@ fn table_lines(answer: &[UserRange]) -> Vec<Line> {
             },
         ),
     ];
-    if answer.iter().any(|a| a.percentiles.is_some()) {
-        lines.push(row("p50, p95, p99", &|a| {
-            let Some(p) = &a.percentiles else {
-                return "none".to_owned();
-            };
-            let one = |k: &str| {
-                p.percentiles
-                    .get(k)
-                    .copied()
-                    .flatten()
-                    .map_or_else(|| "none".to_owned(), |v| format!("{v:.0}"))
-            };
-            format!("{}, {}, {}", one("50"), one("95"), one("99"))
-        }));
-    }
+    lines.push(row("p50, p95, p99", &|a| {
+        let one = |p: &str| {
+            let value = a.percentiles.percentiles.get(p).copied().flatten();
+            value.map_or_else(|| "none".to_owned(), |v| format!("{v:.0}"))
+        };
+        format!("{}, {}, {}", one("50"), one("95"), one("99"))
+    }));
     lines.push(row("coverage", &|a| {
         format!("{:.0} %", a.stats.stats.heart_rate_coverage * 100.0)
     }));

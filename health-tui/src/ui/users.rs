@@ -81,12 +81,12 @@ fn scales(rows: &[&User], groups: &[Group]) -> [Scale; 3] {
 
 /// What is shown of whom, or the filter being typed.
 fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
-    let (app, t, g) = (p.app, p.theme, p.glyphs);
+    let (app, theme) = (p.app, p.theme);
     let (x, y, width) = (area.x + 1, area.y, area.width.saturating_sub(2));
     if let Some(line) = &app.live.editing {
-        let used = p.spans(x, y, width, &[("/", t.accent), (line.text(), t.strong)]);
+        let used = p.spans(x, y, width, &[("/", theme.accent), (line.text(), theme.strong)]);
         if let Some(why) = &app.live.filter_error {
-            p.text(x + used + 2, y, width.saturating_sub(used + 2), why, t.bad);
+            p.text(x + used + 2, y, width.saturating_sub(used + 2), why, theme.bad);
         } else {
             let n = app.live.order.len();
             let count = format!(
@@ -99,7 +99,7 @@ fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
                 y,
                 width.saturating_sub(used + 2),
                 &count,
-                t.dim,
+                theme.dim,
             );
         }
         return Some(Position::new(
@@ -114,18 +114,18 @@ fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
             fmt::grouped(as_u64(total)),
             if total == 1 { "user" } else { "users" }
         ),
-        t.base,
+        theme.base,
     )];
     if app.live.alerts > 0 {
         let n = app.live.alerts;
         left.push((
             format!(
                 "{} {} {}",
-                g.high,
+                p.glyphs.high,
                 fmt::grouped(as_u64(n)),
                 if n == 1 { "alert" } else { "alerts" }
             ),
-            t.bad,
+            theme.bad,
         ));
     }
     if !app.live.filter_text.is_empty() {
@@ -135,17 +135,17 @@ fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
                 app.live.filter_text,
                 fmt::grouped(as_u64(app.live.order.len()))
             ),
-            t.accent,
+            theme.accent,
         ));
     }
     if app.masked {
-        left.push(("masked".to_owned(), t.warn));
+        left.push(("masked".to_owned(), theme.warn));
     }
-    let between = format!("  {}  ", g.between);
+    let between = format!("  {}  ", p.glyphs.between);
     let mut used = 0;
     for (i, (text, style)) in left.iter().enumerate() {
         if i > 0 {
-            used += p.text(x + used, y, width.saturating_sub(used), &between, t.line);
+            used += p.text(x + used, y, width.saturating_sub(used), &between, theme.line);
         }
         used += p.text(x + used, y, width.saturating_sub(used), text, *style);
     }
@@ -158,7 +158,7 @@ fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
             y,
             width.saturating_sub(used + 1),
             &text,
-            t.tab_on,
+            theme.tab_on,
         );
     }
     None
@@ -210,28 +210,28 @@ fn row(
     user: &User,
     groups: &[Group],
     scales: &[Scale; 3],
-    values: &mut Vec<Option<f64>>,
+    columns: &mut Vec<Option<f64>>,
 ) {
-    let (t, g, app) = (p.theme, p.glyphs, p.app);
+    let (theme, app) = (p.theme, p.app);
     let (x0, y) = at;
     let (_, now) = app.shown();
     let limits = &app.settings.limits;
-    let stale = user.is_stale(now, limits);
+    let is_stale = user.is_stale(now, limits);
     let alert = user.alert(now, limits);
     if user.pinned {
-        p.text(x0 + 1, y, 1, g.pin, t.accent);
+        p.text(x0 + 1, y, 1, p.glyphs.pin, theme.accent);
     }
     for group in groups {
         let (x, right) = (x0 + group.x, x0 + group.x + group.value);
-        let quiet = if stale { t.dim } else { t.base };
+        let quiet = if is_stale { theme.dim } else { theme.base };
         match group.column {
             Column::User => {
-                let style = if stale { t.dim } else { t.strong };
+                let style = if is_stale { theme.dim } else { theme.strong };
                 p.text(x, y, group.value, &app.label(user.id), style);
             }
             Column::HeartRate => {
-                let style = if alert.is_some() { t.bad } else { quiet };
-                value(
+                let style = if alert.is_some() { theme.bad } else { quiet };
+                number(
                     p,
                     right,
                     y,
@@ -240,40 +240,50 @@ fn row(
                     style,
                 );
                 if let Some(alert) = alert {
-                    p.text(x, y, 1, if alert == Alert::High { g.high } else { g.low }, t.bad);
+                    p.text(
+                        x,
+                        y,
+                        1,
+                        if alert == Alert::High {
+                            p.glyphs.high
+                        } else {
+                            p.glyphs.low
+                        },
+                        theme.bad,
+                    );
                 }
-                user.ring.columns(group.spark.into(), Entry::heart_rate, values);
+                user.ring.columns(group.spark.into(), Entry::heart_rate, columns);
                 spark::draw(
                     p,
                     (right + 1, y),
                     group.spark,
-                    values,
+                    columns,
                     scales[0],
-                    if stale { t.dim } else { t.heart },
+                    if is_stale { theme.dim } else { theme.heart },
                 );
             }
             Column::Steps => {
-                value(p, right, y, group.value, user.steps.map(fmt::short), quiet);
-                user.ring.columns(group.spark.into(), Entry::steps, values);
+                number(p, right, y, group.value, user.steps.map(fmt::short), quiet);
+                user.ring.columns(group.spark.into(), Entry::steps, columns);
                 spark::draw(
                     p,
                     (right + 1, y),
                     group.spark,
-                    values,
+                    columns,
                     scales[1],
-                    if stale { t.dim } else { t.steps },
+                    if is_stale { theme.dim } else { theme.steps },
                 );
             }
             Column::Calories => {
-                value(p, right, y, group.value, user.calories.map(fmt::short), quiet);
-                user.ring.columns(group.spark.into(), Entry::calories, values);
+                number(p, right, y, group.value, user.calories.map(fmt::short), quiet);
+                user.ring.columns(group.spark.into(), Entry::calories, columns);
                 spark::draw(
                     p,
                     (right + 1, y),
                     group.spark,
-                    values,
+                    columns,
                     scales[2],
-                    if stale { t.dim } else { t.calories },
+                    if is_stale { theme.dim } else { theme.calories },
                 );
             }
             Column::Age => {
@@ -282,17 +292,17 @@ fn row(
                     y,
                     group.value,
                     &fmt::age(user.age(now)),
-                    if stale { t.warn } else { t.dim },
+                    if is_stale { theme.warn } else { theme.dim },
                 );
-                if stale {
-                    p.text(x, y, 1, g.stale, t.warn);
+                if is_stale {
+                    p.text(x, y, 1, p.glyphs.stale, theme.warn);
                 }
             }
         }
     }
 }
 
-fn value(p: &mut Paint<'_>, right: u16, y: u16, width: u16, text: Option<String>, style: ratatui::style::Style) {
+fn number(p: &mut Paint<'_>, right: u16, y: u16, width: u16, text: Option<String>, style: ratatui::style::Style) {
     match text {
         Some(text) => p.text_right(right, y, width, &text, style),
         None => p.text_right(right, y, width, p.glyphs.none, p.theme.line),

@@ -1,6 +1,10 @@
 //! A server that says what a test tells it to, and a terminal that remembers what was drawn.
 
-#![expect(dead_code, reason = "each test file uses its own part")]
+#![expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "support of tests: each file uses its own part, and a failure is a failed test"
+)]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,12 +21,12 @@ use std::{
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 /// How long anything may take before a test fails: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The feed and HTTP of a server, without anything behind them.
-pub struct FakeServer {
-    pub http: SocketAddr,
-    pub feed: SocketAddr,
+pub(crate) struct FakeServer {
+    pub(crate) http: SocketAddr,
+    pub(crate) feed: SocketAddr,
     shared: Arc<Shared>,
     listeners: Vec<thread::JoinHandle<()>>,
 }
@@ -44,12 +48,12 @@ struct State {
 }
 
 impl FakeServer {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_on("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap())
     }
 
     /// On given ports, for a server that comes back.
-    pub fn start_on(http: SocketAddr, feed: SocketAddr) -> Self {
+    pub(crate) fn start_on(http: SocketAddr, feed: SocketAddr) -> Self {
         let shared = Arc::new(Shared::default());
         let (http, one) = listen(http, &shared, serve_http);
         let (feed, other) = listen(feed, &shared, serve_feed);
@@ -62,19 +66,19 @@ impl FakeServer {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.http)
     }
 
     /// A line to every client of the feed.
-    pub fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         for stream in &mut self.shared.state.lock().unwrap().feeds {
             // A client that is gone is a case of its own.
-            let _ = stream.write_all(format!("{line}\n").as_bytes());
+            _ = stream.write_all(format!("{line}\n").as_bytes());
         }
     }
 
-    pub fn sample(&self, cursor: &str, user: u32, bpm: u32) {
+    pub(crate) fn sample(&self, cursor: &str, user: u32, bpm: u32) {
         let now = chrono::Utc::now().to_rfc3339();
         self.say(&format!(
             r#"{{"event":"sample","cursor":"{cursor}","user_id":{user},"timestamp":"{now}","heart_rate":{bpm},"steps":7,"calories":0.5,"source":"watch"}}"#
@@ -82,21 +86,21 @@ impl FakeServer {
     }
 
     /// Waits for a command that begins like this.
-    pub fn wait_for_command(&self, begins: &str) -> String {
+    pub(crate) fn wait_for_command(&self, begins: &str) -> String {
         self.wait(|s| s.commands.iter().find(|c| c.starts_with(begins)).cloned())
     }
 
     /// Waits until the feed has had so many commands.
-    pub fn wait_for_commands(&self, count: usize) {
+    pub(crate) fn wait_for_commands(&self, count: usize) {
         self.wait(|s| (s.commands.len() >= count).then_some(()));
     }
 
-    pub fn wait_for_request(&self, begins: &str) -> String {
+    pub(crate) fn wait_for_request(&self, begins: &str) -> String {
         self.wait(|s| s.requests.iter().find(|c| c.starts_with(begins)).cloned())
     }
 
     /// Closes everything, as a killed server does.
-    pub fn kill(self) -> (SocketAddr, SocketAddr) {
+    pub(crate) fn kill(self) -> (SocketAddr, SocketAddr) {
         (self.http, self.feed)
     }
 
@@ -118,15 +122,15 @@ impl Drop for FakeServer {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
         for stream in &self.shared.state.lock().unwrap().feeds {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
+            _ = stream.shutdown(std::net::Shutdown::Both);
         }
         // The listeners wake up to see that they are to end.
         for addr in [self.http, self.feed] {
-            let _ = TcpStream::connect(addr);
+            _ = TcpStream::connect(addr);
         }
         // Behind this the ports are free for the server that comes back.
         for listener in self.listeners.drain(..) {
-            let _ = listener.join();
+            _ = listener.join();
         }
     }
 }
@@ -162,7 +166,7 @@ fn serve_feed(mut stream: TcpStream, shared: &Shared) {
     {
         let mut state = shared.state.lock().unwrap();
         if line.starts_with("SUBSCRIBE") {
-            let _ = writeln!(stream, r#"{{"event":"subscribed","resumed":true}}"#);
+            _ = writeln!(stream, r#"{{"event":"subscribed","resumed":true}}"#);
             state.feeds.push(stream.try_clone().unwrap());
         }
         state.commands.push(line);
@@ -223,7 +227,7 @@ fn answer(path: &str) -> (u16, String) {
 }
 
 /// A program in a terminal of its own.
-pub struct Terminal {
+pub(crate) struct Terminal {
     shared: Arc<(Mutex<vt100::Parser>, Condvar)>,
     master: Box<dyn MasterPty + Send>,
     write: Box<dyn Write + Send>,
@@ -231,7 +235,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    pub fn open(command: CommandBuilder, columns: u16, rows: u16) -> Self {
+    pub(crate) fn open(command: CommandBuilder, columns: u16, rows: u16) -> Self {
         let size = PtySize {
             rows,
             cols: columns,
@@ -245,7 +249,7 @@ impl Terminal {
         let mut reader = pair.master.try_clone_reader().unwrap();
         let to = shared.clone();
         thread::spawn(move || {
-            let mut bytes = [0; 65_536];
+            let mut bytes = vec![0; 65_536];
             while let Ok(n @ 1..) = reader.read(&mut bytes) {
                 to.0.lock().unwrap().process(&bytes[..n]);
                 to.1.notify_all();
@@ -260,12 +264,12 @@ impl Terminal {
         }
     }
 
-    pub fn send(&mut self, keys: &str) {
+    pub(crate) fn send(&mut self, keys: &str) {
         self.write.write_all(keys.as_bytes()).unwrap();
         self.write.flush().unwrap();
     }
 
-    pub fn resize(&mut self, columns: u16, rows: u16) {
+    pub(crate) fn resize(&mut self, columns: u16, rows: u16) {
         self.shared.0.lock().unwrap().screen_mut().set_size(rows, columns);
         let size = PtySize {
             rows,
@@ -277,7 +281,7 @@ impl Terminal {
     }
 
     /// Waits until the screen is as it should be.
-    pub fn wait_until(&self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) {
         let end = Instant::now() + PATIENCE;
         let mut parser = self.shared.0.lock().unwrap();
         while !holds(parser.screen()) {
@@ -287,11 +291,11 @@ impl Terminal {
         }
     }
 
-    pub fn wait_for(&self, text: &str) {
+    pub(crate) fn wait_for(&self, text: &str) {
         self.wait_until(text, |screen| screen.contents().contains(text));
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.process_id().unwrap().to_string();
         assert!(
             std::process::Command::new("kill")
@@ -303,13 +307,13 @@ impl Terminal {
     }
 
     /// Whether the kernel says that the process is stopped.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.process_id().unwrap())).unwrap();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 
     /// Waits for the end. The terminal must have been given back: the ordinary screen, a cursor, no mouse, no raw mode.
-    pub fn ended(mut self) -> (u32, String) {
+    pub(crate) fn ended(mut self) -> (u32, String) {
         let status = self.child.wait().unwrap();
         self.wait_until("the terminal is given back", |screen| {
             !screen.alternate_screen() && !screen.hide_cursor()
@@ -324,13 +328,13 @@ impl Terminal {
 
 impl Terminal {
     /// The status and what stands on the ordinary screen, for a program that never took the terminal.
-    pub fn ended_with_text(self) -> (u32, String) {
+    pub(crate) fn ended_with_text(self) -> (u32, String) {
         self.wait_for("health-tui: ");
         self.ended()
     }
 }
 
-pub fn tui(args: &[&str]) -> CommandBuilder {
+pub(crate) fn tui(args: &[&str]) -> CommandBuilder {
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_health-tui"));
     command.args(args);
     command.env("TERM", "xterm-256color");
