@@ -26,16 +26,24 @@ const SIZE: (u16, u16) = (120, 36);
 /// Draws every picture into `dir`.
 pub(crate) fn write(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    for theme in [ThemeName::Dark, ThemeName::Light] {
-        for (name, app) in [
-            ("live", live(theme, SIZE)),
-            ("user", user(theme, SIZE)),
-            ("range", range(theme, SIZE)),
-        ] {
-            fs::write(dir.join(format!("{name}-{}.svg", theme.name())), picture(&app))?;
-        }
-    }
-    Ok(())
+    all()
+        .into_iter()
+        .try_for_each(|(name, picture)| fs::write(dir.join(name), picture))
+}
+
+/// Every picture and its file's name.
+pub(crate) fn all() -> Vec<(String, String)> {
+    let panes = [
+        ("live", live as fn(ThemeName, (u16, u16)) -> App),
+        ("user", user),
+        ("range", range),
+    ];
+    let themes = [ThemeName::Dark, ThemeName::Light];
+    let each = themes
+        .iter()
+        .flat_map(|theme| panes.map(|(name, pane)| (name, *theme, pane)));
+    each.map(|(name, theme, pane)| (format!("{name}-{}.svg", theme.name()), picture(&pane(theme, SIZE))))
+        .collect()
 }
 
 pub(crate) fn picture(app: &App) -> String {

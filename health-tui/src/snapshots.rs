@@ -263,9 +263,27 @@ fn every_theme_at_every_depth_draws() {
     }
 }
 
+/// `health-tui keys` prints the table.
 #[test]
 fn the_readme_has_the_keys_in_force() {
-    insta::assert_snapshot!("keys", Keymap::default().markdown());
+    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let from = readme.split_once("## Keys\n").unwrap().1;
+    let table = Keymap::default().markdown();
+    assert!(
+        from.contains(&table),
+        "the README's keys are not those in force; they are\n{table}"
+    );
+}
+
+/// `health-tui pictures docs/pictures` draws them again.
+#[test]
+fn the_pictures_are_those_of_this_dashboard() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures");
+    for (name, picture) in pictures::all() {
+        let drawn = std::fs::read_to_string(dir.join(&name)).unwrap();
+        assert!(drawn == picture, "{name} is not what the dashboard draws now");
+    }
 }
 
 static STATES: LazyLock<Vec<(&str, App)>> = LazyLock::new(|| states(ThemeName::Dark, (120, 36)));
