@@ -2,7 +2,10 @@
 
 mod read;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::Utc;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -16,7 +19,12 @@ use crate::{
         queue::{Ack, Queue},
         writer::Writer,
     },
-    live::hub::{Filter, Hub, Subscription},
+    live::{
+        courier::Courier,
+        hub::Hub,
+        subscription::{Filter, Subscription},
+        upkeep,
+    },
     roller,
     sample::Sample,
     store::{
@@ -41,9 +49,15 @@ struct Inner {
     counters: Arc<Counters>,
     limits: Limits,
     closing: watch::Sender<bool>,
-    /// The writers and the roller.
+    /// The writers, the roller and the upkeep of the feed.
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Tells the courier that the writers have ended.
+    ending: watch::Sender<bool>,
+    courier: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// How long the end waits for the last samples to be delivered; whoever resumes gets them all the same.
+const LAST_DELIVERY: Duration = Duration::from_secs(2);
 
 impl Health {
     /// Connects, brings the schema up to date, and starts the writers and the roller.
@@ -55,18 +69,19 @@ impl Health {
         let readers = readers(&config);
         let position = feed::position(&readers).await?;
         let limits = config.limits.clone();
-        let hub = Arc::new(Hub::new(position, limits.subscriber_queue));
+        let hub = Arc::new(Hub::new(position, &limits, readers.clone()));
         let counters = Arc::new(Counters::default());
-        let server = fastrand::i64(..);
         let (queue, ends) = Queue::new(&limits);
         let (closing, _) = watch::channel(false);
+        let (ending, end) = watch::channel(false);
+        let courier = tokio::spawn(Courier::new(config.clone(), Arc::clone(&hub), end).run());
+        let upkeep = tokio::spawn(upkeep::run(Arc::clone(&hub), closing.subscribe()));
         let roller = tokio::spawn(roller::run(config.clone(), Arc::clone(&counters), closing.subscribe()));
         let tasks = ends
             .into_iter()
             .map(|requests| {
                 let writer = Writer::new(
                     config.clone(),
-                    server,
                     Arc::clone(&hub),
                     Arc::clone(&counters),
                     requests,
@@ -74,7 +89,7 @@ impl Health {
                 );
                 tokio::spawn(writer.run())
             })
-            .chain([roller])
+            .chain([roller, upkeep])
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -85,6 +100,8 @@ impl Health {
                 limits,
                 closing,
                 tasks: Mutex::new(tasks),
+                ending,
+                courier: Mutex::new(Some(courier)),
             }),
         })
     }
@@ -114,9 +131,9 @@ impl Health {
         self.inner.queue.enqueue(samples).await
     }
 
-    /// Hears of what is committed from now on.
+    /// Hears of what is committed from now on, or [from a cursor on](Subscription::resume).
     pub fn subscribe(&self, filter: Filter) -> Subscription {
-        self.inner.hub.subscribe(filter)
+        Subscription::new(&self.inner.hub, filter)
     }
 
     /// Where the stream of changes stands.
@@ -162,6 +179,14 @@ impl Health {
         });
         let outcome = drained.await.map_err(|_| Error::TimedOut(deadline));
         stopping.iter().for_each(tokio::task::AbortHandle::abort);
+        // What was stored last is still delivered, if the database is there.
+        self.inner.ending.send_replace(true);
+        let courier = self.inner.courier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut courier) = courier
+            && timeout(LAST_DELIVERY, &mut courier).await.is_err()
+        {
+            courier.abort();
+        }
         self.inner.hub.close();
         outcome
     }

@@ -82,8 +82,8 @@ pub use crate::{
     health::Health,
     ingest::queue::Ack,
     live::{
-        hub::{Filter, Subscription},
-        mailbox::{LiveEvent, Published},
+        event::{LiveEvent, Published},
+        subscription::{Filter, Subscription},
     },
     store::{export::Samples, migrate::migrate},
 };

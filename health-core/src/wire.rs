@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use smol_str::SmolStr;
 
 use crate::{
     record::RecordFault,
@@ -164,7 +165,7 @@ pub struct UserAnswer {
 /// A place in the stream of changes, opaque to clients and without spaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Cursor(String);
+pub struct Cursor(SmolStr);
 
 /// One line of the feed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -248,7 +249,7 @@ impl Rejection {
 
 impl Cursor {
     /// A cursor as a client sent it; whether it is any good is the server's to say.
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<SmolStr>) -> Self {
         Self(text.into())
     }
 

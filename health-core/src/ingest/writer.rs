@@ -13,18 +13,17 @@ use crate::{
     counters::Counters,
     error::Error,
     ingest::queue::Request,
-    live::hub::Hub,
+    live::hub::{Author, Hub},
     store::{
         connection::{Session, classify},
         known::Known,
-        write::{self, Record, Trust, WriteError},
+        write::{self, Record, Trust, WriteError, Written},
     },
 };
 
 /// Takes what is waiting the moment it is free, so that batches grow with the load and nobody waits for a timer.
 pub(crate) struct Writer {
     config: Config,
-    server: i64,
     hub: Arc<Hub>,
     counters: Arc<Counters>,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -36,6 +35,8 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Connection {
     session: Option<Session>,
+    /// Under which name it commits. Given up with the connection: what became of its last commit is for the table to say.
+    author: Option<Author>,
     known: Known,
 }
 
@@ -62,7 +63,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 impl Writer {
     pub(crate) fn new(
         config: Config,
-        server: i64,
         hub: Arc<Hub>,
         counters: Arc<Counters>,
         requests: mpsc::UnboundedReceiver<Request>,
@@ -70,7 +70,6 @@ impl Writer {
     ) -> Self {
         Self {
             config,
-            server,
             hub,
             counters,
             requests,
@@ -119,9 +118,9 @@ impl Writer {
             }
             let batch = Batch::new(requests.iter().map(|request| request.samples.as_slice()));
             let setback = match self.commit(&batch, trust).await {
-                Ok(plan) => {
+                Ok(written) => {
                     self.counters.writing_works();
-                    return self.acknowledge(requests, plan);
+                    return self.acknowledge(requests, written);
                 }
                 Err(setback) => setback,
             };
@@ -167,30 +166,32 @@ impl Writer {
         }
     }
 
-    fn acknowledge(&self, requests: Vec<Request>, plan: Plan) {
-        self.counters.committed(&plan.receipts);
+    fn acknowledge(&self, requests: Vec<Request>, written: Written) {
         let Plan {
             inserts,
             updates,
             receipts,
-        } = plan;
+        } = written.plan;
+        self.counters.committed(&receipts);
+        let changed = inserts
+            .into_iter()
+            .chain(updates.into_iter().map(|update| update.after));
+        // Before the acknowledgement, so that whoever subscribes behind it does not hear of it.
+        if let Some(xid) = written.record.and_then(|record| record.xid()) {
+            self.hub.hand_over(xid, changed);
+        }
         for (request, receipt) in requests.into_iter().zip(receipts) {
             // Whoever asked may be gone; what it sent is stored.
             let _ = request.ack.send(Ok(receipt));
         }
-        let mut changed = inserts;
-        changed.extend(updates.into_iter().map(|update| update.after));
-        if !changed.is_empty() {
-            self.hub.publish(changed);
-        }
     }
 
-    async fn commit(&mut self, batch: &Batch, trust: Trust) -> Result<Plan, Setback> {
+    async fn commit(&mut self, batch: &Batch, trust: Trust) -> Result<Written, Setback> {
         let again = |error: Error| match error {
             Error::Unavailable(_) => Setback::Again { error, at_once: false },
             guilty => Setback::Guilty(guilty),
         };
-        let Connection { session, known } = &mut self.connection;
+        let Connection { session, author, known } = &mut self.connection;
         let ready = match session.take() {
             Some(session) => session,
             None => connect(&self.config)
@@ -198,12 +199,14 @@ impl Writer {
                 .map_err(|error| Setback::Again { error, at_once: false })?,
         };
         let ready = session.insert(ready);
-        let written = write::write(ready, known, self.server, batch, trust).await;
-        if ready.client().is_closed() {
+        let name = author.get_or_insert_with(|| self.hub.author()).name();
+        let written = write::write(ready, known, name, batch, trust).await;
+        if ready.client().is_closed() || matches!(written, Err(WriteError::Unknown { .. })) {
             *session = None;
+            *author = None;
         }
         match written {
-            Ok(plan) => Ok(plan),
+            Ok(written) => Ok(written),
             Err(WriteError::Raced) => {
                 self.counters.raced();
                 let error = Error::Unavailable(Arc::new(Raced));
@@ -220,7 +223,7 @@ impl Writer {
         record: Option<Record>,
         error: tokio_postgres::Error,
         plan: Plan,
-    ) -> Result<Plan, Setback> {
+    ) -> Result<Written, Setback> {
         let unknown = Error::CommitUnknown(Arc::new(error));
         let Some(record) = record else {
             return Err(Setback::Unknown(unknown));
@@ -234,7 +237,10 @@ impl Writer {
                     Ok(Some(true)) => {
                         self.connection.session = Some(session);
                         self.connection.known.stored(&plan.inserts);
-                        return Ok(plan);
+                        return Ok(Written {
+                            plan,
+                            record: Some(record),
+                        });
                     }
                     Ok(Some(false)) => {
                         self.connection.session = Some(session);

@@ -1,19 +1,85 @@
 //! Places in the stream of committed changes.
 
-use crate::wire::Cursor;
+use crate::{live::snapshot::Snapshot, wire::Cursor};
 
-/// A place in the stream of one database: every transaction with a lower id has ended, and what it changed was delivered.
+/// A place in the stream of one database: what its snapshot sees was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// Which database's stream it is, without a dash.
+    /// Which database's stream it is.
     pub(crate) stream: String,
-    /// The lowest transaction id that may still be missing.
-    pub(crate) xid: u64,
+    pub(crate) seen: Snapshot,
 }
+
+/// Transactions in progress that a cursor names. Where there are more, it goes back to the first of them.
+const NAMED_MAX: usize = 16;
 
 impl Position {
     /// What a client gets to see.
     pub(crate) fn to_cursor(&self) -> Cursor {
-        Cursor::new(format!("{}-{}", self.stream, self.xid))
+        let Self { stream, seen } = self;
+        Cursor::new(if seen.in_progress().is_empty() {
+            format!("{stream}-{}", seen.xmax())
+        } else if seen.in_progress().len() <= NAMED_MAX {
+            format!("{stream}-{seen}")
+        } else {
+            format!("{stream}-{}", seen.xmin())
+        })
+    }
+
+    /// What a client gives back, if it can be one of ours.
+    pub(crate) fn from_cursor(cursor: &Cursor) -> Option<Self> {
+        let (stream, place) = cursor.as_str().split_once('-')?;
+        let legal = |byte: u8| byte.is_ascii_digit() || byte == b':' || byte == b',';
+        let seen = if !place.bytes().all(legal) {
+            None
+        } else if place.contains(':') {
+            place.parse().ok()
+        } else {
+            place.parse().ok().map(Snapshot::below)
+        };
+        Some(Self {
+            stream: stream.to_owned(),
+            seen: seen?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_and_nothing_else_is_one() {
+        for (seen, text) in [("745:745:", "1f00ba-745"), ("7:9:7,8", "1f00ba-7:9:7,8")] {
+            let position = Position {
+                stream: "1f00ba".to_owned(),
+                seen: seen.parse().unwrap(),
+            };
+            assert_eq!(position.to_cursor().as_str(), text);
+            assert_eq!(Position::from_cursor(&position.to_cursor()), Some(position));
+        }
+        for text in [
+            "",
+            "-",
+            "7",
+            "a-",
+            "a-+7",
+            "a--7",
+            "a-7x",
+            "a-99999999999999999999",
+            "a-7:8",
+            "a-7:x:",
+        ] {
+            assert_eq!(Position::from_cursor(&Cursor::new(text)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn with_many_in_progress_it_goes_back_to_the_first() {
+        let position = Position {
+            stream: "a".to_owned(),
+            seen: Snapshot::below(100).without(50..80),
+        };
+        assert_eq!(position.to_cursor().as_str(), "a-50");
     }
 }

@@ -52,7 +52,11 @@ impl Session {
     }
 
     async fn connect(postgres: &PostgresConnectionManager<NoTls>) -> Result<Self, tokio_postgres::Error> {
-        let client = postgres.connect().await?;
+        Self::of(postgres.connect().await?).await
+    }
+
+    /// Over a connection that was made elsewhere.
+    pub(crate) async fn of(client: Client) -> Result<Self, tokio_postgres::Error> {
         client.batch_execute(EVERY_SESSION).await?;
         Ok(Self {
             client,

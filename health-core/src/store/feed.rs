@@ -1,22 +1,332 @@
-//! What the feed resumes from.
+//! What the feed reads: which commits are new, and the rows they wrote.
 
-use crate::{
-    error::Error,
-    live::cursor::Position,
-    store::connection::{Readers, checkout, classify},
+use std::{error::Error as StdError, future::poll_fn, sync::Arc, time::Duration};
+
+use tokio_postgres::{
+    AsyncMessage, NoTls, Row,
+    types::{FromSql, Type},
 };
 
-/// Every transaction below a snapshot's xmin has ended.
-const POSITION: &str =
-    "SELECT replace(stream::text, '-', ''), pg_snapshot_xmin(pg_current_snapshot())::text FROM health_feed";
+use crate::{
+    config::Config,
+    error::Error,
+    live::{
+        cursor::Position,
+        snapshot::{NoSnapshot, Snapshot},
+    },
+    sample::{Readings, Sample, Source, UserId},
+    store::connection::{Readers, Session, checkout, classify},
+};
+
+/// One writing transaction, or several that were merged into one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) xid: u64,
+    pub(crate) span: Span,
+    /// Who wrote it; [`MERGED`] where it is several.
+    pub(crate) author: i64,
+}
+
+/// A stretch of `id`s: behind `after`, up to and with `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) after: i64,
+    pub(crate) last: i64,
+}
+
+/// A stored row, and the transaction that wrote it as it stands.
+#[derive(Debug)]
+pub(crate) struct StoredRow {
+    pub(crate) id: i64,
+    /// The lower half of the transaction id, see [`Snapshot::widen`].
+    pub(crate) xid_low: u32,
+    pub(crate) sample: Sample,
+}
+
+/// What can be resumed from a place in the stream.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    pub(crate) snapshot: Snapshot,
+    /// Where the rows lie, if there are any.
+    pub(crate) span: Option<Span>,
+    /// Something behind the place may be gone, or is older than the replay window.
+    pub(crate) too_old: bool,
+}
+
+/// The author of rows that stand for several commits.
+pub(crate) const MERGED: i64 = 0;
+
+/// The stream belongs to this very database: a copy of it, restored elsewhere, counts transactions anew.
+/// The last commit there was is where the stream stands, see [`Snapshot::up_to`].
+const POSITION: &str = "SELECT right(to_hex(hashtextextended(f.stream::text, d.oid::bigint)), 12), pg_current_snapshot()::text, \
+     greatest(f.pruned_below::text::numeric, (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
+     FROM health_feed f CROSS JOIN pg_database d WHERE d.datname = current_database()";
+
+/// What became visible since a snapshot is what began behind it or was in progress in it: two stretches of the key, however
+/// long some transaction elsewhere holds back xmin.
+const LOOK: &str = "SELECT here.snapshot, c.xid::text, c.first_id, c.last_id, c.server \
+     FROM (SELECT pg_current_snapshot()::text AS snapshot) AS here LEFT JOIN ( \
+     SELECT * FROM health_commits WHERE xid >= $1::text::xid8 UNION ALL \
+     SELECT * FROM health_commits WHERE xid = ANY($2::text[]::xid8[])) AS c ON true ORDER BY c.last_id";
+
+/// One stretch of ids holds it all: a little too much, and never a list as long as a day.
+const BACKLOG: &str = "SELECT pg_current_snapshot()::text, min(first_id), max(last_id), \
+     coalesce(min(committed_at) FILTER (WHERE xid >= $2::text::xid8 OR xid = ANY($3::text[]::xid8[])) \
+     < now() - $4::bigint * interval '1 microsecond', false) OR (SELECT pruned_below FROM health_feed) > $1::text::xid8 \
+     FROM health_commits WHERE xid >= $1::text::xid8";
+
+/// By the block range index on `id`. A sum is no column, so that the key's index is no choice here: it would walk through
+/// everything those users ever stored.
+const ROWS: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source FROM health_metrics \
+     WHERE id > $1 AND id <= $2 AND ($3::bigint[] IS NULL OR user_id + 0 = ANY($3)) ORDER BY id";
+
+const ROWS_OF_USER: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source FROM health_metrics \
+     WHERE user_id = $1 AND id > $2 AND id <= $3 ORDER BY id LIMIT $4";
+
+/// A session of the feed's own: it listens for rings, and its shared lock shows the others that somebody does. Nothing it
+/// writes has to be durable.
+const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; \
+     SET statement_timeout = '10s'; LISTEN health_feed; SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
+
+const RING: &str = "SELECT pg_notify('health_feed', $1)";
+
+/// Other sessions that hold the same lock.
+const OTHERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
+     AND classid = hashtext('health feed')::bigint::bit(32)::bigint AND objid = 0 AND pid <> pg_backend_pid() \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+
+/// Forgets what is older than the replay window, and says so in the same breath. One server at a time is enough.
+const PRUNE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
+     gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 \
+     AND committed_at < now() - $2::bigint * interval '1 microsecond' RETURNING xid) \
+     UPDATE health_feed SET pruned_below = greatest(pruned_below, gone_below.xid) \
+     FROM (SELECT (max(xid::text::numeric) + 1)::text::xid8 AS xid FROM gone) AS gone_below WHERE gone_below.xid IS NOT NULL";
+
+/// Makes one row of many. It stands for all of them under the highest transaction id, so whoever asks for one of them gets
+/// it.
+const MERGE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
+     gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 AND server <> 0 \
+     RETURNING xid, first_id, last_id, committed_at) \
+     INSERT INTO health_commits (xid, first_id, last_id, server, committed_at) \
+     SELECT max(xid::text::numeric)::text::xid8, min(first_id), max(last_id), 0, max(committed_at) FROM gone HAVING count(*) > 0";
+
+/// The courier's connection.
+pub(crate) struct Line {
+    session: Session,
+    /// What its own rings are signed with.
+    name: String,
+}
+
+impl Line {
+    /// Connects. `heard` is called when another server rings, and when the connection is lost.
+    pub(crate) async fn open(config: &Config, heard: impl Fn() + Send + 'static) -> Result<Self, Error> {
+        let (client, mut connection) = config.postgres.connect(NoTls).await.map_err(classify)?;
+        let name = format!("{:016x}", fastrand::u64(..));
+        let own = name.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if matches!(message, AsyncMessage::Notification(ring) if ring.payload() != own) {
+                    heard();
+                }
+            }
+            heard();
+        });
+        let session = Session::of(client).await.map_err(classify)?;
+        session.client().batch_execute(LISTEN).await.map_err(classify)?;
+        Ok(Self { session, name })
+    }
+
+    /// What became visible since a snapshot; `thorough` also finds what was merged since.
+    pub(crate) async fn look(&mut self, since: &Snapshot, thorough: bool) -> Result<(Snapshot, Vec<Commit>), Error> {
+        let (from, also) = if thorough {
+            (since.xmin(), Vec::new())
+        } else {
+            (since.xmax(), listed(since))
+        };
+        let statement = self.session.prepare(LOOK).await.map_err(classify)?;
+        let rows = self
+            .session
+            .client()
+            .query(&statement, &[&from.to_string(), &also])
+            .await
+            .map_err(classify)?;
+        let snapshot = snapshot(rows.first().map_or("", |row| row.get(0)))?;
+        let commits = rows.iter().filter_map(|row| {
+            let xid: u64 = row.get::<_, Option<&str>>(1)?.parse().ok()?;
+            Some(Commit {
+                xid,
+                span: Span {
+                    after: row.get(2),
+                    last: row.get(3),
+                },
+                author: row.get(4),
+            })
+        });
+        let new = commits.filter(|commit| commit.author == MERGED || !since.sees(commit.xid));
+        Ok((snapshot, new.collect()))
+    }
+
+    /// The rows of a stretch, by id.
+    pub(crate) async fn rows(&mut self, span: Span) -> Result<Vec<StoredRow>, Error> {
+        rows(&mut self.session, span, None).await
+    }
+
+    /// Tells the other servers that there is something to look at.
+    pub(crate) async fn ring(&mut self) -> Result<(), Error> {
+        let statement = self.session.prepare(RING).await.map_err(classify)?;
+        self.session
+            .client()
+            .execute(&statement, &[&self.name])
+            .await
+            .map_err(classify)?;
+        Ok(())
+    }
+
+    /// Whether another server listens.
+    pub(crate) async fn others(&mut self) -> Result<bool, Error> {
+        let statement = self.session.prepare(OTHERS).await.map_err(classify)?;
+        let row = self
+            .session
+            .client()
+            .query_one(&statement, &[])
+            .await
+            .map_err(classify)?;
+        Ok(row.get(0))
+    }
+}
 
 /// Where the stream of changes stands now.
 pub(crate) async fn position(readers: &Readers) -> Result<Position, Error> {
     let mut session = checkout(readers).await?;
     let statement = session.prepare(POSITION).await.map_err(classify)?;
     let row = session.client().query_one(&statement, &[]).await.map_err(classify)?;
+    let snapshot = snapshot(row.get(1))?;
+    let durable = row.get::<_, &str>(2).parse().unwrap_or(0);
     Ok(Position {
         stream: row.get(0),
-        xid: row.get::<_, &str>(1).parse().unwrap_or(0),
+        seen: snapshot.up_to(durable),
     })
+}
+
+/// What was committed that a snapshot does not see.
+pub(crate) async fn backlog(readers: &Readers, seen: &Snapshot, window: Duration) -> Result<Backlog, Error> {
+    let mut session = checkout(readers).await?;
+    let statement = session.prepare(BACKLOG).await.map_err(classify)?;
+    let row = session
+        .client()
+        .query_one(
+            &statement,
+            &[
+                &seen.xmin().to_string(),
+                &seen.xmax().to_string(),
+                &listed(seen),
+                &micros(window),
+            ],
+        )
+        .await
+        .map_err(classify)?;
+    let (after, last): (Option<i64>, Option<i64>) = (row.get(1), row.get(2));
+    Ok(Backlog {
+        snapshot: snapshot(row.get(0))?,
+        span: after.zip(last).map(|(after, last)| Span { after, last }),
+        too_old: row.get(3),
+    })
+}
+
+/// The rows of a stretch, by id; only those of `users` where they are named.
+pub(crate) async fn stretch(readers: &Readers, span: Span, users: Option<&[i64]>) -> Result<Vec<StoredRow>, Error> {
+    rows(&mut *checkout(readers).await?, span, users).await
+}
+
+/// The first `most` rows of one user in a stretch, by id.
+pub(crate) async fn stretch_of(
+    readers: &Readers,
+    span: Span,
+    user: UserId,
+    most: i64,
+) -> Result<Vec<StoredRow>, Error> {
+    let mut session = checkout(readers).await?;
+    let statement = session.prepare(ROWS_OF_USER).await.map_err(classify)?;
+    let rows = session
+        .client()
+        .query(&statement, &[&user.get(), &span.after, &span.last, &most])
+        .await
+        .map_err(classify)?;
+    Ok(rows.iter().filter_map(stored_row).collect())
+}
+
+/// Forgets commits below `horizon` that are older than `window`, and makes one row of the others below `merge_below`.
+pub(crate) async fn tidy(
+    readers: &Readers,
+    horizon: u64,
+    window: Duration,
+    merge_below: Option<u64>,
+) -> Result<(), Error> {
+    let mut session = checkout(readers).await?;
+    let prune = session.prepare(PRUNE).await.map_err(classify)?;
+    let merge = session.prepare(MERGE).await.map_err(classify)?;
+    let client = session.client();
+    let pruned = client.execute(&prune, &[&horizon.to_string(), &micros(window)]).await;
+    pruned.map_err(classify)?;
+    if let Some(below) = merge_below {
+        client.execute(&merge, &[&below.to_string()]).await.map_err(classify)?;
+    }
+    Ok(())
+}
+
+async fn rows(session: &mut Session, span: Span, users: Option<&[i64]>) -> Result<Vec<StoredRow>, Error> {
+    let statement = session.prepare(ROWS).await.map_err(classify)?;
+    let rows = session
+        .client()
+        .query(&statement, &[&span.after, &span.last, &users])
+        .await
+        .map_err(classify)?;
+    Ok(rows.iter().filter_map(stored_row).collect())
+}
+
+fn stored_row(row: &Row) -> Option<StoredRow> {
+    let RowXid(xid_low) = row.get(1);
+    let sample = (|| {
+        let readings = Readings::stored(row.get(4), row.get(5), row.get(6));
+        let source = Source::new(row.get::<_, &str>(7))?;
+        Sample::new(UserId::new(row.get(2))?, row.get(3), source, readings)
+    })();
+    match sample {
+        Ok(sample) => Some(StoredRow {
+            id: row.get(0),
+            xid_low,
+            sample,
+        }),
+        Err(fault) => {
+            // Nothing of ours writes such a row.
+            tracing::warn!(%fault, id = row.get::<_, i64>(0), "a stored row is no legal sample, the feed leaves it out");
+            None
+        }
+    }
+}
+
+fn snapshot(text: &str) -> Result<Snapshot, Error> {
+    text.parse()
+        .map_err(|error: NoSnapshot| Error::Database(Arc::new(error)))
+}
+
+fn listed(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.in_progress().iter().map(u64::to_string).collect()
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The system column `xmin`.
+struct RowXid(u32);
+
+impl<'a> FromSql<'a> for RowXid {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Ok(Self(u32::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::XID
+    }
 }

@@ -28,7 +28,7 @@ use crate::{
 ///
 /// The lock comes first, in a statement of its own, see [`marks`]; the threshold is in whole seconds since 1970.
 const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock_shared(hashtext('health threshold')); \
-     SELECT last_value, (SELECT extract(epoch FROM threshold)::bigint FROM health_sealing) FROM health_metrics_id_seq";
+     SELECT CASE WHEN is_called THEN last_value ELSE 0 END, (SELECT extract(epoch FROM threshold)::bigint FROM health_sealing) FROM health_metrics_id_seq";
 
 /// The newest sample of each user: one probe of the key a user.
 const NEWEST: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::bigint[]) AS users (user_id) \
@@ -96,6 +96,14 @@ pub(crate) struct Record {
     pub(super) committed_at: String,
 }
 
+/// A batch that was committed.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) plan: Plan,
+    /// What it left; none where there was nothing to write.
+    pub(crate) record: Option<Record>,
+}
+
 /// How much of what is known about stored samples is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
@@ -112,10 +120,10 @@ pub(crate) async fn write(
     server: i64,
     batch: &Batch,
     trust: Trust,
-) -> Result<Plan, WriteError> {
+) -> Result<Written, WriteError> {
     let written = attempt(session, known, server, batch, trust).await;
     match &written {
-        Ok(plan) => known.stored(&plan.inserts),
+        Ok(written) => known.stored(&written.plan.inserts),
         Err(WriteError::Raced | WriteError::Failed(_)) if !session.client().is_closed() => {
             // Should this fail too, the connection is at its end and takes the transaction with it.
             let _ = session.client().batch_execute("ROLLBACK").await;
@@ -139,6 +147,13 @@ pub(crate) async fn outcome(session: &Session, record: &Record) -> Result<Option
     Ok(Some(found.is_some()))
 }
 
+impl Record {
+    /// The transaction.
+    pub(crate) fn xid(&self) -> Option<u64> {
+        self.xid.parse().ok()
+    }
+}
+
 impl From<tokio_postgres::Error> for WriteError {
     fn from(error: tokio_postgres::Error) -> Self {
         // Citus reports a worker's duplicate key during COPY under a code of its own.
@@ -156,7 +171,7 @@ async fn attempt(
     server: i64,
     batch: &Batch,
     trust: Trust,
-) -> Result<Plan, WriteError> {
+) -> Result<Written, WriteError> {
     let Begun { first_id, threshold } = begin(session).await?;
     if trust == Trust::Known {
         learn(session, known, batch).await?;
@@ -179,7 +194,7 @@ async fn attempt(
         &[]
     };
     match finish(session, server, first_id, few, !plan.is_empty()).await {
-        Ok(()) => Ok(plan),
+        Ok(record) => Ok(Written { plan, record }),
         Err(Finish::Before(error)) => Err(error.into()),
         Err(Finish::During { record, error }) => Err(WriteError::Unknown { record, error, plan }),
     }
@@ -349,7 +364,7 @@ async fn finish(
     first_id: i64,
     few: &[Sample],
     changes: bool,
-) -> Result<(), Finish> {
+) -> Result<Option<Record>, Finish> {
     let insert = session.prepare(INSERT).await.map_err(Finish::Before)?;
     let record = session.prepare(RECORD).await.map_err(Finish::Before)?;
     let client = session.client();
@@ -397,7 +412,7 @@ async fn finish(
         Err(error) => Err((error.code().is_none(), error)),
     };
     match begun {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(left),
         Err((true, error)) if changes => Err(Finish::During { record: left, error }),
         Err((_, error)) => Err(Finish::Before(error)),
     }

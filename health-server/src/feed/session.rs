@@ -54,6 +54,8 @@ struct Live<'a> {
     heartbeat: Interval,
     /// No event is looked for before then.
     rests_until: Option<Instant>,
+    /// `subscribed` was said; where the stream is to resume, the database has a say in it.
+    begun: bool,
     _counted: Counted<'a>,
 }
 
@@ -193,21 +195,33 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
-        let filter = subscribe.users.map_or_else(Filter::all, Filter::users);
+        let Subscribe { users, after, every } = subscribe;
+        let filter = users.map_or_else(Filter::all, Filter::users);
         // The old one ends first: it must not count, nor be counted, beside the new one.
         self.subscription = None;
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut events = self.app.health.subscribe(filter);
+        if let Some(every) = every {
+            events = events.every(every);
+        }
+        let begun = after.is_none();
+        if let Some(after) = after {
+            events = events.resume(after);
+        }
         self.subscription = Some(Live {
-            events: self.app.health.subscribe(filter),
+            events,
             heartbeat,
             rests_until: None,
+            begun,
             _counted: self.app.metrics.feed_subscribers.count(),
         });
-        self.say(&FeedEvent::Subscribed {
-            resumed: true,
-            reason: None,
-        });
+        if begun {
+            self.say(&FeedEvent::Subscribed {
+                resumed: true,
+                reason: None,
+            });
+        }
     }
 
     /// Puts an event and those that wait behind it into the output.
@@ -218,6 +232,12 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
                 LiveEvent::Sample { cursor, published } => {
                     self.sample(&cursor, &published);
                     samples += 1;
+                }
+                LiveEvent::Subscribed { resumed, reason } => {
+                    if let Some(live) = &mut self.subscription {
+                        live.begun = true;
+                    }
+                    self.say(&FeedEvent::Subscribed { resumed, reason });
                 }
                 LiveEvent::Lagged { missed, cursor } => {
                     self.app.metrics.missed(missed);
@@ -235,15 +255,12 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
         self.app.metrics.fed(samples);
     }
 
-    /// Says where the stream stands, behind everything that waits: a client that resumes from there must miss nothing.
+    /// Says where the stream stands behind the last sample: a client that resumes from there must miss nothing.
     fn heartbeat(&mut self) {
-        let cursor = self.app.health.cursor();
-        if let Some(event) = self.subscription.as_mut().and_then(|live| live.events.try_next()) {
-            self.pass_on(event);
-            if self.waiting.len() >= WRITE_BYTES {
-                return; // More may wait. What is being sent says as well that we live.
-            }
-        }
+        let Some(live) = self.subscription.as_ref().filter(|live| live.begun) else {
+            return;
+        };
+        let cursor = live.events.cursor();
         self.say(&FeedEvent::Heartbeat {
             cursor,
             time: Utc::now(),

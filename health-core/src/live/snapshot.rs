@@ -1,0 +1,160 @@
+//! Which transactions are visible.
+
+use std::{fmt, str::FromStr};
+
+/// What a snapshot of PostgreSQL's sees, as `pg_snapshot` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Every transaction below has ended.
+    xmin: u64,
+    /// No transaction from here on had begun.
+    xmax: u64,
+    /// Those between the two that had not ended, ascending.
+    in_progress: Vec<u64>,
+}
+
+/// A text that is no snapshot.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no snapshot of PostgreSQL's")]
+pub(crate) struct NoSnapshot(String);
+
+impl Snapshot {
+    /// One that sees every transaction below `xid` and no other.
+    pub(crate) fn below(xid: u64) -> Self {
+        Self {
+            xmin: xid,
+            xmax: xid,
+            in_progress: Vec::new(),
+        }
+    }
+
+    pub(crate) fn sees(&self, xid: u64) -> bool {
+        xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())
+    }
+
+    /// The lowest transaction that it may not see.
+    pub(crate) fn xmin(&self) -> u64 {
+        self.xmin
+    }
+
+    /// The lowest transaction that had not begun.
+    pub(crate) fn xmax(&self) -> u64 {
+        self.xmax
+    }
+
+    /// Transactions below [`Self::xmax`] that it does not see.
+    pub(crate) fn in_progress(&self) -> &[u64] {
+        &self.in_progress
+    }
+
+    /// The same, as if these transactions of those it sees had not ended yet.
+    #[must_use]
+    pub(crate) fn without(mut self, xids: impl IntoIterator<Item = u64>) -> Self {
+        self.in_progress.extend(xids);
+        self.in_progress.sort_unstable();
+        self.in_progress.dedup();
+        self.xmin = self
+            .in_progress
+            .first()
+            .map_or(self.xmin, |first| self.xmin.min(*first));
+        self
+    }
+
+    /// The same, as if no transaction from `xmax` on had begun.
+    ///
+    /// A crash takes the last transactions that left nothing behind, and their numbers are given out again. Below one
+    /// whose commit is durable no number ever is; so whoever keeps a snapshot keeps it up to there.
+    #[must_use]
+    pub(crate) fn up_to(mut self, xmax: u64) -> Self {
+        self.xmax = self.xmax.min(xmax);
+        self.in_progress.retain(|xid| *xid < self.xmax);
+        self.xmin = self
+            .in_progress
+            .first()
+            .map_or(self.xmax, |first| self.xmin.min(*first));
+        self
+    }
+
+    /// The transaction a row's `xmin` column speaks of: rows keep the lower half of the number, and all that is asked about
+    /// is younger than half of what that can count.
+    pub(crate) fn widen(&self, low: u32) -> u64 {
+        let span = 1 << 32;
+        let candidate = (self.xmax / span) * span + u64::from(low);
+        // A transaction that began after this snapshot lies a little above it, one that looks far above is a round older.
+        if candidate > self.xmax + span / 2 {
+            candidate.saturating_sub(span)
+        } else if candidate + span / 2 < self.xmax {
+            candidate + span
+        } else {
+            candidate
+        }
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = NoSnapshot;
+
+    fn from_str(text: &str) -> Result<Self, NoSnapshot> {
+        let read = || {
+            let mut parts = text.split(':');
+            let (xmin, xmax) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            let listed = parts.next()?.split(',').filter(|xid| !xid.is_empty());
+            let mut in_progress = listed.map(|xid| xid.parse().ok()).collect::<Option<Vec<_>>>()?;
+            in_progress.sort_unstable();
+            Some(Self {
+                xmin,
+                xmax,
+                in_progress,
+            })
+        };
+        read().ok_or_else(|| NoSnapshot(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.xmin, self.xmax)?;
+        for (place, xid) in self.in_progress.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(f, "{comma}{xid}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_what_had_ended() {
+        let snapshot: Snapshot = "10:20:10,14".parse().unwrap();
+        let seen: Vec<_> = (8..22).filter(|xid| snapshot.sees(*xid)).collect();
+        assert_eq!(seen, [8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
+        let fewer = snapshot.without([9, 12]);
+        assert_eq!(fewer.to_string(), "9:20:9,10,12,14");
+        assert!(fewer.sees(8) && !fewer.sees(9) && !fewer.sees(12));
+        assert_eq!(fewer.clone().up_to(13).to_string(), "9:13:9,10,12");
+        assert_eq!(fewer.up_to(9).to_string(), "9:9:");
+        assert_eq!("7:7:".parse::<Snapshot>().unwrap(), Snapshot::below(7));
+        for text in ["", "7", "7:8", "a:8:", "7:8:x"] {
+            assert!(text.parse::<Snapshot>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn half_a_number_is_enough_around_the_turn() {
+        let at = |xmax: u64| Snapshot::below(xmax);
+        let turn = 1 << 32;
+        for (snapshot, xid) in [
+            (at(1000), 7),
+            (at(1000), 1200),
+            (at(5 * turn + 3), 5 * turn + 1),
+            (at(5 * turn + 3), 5 * turn - 1),
+            (at(5 * turn - 3), 5 * turn + 4),
+        ] {
+            let low = u32::try_from(xid % turn).unwrap();
+            assert_eq!(snapshot.widen(low), xid);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A subscription, as its reader sees it.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
+
+use crate::{
+    live::{event::LiveEvent, hub::Hub, mailbox::Mailbox, replay::Replay},
+    sample::UserId,
+    wire::Cursor,
+};
+
+/// Whose samples a subscriber hears.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    users: Option<BTreeSet<UserId>>,
+}
+
+/// A stream of what is committed, from now on or [from a cursor on](Subscription::resume): each user's samples in the order
+/// of their commits, at least once.
+///
+/// Writers never wait for it: whoever reads too slowly is told what was skipped, by [`LiveEvent::Lagged`]. It ends when the
+/// handle it came from is closed.
+///
+/// ```no_run
+/// use health_core::{Config, Filter, Health, LiveEvent, UserId};
+///
+/// # async fn example(last: health_core::Cursor) -> Result<(), Box<dyn std::error::Error>> {
+/// let health = Health::open(Config::from_url("postgres://localhost/health_db")?).await?;
+/// let mut live = health.subscribe(Filter::users([UserId::new(101)?])).resume(last);
+/// while let Some(event) = live.next().await {
+///     if let LiveEvent::Sample { cursor, published } = event {
+///         println!("{cursor}: {:?}", published.sample());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Subscription {
+    mailbox: Arc<Mailbox>,
+    filter: Filter,
+    hub: Arc<Hub>,
+    /// The last cursor that was given out.
+    told: Cursor,
+    replay: Option<JoinHandle<()>>,
+    pace: Option<Pace>,
+}
+
+/// The rhythm of a subscription that wants no more than the newest.
+#[derive(Debug)]
+struct Pace {
+    clock: Interval,
+    /// What the last tick brought.
+    ready: VecDeque<LiveEvent>,
+}
+
+impl Filter {
+    /// Everybody's.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only these users'.
+    pub fn users(users: impl IntoIterator<Item = UserId>) -> Self {
+        Self {
+            users: Some(users.into_iter().collect()),
+        }
+    }
+
+    /// Whose, if not everybody's.
+    pub(crate) fn named(&self) -> Option<&BTreeSet<UserId>> {
+        self.users.as_ref()
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(hub: &Arc<Hub>, filter: Filter) -> Self {
+        let (mailbox, told) = hub.open(&filter);
+        Self {
+            mailbox,
+            filter,
+            hub: Arc::clone(hub),
+            told,
+            replay: None,
+            pace: None,
+        }
+    }
+
+    /// The same from a cursor on: first [`LiveEvent::Subscribed`], which says whether that is possible, then what was
+    /// committed behind the cursor, then what is committed now, without a hole between the two.
+    ///
+    /// What is committed while the backlog is replayed waits for no more than its own user's part of it. Where the database
+    /// is out of reach, the first event waits until it is back.
+    ///
+    /// Has to be called within a Tokio runtime.
+    #[must_use]
+    pub fn resume(mut self, cursor: Cursor) -> Self {
+        self.hub.remove(&self.filter, &self.mailbox);
+        self.mailbox.begin_replay();
+        self.told = cursor.clone();
+        let replay = Replay::new(
+            Arc::clone(&self.hub),
+            Arc::clone(&self.mailbox),
+            self.filter.clone(),
+            cursor,
+        );
+        self.replay = Some(tokio::spawn(replay.run()));
+        self
+    }
+
+    /// The same with at most one sample a user in each interval: the newest.
+    #[must_use]
+    pub fn every(mut self, interval: Duration) -> Self {
+        self.mailbox.keep_newest();
+        let interval = interval.max(Duration::from_millis(1));
+        let mut clock = interval_at(Instant::now() + interval, interval);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.pace = Some(Pace {
+            clock,
+            ready: VecDeque::new(),
+        });
+        self
+    }
+
+    /// The next event; none once the handle it came from was closed. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Option<LiveEvent> {
+        StreamExt::next(self).await
+    }
+
+    /// The next event if one waits already.
+    pub fn try_next(&mut self) -> Option<LiveEvent> {
+        let event = match &mut self.pace {
+            Some(pace) => pace.ready.pop_front(),
+            None => match self.mailbox.try_take() {
+                Poll::Ready(event) => event,
+                Poll::Pending => None,
+            },
+        };
+        event.inspect(|event| remember(&mut self.told, event))
+    }
+
+    /// Where to resume to hear everything behind the last event that was taken: the present, where nothing waits.
+    pub fn cursor(&self) -> Cursor {
+        let nothing_ready = self.pace.as_ref().is_none_or(|pace| pace.ready.is_empty());
+        let present = nothing_ready.then(|| self.hub.cursor_if_idle(&self.mailbox)).flatten();
+        present.unwrap_or_else(|| self.told.clone())
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
+        let Some(pace) = &mut self.pace else {
+            return self.mailbox.poll_take(context);
+        };
+        loop {
+            if let Some(event) = pace.ready.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            match self.mailbox.poll_first(context) {
+                Poll::Ready(Some(first)) => return Poll::Ready(Some(first)),
+                Poll::Ready(None) => {
+                    pace.ready = self.mailbox.take_newest();
+                    return Poll::Ready(pace.ready.pop_front());
+                }
+                Poll::Pending => {}
+            }
+            if pace.clock.poll_tick(context).is_pending() {
+                return Poll::Pending;
+            }
+            pace.ready = self.mailbox.take_newest();
+        }
+    }
+}
+
+impl Stream for Subscription {
+    type Item = LiveEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
+        let this = &mut *self;
+        let polled = this.poll_event(context);
+        if let Poll::Ready(Some(event)) = &polled {
+            remember(&mut this.told, event);
+        }
+        polled
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.mailbox.abandon();
+        self.hub.remove(&self.filter, &self.mailbox);
+        if let Some(replay) = &self.replay {
+            replay.abort();
+        }
+    }
+}
+
+fn remember(told: &mut Cursor, event: &LiveEvent) {
+    match event {
+        LiveEvent::Sample { cursor, .. } | LiveEvent::Lagged { cursor, .. } => told.clone_from(cursor),
+        LiveEvent::Subscribed { .. } => {}
+    }
+}
