@@ -33,7 +33,10 @@ pub(crate) enum Parcel {
 }
 
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, in any combination")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, in any combination"
+)]
 struct State {
     first: Option<LiveEvent>,
     /// From the table; before what waits.
