@@ -28,6 +28,8 @@ pub(crate) struct App {
     pub(crate) uploads_end: CancellationToken,
     /// Nothing is waited for any longer.
     pub(crate) ended: CancellationToken,
+    /// Counts the requests whose samples are being read.
+    pub(crate) intakes: Arc<()>,
     /// KiB of memory for large bodies.
     body_memory: Semaphore,
 }
@@ -91,6 +93,7 @@ impl App {
             closing: CancellationToken::new(),
             uploads_end: CancellationToken::new(),
             ended: CancellationToken::new(),
+            intakes: Arc::default(),
             body_memory,
         }
     }

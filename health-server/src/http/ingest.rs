@@ -55,7 +55,7 @@ async fn take_json(app: &App, reader: BodyReader<'_>) -> Result<Verdict, Refusal
             format!("The body is not JSON: {reason}. Nothing was stored."),
         )
     })?;
-    let mut intake = Intake::new(&app.health, app.limits.max_future());
+    let mut intake = Intake::new(app);
     for record in elements {
         intake.take(record.as_bytes());
         if intake.is_full() && intake.send().await == Err(GivenUp) {
@@ -96,7 +96,7 @@ async fn read_whole<'a>(
 }
 
 async fn take_ndjson(app: &App, mut reader: BodyReader<'_>) -> Result<Verdict, Refusal> {
-    let mut intake = Intake::new(&app.health, app.limits.max_future());
+    let mut intake = Intake::new(app);
     let end = stream_lines(app, &mut reader, &mut intake).await;
     if end.is_ok() && intake.records() == 0 {
         return Err(no_record());

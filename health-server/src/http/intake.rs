@@ -1,15 +1,22 @@
 //! The samples of one request on their way into the queue, and the verdict on them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use health_core::{Ack, Error, Health, IngestCounts, Reception, Rejection, Sample, read_record};
 use hyper::StatusCode;
 
-use crate::http::problem::Refusal;
+use crate::{http::problem::Refusal, server::App};
 
 /// Samples handed to the queue at once: enough to make batches of COPY's best size, small enough to keep memory flat.
 const CHUNK_ROWS: usize = 5_000;
+
+/// Rows that all requests together gather before there is room for them in the queue: with more requests than this is chunks,
+/// each gathers less at a time.
+const GATHERED_ROWS: usize = 40_000;
+
+/// Samples handed to the queue at once where very many requests come together.
+const SMALLEST_CHUNK_ROWS: usize = 256;
 
 /// Chunks of one request that wait for their commit. Two writers with a full batch each, and as much again behind them.
 const CHUNKS_IN_FLIGHT: usize = 16;
@@ -28,6 +35,8 @@ pub(crate) struct Intake<'a> {
     rejected: u64,
     errors: Vec<Rejection>,
     failure: Option<Error>,
+    /// One of those that share [`GATHERED_ROWS`].
+    all: Arc<()>,
 }
 
 /// The queue or the database gave up on this request: what follows is not worth reading.
@@ -42,12 +51,12 @@ pub(crate) struct Verdict {
 }
 
 impl<'a> Intake<'a> {
-    pub(crate) fn new(health: &'a Health, max_future: TimeDelta) -> Self {
+    pub(crate) fn new(app: &'a App) -> Self {
         Self {
-            health,
+            health: &app.health,
             reception: Reception {
                 received_at: now(),
-                max_future,
+                max_future: app.limits.max_future(),
             },
             gathered: Vec::new(),
             in_flight: VecDeque::new(),
@@ -56,6 +65,7 @@ impl<'a> Intake<'a> {
             rejected: 0,
             errors: Vec::new(),
             failure: None,
+            all: Arc::clone(&app.intakes),
         }
     }
 
@@ -92,7 +102,8 @@ impl<'a> Intake<'a> {
 
     /// Whether there is enough for a chunk.
     pub(crate) fn is_full(&self) -> bool {
-        self.gathered.len() >= CHUNK_ROWS
+        let share = GATHERED_ROWS / Arc::strong_count(&self.all);
+        self.gathered.len() >= share.clamp(SMALLEST_CHUNK_ROWS, CHUNK_ROWS)
     }
 
     /// Whether anything waits to be sent.

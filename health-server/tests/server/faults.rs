@@ -1,8 +1,14 @@
 //! A database that is gone or stuck, and a server that is told to end in the middle of it.
 
+use std::time::Instant;
+
+use health_core::Error;
 use health_server::{Limits, Span};
 
-use crate::support::{Server, counts, record, records};
+use crate::{
+    client::Http,
+    support::{Server, counts, record, records},
+};
 
 #[tokio::test]
 async fn a_database_that_is_gone_is_a_503_until_it_returns() {
@@ -135,4 +141,81 @@ async fn what_was_being_written_when_the_server_ends_is_stored_and_acknowledged(
     assert_eq!(counts(&http.answer().await), [1, 1, 0, 0]);
     assert!(http.is_closed().await);
     running.await.unwrap().unwrap();
+}
+
+/// One request after another behind a writer that waits for a lock, so that they share the next transaction.
+async fn queued(server: &Server, bodies: &[String]) -> Vec<Http> {
+    let mut clients = Vec::new();
+    for (place, body) in bodies.iter().enumerate() {
+        let mut http = server.connect().await;
+        http.send(format!(
+            "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+        clients.push(http);
+        let taken = format!("health_store_queued_rows {}", place + 1);
+        while !server.get("/-/metrics").await.body.lines().any(|line| line == taken) {}
+    }
+    clients
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_nothing_that_others_share() {
+    let server = Server::start().await;
+    let mut sql = server.sql().await;
+    let lock = sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    // One user has one writer.
+    let mut clients = queued(&server, &[record(1, 0), record(1, 1), record(1, 2), record(1, 3)]).await;
+    // One whose transaction is under way, and one whose samples wait.
+    drop(clients.remove(2));
+    drop(clients.remove(0));
+    lock.rollback().await.unwrap();
+    for client in &mut clients {
+        assert_eq!(counts(&client.answer().await), [1, 1, 0, 0]);
+    }
+    assert_eq!(server.samples(1).await, 4);
+}
+
+#[tokio::test]
+async fn a_request_that_the_database_refuses_is_refused_alone() {
+    let server = Server::start().await;
+    let mut sql = server.sql().await;
+    let rule = "ALTER TABLE health_metrics ADD CHECK (steps <> 7)";
+    sql.batch_execute(rule).await.unwrap();
+    let lock = sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    // A record's steps are its second's last digit.
+    let mut clients = queued(&server, &[record(1, 0), record(1, 6), record(1, 7), record(1, 8)]).await;
+    lock.rollback().await.unwrap();
+    for (place, client) in clients.iter_mut().enumerate() {
+        let answer = client.answer().await;
+        if place == 2 {
+            assert_eq!((answer.status, counts(&answer)), (500, [0; 4]), "{answer:?}");
+            assert!(!answer.problem().contains("check"), "{answer:?}");
+        } else {
+            assert_eq!((answer.status, counts(&answer)), (200, [1, 1, 0, 0]), "{answer:?}");
+        }
+    }
+    assert_eq!(server.samples(1).await, 3);
+    assert_eq!(server.get("/-/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_drain_time_is_all_there_is() {
+    let drain = Span::seconds(3);
+    let server = Server::with(Limits {
+        drain_timeout: drain,
+        ..Limits::default()
+    })
+    .await;
+    let mut sql = server.sql().await;
+    let lock = sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    let _clients = queued(&server, &[record(1, 0)]).await;
+    let began = Instant::now();
+    let (running, _database) = server.stop();
+    assert!(matches!(running.await.unwrap(), Err(Error::TimedOut(_))));
+    assert!(began.elapsed() < drain.get() * 2, "{:?}", began.elapsed());
 }
