@@ -55,7 +55,12 @@ impl Refusal {
                 "The request could not be carried out. The server's log says why.",
             );
         }
-        tracing::warn!(error = error.chain(), "a request was put off");
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            // Counted by its status. A line each would be one more burden when there are too many already.
+            tracing::debug!(error = error.chain(), "a request was put off");
+        } else {
+            tracing::warn!(error = error.chain(), "a request was put off");
+        }
         let detail = match error {
             Error::Closed => "The server is ending. Send the request again later.".to_owned(),
             error => format!("Nothing is lost, but it could not be done now: {error}. Send the request again later."),
