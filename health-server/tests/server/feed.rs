@@ -1,5 +1,7 @@
 //! The live feed, line by line.
 
+use std::collections::BTreeSet;
+
 use health_server::Limits;
 use serde_json::json;
 
@@ -230,4 +232,117 @@ async fn readers_are_told_when_the_server_ends() {
     drop((live, idle));
     running.await.unwrap().unwrap();
     drop(asleep);
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_with_its_cursor_hears_what_it_missed() {
+    let server = Server::start().await;
+    let mut live = server.subscribed("").await;
+    server.post("json", record(1, 0)).await;
+    let cursor = live.event().await["cursor"].as_str().unwrap().to_owned();
+    drop(live);
+    // New, late, corrected, and somebody else's.
+    server.post("json", record(1, 2)).await;
+    server.post("json", record(1, 1)).await;
+    server
+        .post(
+            "json",
+            r#"{"user_id":1,"timestamp":"2025-03-02T00:00:02Z","calories":1}"#,
+        )
+        .await;
+    server.post("json", record(2, 3)).await;
+    let mut again = server.feed().await;
+    again.send(format!("SUBSCRIBE after={cursor} users=1\n")).await;
+    assert_eq!(again.event().await, json!({"event": "subscribed", "resumed": true}));
+    server.post("json", record(1, 9)).await;
+    let (mut heard, mut corrected) = (BTreeSet::new(), false);
+    while !heard.contains("2025-03-02T00:00:09Z") || heard.len() < 3 {
+        let sample = again.event().await;
+        assert_eq!((&sample["event"], &sample["user_id"]), (&json!("sample"), &json!(1)));
+        corrected |= sample["calories"] == 1.0 && sample["steps"] == 2;
+        heard.insert(sample["timestamp"].as_str().unwrap().to_owned());
+    }
+    assert!(heard.contains("2025-03-02T00:00:01Z") && corrected, "{heard:?}");
+}
+
+#[tokio::test]
+async fn what_a_slow_reader_missed_can_be_had_from_the_cursor_it_was_given() {
+    let server = Server::with(Limits {
+        subscriber_queue: 10,
+        ..Limits::default()
+    })
+    .await;
+    let mut live = server.subscribed("").await;
+    server.post("x-ndjson", records(1, 500)).await;
+    let mut heard = BTreeSet::new();
+    let mut connections = 1;
+    while heard.len() < 500 {
+        let event = live.event().await;
+        match event["event"].as_str() {
+            Some("sample") => {
+                heard.insert(event["timestamp"].as_str().unwrap().to_owned());
+            }
+            Some("lagged") => {
+                connections += 1;
+                let cursor = event["cursor"].as_str().unwrap();
+                live = server.subscribed(&format!("after={cursor}")).await;
+            }
+            _ => {}
+        }
+    }
+    assert!(connections > 1);
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_not_ours_is_told_and_the_stream_goes_on() {
+    let server = Server::start().await;
+    for cursor in ["nonsense", "0-0", "cd55f807a5584be983aa35053151e7fb-728", "%"] {
+        let mut live = server.feed().await;
+        live.send(format!("SUBSCRIBE after={cursor}\n")).await;
+        let subscribed = live.event().await;
+        assert_eq!(
+            (&subscribed["event"], &subscribed["resumed"]),
+            (&json!("subscribed"), &json!(false)),
+            "{cursor}"
+        );
+        assert!(
+            subscribed["reason"].as_str().is_some_and(|reason| !reason.is_empty()),
+            "{subscribed}"
+        );
+    }
+    let mut live = server.feed().await;
+    live.send("SUBSCRIBE after=nonsense\n").await;
+    live.event().await;
+    server.post("json", record(1, 0)).await;
+    assert_eq!(live.event().await["user_id"], 1);
+}
+
+#[tokio::test]
+async fn every_thins_the_stream_to_the_newest_of_each_user() {
+    let server = Server::start().await;
+    let mut live = server.subscribed("every=500").await;
+    let mut http = server.connect().await;
+    for second in 0..100 {
+        let body = format!("[{},{}]", record(1, second), record(2, second));
+        let answer = http
+            .ask(
+                "POST",
+                "/ingest",
+                &[("content-type", "application/json")],
+                body.as_bytes(),
+            )
+            .await;
+        assert_eq!(answer.status, 200);
+    }
+    let (mut heard, mut last) = (0, BTreeSet::new());
+    while last.len() < 2 {
+        let event = live.event().await;
+        if event["event"] == "sample" {
+            heard += 1;
+        }
+        if event["timestamp"] == "2025-03-02T00:01:39Z" {
+            last.insert(event["user_id"].as_i64());
+        }
+    }
+    assert!(heard < 100, "{heard}");
 }
