@@ -94,7 +94,7 @@ async fn run(
         simulation.fill(from, now, move |made| moved.set_position(made)).await?;
         bar.finish_and_clear();
         say(&format!(
-            "filled the past {past}: {}",
+            "filled the past: {}",
             simulation.tally().summary(bar.elapsed())
         ));
     }

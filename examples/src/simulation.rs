@@ -39,7 +39,7 @@ pub struct Tally {
     pub rejected: u64,
     /// Requests it answered.
     pub requests: u64,
-    /// Requests that had to be sent again.
+    /// Attempts that came to nothing and were made again.
     pub retries: u64,
 }
 
@@ -190,9 +190,13 @@ impl Tally {
             retries,
             ..
         } = self;
+        let again = match retries {
+            0 => String::new(),
+            _ => format!("; {retries} times the server was not there or too busy"),
+        };
         format!(
             "posted {accepted} samples ({inserted} new, {updated} changed, {unchanged} known already; {rejected} refused) \
-             in {requests} requests and {took:.1?}; {retries} had to be sent again"
+             in {requests} requests and {took:.1?}{again}"
         )
     }
 }

@@ -61,7 +61,6 @@ fn run(place: &Path, lasting: &str) -> String {
     let output = demo(place).args(["--headless", "--for", lasting]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {told}", output.status);
-    assert_eq!(told, "");
     String::from_utf8(output.stdout).unwrap()
 }
 
