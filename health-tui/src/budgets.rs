@@ -1,15 +1,9 @@
 //! The figures the dashboard promises, counted: frames, bytes, microseconds.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
-use futures_util::Stream;
 use health_core::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tokio::{
@@ -82,17 +76,6 @@ impl io::Write for Counter {
     }
 }
 
-/// Events from a channel, as the terminal would send them.
-struct Keys(mpsc::UnboundedReceiver<Event>);
-
-impl Stream for Keys {
-    type Item = io::Result<Event>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|event| event.map(Ok))
-    }
-}
-
 /// Nothing outside, and a clock that goes with the runtime's.
 struct Nowhere {
     began: Instant,
@@ -119,20 +102,20 @@ impl Outside for Nowhere {
 async fn count<F: Future<Output = ()>>(
     app: &mut App,
     length: Duration,
-    feed: impl FnOnce(mpsc::Sender<Net>, mpsc::UnboundedSender<Event>) -> F,
+    feed: impl FnOnce(mpsc::Sender<Net>, mpsc::Sender<io::Result<Event>>) -> F,
 ) -> (u64, u64) {
     let counter = Counter::default();
     let mut screen = Screen::new(counter.clone());
     let mut outside = Nowhere { began: Instant::now() };
     let (to, net) = mpsc::channel(64);
-    let (keys, events) = mpsc::unbounded_channel();
+    let (keys, events) = mpsc::channel(64);
     // Held, so that neither stream ends before the test does.
     let hold = (to.clone(), keys.clone());
     let loop_ = run::run(
         app,
         &mut screen,
         &mut outside,
-        Keys(events),
+        events,
         net,
         Duration::from_millis(100),
         sleep(length),
@@ -189,11 +172,11 @@ async fn a_flood_draws_no_more_than_the_frame_rate() {
 #[tokio::test(start_paused = true)]
 async fn keys_are_drawn_at_once() {
     let mut app = full(100);
-    let feed = |_, keys: mpsc::UnboundedSender<Event>| async move {
+    let feed = |_, keys: mpsc::Sender<io::Result<Event>>| async move {
         for _ in 0..50 {
             sleep(Duration::from_millis(10)).await;
-            keys.send(Event::Key(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE)))
-                .unwrap();
+            let down = KeyEvent::new(KeyCode::Down, KeyModifiers::NONE);
+            keys.send(Ok(Event::Key(down))).await.unwrap();
         }
         sleep(Duration::from_millis(1)).await;
     };
@@ -235,7 +218,8 @@ fn a_user_costs_a_kilobyte() {
     assert!(Users::default().len() == 0);
 }
 
-/// Not an assertion to the microsecond: a debug build on a busy machine is many times slower. `benches/frame.rs` measures.
+/// Not an assertion to the microsecond: a debug build on a busy machine is many times slower. The figure itself is
+/// printed by `cargo test --release -p health-tui --lib budgets -- --nocapture`.
 #[test]
 fn a_frame_costs_the_same_for_any_number_of_users() {
     let cost = |users| {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crossterm::{clipboard::CopyToClipboard, event::EventStream, execute};
+use crossterm::{clipboard::CopyToClipboard, execute};
 use rustix::process::{Signal, getpgrp, kill_process_group};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -114,7 +114,7 @@ async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc:
         &mut app,
         &mut screen,
         &mut outside,
-        EventStream::new(),
+        run::terminal_events(),
         net,
         every,
         stop,

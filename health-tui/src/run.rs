@@ -3,8 +3,8 @@
 use std::{io, io::Write, time::Duration};
 
 use chrono::{DateTime, Utc};
-use crossterm::event::{Event, KeyEventKind};
-use futures_util::{FutureExt, Stream, StreamExt};
+use crossterm::event::{Event, EventStream, KeyEventKind};
+use futures_util::StreamExt;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -49,12 +49,27 @@ pub(crate) enum Performed {
     },
 }
 
+/// The terminal's events through a task of their own. Looking at an [`EventStream`] in passing, as the loop does when it
+/// drains, would leave it with nobody to wake: it remembers the first one who asked.
+pub(crate) fn terminal_events() -> mpsc::Receiver<io::Result<Event>> {
+    let (to, events) = mpsc::channel(DRAIN_MAX);
+    tokio::spawn(async move {
+        let mut stream = EventStream::new();
+        while let Some(event) = stream.next().await {
+            if to.send(event).await.is_err() {
+                return;
+            }
+        }
+    });
+    events
+}
+
 /// Runs until the user quits, `stop` comes, or the terminal is gone. True where the last frame is to be left behind.
 pub(crate) async fn run<W: Write>(
     app: &mut App,
     screen: &mut Screen<W>,
     outside: &mut impl Outside,
-    mut events: impl Stream<Item = io::Result<Event>> + Unpin,
+    mut events: mpsc::Receiver<io::Result<Event>>,
     mut net: mpsc::Receiver<Net>,
     frame_every: Duration,
     stop: impl Future<Output = ()>,
@@ -65,15 +80,11 @@ pub(crate) async fn run<W: Write>(
     loop {
         for _ in 0..DRAIN_MAX {
             // Keys first: whoever types must not wait behind the data.
-            let input = if let Some(event) = events.next().now_or_never() {
-                match event {
-                    Some(Ok(event)) => {
-                        urgent = true;
-                        input_of(event)
-                    }
-                    // The terminal is gone: to go on would be to spin.
-                    Some(Err(_)) | None => return Ok(false),
-                }
+            let input = if let Ok(event) = events.try_recv() {
+                // The terminal is gone: to go on would be to spin.
+                let Ok(event) = event else { return Ok(false) };
+                urgent = true;
+                input_of(event)
             } else if let Ok(message) = net.try_recv() {
                 Some(Input::Net(message))
             } else {
@@ -106,7 +117,7 @@ pub(crate) async fn run<W: Write>(
         let input = tokio::select! {
             biased;
             () = &mut stop => return if outside.may_draw() { Ok(false) } else { Err(Error::Panicked) },
-            event = events.next() => match event {
+            event = events.recv() => match event {
                 Some(Ok(event)) => {
                     urgent = true;
                     input_of(event)

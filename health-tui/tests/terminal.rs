@@ -69,6 +69,25 @@ fn help_lists_the_keys_and_q_closes_it_first() {
     assert_eq!(terminal.ended().0, 0);
 }
 
+/// Nothing else must be needed to wake the loop: no reading, no tick.
+#[test]
+fn a_key_is_drawn_although_nothing_else_happens() {
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server);
+    terminal.wait_for("909");
+    for _ in 0..3 {
+        let began = std::time::Instant::now();
+        terminal.send("?");
+        terminal.wait_for("Everywhere");
+        terminal.send("q");
+        terminal.wait_until("help is closed", |s| !s.contents().contains("Everywhere"));
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+    }
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
+}
+
 #[test]
 fn the_server_is_killed_and_comes_back() {
     let server = FakeServer::start();

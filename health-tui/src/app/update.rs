@@ -584,6 +584,17 @@ impl App {
                 self.dirty = true;
                 self.wheel(event.kind == MouseEventKind::ScrollDown, at);
             }
+            MouseEventKind::ScrollLeft | MouseEventKind::ScrollRight if self.pane == Pane::User => {
+                self.dirty = true;
+                if let Some(view) = &mut self.user {
+                    let share = if event.kind == MouseEventKind::ScrollLeft {
+                        -0.1
+                    } else {
+                        0.1
+                    };
+                    view.pan(share, self.now);
+                }
+            }
             MouseEventKind::Down(MouseButton::Left) => {
                 self.dirty = true;
                 self.click(at, effects);

@@ -232,6 +232,8 @@ pub(crate) struct Terminal {
     master: Box<dyn MasterPty + Send>,
     write: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
+    /// Ends when the last of the output has been taken.
+    reading: thread::JoinHandle<()>,
 }
 
 impl Terminal {
@@ -248,7 +250,7 @@ impl Terminal {
         let shared = Arc::new((Mutex::new(vt100::Parser::new(rows, columns, 200)), Condvar::new()));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let to = shared.clone();
-        thread::spawn(move || {
+        let reading = thread::spawn(move || {
             let mut bytes = vec![0; 65_536];
             while let Ok(n @ 1..) = reader.read(&mut bytes) {
                 to.0.lock().unwrap().process(&bytes[..n]);
@@ -261,6 +263,7 @@ impl Terminal {
             master: pair.master,
             write,
             child,
+            reading,
         }
     }
 
@@ -315,6 +318,9 @@ impl Terminal {
     /// Waits for the end. The terminal must have been given back: the ordinary screen, a cursor, no mouse, no raw mode.
     pub(crate) fn ended(mut self) -> (u32, String) {
         let status = self.child.wait().unwrap();
+        while !self.reading.is_finished() {
+            thread::yield_now();
+        }
         self.wait_until("the terminal is given back", |screen| {
             !screen.alternate_screen() && !screen.hide_cursor()
         });
