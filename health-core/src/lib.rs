@@ -16,8 +16,8 @@
 //! # }
 //! ```
 //!
-//! In reading order: [`Sample`] and its leaf types hold the rules; [`read_record`] makes one of JSON; [`Health`] takes them, keeps
-//! them, answers for them ([`Stats`]) and tells what was committed ([`Subscription`]); [`Error`] says what a caller can do.
+//! In reading order: [`Sample`] and its leaf types hold the rules; [`read_record`] makes one of JSON; `Health` takes them, keeps
+//! them, answers for them ([`Stats`]) and tells what was committed (`Subscription`); `Error` says what a caller can do.
 //!
 //! Features: `store` (default) is everything that needs PostgreSQL; without it there are the types and the wire forms alone.
 //! `embedded` adds a supervised PostgreSQL of our own.
