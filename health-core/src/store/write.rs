@@ -12,7 +12,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::SinkExt;
-use tokio_postgres::{SimpleQueryMessage, error::SqlState, types::ToSql};
+use tokio_postgres::{error::SqlState, types::ToSql};
 
 use crate::{
     batch::{Batch, Plan, Update, pieces},
@@ -24,11 +24,13 @@ use crate::{
     },
 };
 
-/// Opens the transaction. Nothing that it writes gets an `id` at or below the sequence's last value.
-///
-/// The lock comes first, in a statement of its own, see [`marks`]; the threshold is in whole seconds since 1970.
-const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock_shared(hashtext('health threshold')); \
-     SELECT CASE WHEN is_called THEN last_value ELSE 0 END, (SELECT extract(epoch FROM threshold)::bigint FROM health_sealing) FROM health_metrics_id_seq";
+/// What writers hold in common while they write; it comes first, in a statement of its own, see [`marks`].
+const LOCK_THRESHOLD: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
+
+/// Nothing that the transaction writes gets an `id` at or below the sequence's last value. The threshold is in whole
+/// seconds since 1970.
+const BEGUN: &str = "SELECT last_value, (SELECT extract(epoch FROM threshold)::bigint FROM health_sealing) \
+     FROM health_metrics_id_seq";
 
 /// The newest sample of each user: one probe of the key a user.
 const NEWEST: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::bigint[]) AS users (user_id) \
@@ -207,17 +209,23 @@ struct Begun {
     threshold: i64,
 }
 
-async fn begin(session: &Session) -> Result<Begun, tokio_postgres::Error> {
-    let messages = session.client().simple_query(BEGIN).await?;
-    let rows = messages.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let number = |column| rows.clone().last()?.get(column)?.parse::<i64>().ok();
+/// Opens the transaction: three statements, one round trip.
+async fn begin(session: &mut Session) -> Result<Begun, tokio_postgres::Error> {
+    let lock = session.prepare(LOCK_THRESHOLD).await?;
+    let begun = session.prepare(BEGUN).await?;
+    let client = session.client();
+    let (opened, locked, row) = futures_util::join!(
+        client.batch_execute("BEGIN"),
+        client.execute(&lock, &[]),
+        client.query_one(&begun, &[])
+    );
+    let row = opened.and(locked).and(row)?;
     Ok(Begun {
-        first_id: number(0).unwrap_or(0),
+        first_id: row.get(0),
         // Not known, everything is marked: that is slow but right.
-        threshold: number(1).map_or(i64::MAX, |seconds| seconds.saturating_mul(1_000_000)),
+        threshold: row
+            .get::<_, Option<i64>>(1)
+            .map_or(i64::MAX, |seconds| seconds.saturating_mul(1_000_000)),
     })
 }
 
