@@ -314,6 +314,9 @@ fn shorten(text: &str) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
+mod agreement;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::format_timestamp;

@@ -1,0 +1,154 @@
+//! Both readers, against arbitrary bytes and records that are nearly right.
+
+use proptest::{prelude::*, sample::Index};
+
+use super::*;
+
+/// Pieces that records are made of, and that they break at.
+const PIECES: [&str; 40] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ",",
+    ":",
+    " ",
+    "\n",
+    "\\",
+    "\\u0000",
+    "\\ud800",
+    "\\u00e9",
+    "\u{0}",
+    "é",
+    "\u{feff}",
+    "0",
+    "1",
+    "-",
+    "+",
+    ".",
+    "e5",
+    "E-3",
+    "99999999999999999999",
+    "null",
+    "true",
+    "NaN",
+    "user_id",
+    "timestamp",
+    "heart_rate",
+    "steps",
+    "calories",
+    "source",
+    "\"x\":1,",
+    "\"steps\":1,",
+    "2025-03-02T18:00:00Z",
+    "+01:00",
+    "T23:59:60Z",
+    "-00:00",
+    ".1234567",
+];
+
+fn reception() -> Reception {
+    Reception {
+        received_at: parse_timestamp("2025-03-02T18:00:00Z").unwrap(),
+        max_future: TimeDelta::minutes(5),
+    }
+}
+
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<i64>().prop_map(|number| number.to_string()),
+        (-10..300_i64).prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| format!("{number:e}")),
+        (0.0..300.0_f64).prop_map(|number| number.to_string()),
+        "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,4})?",
+        Just("null".to_owned()),
+    ]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+        "\"(watch|ring|é|\\\\u[0-9a-f]{4}|\\\\[\"\\\\/bfnrt]){0,9}\"",
+        "\"20[0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,12})?([Zz]|[+-][0-2][0-9]:[0-5][0-9])?\"",
+        Just("null".to_owned()),
+    ]
+}
+
+/// Records with fields in any order, missing, or twice, most of them legal in most of their fields.
+fn record() -> impl Strategy<Value = String> {
+    let field = prop_oneof![
+        (1..4_i64).prop_map(|user| format!("\"user_id\":{user}")),
+        number().prop_map(|number| format!("\"user_id\":{number}")),
+        text().prop_map(|time| format!("\"timestamp\":{time}")),
+        number().prop_map(|rate| format!("\"heart_rate\":{rate}")),
+        (20..=250_i64).prop_map(|rate| format!("\"heart_rate\": {rate}")),
+        number().prop_map(|steps| format!("\"steps\" :{steps}")),
+        number().prop_map(|calories| format!("\"calories\":{calories}")),
+        text().prop_map(|source| format!("\"source\":{source}")),
+    ];
+    prop::collection::vec(field, 0..7).prop_map(|fields| format!("{{{}}}", fields.join(",")))
+}
+
+/// Something that was a record before a few things happened to it.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 0..3),
+    ];
+    let damage = (any::<Index>(), 0..12_usize, piece);
+    (record(), prop::collection::vec(damage, 0..4)).prop_map(|(record, damages)| {
+        let mut bytes = record.into_bytes();
+        for (at, length, piece) in damages {
+            let at = at.index(bytes.len() + 1);
+            let end = bytes.len().min(at + length);
+            bytes.splice(at..end, piece);
+        }
+        bytes
+    })
+}
+
+/// What every input has to hold to.
+fn check(json: &[u8]) -> Result<(), TestCaseError> {
+    let reception = reception();
+    let careful = read_field_by_field(json, &reception);
+    if let Ok(record) = serde_json::from_slice::<Record<'_>>(json)
+        && let Ok(sample) = record.into_sample(&reception)
+    {
+        prop_assert_eq!(careful.as_ref(), Ok(&sample));
+    }
+    match (&careful, read_record(json, &reception)) {
+        (Ok(careful), Ok(sample)) => {
+            prop_assert_eq!(careful, &sample);
+            prop_assert!(
+                sample
+                    .check_not_after(reception.received_at, reception.max_future)
+                    .is_ok()
+            );
+            prop_assert!(serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|value| value.is_object()));
+        }
+        (Err(careful), Err(faults)) => {
+            prop_assert!(!faults.is_empty());
+            prop_assert_eq!(careful, &faults);
+        }
+        (careful, other) => prop_assert!(false, "one takes what the other refuses: {careful:?}, {other:?}"),
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn both_readers_agree_on_records(json in record()) {
+        check(json.as_bytes())?;
+    }
+
+    #[test]
+    fn both_readers_agree_on_damaged_records(json in damaged()) {
+        check(&json)?;
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_with_a_reason(json in prop::collection::vec(any::<u8>(), 0..64)) {
+        check(&json)?;
+    }
+}
