@@ -45,6 +45,9 @@ pub struct Limits {
     pub subscriber_queue: usize,
     /// How long the feed can be resumed.
     pub replay_window: Duration,
+    /// How old samples have to be before they are summarised. What comes later is summarised again, which costs its writer
+    /// a mark a quarter of an hour; what is not summarised yet is read sample by sample.
+    pub settle: Duration,
 }
 
 /// How long a database's machine may leave bytes unacknowledged until its connections are given up.
@@ -64,6 +67,7 @@ impl Default for Limits {
             max_future: TimeDelta::minutes(5),
             subscriber_queue: 32_768,
             replay_window: Duration::from_hours(24),
+            settle: Duration::from_secs(5 * 60),
         }
     }
 }

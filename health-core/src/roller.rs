@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -17,9 +16,6 @@ use crate::{
         rollup::{self, Roller, Step},
     },
 };
-
-/// How old samples have to be before they are summarised. What comes later costs a mark each slice and is summarised again.
-const SETTLE: TimeDelta = TimeDelta::minutes(5);
 
 /// The pause when there is nothing to do: a late sample is in the summaries after that long.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -38,7 +34,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Works off what there is to summarise until the handle is closed or gone. Every server runs one; they take turns.
 pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
-    let mut roller = Roller::new(SETTLE);
+    let mut roller = Roller::new(config.limits.settle);
     let mut session = None;
     let mut measured = None::<Instant>;
     while !*closing.borrow() {

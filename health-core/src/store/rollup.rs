@@ -5,7 +5,7 @@
 //! takes away some marks and summarises their slices again. Each is one short transaction under a lock that rollers and
 //! erasers share, so any number of servers may do it.
 
-use chrono::TimeDelta;
+use std::time::{Duration, Instant};
 
 use crate::{
     fold::SLICE_MICROS,
@@ -34,7 +34,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Roller {
     /// How old samples have to be before they are summarised.
-    pub(crate) settle: TimeDelta,
+    pub(crate) settle: Duration,
     /// Marks taken away in the next step.
     marks: i64,
     /// The last mark seen: going round, no user waits for ever behind another.
@@ -51,7 +51,7 @@ const SAMPLES_A_STEP: i64 = 100_000;
 const MARKS_A_STEP: std::ops::RangeInclusive<i64> = 16..=4_096;
 
 /// How long a step should take. It holds locks that late samples of the same slices wait for.
-const STEP_TARGET: std::time::Duration = std::time::Duration::from_millis(100);
+const STEP_TARGET: Duration = Duration::from_millis(100);
 
 /// The lock of rollers and erasers. Whoever erases waits for it; a roller comes again later.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('health rollers'))";
@@ -108,7 +108,7 @@ struct State {
 
 impl Roller {
     /// A roller that leaves samples alone until they are so old.
-    pub(crate) fn new(settle: TimeDelta) -> Self {
+    pub(crate) fn new(settle: Duration) -> Self {
         Self {
             settle,
             marks: 64,
@@ -148,7 +148,7 @@ impl Roller {
         let statement = session.prepare(STATE).await?;
         let row = session
             .client()
-            .query_one(&statement, &[&self.settle.as_seconds_f64()])
+            .query_one(&statement, &[&self.settle.as_secs_f64()])
             .await?;
         let time = |column| row.get::<_, Micros>(column).0;
         Ok(State {
@@ -162,7 +162,7 @@ impl Roller {
 
     /// Summarises slices again that were marked.
     async fn mend(&mut self, session: &mut Session, sealed_before: i64) -> Result<Step, Failure> {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let statement = session.prepare(TAKE_MARKS).await?;
         let (user, slice) = self.last_mark;
         let rows = session

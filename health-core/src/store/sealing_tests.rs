@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use test_support::TestDatabase;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    config::Config,
+    config::{Config, Limits},
     fold::assemble,
     health::Health,
     histogram::Histogram,
@@ -55,7 +55,7 @@ const RATES: &str = "SELECT heart_rate FROM health_metrics \
     WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3 AND heart_rate IS NOT NULL";
 
 /// How much time the samples of the test spread over.
-const SPREAD: TimeDelta = TimeDelta::days(3);
+const SPREAD: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// How long everything runs at once; longer by the environment variable `HEALTH_TEST_SECONDS`.
 const RUN: Duration = Duration::from_secs(6);
@@ -75,7 +75,13 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     let run = seconds.map_or(RUN, Duration::from_secs);
     let (began, now) = (Instant::now(), Utc::now());
     let running = move || began.elapsed() < run;
-    // Two servers, each with its writers.
+    // Ever younger samples are old enough, so that the threshold moves all the time.
+    let settle = move || SPREAD.mul_f64((1.0 - began.elapsed().as_secs_f64() / run.as_secs_f64()).max(0.0));
+    // Two servers, each with its writers, that leave moving it to the rollers of this test.
+    let config = config.limits(Limits {
+        settle: SPREAD * 1_000,
+        ..Limits::default()
+    });
     let servers = [
         Health::open(config.clone()).await.unwrap(),
         Health::open(config.clone()).await.unwrap(),
@@ -88,7 +94,17 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
         others.spawn(async move {
             let mut batches = 0;
             while running() {
-                let samples: Vec<_> = (0..fastrand::usize(1..80)).map(|_| any_sample(now)).collect();
+                // Most about where the threshold is: what it passes must be seen, or marked. Few elsewhere, since a later
+                // mark would mend what was missed.
+                let line = (now - settle() + Duration::from_secs(40 * 60)).min(now);
+                let some = |_| {
+                    if fastrand::u8(..40) == 0 {
+                        any_sample(now, SPREAD)
+                    } else {
+                        any_sample(line, Duration::from_secs(60 * 60))
+                    }
+                };
+                let samples: Vec<_> = (0..fastrand::usize(1..80)).map(some).collect();
                 health.ingest(samples).await.unwrap();
                 batches += 1;
                 if writer == 0 && batches % 40 == 0 {
@@ -102,9 +118,7 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
         let mut roller = Roller::new(SPREAD);
         others.spawn(async move {
             while running() {
-                // Ever younger samples are old enough, so that the threshold moves all the time.
-                roller.settle =
-                    SPREAD - SPREAD / 100 * i32::try_from(began.elapsed().as_millis() * 100 / run.as_millis()).unwrap();
+                roller.settle = settle();
                 roller.step(&mut session).await.unwrap();
             }
         });
@@ -115,7 +129,7 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
         checks.spawn(async move {
             let mut samples = 0;
             while running() {
-                samples += compare(&mut session, now).await;
+                samples += compare_some(&mut session, now).await;
             }
             samples
         });
@@ -132,8 +146,11 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     let row = session.client().query_one(count, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
     assert!(row.get::<_, i64>(1) > 0);
-    for _ in 0..50 {
-        compare(&mut session, now).await;
+    let days: Vec<_> = (0..=4)
+        .map(|day| Grain::Day.floor((now - SPREAD).timestamp_micros()) + day * Grain::Day.micros())
+        .collect();
+    for user in 1..=USERS {
+        compare(&mut session, UserId::new(user).unwrap(), &days, now.timestamp_micros()).await;
     }
     for server in servers {
         server.close().await.unwrap();
@@ -141,28 +158,34 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
 }
 
 async fn roll_up(session: &mut Session) {
-    let mut roller = Roller::new(TimeDelta::zero());
+    let mut roller = Roller::new(Duration::ZERO);
     while roller.step(session).await.unwrap() != Step::Idle {}
 }
 
 /// Compares all that is said of some range with what its samples say, and gives back how many samples there were.
-async fn compare(session: &mut Session, now: DateTime<Utc>) -> i64 {
-    let user = any_user();
+async fn compare_some(session: &mut Session, now: DateTime<Utc>) -> i64 {
     let mut cuts: Vec<_> = (0..fastrand::usize(2..6))
-        .map(|_| any_time(now).timestamp_micros())
+        .map(|_| any_time(now, SPREAD).timestamp_micros())
         .collect();
     if fastrand::bool() {
         cuts.iter_mut().for_each(|cut| *cut = Grain::Hour.floor(*cut));
     }
     cuts.sort_unstable();
     cuts.dedup();
-    let (&[start], ends) = cuts.split_at(1) else { return 0 };
-    let Some(&end) = ends.last() else { return 0 };
     // Weights end now, which may be within the range.
     let now = if fastrand::u8(..8) == 0 {
-        any_time(now).timestamp_micros()
+        any_time(now, SPREAD)
     } else {
-        now.timestamp_micros()
+        now
+    };
+    compare(session, any_user(), &cuts, now.timestamp_micros()).await
+}
+
+/// The same for buckets between these cuts.
+async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) -> i64 {
+    let [start, ends @ ..] = cuts else { return 0 };
+    let (&start, Some(&end)) = (start, ends.last()) else {
+        return 0;
     };
     let whole = Question {
         user,
@@ -302,7 +325,7 @@ fn assert_near(one: Option<f64>, other: Option<f64>, stats: &Stats, plain: &Stat
 }
 
 /// A second of some, so that the same sample comes again with other values now and then.
-fn any_sample(now: DateTime<Utc>) -> Sample {
+fn any_sample(until: DateTime<Utc>, spread: Duration) -> Sample {
     let readings = Readings {
         heart_rate: fastrand::u8(..4)
             .gt(&0)
@@ -311,15 +334,13 @@ fn any_sample(now: DateTime<Utc>) -> Sample {
         calories: Some(Calories::new(f64::from(fastrand::u8(..100)) / 7.0).unwrap()),
     };
     let source = Source::new(["", "phone", "watch"][fastrand::usize(..3)]).unwrap();
-    let around = any_time(now) - TimeDelta::minutes(1);
+    let around = any_time(until, spread);
     let time = DateTime::from_timestamp(around.timestamp() / 20 * 20, 0).unwrap();
     Sample::new(any_user(), time, source, readings).unwrap()
 }
 
-/// Some time of the test's, as often recent as not.
-fn any_time(now: DateTime<Utc>) -> DateTime<Utc> {
-    let spread = if fastrand::bool() { SPREAD } else { SPREAD / 12 };
-    now - TimeDelta::milliseconds(fastrand::i64(0..spread.num_milliseconds()))
+fn any_time(until: DateTime<Utc>, spread: Duration) -> DateTime<Utc> {
+    until - spread.mul_f64(fastrand::f64())
 }
 
 fn any_user() -> UserId {
