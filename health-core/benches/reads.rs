@@ -1,7 +1,8 @@
 //! How long answers take, against the same from raw rows: `cargo bench -p health-core --bench reads`.
 //!
-//! One user with a year of samples every 15 seconds, scattered over the table among a thousand others. With
-//! `HEALTH_BENCH_EVERY=1` the year has a sample every second (31 million, which take some minutes to make).
+//! One user with a year of samples every 15 seconds, scattered over the table among as many of a thousand others. With
+//! `HEALTH_BENCH_EVERY=1` the year has a sample every second (31 million, which take some minutes to make). With
+//! `HEALTH_BENCH_URL` an empty database of your own is filled, in place of a throw-away one.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -17,12 +18,14 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 const USER: i64 = 500;
 
-/// A year by day, so that the heap is in the order of time and the user's rows are scattered over all of it.
+/// A day, in the order of time: so the heap is, and the user's rows are scattered over all of it. Each of the others wears
+/// a watch for a day and a half of the year, so that at any time some do.
 const FILL: &str = "INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
     SELECT user_id, at, 60 + (extract(epoch FROM at)::bigint / 7) % 97, (extract(epoch FROM at)::bigint / 11) % 20, 0.25, 'watch' \
     FROM (SELECT $1::bigint AS user_id, at FROM generate_series($2::timestamptz, $3::timestamptz - interval '1 ms', $4 * interval '1 s') AS at \
-    UNION ALL SELECT user_id, at FROM generate_series(1, 1001) AS user_id, generate_series($2::timestamptz, $3::timestamptz - interval '1 ms', interval '4 h') AS at \
-    WHERE user_id <> $1) AS samples ORDER BY at";
+    UNION ALL SELECT first + user_id, at FROM generate_series($2::timestamptz, $3::timestamptz - interval '1 ms', interval '1 min') AS at, \
+    LATERAL (SELECT (extract(doy FROM at)::integer - 1) * 1000 / 366) AS day (first), generate_series(1, 4) AS user_id \
+    WHERE first + user_id <> $1) AS samples ORDER BY at";
 
 const PLAIN: &str = "SELECT count(*), avg(heart_rate), min(heart_rate), max(heart_rate), sum(steps), sum(calories) \
     FROM health_metrics WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3";
@@ -38,9 +41,10 @@ async fn main() -> Outcome<()> {
         .and_then(|text| text.parse().ok())
         .unwrap_or(15.0);
     let database = TestDatabase::empty().await;
-    let config = Config::from_url(database.url())?;
+    let url = std::env::var("HEALTH_BENCH_URL").unwrap_or_else(|_| database.url().to_owned());
+    let config = Config::from_url(&url)?;
     migrate(&config).await?;
-    let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await?;
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
 
     // Not aligned to anything, as "the last year" never is.
@@ -55,9 +59,9 @@ async fn main() -> Outcome<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     println!("sealed             {:>10.1} s", began.elapsed().as_secs_f64());
-    client
-        .batch_execute("VACUUM ANALYZE health_metrics; VACUUM ANALYZE health_rollups")
-        .await?;
+    for table in ["health_metrics", "health_rollups"] {
+        client.batch_execute(&format!("VACUUM ANALYZE {table}")).await?;
+    }
 
     let user = UserId::new(USER)?;
     let last = |length: TimeDelta| TimeRange::new(end - length, end);

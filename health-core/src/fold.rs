@@ -261,6 +261,7 @@ impl<T> Default for BySource<T> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these answers are exact")]
 mod tests {
     use super::*;
 
@@ -280,7 +281,9 @@ mod tests {
         let mut samples = samples.to_vec();
         samples.sort_by_key(|(source, point)| (point.at, *source));
         let mut fold = RawFold::new(&ends, now * MINUTE);
-        samples.iter().for_each(|(source, point)| fold.push(source, *point));
+        for (source, point) in samples {
+            fold.push(source, *point);
+        }
         assemble(fold.finish(), start * MINUTE, &ends, now * MINUTE)
     }
 

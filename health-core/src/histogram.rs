@@ -125,6 +125,12 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small counts"
+)]
 mod tests {
     use proptest::prelude::*;
 
@@ -132,7 +138,9 @@ mod tests {
 
     fn count(rates: &[f64]) -> Histogram {
         let mut all = Histogram::default();
-        rates.iter().for_each(|bpm| all.add(*bpm));
+        for bpm in rates {
+            all.add(*bpm);
+        }
         all
     }
 

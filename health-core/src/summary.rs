@@ -292,6 +292,11 @@ pub(crate) mod codec {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    reason = "exact by design; small counts"
+)]
 mod tests {
     use proptest::prelude::*;
 
@@ -317,9 +322,9 @@ mod tests {
 
     fn fold(points: &[Point]) -> Summary {
         let mut all = Summary::default();
-        points
-            .iter()
-            .for_each(|point| all.append(&Summary::of(*point, i64::MAX)));
+        for point in points {
+            all.append(&Summary::of(*point, i64::MAX));
+        }
         all
     }
 

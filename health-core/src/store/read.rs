@@ -29,16 +29,17 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
      WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice) FROM health_sealing";
 
-/// The rows of some spans. The lateral join keeps the spans apart, so that each is one stretch of the key's leaves.
+/// The rows of some spans. `OFFSET 0` keeps the spans outside: each is one stretch of the key's leaves then, however empty
+/// the planner believes the table to be.
 const ROLLUPS: &str = "SELECT r.start, r.source, r.summary \
      FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
-     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b) AS r";
+     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b OFFSET 0) AS r";
 
 const HISTOGRAMS: &str = "SELECT r.histogram \
      FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
      CROSS JOIN LATERAL (SELECT histogram FROM health_rollups \
-     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b) AS r";
+     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b OFFSET 0) AS r";
 
 /// The samples of some spans. Ordered within each, and the spans come as they were given: the fold needs time to ascend.
 const RAW: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
@@ -48,7 +49,7 @@ const RAW: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calori
 
 const RAW_RATES: &str = "SELECT m.heart_rate FROM unnest($2::timestamptz[], $3::timestamptz[]) AS spans (a, b) \
      CROSS JOIN LATERAL (SELECT heart_rate FROM health_metrics \
-     WHERE user_id = $1 AND timestamp >= spans.a AND timestamp < spans.b AND heart_rate IS NOT NULL) AS m";
+     WHERE user_id = $1 AND timestamp >= spans.a AND timestamp < spans.b AND heart_rate IS NOT NULL OFFSET 0) AS m";
 
 /// Whom and when a question is about; microseconds since 1970.
 #[derive(Debug, Clone, Copy)]

@@ -78,11 +78,10 @@ const USERS: &str = "WITH RECURSIVE walk (user_id) AS ( \
      FROM walk WHERE walk.user_id IS NOT NULL) \
      SELECT user_id FROM walk WHERE user_id IS NOT NULL LIMIT $2";
 
-/// A mark whose writer has not committed is locked, and left for another time.
-const TAKE_MARKS: &str = "WITH taken AS MATERIALIZED (SELECT user_id, slice FROM health_dirty \
-     WHERE (user_id, slice) > ($1, $2) ORDER BY user_id, slice LIMIT $3 FOR UPDATE SKIP LOCKED) \
-     DELETE FROM health_dirty d USING taken WHERE d.user_id = taken.user_id AND d.slice = taken.slice \
-     RETURNING d.user_id, d.slice";
+/// A mark whose writer has not committed is locked, and left for another time. By `ctid`, since a join could be planned the
+/// wrong way round while the table looks empty; the rows are locked, so they stay where they are.
+const TAKE_MARKS: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
+     WHERE (user_id, slice) > ($1, $2) ORDER BY user_id, slice LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING user_id, slice";
 
 /// Counting stops where it would take long.
 const LAG: &str = "SELECT extract(epoch FROM clock_timestamp() - sealed_before)::bigint, \
@@ -190,7 +189,7 @@ impl Roller {
         }
         // A later statement of the same transaction sees what the marks waited for.
         let parts = summarise::samples(session, &spans, None).await?.parts;
-        summarise::replace(session, Grain::Slice, &spans, parts).await?;
+        summarise::store(session, Grain::Slice, &parts).await?;
         summarise::coarser(session, &spans, |_| sealed_before).await?;
 
         let (least, most) = (*MARKS_A_STEP.start(), *MARKS_A_STEP.end());
@@ -272,7 +271,7 @@ async fn seal(session: &mut Session, state: &State) -> Result<(), Failure> {
             (spans[place].user, spans[place].to)
         }
     };
-    summarise::replace(session, Grain::Slice, &spans, parts).await?;
+    summarise::store(session, Grain::Slice, &parts).await?;
     summarise::coarser(session, &spans, |span| span.to).await?;
     let statement = session.prepare(MOVE_ON).await?;
     session

@@ -42,14 +42,13 @@ const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histo
      CROSS JOIN LATERAL (SELECT start, source, summary, histogram FROM health_rollups r WHERE r.user_id = spans.user_id \
      AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b ORDER BY start, source) AS r";
 
-const REMOVE: &str = "DELETE FROM health_rollups r \
-     USING unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS spans (user_id, a, b) \
-     WHERE r.user_id = spans.user_id AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b";
-
+/// Nothing but erasing ever takes a sample away, and that takes the summaries as well: what is there is replaced, never left.
 const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source, samples, summary, histogram) \
      SELECT user_id, $1, start, source, samples, summary, histogram \
      FROM unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[]) \
-     AS parts (user_id, start, source, samples, summary, histogram)";
+     AS parts (user_id, start, source, samples, summary, histogram) \
+     ON CONFLICT (user_id, minutes, start, source) \
+     DO UPDATE SET samples = excluded.samples, summary = excluded.summary, histogram = excluded.histogram";
 
 /// Boils down the samples of some spans, at most so many.
 pub(crate) async fn samples(session: &mut Session, spans: &[UserSpan], limit: Option<i64>) -> Result<Piece, Failure> {
@@ -91,19 +90,8 @@ pub(crate) async fn samples(session: &mut Session, spans: &[UserSpan], limit: Op
     })
 }
 
-/// Puts these summaries in the place of those the spans hold.
-pub(crate) async fn replace(
-    session: &mut Session,
-    grain: Grain,
-    spans: &[UserSpan],
-    parts: Vec<(i64, Part)>,
-) -> Result<(), Failure> {
-    let (users, from, to) = columns(spans);
-    let statement = session.prepare(REMOVE).await?;
-    session
-        .client()
-        .execute(&statement, &[&users, &from, &to, &grain.minutes()])
-        .await?;
+/// Stores summaries, each in the place of the one that was there.
+pub(crate) async fn store(session: &mut Session, grain: Grain, parts: &[(i64, Part)]) -> Result<(), Failure> {
     if parts.is_empty() {
         return Ok(());
     }
@@ -158,7 +146,7 @@ pub(crate) async fn coarser(
         while let Some(row) = rows.try_next().await? {
             merged.push(&row)?;
         }
-        replace(session, grain, &whole, merged.done).await?;
+        store(session, grain, &merged.done).await?;
     }
     Ok(())
 }
