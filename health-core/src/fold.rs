@@ -282,7 +282,7 @@ mod tests {
         samples.sort_by_key(|(source, point)| (point.at, *source));
         let mut fold = RawFold::new(&ends, now * MINUTE);
         for (source, point) in samples {
-            fold.push(source, *point);
+            fold.push(source, point);
         }
         assemble(fold.finish(), start * MINUTE, &ends, now * MINUTE)
     }
