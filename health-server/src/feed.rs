@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use crate::{feed::session::Session, server::App};
+use crate::{app::App, feed::session::Session};
 
 /// What a connection is told that is one too many.
 pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(

@@ -32,13 +32,13 @@ use tokio::{
 };
 
 use crate::{
+    app::App,
     http::{
         problem::{Refusal, Reply, empty},
         query::{no_parameters, quote},
         route::Route,
         unread::Impatient,
     },
-    server::App,
 };
 
 /// What a connection is told that is one too many.

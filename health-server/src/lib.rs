@@ -18,6 +18,7 @@
 //! ```
 
 mod accept;
+mod app;
 mod args;
 mod database;
 mod feed;

@@ -4,35 +4,18 @@ use std::{future::Future, sync::Arc};
 
 use health_core::{Error, Health};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout, timeout_at},
+    sync::Semaphore,
+    time::{Instant, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     accept::{Door, Listeners},
+    app::App,
     feed,
     http::{self, TOO_MANY_CONNECTIONS},
     limits::Limits,
-    metrics::Metrics,
 };
-
-/// What every connection shares.
-pub(crate) struct App {
-    pub(crate) health: Health,
-    pub(crate) limits: Limits,
-    pub(crate) metrics: Metrics,
-    /// The server is ending: answer what is asked, take nothing new.
-    pub(crate) closing: CancellationToken,
-    /// Bodies that still are on their way are not waited for any longer.
-    pub(crate) uploads_end: CancellationToken,
-    /// Nothing is waited for any longer.
-    pub(crate) ended: CancellationToken,
-    /// Counts the requests whose samples are being read.
-    pub(crate) intakes: Arc<()>,
-    /// KiB of memory for large bodies.
-    body_memory: Semaphore,
-}
 
 /// Of so many parts of the drain time uploads under way get one to arrive, answers another one, and what nobody waits for any
 /// more the rest.
@@ -56,7 +39,7 @@ pub async fn run(
         let app = Arc::clone(&app);
         let tasks = tasks.clone();
         async move {
-            let (http, feed) = app.doors(listeners, &tasks);
+            let (http, feed) = doors(&app, listeners, &tasks);
             let refused = || app.metrics.connection_refused();
             tokio::join!(
                 http.open(refused, |stream| http::serve(stream, Arc::clone(&app))),
@@ -83,46 +66,20 @@ pub async fn run(
     closed.unwrap_or(Err(Error::TimedOut(drain)))
 }
 
-impl App {
-    fn new(health: Health, limits: Limits) -> Self {
-        let body_memory = Semaphore::new(kib(limits.body_memory.get().max(limits.max_body.get())) as usize);
-        Self {
-            health,
-            limits,
-            metrics: Metrics::default(),
-            closing: CancellationToken::new(),
-            uploads_end: CancellationToken::new(),
-            ended: CancellationToken::new(),
-            intakes: Arc::default(),
-            body_memory,
-        }
-    }
-
-    /// A share of the memory for large bodies, waiting for it as long as samples wait for room in the queue.
-    pub(crate) async fn reserve_body_memory(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let share = self.body_memory.acquire_many(kib(bytes));
-        timeout(self.limits.ingest_deadline.get(), share).await.ok()?.ok()
-    }
-
-    fn doors(&self, listeners: Listeners, tasks: &TaskTracker) -> (Door, Door) {
-        let http = Door {
-            listener: listeners.http,
-            connections: Arc::new(Semaphore::new(self.limits.max_connections)),
-            refusal: TOO_MANY_CONNECTIONS.as_bytes(),
-            closing: self.closing.clone(),
-            tasks: tasks.clone(),
-        };
-        let feed = Door {
-            listener: listeners.feed,
-            connections: Arc::new(Semaphore::new(self.limits.max_feed_connections)),
-            refusal: feed::TOO_MANY_CONNECTIONS.as_bytes(),
-            closing: self.closing.clone(),
-            tasks: tasks.clone(),
-        };
-        (http, feed)
-    }
-}
-
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
+fn doors(app: &App, listeners: Listeners, tasks: &TaskTracker) -> (Door, Door) {
+    let http = Door {
+        listener: listeners.http,
+        connections: Arc::new(Semaphore::new(app.limits.max_connections)),
+        refusal: TOO_MANY_CONNECTIONS.as_bytes(),
+        closing: app.closing.clone(),
+        tasks: tasks.clone(),
+    };
+    let feed = Door {
+        listener: listeners.feed,
+        connections: Arc::new(Semaphore::new(app.limits.max_feed_connections)),
+        refusal: feed::TOO_MANY_CONNECTIONS.as_bytes(),
+        closing: app.closing.clone(),
+        tasks: tasks.clone(),
+    };
+    (http, feed)
 }

@@ -11,9 +11,9 @@ use tokio::{
 };
 
 use crate::{
+    app::App,
     feed::command::{self, Command, LONGEST_LINE_BYTES, Subscribe},
     metrics::Counted,
-    server::App,
 };
 
 /// How often a subscriber hears that all is well although there is no news.

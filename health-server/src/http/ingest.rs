@@ -7,6 +7,7 @@ use hyper::{HeaderMap, StatusCode, body::Incoming};
 use tokio::{sync::SemaphorePermit, time::timeout};
 
 use crate::{
+    app::App,
     http::{
         body::{BodyReader, MediaType, kind_of_body},
         elements::Elements,
@@ -14,7 +15,6 @@ use crate::{
         lines::Lines,
         problem::{Refusal, Reply, json},
     },
-    server::App,
 };
 
 /// How long an upload may pause before what came so far is stored: a sensor that streams for hours is live all the same.

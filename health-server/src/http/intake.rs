@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use health_core::{Ack, Error, Health, IngestCounts, Reception, Rejection, Sample, read_record};
 use hyper::StatusCode;
 
-use crate::{http::problem::Refusal, server::App};
+use crate::{app::App, http::problem::Refusal};
 
 /// Samples handed to the queue at once: enough to make batches of COPY's best size, small enough to keep memory flat.
 const CHUNK_ROWS: usize = 5_000;

@@ -3,8 +3,8 @@
 use hyper::StatusCode;
 
 use crate::{
+    app::App,
     http::problem::{Refusal, Reply, json, with_body},
-    server::App,
 };
 
 /// 200 while the process runs.

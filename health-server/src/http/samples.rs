@@ -13,11 +13,11 @@ use hyper::{
 };
 
 use crate::{
+    app::App,
     http::{
         problem::{Refusal, Reply, empty},
         query::Query,
     },
-    server::App,
 };
 
 /// How the samples are written.

@@ -7,11 +7,11 @@ use health_core::{Bucket, Error, PercentilesAnswer, SeriesAnswer, StatsAnswer};
 use hyper::StatusCode;
 
 use crate::{
+    app::App,
     http::{
         problem::{Refusal, Reply, json},
         query::{Query, quote},
     },
-    server::App,
 };
 
 /// Percentiles of one request.

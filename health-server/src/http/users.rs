@@ -3,11 +3,11 @@
 use hyper::StatusCode;
 
 use crate::{
+    app::App,
     http::{
         problem::{Refusal, Reply, empty, json},
         query::{Query, integer, quote, user_id},
     },
-    server::App,
 };
 
 /// Users of one answer, at most.
