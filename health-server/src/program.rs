@@ -32,6 +32,9 @@ const DATABASE_WAIT: Duration = Duration::from_mins(1);
 /// How long to wait before asking for it again.
 const DATABASE_RETRY: Duration = Duration::from_millis(500);
 
+/// How long answers may take that are still due when our own PostgreSQL has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Why the program ended without having done what it was started for. A sentence for whoever started it.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -123,7 +126,15 @@ async fn serve_from(
             error = provided.ended() => lost = Some(error),
         }
     };
-    let outcome = run(listeners, health, limits, end).await;
+    let given_up = async {
+        provided.ended().await;
+        sleep(LAST_ANSWERS).await;
+    };
+    let outcome = tokio::select! {
+        outcome = run(listeners, health, limits, end) => outcome,
+        // Nothing can be stored any more: whoever still waits is not kept for the whole of the deadline.
+        () = given_up => Ok(()),
+    };
     lost.map_or(Ok(()), |error| Err(error.into()))
         .and(outcome.map_err(ProgramError::Health))
 }

@@ -4,11 +4,16 @@ use std::{
     fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use health_core::embedded::{Cluster, Options};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
+
+/// Longer than a recovery ever takes.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Database {
     directory: PathBuf,
@@ -44,8 +49,16 @@ impl Database {
         &self.directory
     }
 
+    /// A connection, once PostgreSQL takes some: it may be recovering.
     pub(crate) async fn connect(&self) -> Client {
-        self.try_connect().await.unwrap()
+        let connecting = async {
+            loop {
+                if let Ok(client) = self.try_connect().await {
+                    return client;
+                }
+            }
+        };
+        timeout(PATIENCE, connecting).await.expect("a connection in time")
     }
 
     pub(crate) async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
