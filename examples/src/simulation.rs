@@ -170,7 +170,7 @@ impl Simulation {
         self.tally.retries += 1;
         if self.trouble.is_none() {
             self.trouble = Some(Instant::now());
-            (self.tell)(&format!("{why}; trying again until it does"));
+            (self.tell)(&format!("{why} (trying again)"));
         }
     }
 }
