@@ -67,7 +67,7 @@ impl Default for Limits {
             max_future: TimeDelta::minutes(5),
             subscriber_queue: 32_768,
             replay_window: Duration::from_hours(24),
-            settle: Duration::from_secs(5 * 60),
+            settle: Duration::from_mins(5),
         }
     }
 }

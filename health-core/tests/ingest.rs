@@ -1,5 +1,7 @@
 //! What was acknowledged is stored, once, and counted right.
 
+#![cfg(test)]
+
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};

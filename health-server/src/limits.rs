@@ -76,6 +76,9 @@ pub struct Limits {
     /// How long the feed can be resumed from a cursor
     #[arg(long, env = "HEALTH_REPLAY_WINDOW", value_name = "TIME", default_value_t = Self::DEFAULT.replay_window)]
     pub replay_window: Span,
+    /// How old samples have to be before they are summarised
+    #[arg(long, env = "HEALTH_SETTLE", value_name = "TIME", default_value_t = Self::DEFAULT.settle)]
+    pub settle: Span,
 }
 
 /// A number of bytes, written `65536`, `64KiB` or `16MiB`.
@@ -112,6 +115,7 @@ impl Limits {
         max_future: Span::seconds(5 * 60),
         subscriber_queue: 32_768,
         replay_window: Span::seconds(24 * 60 * 60),
+        settle: Span::seconds(5 * 60),
     };
 
     /// The part of the limits that the core keeps.
@@ -128,6 +132,7 @@ impl Limits {
             max_future: self.max_future(),
             subscriber_queue: self.subscriber_queue,
             replay_window: self.replay_window.get(),
+            settle: self.settle.get(),
         }
     }
 
