@@ -61,7 +61,7 @@ pub(crate) fn grouped(n: u64) -> String {
     out
 }
 
-/// A value in at most five columns: `7.5`, `72`, `1234`, `12.3k`, `4.5M`.
+/// A value in at most five columns: `0.04`, `7.5`, `72`, `1234`, `12.3k`, `4.5M`.
 pub(crate) fn short(v: f64) -> String {
     let a = v.abs();
     if a >= 9_999_500.0 {
@@ -74,6 +74,8 @@ pub(crate) fn short(v: f64) -> String {
         format!("{:.1}k", v / 1e3)
     } else if a >= 100.0 || v.fract() == 0.0 {
         format!("{v:.0}")
+    } else if a < 0.995 {
+        format!("{v:.2}")
     } else {
         format!("{v:.1}")
     }
@@ -138,6 +140,8 @@ mod tests {
     fn numbers_fit_their_columns() {
         for (v, text) in [
             (7.5, "7.5"),
+            (0.04, "0.04"),
+            (0.0, "0"),
             (72.0, "72"),
             (99.95, "100.0"),
             (9_999.4, "9999"),

@@ -70,7 +70,7 @@ pub(crate) struct LiveAreas {
 }
 
 impl LiveAreas {
-    pub(crate) fn of(frame: &Frame, preview: bool) -> Self {
+    pub(crate) fn of(frame: &Frame, preview: bool, rows: usize) -> Self {
         let body = frame.body;
         let tall = match body.height {
             0..=20 => 0,
@@ -78,7 +78,14 @@ impl LiveAreas {
             29..=40 => 12,
             _ => 16,
         };
-        let tall = if preview && frame.level == Level::Full { tall } else { 0 };
+        // Room that no row needs goes to the details, up to three fifths of the whole.
+        let spare = usize::from(body.height).saturating_sub(rows + 2);
+        let spare = u16::try_from(spare).unwrap_or(0).min(body.height / 5 * 3);
+        let tall = if preview && frame.level == Level::Full && tall > 0 {
+            tall.max(spare)
+        } else {
+            0
+        };
         let (top, below) = split_below(body, tall);
         let (head, rows) = split_above(top, 1);
         Self {
@@ -290,7 +297,7 @@ mod tests {
             for h in 0..70 {
                 let frame = Frame::of((w, h));
                 let screen = Rect::new(0, 0, w, h);
-                let live = LiveAreas::of(&frame, true);
+                let live = LiveAreas::of(&frame, true, usize::from(w % 40));
                 let user = UserAreas::of(&frame);
                 let form = FormAreas::of(&frame);
                 let mut areas = vec![frame.bar, frame.sub, frame.body, frame.footer, live.head, live.rows];

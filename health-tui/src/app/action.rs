@@ -126,6 +126,8 @@ pub(crate) enum Query {
         start: DateTime<Utc>,
         end: DateTime<Utc>,
         bucket: Option<BucketWidth>,
+        /// The part that is seen, which the statistics are of.
+        seen: (DateTime<Utc>, DateTime<Utc>),
     },
     /// The range-stats form.
     Range {

@@ -124,7 +124,7 @@ impl App {
     }
 
     pub(crate) fn live_areas(&self) -> LiveAreas {
-        LiveAreas::of(&Frame::of(self.size), self.live.preview)
+        LiveAreas::of(&Frame::of(self.size), self.live.preview, self.live.order.len())
     }
 
     /// Rows of the table that are seen at once.

@@ -32,8 +32,9 @@ pub(crate) struct UserView {
     /// The instant under the read-out.
     pub(crate) cursor: Option<DateTime<Utc>>,
     pub(crate) points: Vec<Point>,
-    /// Of the part of the window that was asked about.
-    pub(crate) stats: Option<Box<StatsAnswer>>,
+    stats: Option<Box<StatsAnswer>>,
+    /// The window the statistics were asked for.
+    stats_of: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// What the points cover, and in which buckets.
     loaded: Option<(DateTime<Utc>, DateTime<Utc>, Option<BucketWidth>)>,
     pub(crate) asked: Option<u64>,
@@ -59,6 +60,7 @@ impl UserView {
             cursor: None,
             points: remembered.collect(),
             stats: None,
+            stats_of: None,
             loaded: None,
             asked: None,
             asked_for: None,
@@ -189,8 +191,11 @@ impl UserView {
         let covers = |have: Option<(DateTime<Utc>, DateTime<Utc>, Option<BucketWidth>)>| {
             have.is_some_and(|(a, b, width)| width == bucket && a <= start && (b >= end || self.is_live()))
         };
+        let fits = self.stats_of.is_some_and(|of| self.fits(of, (start, end)));
         let stale = self.is_live() && self.refresh_at.is_some_and(|at| at <= now);
-        if self.asked.is_some() && covers(self.asked_for) || self.asked.is_none() && covers(self.loaded) && !stale {
+        if fits
+            && (self.asked.is_some() && covers(self.asked_for) || self.asked.is_none() && covers(self.loaded) && !stale)
+        {
             return None;
         }
         let half = self.span() / 2;
@@ -199,16 +204,38 @@ impl UserView {
             start: start - half,
             end: (end + half).min(now + TimeDelta::seconds(1)),
             bucket,
+            seen: (start, end),
         })
     }
 
     /// Remembers that `query` was sent as `id`. Returns what it makes obsolete.
     pub(crate) fn asking(&mut self, id: u64, query: &Query) -> Option<u64> {
-        if let Query::Window { start, end, bucket, .. } = query {
+        if let Query::Window {
+            start,
+            end,
+            bucket,
+            seen,
+            ..
+        } = query
+        {
             self.asked_for = Some((*start, *end, *bucket));
+            self.stats_of = Some(*seen);
         }
         self.refresh_at = None;
         self.asked.replace(id)
+    }
+
+    /// What the server says of the window that is seen; none while it says it of another.
+    pub(crate) fn stats(&self, now: DateTime<Utc>) -> Option<&StatsAnswer> {
+        self.stats
+            .as_deref()
+            .filter(|s| self.fits((s.start, s.end), self.window(now)))
+    }
+
+    /// Whether two windows are the same but for what a live one has moved since it was asked about.
+    fn fits(&self, one: (DateTime<Utc>, DateTime<Utc>), other: (DateTime<Utc>, DateTime<Utc>)) -> bool {
+        let near = self.span() / if self.is_live() { 12 } else { 1_000 };
+        (one.0 - other.0).abs() <= near && (one.1 - other.1).abs() <= near
     }
 
     pub(crate) fn answered(&mut self, points: Vec<Point>, stats: Option<Box<StatsAnswer>>, now: DateTime<Utc>) {
@@ -287,10 +314,13 @@ mod tests {
         view.answered(Vec::new(), None, t(0));
         assert_eq!(view.wants(t(1)), None);
         view.pan(-0.5, t(1));
-        assert_eq!(view.wants(t(1)), None, "half a window is there");
-        view.pan(-0.5, t(1));
-        assert!(view.wants(t(1)).is_some());
+        let back = view.wants(t(1)).unwrap();
+        assert_eq!(view.asking(2, &back), None);
+        assert_eq!(view.wants(t(1)), None);
         view.go_live();
+        let live = view.wants(t(1)).unwrap();
+        assert_eq!(view.asking(3, &live), Some(2), "what was asked before is obsolete");
+        view.answered(Vec::new(), None, t(1));
         assert_eq!(view.wants(t(1)), None);
         assert!(view.wants(t(40)).is_some(), "the statistics of a live window grow old");
     }

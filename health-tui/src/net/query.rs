@@ -74,8 +74,9 @@ async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) 
             start,
             end,
             bucket,
+            seen,
         } => {
-            let stats = stats(&mut connection, user, start, end).await?;
+            let stats = stats(&mut connection, user, seen.0, seen.1).await?;
             let points = match bucket {
                 None => samples(&mut connection, user, start, end).await?,
                 Some(bucket) => {

@@ -83,7 +83,7 @@ pub(crate) fn lines(p: &mut Paint<'_>, area: Rect, axis: &Axis, series: &[Series
         .iter()
         .flat_map(|s| s.marks.iter().filter(inside))
         .flat_map(|m| [m.low, m.high]);
-    let scale = Scale::around(values, 10.0, None);
+    let scale = Scale::around(values, 10.0);
     if series.iter().any(|s| s.marks.iter().any(|m| inside(&m))) {
         scale_left(p, plot, scale);
     }
@@ -113,7 +113,7 @@ pub(crate) fn bars(
         return;
     }
     let rates = rates(axis, counts, plot.width);
-    let scale = Scale::around(rates.iter().flatten().copied(), 1.0, Some(0.0));
+    let scale = Scale::from_zero(rates.iter().flatten().copied());
     let top = fmt::short(scale.high);
     p.text_right(plot.x.saturating_sub(1), plot.y, SCALE_WIDTH, &top, p.theme.dim);
     if plot.height > 2 {

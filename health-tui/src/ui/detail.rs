@@ -237,12 +237,12 @@ fn figures(p: &mut Paint<'_>, area: Rect, view: &UserView, marks: &[Mark]) {
     }
     p.text(area.x, y, area.width, "This window", t.strong);
     y += 1;
-    for (label, text) in window_lines(view, marks) {
+    for (label, text) in window_lines(view, marks, p.app.now) {
         line(p, label, &text, &mut y);
     }
     y += 1;
     y = zones(p, area, y, marks);
-    if let Some(stats) = &view.stats {
+    if let Some(stats) = view.stats(p.app.now) {
         sources(p, area, y, stats);
     }
 }
@@ -251,7 +251,7 @@ fn figures(p: &mut Paint<'_>, area: Rect, view: &UserView, marks: &[Mark]) {
 fn strip(p: &mut Paint<'_>, area: Rect, view: &UserView, marks: &[Mark]) {
     let t = p.theme;
     p.rule(Rect { height: 1, ..area }, "This window");
-    let lines = window_lines(view, marks);
+    let lines = window_lines(view, marks, p.app.now);
     let wide = area.width / 4;
     for (i, (label, text)) in (0u16..).zip(&lines) {
         let (x, y) = (area.x + 1 + i % 4 * wide, area.y + 1 + i / 4);
@@ -263,7 +263,7 @@ fn strip(p: &mut Paint<'_>, area: Rect, view: &UserView, marks: &[Mark]) {
 }
 
 /// From the server's statistics where they are there, else from the points.
-fn window_lines(view: &UserView, marks: &[Mark]) -> Vec<(&'static str, String)> {
+fn window_lines(view: &UserView, marks: &[Mark], now: DateTime<Utc>) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if !marks.is_empty() {
         let n = f64::from(u32::try_from(marks.len()).unwrap_or(1));
@@ -274,7 +274,7 @@ fn window_lines(view: &UserView, marks: &[Mark]) -> Vec<(&'static str, String)> 
         lines.push(("min", format!("{low:.0}")));
         lines.push(("max", format!("{high:.0}")));
     }
-    if let Some(answer) = &view.stats {
+    if let Some(answer) = view.stats(now) {
         let s = &answer.stats;
         lines.push(("worn", format!("{:.0} %", s.heart_rate_coverage * 100.0)));
         lines.push(("steps", fmt::grouped(u64::try_from(s.total_steps).unwrap_or(0))));

@@ -13,7 +13,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     /// Spans `values`, widened to multiples of `step` so that it does not move with every reading.
-    pub(crate) fn around(values: impl IntoIterator<Item = f64>, step: f64, floor: Option<f64>) -> Self {
+    pub(crate) fn around(values: impl IntoIterator<Item = f64>, step: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for v in values {
             low = low.min(v);
@@ -22,9 +22,22 @@ impl Scale {
         if low > high {
             (low, high) = (0.0, step);
         }
-        let low = floor.unwrap_or((low / step).floor() * step);
+        let low = (low / step).floor() * step;
         let high = ((high / step).ceil() * step).max(low + step);
         Self { low, high }
+    }
+
+    /// From zero to the next round number above `values`: 1, 2 or 5 and its tenfolds.
+    pub(crate) fn from_zero(values: impl IntoIterator<Item = f64>) -> Self {
+        let most = values.into_iter().fold(0.0, f64::max);
+        let mut high = 0.1;
+        for factor in [2.0, 2.5, 2.0].into_iter().cycle().take(24) {
+            if high >= most {
+                break;
+            }
+            high *= factor;
+        }
+        Self { low: 0.0, high }
     }
 
     /// 0 at the bottom, 1 at the top.
@@ -68,13 +81,19 @@ mod tests {
 
     #[test]
     fn scales_stand_still() {
-        assert_eq!(
-            Scale::around([63.0, 118.0], 10.0, None),
-            Scale { low: 60.0, high: 120.0 }
-        );
-        assert_eq!(Scale::around([], 10.0, None), Scale { low: 0.0, high: 10.0 });
-        assert_eq!(Scale::around([70.0], 10.0, None), Scale { low: 70.0, high: 80.0 });
-        assert_eq!(Scale::around([7.0], 10.0, Some(0.0)), Scale { low: 0.0, high: 10.0 });
+        assert_eq!(Scale::around([63.0, 118.0], 10.0), Scale { low: 60.0, high: 120.0 });
+        assert_eq!(Scale::around([], 10.0), Scale { low: 0.0, high: 10.0 });
+        assert_eq!(Scale::around([70.0], 10.0), Scale { low: 70.0, high: 80.0 });
+        for (most, high) in [
+            (0.0, 0.1),
+            (0.13, 0.2),
+            (0.4, 0.5),
+            (7.0, 10.0),
+            (23.0, 50.0),
+            (110.0, 200.0),
+        ] {
+            assert!((Scale::from_zero([most]).high - high).abs() < 1e-9, "{most}");
+        }
         assert_eq!((level(0.0), level(0.5), level(1.0)), (0, 3, 6));
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     app::{App, LinkState},
     fmt,
     keys::Scope,
-    layout::{self, Frame, Group, LiveAreas},
+    layout::{self, Frame, Group},
     store::{Alert, Column, Entry, User},
     ui::{
         SPARK_MAX,
@@ -16,18 +16,18 @@ use crate::{
     },
 };
 
-/// The sparkline columns with their reading and the step of their scale.
-const METRICS: [(Column, Metric, f64, Option<f64>); 3] = [
-    (Column::HeartRate, Entry::heart_rate, 10.0, None),
-    (Column::Steps, Entry::steps, 10.0, Some(0.0)),
-    (Column::Calories, Entry::calories, 1.0, Some(0.0)),
+/// The sparkline columns with their reading.
+const METRICS: [(Column, Metric); 3] = [
+    (Column::HeartRate, Entry::heart_rate),
+    (Column::Steps, Entry::steps),
+    (Column::Calories, Entry::calories),
 ];
 
 type Metric = fn(Entry) -> Option<f64>;
 
 pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) -> Option<Position> {
     let app = p.app;
-    let areas = LiveAreas::of(frame, app.live.preview);
+    let areas = app.live_areas();
     let cursor = sub_line(p, frame.sub);
     let named = !app.settings.names.is_empty();
     let groups = layout::groups(areas.head.width, &app.settings.columns, named, SPARK_MAX);
@@ -65,17 +65,19 @@ fn visible(app: &App, height: u16) -> Vec<&User> {
 
 /// One scale a metric for all rows that are seen, so that rows can be compared.
 fn scales(rows: &[&User], groups: &[Group]) -> [Scale; 3] {
-    METRICS.map(|(column, metric, step, floor)| {
+    METRICS.map(|(column, metric)| {
         let width = groups
             .iter()
             .find(|g| g.column == column)
             .map_or(0, |g| usize::from(g.spark));
-        Scale::around(
-            rows.iter()
-                .flat_map(|u| u.ring.entries().rev().take(width).filter_map(metric)),
-            step,
-            floor,
-        )
+        let values = rows
+            .iter()
+            .flat_map(|u| u.ring.entries().rev().take(width).filter_map(metric));
+        match column {
+            // A heart never rests at zero: the scale begins where the readings do.
+            Column::HeartRate => Scale::around(values, 10.0),
+            _ => Scale::from_zero(values),
+        }
     })
 }
 
