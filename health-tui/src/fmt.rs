@@ -81,6 +81,11 @@ pub(crate) fn short(v: f64) -> String {
     }
 }
 
+/// Kilocalories of one sample: two decimals while they fit, so that a column of them lines up.
+pub(crate) fn kcal(v: f64) -> String {
+    if v < 99.995 { format!("{v:.2}") } else { short(v) }
+}
+
 /// One decimal, always: averages line up under each other.
 pub(crate) fn one(v: f64) -> String {
     format!("{v:.1}")

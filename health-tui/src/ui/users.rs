@@ -277,7 +277,7 @@ fn row(
                 );
             }
             Column::Calories => {
-                number(p, right, y, group.value, user.calories.map(fmt::short), quiet);
+                number(p, right, y, group.value, user.calories.map(fmt::kcal), quiet);
                 user.ring.columns(group.spark.into(), Entry::calories, columns);
                 spark::draw(
                     p,
