@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::{Asia, Europe, Tz};
 use health_core::{
-    Bucket, Calories, Config, Error, Health, HeartRate, Readings, Sample, Source, Stats, Steps, TimeRange, UserId,
-    parse_timestamp,
+    Bucket, Calories, Config, Error, Health, HeartRate, Limits, Readings, Sample, Source, Stats, Steps, TimeRange,
+    UserId, parse_timestamp,
 };
 use test_support::TestDatabase;
 
@@ -196,6 +196,38 @@ async fn percentiles_by_nearest_rank() -> Outcome {
     let answer = health.percentiles(user, range, &[0.0, 50.0, 95.0, 99.0, 100.0]).await?;
     assert_eq!(answer.readings, 100);
     assert_eq!(answer.values, [50.0, 99.0, 144.0, 148.0, 149.0].map(Some));
+    health.close().await?;
+    Ok(())
+}
+
+/// Hyper drops the future of a client that goes away, at any point of it.
+#[tokio::test]
+async fn an_answer_nobody_waits_for_leaves_no_transaction_open() -> Outcome {
+    let database = TestDatabase::new().await;
+    let limits = Limits {
+        reader_connections: 1,
+        ..Limits::default()
+    };
+    let health = Health::open(Config::from_url(database.url())?.limits(limits)).await?;
+    let (samples, range) = ten_days(7)?;
+    health.ingest(samples).await?;
+    let user = UserId::new(7)?;
+    let whole = health.stats(user, range).await?;
+    for polls in 0..40 {
+        let mut answer = Box::pin(health.stats(user, range));
+        for _ in 0..polls {
+            if futures_util::poll!(&mut answer).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(answer);
+        assert_eq!(health.stats(user, range).await?, whole, "after {polls} polls");
+    }
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    assert_eq!(client.query_one(open, &[]).await?.get::<_, i64>(0), 0);
     health.close().await?;
     Ok(())
 }
