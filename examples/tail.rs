@@ -66,7 +66,11 @@ async fn main() -> ExitCode {
             Ok(reason) => note(&format!("{reason}: coming back in {pause:?}")),
         }
         // Whoever got somewhere starts over with a short pause; a little chance keeps clients from coming back all at once.
-        let next = if cursor == before { LONGEST_PAUSE.min(pause * 2) } else { FIRST_PAUSE };
+        let next = if cursor == before {
+            LONGEST_PAUSE.min(pause * 2)
+        } else {
+            FIRST_PAUSE
+        };
         sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = next;
     };
@@ -92,8 +96,12 @@ async fn follow(args: &Args, cursor: &mut Option<Cursor>) -> Result<String, Stop
 
 async fn connected(args: &Args, cursor: &mut Option<Cursor>) -> std::io::Result<Result<(), Stop>> {
     let mut lines = BufReader::new(timeout(SILENCE, TcpStream::connect(&args.feed)).await??);
-    lines.get_mut().write_all(commands(args, cursor.as_ref()).as_bytes()).await?;
+    lines
+        .get_mut()
+        .write_all(commands(args, cursor.as_ref()).as_bytes())
+        .await?;
     let mut line = String::new();
+    let mut greeted = false;
     while timeout(SILENCE, lines.read_line(&mut line)).await?? > 0 {
         let event = serde_json::from_str(&line)?;
         line.clear();
@@ -108,6 +116,7 @@ async fn connected(args: &Args, cursor: &mut Option<Cursor>) -> std::io::Result<
             FeedEvent::Heartbeat { cursor: at, .. } => *cursor = Some(at),
             // From now on, should the connection end before the first sample.
             FeedEvent::Hello { cursor: at, .. } => {
+                greeted = true;
                 cursor.get_or_insert(at);
             }
             FeedEvent::Lagged { missed, cursor: at } => {
@@ -119,8 +128,9 @@ async fn connected(args: &Args, cursor: &mut Option<Cursor>) -> std::io::Result<
                 note(&format!("samples may be missing: {}", reason.unwrap_or_default()));
                 *cursor = None;
             }
-            FeedEvent::Error { reason } => return Ok(Err(Stop::Refused(reason))),
-            FeedEvent::Bye { reason } => note(&reason),
+            FeedEvent::Error { reason } if greeted => return Ok(Err(Stop::Refused(reason))),
+            // An error before the greeting: there is no room for us yet.
+            FeedEvent::Error { reason } | FeedEvent::Bye { reason } => note(&reason),
             _ => {}
         }
     }
