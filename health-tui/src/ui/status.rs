@@ -95,7 +95,8 @@ pub(crate) fn footer(p: &mut Paint<'_>, area: Rect) {
     let scope = p.app.scope();
     let typing = p.app.is_typing();
     let mut x = area.x + 1;
-    for from in [scope, Scope::Everywhere] {
+    // Help first: a narrow terminal has no room for all of them, and help knows the rest.
+    for from in [Scope::Everywhere, scope] {
         for (binding, keys) in p.app.settings.keymap.of(from) {
             let Some(hint) = binding.hint else { continue };
             // While text is typed, a letter is a letter.
