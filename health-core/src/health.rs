@@ -19,12 +19,7 @@ use crate::{
         queue::{Ack, Queue},
         writer::Writer,
     },
-    live::{
-        courier::Courier,
-        hub::Hub,
-        subscription::{Filter, Subscription},
-        upkeep,
-    },
+    live::{courier::Courier, filter::Filter, hub::Hub, subscription::Subscription, upkeep},
     roller,
     sample::Sample,
     store::{

@@ -83,7 +83,8 @@ pub use crate::{
     ingest::queue::Ack,
     live::{
         event::{LiveEvent, Published},
-        subscription::{Filter, Subscription},
+        filter::Filter,
+        subscription::Subscription,
     },
     store::{export::Samples, migrate::migrate},
 };

@@ -29,6 +29,7 @@
 pub(crate) mod courier;
 pub(crate) mod cursor;
 pub(crate) mod event;
+pub(crate) mod filter;
 pub(crate) mod hub;
 pub(crate) mod mailbox;
 pub(crate) mod replay;

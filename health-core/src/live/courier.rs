@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     error::Error,
     live::hub::Hub,
-    store::feed::{Line, Span},
+    store::feed::{Line, stretches},
 };
 
 /// Looks at the table whenever there may be something new.
@@ -36,9 +36,6 @@ const RING_EVERY: Duration = Duration::from_millis(5);
 
 /// Commits are merged only once they have been visible for twice as long, see [`upkeep`](crate::live::upkeep).
 pub(crate) const SURE_WITHIN: Duration = Duration::from_secs(30);
-
-/// `id`s read at once: about as many rows, some hundred bytes each.
-pub(crate) const STRETCH_IDS: i64 = 5_000;
 
 /// How long PostgreSQL may take for an answer before the connection is taken for dead.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -156,15 +153,6 @@ impl Courier {
         }
         Ok(())
     }
-}
-
-/// The parts of a stretch that are read at once.
-pub(crate) fn stretches(span: Span) -> impl Iterator<Item = Span> {
-    let step = usize::try_from(STRETCH_IDS).unwrap_or(usize::MAX);
-    (span.after..span.last).step_by(step).map(move |after| Span {
-        after,
-        last: span.last.min(after.saturating_add(STRETCH_IDS)),
-    })
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -13,9 +13,9 @@ use crate::{
     live::{
         cursor::Position,
         event::Published,
+        filter::Filter,
         mailbox::{Mailbox, Parcel},
         snapshot::Snapshot,
-        subscription::Filter,
     },
     sample::{Sample, UserId},
     store::{

@@ -35,17 +35,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     error::Error,
-    live::{
-        courier::{STRETCH_IDS, stretches},
-        cursor::Position,
-        event::LiveEvent,
-        hub::Hub,
-        mailbox::Mailbox,
-        snapshot::Snapshot,
-        subscription::Filter,
-    },
+    live::{cursor::Position, event::LiveEvent, filter::Filter, hub::Hub, mailbox::Mailbox, snapshot::Snapshot},
     sample::UserId,
-    store::feed::{self, Backlog, Span, StoredRow},
+    store::feed::{self, Backlog, STRETCH_IDS, Span, StoredRow, stretches},
     wire::Cursor,
 };
 

@@ -1,7 +1,7 @@
 //! A subscription, as its reader sees it.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,16 +15,9 @@ use tokio::{
 };
 
 use crate::{
-    live::{event::LiveEvent, hub::Hub, mailbox::Mailbox, replay::Replay},
-    sample::UserId,
+    live::{event::LiveEvent, filter::Filter, hub::Hub, mailbox::Mailbox, replay::Replay},
     wire::Cursor,
 };
-
-/// Whose samples a subscriber hears.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    users: Option<BTreeSet<UserId>>,
-}
 
 /// A stream of what is committed, from now on or [from a cursor on](Subscription::resume): each user's samples in the order
 /// of their commits, at least once.
@@ -63,25 +56,6 @@ struct Pace {
     clock: Interval,
     /// What the last tick brought.
     ready: VecDeque<LiveEvent>,
-}
-
-impl Filter {
-    /// Everybody's.
-    pub fn all() -> Self {
-        Self::default()
-    }
-
-    /// Only these users'.
-    pub fn users(users: impl IntoIterator<Item = UserId>) -> Self {
-        Self {
-            users: Some(users.into_iter().collect()),
-        }
-    }
-
-    /// Whose, if not everybody's.
-    pub(crate) fn named(&self) -> Option<&BTreeSet<UserId>> {
-        self.users.as_ref()
-    }
 }
 
 impl Subscription {

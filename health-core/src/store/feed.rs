@@ -62,6 +62,9 @@ const POSITION: &str = "SELECT right(to_hex(hashtextextended(f.stream::text, d.o
      greatest(f.pruned_below::text::numeric, (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
      FROM health_feed f CROSS JOIN pg_database d WHERE d.datname = current_database()";
 
+/// `id`s read at once: about as many rows, some hundred bytes each.
+pub(crate) const STRETCH_IDS: i64 = 5_000;
+
 /// What became visible since a snapshot is what began behind it or was in progress in it: two stretches of the key, however
 /// long some transaction elsewhere holds back xmin.
 const LOOK: &str = "SELECT here.snapshot, c.xid::text, c.first_id, c.last_id, c.server \
@@ -329,4 +332,13 @@ impl<'a> FromSql<'a> for RowXid {
     fn accepts(kind: &Type) -> bool {
         *kind == Type::XID
     }
+}
+
+/// The parts of a stretch that are read at once.
+pub(crate) fn stretches(span: Span) -> impl Iterator<Item = Span> {
+    let step = usize::try_from(STRETCH_IDS).unwrap_or(usize::MAX);
+    (span.after..span.last).step_by(step).map(move |after| Span {
+        after,
+        last: span.last.min(after.saturating_add(STRETCH_IDS)),
+    })
 }
