@@ -373,7 +373,10 @@ mod tests {
             prop_assert_eq!(all.totals.steps, points.iter().filter_map(|point| point.steps).map(i64::from).sum::<i64>());
             let calories: f64 = points.iter().filter_map(|point| point.calories).sum();
             prop_assert!((all.totals.calories.kcal() - calories).abs() <= 1e-12 * calories);
-            let Some(heart) = all.heart else { return Ok(prop_assert!(rates.is_empty())) };
+            let Some(heart) = all.heart else {
+                prop_assert!(rates.is_empty());
+                return Ok(());
+            };
             let mean = rates.iter().map(|rate| rate.1).sum::<f64>() / rates.len() as f64;
             prop_assert!((Heart::mean(heart.sum, heart.readings).unwrap() - mean).abs() < 1e-10);
             prop_assert_eq!(heart.lowest, rates.iter().map(|rate| rate.1).fold(f64::MAX, f64::min));

@@ -23,6 +23,11 @@ fn sample(user: i64, at: DateTime<Utc>, source: &str, heart_rate: f64, steps: i6
     Sample::new(UserId::new(user).ok()?, at, Source::new(source).ok()?, readings).ok()
 }
 
+/// A small whole number.
+fn whole(number: i64) -> f64 {
+    i32::try_from(number).map_or(f64::NAN, f64::from)
+}
+
 /// Ten days in spring with the night the clocks went forward: a watch every ten minutes, a phone every seven.
 fn ten_days(user: i64) -> Result<(Vec<Sample>, TimeRange), Box<dyn std::error::Error>> {
     let start = parse_timestamp("2025-03-25T22:13:20Z")?;
@@ -32,7 +37,7 @@ fn ten_days(user: i64) -> Result<(Vec<Sample>, TimeRange), Box<dyn std::error::E
             .map(move |n| start + TimeDelta::minutes(minutes.into()) * n)
             .take_while(move |at| *at < end)
     };
-    let rate = |at: DateTime<Utc>| 60.0 + (at.timestamp() / 60 % 97) as f64;
+    let rate = |at: DateTime<Utc>| 60.0 + whole(at.timestamp() / 60 % 97);
     let watch = every(10).filter_map(|at| sample(user, at, "watch", rate(at), at.timestamp() / 600 % 90, 1.5));
     let phone = every(7).filter_map(|at| sample(user, at, "phone", -1.0, at.timestamp() / 420 % 110, 0.25));
     Ok((watch.chain(phone).collect(), TimeRange::new(start, end)?))
@@ -130,7 +135,7 @@ async fn a_page_ends_anywhere_without_losing_or_repeating() -> Outcome {
         sample(
             1,
             start + TimeDelta::seconds(n / 3),
-            names[n as usize % 3],
+            names[usize::try_from(n % 3).unwrap_or(0)],
             70.0,
             1,
             0.0,
@@ -190,7 +195,7 @@ async fn percentiles_by_nearest_rank() -> Outcome {
     let (user, range) = (UserId::new(1)?, TimeRange::new(start, start + TimeDelta::hours(24))?);
     assert_eq!(health.percentiles(user, range, &[50.0]).await?.values, [None]);
     let samples: Vec<_> = (0..100)
-        .filter_map(|n| sample(1, start + TimeDelta::minutes(n * 13), "", (50 + n) as f64, 0, 0.0))
+        .filter_map(|n| sample(1, start + TimeDelta::minutes(n * 13), "", whole(50 + n), 0, 0.0))
         .collect();
     health.ingest(samples).await?;
     let answer = health.percentiles(user, range, &[0.0, 50.0, 95.0, 99.0, 100.0]).await?;

@@ -21,6 +21,7 @@ use crate::{
         read::{Question, Snapshot},
         rollup::{Roller, Step},
     },
+    summary::to_f64,
 };
 
 /// Statistics straight from the samples: one row a source, each with the numbers of the whole beside its own. `$4` is where
@@ -55,7 +56,7 @@ const RATES: &str = "SELECT heart_rate FROM health_metrics \
     WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3 AND heart_rate IS NOT NULL";
 
 /// How much time the samples of the test spread over.
-const SPREAD: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+const SPREAD: Duration = Duration::from_hours(3 * 24);
 
 /// How long everything runs at once; longer by the environment variable `HEALTH_TEST_SECONDS`.
 const RUN: Duration = Duration::from_secs(6);
@@ -96,12 +97,12 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
             while running() {
                 // Most about where the threshold is: what it passes must be seen, or marked. Few elsewhere, since a later
                 // mark would mend what was missed.
-                let line = (now - settle() + Duration::from_secs(40 * 60)).min(now);
+                let line = (now - settle() + Duration::from_mins(40)).min(now);
                 let some = |_| {
                     if fastrand::u8(..40) == 0 {
                         any_sample(now, SPREAD)
                     } else {
-                        any_sample(line, Duration::from_secs(60 * 60))
+                        any_sample(line, Duration::from_hours(1))
                     }
                 };
                 let samples: Vec<_> = (0..fastrand::usize(1..80)).map(some).collect();
@@ -168,7 +169,9 @@ async fn compare_some(session: &mut Session, now: DateTime<Utc>) -> i64 {
         .map(|_| any_time(now, SPREAD).timestamp_micros())
         .collect();
     if fastrand::bool() {
-        cuts.iter_mut().for_each(|cut| *cut = Grain::Hour.floor(*cut));
+        for cut in &mut cuts {
+            *cut = Grain::Hour.floor(*cut);
+        }
     }
     cuts.sort_unstable();
     cuts.dedup();
@@ -275,7 +278,7 @@ async fn plain(session: &mut Session, question: Question<'_>) -> Stats {
         heart_rate_coverage: if covered == 0 {
             0.0
         } else {
-            covered as f64 / (weights_end - question.start) as f64
+            to_f64(covered.into()) / to_f64((weights_end - question.start).into())
         },
         total_steps: whole.get("total_steps"),
         total_calories: whole.get("total_calories"),
@@ -292,7 +295,9 @@ async fn plain_rates(session: &mut Session, question: Question<'_>) -> Histogram
         .await
         .unwrap();
     let mut histogram = Histogram::default();
-    rows.iter().for_each(|row| histogram.add(row.get(0)));
+    for row in &rows {
+        histogram.add(row.get(0));
+    }
     histogram
 }
 
