@@ -81,6 +81,15 @@ pub(crate) fn short(v: f64) -> String {
     }
 }
 
+/// The end of a scale, which is a round number: `0.5`, `20`, `1000`.
+pub(crate) fn round(v: f64) -> String {
+    let text = short(v);
+    match text.split_once('.') {
+        Some(_) if text.ends_with('0') => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        _ => text,
+    }
+}
+
 /// Kilocalories of one sample: two decimals while they fit, so that a column of them lines up.
 pub(crate) fn kcal(v: f64) -> String {
     if v < 99.995 { format!("{v:.2}") } else { short(v) }
@@ -158,6 +167,10 @@ mod tests {
             assert!(text.len() <= 5);
         }
         assert_eq!(grouped(1_234_567), "1 234 567");
+        assert_eq!(
+            (round(0.5), round(20.0), round(0.2)),
+            ("0.5".to_owned(), "20".to_owned(), "0.2".to_owned())
+        );
         assert_eq!(grouped(7), "7");
         assert_eq!(span(TimeDelta::minutes(90)), "1h 30m");
         assert_eq!(span(TimeDelta::days(7)), "7d");

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use support::{FakeServer, Terminal, tui};
+use support::{FakeServer, Running, Terminal, tui};
 
 fn health_tui(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_health-tui"))
@@ -48,13 +48,14 @@ fn settings_completions_and_the_manual_are_printed() {
 #[test]
 fn plain_writes_a_line_a_reading_and_comes_back_behind_the_last() {
     let server = FakeServer::start();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
+    let child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
         .args(["--plain", "--feed", &server.feed.to_string(), "--tz", "UTC"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut child = Running(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     server.wait_for_command("SUBSCRIBE");
     server.sample("c7", 101, 72);
     let line = lines.next().unwrap().unwrap();
@@ -64,9 +65,7 @@ fn plain_writes_a_line_a_reading_and_comes_back_behind_the_last() {
     assert_eq!(server.wait_for_command("SUBSCRIBE"), "SUBSCRIBE after=c7");
     server.sample("c8", 202, 80);
     assert!(lines.next().unwrap().unwrap().contains("user 202: 80 bpm"));
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.end("-TERM"), Some(0));
 }
 
 #[test]
@@ -75,12 +74,13 @@ fn a_recording_can_be_replayed() {
     let path =
         std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recording-{}.ndjson", std::process::id()));
     _ = std::fs::remove_file(&path);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
+    let child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
         .args(["record", path.to_str().unwrap(), "--feed", &server.feed.to_string()])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut child = Running(child);
+    let mut told = BufReader::new(child.0.stderr.take().unwrap()).lines();
     assert_eq!(told.next().unwrap().unwrap(), "connected");
     for i in 0..5 {
         server.sample(&format!("c{i}"), 4242, 70 + i);
@@ -91,9 +91,7 @@ fn a_recording_can_be_replayed() {
         assert!(std::time::Instant::now() < end, "never written");
         std::thread::yield_now();
     }
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.end("-INT"), Some(0));
 
     // What was recorded is never written over.
     let again = health_tui(&["record", path.to_str().unwrap()]);

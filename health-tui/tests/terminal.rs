@@ -150,7 +150,7 @@ fn the_last_frame_can_be_left_behind() {
     terminal.send("Q");
     let (status, text) = terminal.ended();
     assert_eq!(status, 0);
-    assert!(text.contains("4711") && text.contains("details"), "{text}");
+    assert!(text.contains("4711") && text.contains("filter"), "{text}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub(crate) fn bars(
     }
     let rates = rates(axis, counts, plot.width);
     let scale = Scale::from_zero(rates.iter().flatten().copied());
-    let top = fmt::short(scale.high);
+    let top = fmt::round(scale.high);
     p.text_right(plot.x.saturating_sub(1), plot.y, SCALE_WIDTH, &top, p.theme.dim);
     if plot.height > 2 {
         p.text_right(

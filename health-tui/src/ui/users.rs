@@ -200,7 +200,7 @@ fn head(p: &mut Paint<'_>, area: Rect, groups: &[Group], scales: &[Scale; 3]) {
         }
         if let (Some(metric), true) = (metric, group.spark >= 5) {
             let scale = scales[metric];
-            let range = format!("{}{}{}", fmt::short(scale.low), p.glyphs.to, fmt::short(scale.high));
+            let range = format!("{}{}{}", fmt::round(scale.low), p.glyphs.to, fmt::round(scale.high));
             p.text_right(x + group.width(), area.y, group.spark, &range, t.dim);
         }
     }

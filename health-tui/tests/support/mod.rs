@@ -140,7 +140,7 @@ fn listen(
     shared: &Arc<Shared>,
     serve: fn(TcpStream, &Shared),
 ) -> (SocketAddr, thread::JoinHandle<()>) {
-    let listener = TcpListener::bind(addr).unwrap();
+    let listener = bind(addr);
     let bound = listener.local_addr().unwrap();
     let shared = shared.clone();
     let thread = thread::spawn(move || {
@@ -153,6 +153,44 @@ fn listen(
         }
     });
     (bound, thread)
+}
+
+/// Any connection of another test may have been given the port for a moment.
+fn bind(addr: SocketAddr) -> TcpListener {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind(addr) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(Instant::now() < end, "{addr}: {error}"),
+        }
+        thread::yield_now();
+    }
+}
+
+/// A process that does not outlive its test.
+pub(crate) struct Running(pub(crate) std::process::Child);
+
+impl Running {
+    /// Asks it to end, and gives its status.
+    pub(crate) fn end(&mut self, signal: &str) -> Option<i32> {
+        let pid = self.0.id().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Where it has ended already there is nothing to kill.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 fn serve_feed(mut stream: TcpStream, shared: &Shared) {
