@@ -7,7 +7,7 @@ use health_core::{
     embedded::{Cluster, EmbeddedError, Options},
 };
 
-use crate::{args::Database, limits::Limits, program::ProgramError};
+use crate::{args::Database, error::ProgramError, limits::Limits};
 
 /// The database's name in a PostgreSQL of our own.
 const OWN_NAME: &str = "health_db";

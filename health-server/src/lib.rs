@@ -21,6 +21,7 @@ mod accept;
 mod app;
 mod args;
 mod database;
+mod error;
 mod feed;
 mod http;
 mod limits;
@@ -31,7 +32,8 @@ mod server;
 pub use crate::{
     accept::{BindError, Listeners},
     args::Args,
+    error::ProgramError,
     limits::{ByteSize, Limits, Span, UnreadableLimit},
-    program::{ProgramError, main},
+    program::main,
     server::run,
 };

@@ -1,7 +1,6 @@
 //! The program around [`run`](crate::run): a database, two ports, signals, and sentences for whoever started it.
 
 use std::{
-    fmt,
     future::Future,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
@@ -10,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use health_core::{Config, Error, Health, embedded::EmbeddedError, migrate};
+use health_core::{Config, Error, Health, migrate};
 use tokio::{
     net::lookup_host,
     signal::unix::{SignalKind, signal},
@@ -19,9 +18,10 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    accept::{BindError, Listeners},
+    accept::Listeners,
     args::{Args, Command, Serve},
     database::Provided,
+    error::ProgramError,
     limits::Limits,
     server::run,
 };
@@ -34,22 +34,6 @@ const DATABASE_RETRY: Duration = Duration::from_millis(500);
 
 /// How long answers may take that are still due when our own PostgreSQL has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// Why the program ended without having done what it was started for. A sentence for whoever started it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProgramError {
-    /// A port is taken, or an address is not ours.
-    Bind(BindError),
-    /// The database, or something about it.
-    Health(Error),
-    /// The PostgreSQL of our own.
-    Embedded(EmbeddedError),
-    /// An address that others can reach, and nobody said that they may.
-    NotLoopback(String),
-    /// The system refused something that every program needs.
-    System(io::Error),
-}
 
 /// Carries out a command line, and says on stderr why where it could not.
 pub fn main(args: Args) -> ExitCode {
@@ -211,40 +195,4 @@ fn trace() {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
-}
-
-impl fmt::Display for ProgramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(error) => error.fmt(f),
-            Self::Health(error) => f.write_str(&error.chain()),
-            Self::Embedded(error) => error.fmt(f),
-            Self::NotLoopback(what) => write!(
-                f,
-                "{what} can be reached by others, and whoever reaches it may read and write everything: use a loopback address \
-                 such as 127.0.0.1, or allow it with --allow-anonymous"
-            ),
-            Self::System(error) => write!(f, "the system refused what the server needs: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ProgramError {}
-
-impl From<BindError> for ProgramError {
-    fn from(error: BindError) -> Self {
-        Self::Bind(error)
-    }
-}
-
-impl From<EmbeddedError> for ProgramError {
-    fn from(error: EmbeddedError) -> Self {
-        Self::Embedded(error)
-    }
-}
-
-impl From<Error> for ProgramError {
-    fn from(error: Error) -> Self {
-        Self::Health(error)
-    }
 }
