@@ -2,7 +2,7 @@
 //!
 //! One user with a year of samples every 15 seconds, scattered over the table among as many of a thousand others. With
 //! `HEALTH_BENCH_EVERY=1` the year has a sample every second (31 million, which take some minutes to make). With
-//! `HEALTH_BENCH_URL` an empty database of your own is filled, in place of a throw-away one.
+//! `HEALTH_BENCH_URL` a database of your own is used in place of a throw-away one, as it is or, where it is empty, filled.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -48,11 +48,14 @@ async fn main() -> Outcome<()> {
     tokio::spawn(connection);
 
     // Not aligned to anything, as "the last year" never is.
-    let end = Utc::now() - TimeDelta::hours(2);
-    let start = end - TimeDelta::days(365);
-    let began = Instant::now();
-    fill(&client, start, end, every).await?;
-    println!("samples made       {:>10.1} s", began.elapsed().as_secs_f64());
+    let newest = "SELECT max(timestamp) FROM health_metrics WHERE user_id = $1";
+    let newest: Option<DateTime<Utc>> = client.query_one(newest, &[&USER]).await?.get(0);
+    let end = newest.unwrap_or_else(|| Utc::now() - TimeDelta::hours(2));
+    if newest.is_none() {
+        let began = Instant::now();
+        fill(&client, end - TimeDelta::days(365), end, every).await?;
+        println!("samples made       {:>10.1} s", began.elapsed().as_secs_f64());
+    }
     let began = Instant::now();
     let health = Health::open(config).await?;
     while health.counts().summary_lag_seconds == 0 || health.counts().summary_lag_seconds > 3_600 {

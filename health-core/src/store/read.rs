@@ -80,7 +80,7 @@ pub(crate) async fn series(readers: &Readers, question: Question<'_>) -> Result<
     let mut session = checkout(readers).await?;
     let mut snapshot = Snapshot::begin(&mut session, question).await?;
     let parts = snapshot.parts().await?;
-    snapshot.commit().await?;
+    drop(snapshot);
     drop(session);
     Ok(assemble(parts, question.start, question.ends, question.now))
 }
@@ -96,20 +96,17 @@ pub(crate) async fn histogram(readers: &Readers, user: UserId, range: TimeRange,
     };
     let mut session = checkout(readers).await?;
     let mut snapshot = Snapshot::begin(&mut session, question).await?;
-    let histogram = snapshot.histogram().await?;
-    snapshot.commit().await?;
-    Ok(histogram)
+    Ok(snapshot.histogram().await?)
 }
 
 /// A transaction that sees one state of the database, and which rows of it answer the question.
 ///
-/// Dropped on the way, when whoever asked is gone, it leaves no transaction open behind it.
+/// The transaction ends when this is dropped: with the answer, or on the way there when whoever asked is gone.
 pub(crate) struct Snapshot<'a> {
     session: &'a mut Session,
     question: Question<'a>,
     stored: Stored,
     raw: Spans,
-    open: bool,
 }
 
 /// Spans as `unnest` takes them.
@@ -134,7 +131,6 @@ impl<'a> Snapshot<'a> {
             question,
             stored: Stored::default(),
             raw: Spans::default(),
-            open: true,
         };
         // Sent together, for one round trip.
         let client = snapshot.session.client();
@@ -229,13 +225,6 @@ impl<'a> Snapshot<'a> {
         Ok(all)
     }
 
-    /// Ends the transaction.
-    pub(crate) async fn commit(mut self) -> Result<(), Failure> {
-        self.session.client().batch_execute("COMMIT").await?;
-        self.open = false;
-        Ok(())
-    }
-
     #[cfg(test)]
     pub(crate) fn session(&mut self) -> &mut Session {
         self.session
@@ -254,10 +243,8 @@ async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) 
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        if self.open {
-            // The first poll puts it in line before anything the next user of the connection may ask; nobody waits for the answer.
-            let _ = self.session.client().batch_execute("ROLLBACK").now_or_never();
-        }
+        // The first poll puts it in line, before anything the next user of the connection may ask; nobody waits for the answer.
+        let _ = self.session.client().batch_execute("ROLLBACK").now_or_never();
     }
 }
 
