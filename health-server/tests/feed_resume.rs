@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const WRITERS: i64 = 4;
 const USERS_A_WRITER: i64 = 3;
