@@ -13,9 +13,11 @@ mod user;
 mod when;
 
 pub(crate) use self::{
-    action::{Action, Answer, Batch, BucketWidth, Effect, FeedNews, Input, Net, Point, Query, QueryError, UserRange},
+    action::{
+        Action, Answer, Batch, BucketWidth, Effect, FeedNews, Input, Net, Point, Query, QueryError, Tone, UserRange,
+    },
     form::{Asked, Field, PRESETS, Run},
     link::LinkState,
-    state::{App, Pane, Tone},
+    state::{App, Pane},
     user::UserView,
 };

@@ -10,10 +10,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::{clipboard::CopyToClipboard, execute};
 use rustix::process::{Signal, getpgrp, kill_process_group};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc},
-};
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     app::{App, Effect, Input, Net, QueryError, Tone},
@@ -24,6 +21,7 @@ use crate::{
     options::Options,
     record::Recording,
     run::{self, Outside, Performed},
+    signals,
     term::{self, Screen, Taken},
 };
 
@@ -97,7 +95,7 @@ fn prepare(options: &Options) -> Result<Settings, Error> {
 }
 
 async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc::Receiver<Net>) -> Result<(), Error> {
-    let stop = stop().map_err(Error::Terminal)?;
+    let stop = signals::stop().map_err(Error::Terminal)?;
     term::take(settings.mouse).map_err(Error::Terminal)?;
     let taken = Taken;
     let size = crossterm::terminal::size().map_err(Error::Terminal)?;
@@ -125,20 +123,6 @@ async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc:
         screen.print().map_err(Error::Terminal)?;
     }
     Ok(())
-}
-
-/// Resolves at the first signal that means the end.
-pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hang_up.recv() => {}
-        }
-    })
 }
 
 /// The process the dashboard runs in.

@@ -25,6 +25,7 @@ mod plain;
 mod program;
 mod record;
 mod run;
+mod signals;
 #[cfg(test)]
 mod snapshots;
 mod store;

@@ -13,12 +13,11 @@ use crate::{
     app::Net,
     caps::Caps,
     config::{Home, Settings},
-    dashboard,
     error::Error,
     fmt,
     net::{Feed, FeedOptions},
     options::Options,
-    record,
+    record, signals,
 };
 
 /// Writes each reading to standard output, and what becomes of the connection to standard error.
@@ -32,7 +31,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Error> {
         lossless: true,
     };
     let feed = tokio::spawn(Feed::new(feed, to, Arc::new(Notify::new())).run());
-    let stop = dashboard::stop().map_err(Error::Terminal)?;
+    let stop = signals::stop().map_err(Error::Terminal)?;
     tokio::pin!(stop);
     let mut text = String::new();
     loop {

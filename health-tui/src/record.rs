@@ -18,10 +18,10 @@ use tokio::{
 
 use crate::{
     app::{Batch, FeedNews, Net},
-    dashboard,
     error::Error,
     net::{Feed, FeedOptions},
     options::Options,
+    signals,
 };
 
 /// The longest line of a recording.
@@ -45,7 +45,7 @@ pub(crate) async fn run(options: &Options, path: &Path) -> Result<(), Error> {
         lossless: true,
     };
     let feed = tokio::spawn(Feed::new(feed, to, Arc::new(Notify::new())).run());
-    let stop = dashboard::stop().map_err(Error::Terminal)?;
+    let stop = signals::stop().map_err(Error::Terminal)?;
     tokio::pin!(stop);
     let mut written = 0u64;
     let mut lines = Vec::new();

@@ -7,7 +7,14 @@ use chrono_tz::Tz;
 use crossterm::event::MouseEvent;
 use health_core::{BucketAnswer, Calories, HOLD_SECONDS, PercentilesAnswer, Sample, StatsAnswer};
 
-use crate::{app::state::Tone, keys::Key, store::Entry};
+use crate::{keys::Key, store::Entry};
+
+/// Whether a message is good news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Bad,
+}
 
 /// What a key can mean. The same action means what the pane makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

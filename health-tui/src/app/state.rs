@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     app::{
+        action::Tone,
         form::{Form, Run},
         link::{Link, LinkState},
         live::Live,
@@ -27,13 +28,6 @@ pub(crate) enum Pane {
     Live,
     User,
     Stats,
-}
-
-/// Whether a message is good news.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tone {
-    Good,
-    Bad,
 }
 
 /// A short message over the pane.

@@ -6,12 +6,12 @@ use ratatui::layout::{Position, Rect};
 
 use crate::{
     app::{
-        action::{Action, Answer, Batch, Effect, FeedNews, Input, Net, Query, QueryError},
+        action::{Action, Answer, Batch, Effect, FeedNews, Input, Net, Query, QueryError, Tone},
         form::{Field, Run},
         line::Line,
         link::LinkState,
         live::Frozen,
-        state::{App, Pane, Tone},
+        state::{App, Pane},
         user::UserView,
     },
     export,
