@@ -20,6 +20,13 @@ impl Histogram {
         self.add_many(rate, 1);
     }
 
+    /// Counts the readings of another stretch of time.
+    pub(crate) fn append(&mut self, other: &Self) {
+        for (rate, count) in other.rates().filter(|(_, count)| *count > 0) {
+            self.add_many(rate, count);
+        }
+    }
+
     /// All readings.
     pub(crate) fn readings(&self) -> u64 {
         self.counts.iter().sum()
@@ -151,6 +158,9 @@ mod tests {
         ) {
             let all = count(&rates);
             let (one, other) = rates.split_at(cut.min(rates.len()));
+            let mut merged = count(other);
+            merged.append(&count(one));
+            prop_assert_eq!(&merged, &all);
             let mut decoded = count(one);
             prop_assert_eq!(decoded.append_encoded(&count(other).encode()), Some(()));
             prop_assert_eq!(&decoded, &all);

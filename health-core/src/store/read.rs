@@ -211,17 +211,28 @@ impl<'a> Snapshot<'a> {
         let histograms = self.session.prepare(HISTOGRAMS).await?;
         let rates = self.session.prepare(RAW_RATES).await?;
         let (client, user) = (self.session.client(), self.question.user.get());
-        let mut all = Histogram::default();
-        let rows = client.query_raw(&histograms, self.stored.params(&user)).await?;
-        pin_mut!(rows);
-        while let Some(row) = rows.try_next().await? {
-            all.append_encoded(row.get(0)).ok_or(Failure::UnknownSummary)?;
-        }
-        let rows = client.query_raw(&rates, self.raw.params(&user)).await?;
-        pin_mut!(rows);
-        while let Some(row) = rows.try_next().await? {
-            all.add(row.get(0));
-        }
+        let (stored_spans, raw_spans) = (self.stored.params(&user), self.raw.params(&user));
+        let stored = async {
+            let mut all = Histogram::default();
+            let rows = client.query_raw(&histograms, stored_spans).await?;
+            pin_mut!(rows);
+            while let Some(row) = rows.try_next().await? {
+                all.append_encoded(row.get(0)).ok_or(Failure::UnknownSummary)?;
+            }
+            Ok::<_, Failure>(all)
+        };
+        let counted = async {
+            let mut all = Histogram::default();
+            let rows = client.query_raw(&rates, raw_spans).await?;
+            pin_mut!(rows);
+            while let Some(row) = rows.try_next().await? {
+                all.add(row.get(0));
+            }
+            Ok::<_, Failure>(all)
+        };
+        let (stored, counted) = join!(stored, counted);
+        let mut all = stored?;
+        all.append(&counted?);
         Ok(all)
     }
 
