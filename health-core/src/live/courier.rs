@@ -111,7 +111,7 @@ impl Courier {
     /// the table may then be delivered twice.
     async fn deliver(&mut self, line: &mut Line) -> Result<(), Error> {
         let now = Instant::now();
-        let seen = self.hub.seen();
+        let seen = self.hub.begin_look();
         let thorough = self.looked.elapsed() > SURE_WITHIN;
         let (snapshot, commits) = in_time(line.look(&seen, thorough)).await?;
         let work = self.hub.sort(&commits);

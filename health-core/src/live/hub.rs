@@ -112,6 +112,8 @@ struct Joining {
     filter: Filter,
     mailbox: Arc<Mailbox>,
     joined: oneshot::Sender<Snapshot>,
+    /// It was there when the look under way began.
+    before_look: bool,
 }
 
 /// Samples of our own that wait for their turn, which takes a moment where the database answers. About 150 bytes each.
@@ -195,6 +197,7 @@ impl Hub {
             filter,
             mailbox,
             joined,
+            before_look: false,
         });
         self.news.notify_one();
         answer
@@ -289,6 +292,15 @@ impl Hub {
         self.lock().seen.clone()
     }
 
+    /// What has been delivered, as a look begins. Whoever waits to be let in by now may be at its end.
+    pub(crate) fn begin_look(&self) -> Snapshot {
+        let state = &mut *self.lock();
+        for joining in &mut state.joining {
+            joining.before_look = true;
+        }
+        state.seen.clone()
+    }
+
     /// What there is to do about commits that became visible, given by the ends of their spans.
     pub(crate) fn sort(&self, commits: &[Commit]) -> Work {
         let state = self.lock();
@@ -368,9 +380,14 @@ impl Hub {
     }
 
     /// Lets those in who wait between two looks. Only where everything was delivered that was handed over before `seen`.
+    ///
+    /// Those who came during the look wait for the next: a replay may have read more than this look's snapshot sees, and
+    /// would hear of it again behind what is newer.
     pub(crate) fn admit(&self) {
         let state = &mut *self.lock();
-        for joining in std::mem::take(&mut state.joining) {
+        let (ready, early): (Vec<_>, _) = state.joining.drain(..).partition(|joining| joining.before_look);
+        state.joining = early;
+        for joining in ready {
             // Whoever is gone takes nothing any more.
             if !joining.mailbox.is_abandoned() && joining.joined.send(state.seen.clone()).is_ok() {
                 state.add(&joining.filter, &joining.mailbox);
