@@ -27,9 +27,9 @@ use crate::{
 /// What writers hold in common while they write; it comes first, in a statement of its own, see [`marks`].
 const LOCK_THRESHOLD: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
 
-/// Nothing that the transaction writes gets an `id` at or below the sequence's last value. The threshold is in whole
-/// seconds since 1970.
-const BEGUN: &str = "SELECT last_value, (SELECT extract(epoch FROM threshold)::bigint FROM health_sealing) \
+/// Nothing that the transaction writes gets an `id` at or below the sequence's last value, which is none yet before the
+/// first. The threshold is in whole seconds since 1970.
+const BEGUN: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, (SELECT extract(epoch FROM threshold)::bigint FROM health_sealing) \
      FROM health_metrics_id_seq";
 
 /// The newest sample of each user: one probe of the key a user.
