@@ -169,9 +169,13 @@ impl Reader {
                 continue;
             };
             // A server that is killed ends the connection; what counts is the cursor. Heartbeats are no progress.
-            if timeout(PATIENCE, self.listen(&feed)).await.is_err() {
-                panic!("behind {} still missing {:?}", self.cursor, self.missing());
-            }
+            let ended = timeout(PATIENCE, self.listen(&feed)).await;
+            assert!(
+                ended.is_ok(),
+                "behind {} still missing {:?}",
+                self.cursor,
+                self.missing()
+            );
             self.connections += 1;
         }
         assert!(self.connections > 1, "a test of coming and going");
