@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -34,7 +35,7 @@ pub(crate) struct Heard {
 const MARK: &[u8] = b"\"steps\":";
 
 impl Poster {
-    pub(crate) async fn connect(http: &str) -> Outcome<Self> {
+    pub(crate) async fn connect(http: SocketAddr) -> Outcome<Self> {
         let stream = TcpStream::connect(http).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -88,21 +89,29 @@ pub(crate) fn body(first_user: usize, users: usize, second: usize, number: usize
     body
 }
 
-/// Posts at an even pace from several connections, and says when each post was answered, by its number.
+/// When a post went out, and when its answer was there.
+#[derive(Clone, Copy)]
+pub(crate) struct Posted {
+    pub(crate) number: usize,
+    pub(crate) began: Instant,
+    pub(crate) answered: Instant,
+}
+
+/// Posts at an even pace from several connections.
 pub(crate) async fn post_evenly(
-    http: &str,
+    http: SocketAddr,
     connections: usize,
     samples_a_post: usize,
     samples_a_second: usize,
     time: Duration,
-) -> Outcome<Vec<(usize, Instant)>> {
+) -> Outcome<Vec<Posted>> {
     let pause =
         Duration::from_secs(1) * u32::try_from(connections * samples_a_post)? / u32::try_from(samples_a_second)?;
     let mut tasks = Vec::new();
     for connection in 0..connections {
         let mut poster = Poster::connect(http).await?;
         tasks.push(tokio::spawn(async move {
-            let mut answered = Vec::new();
+            let mut posts = Vec::new();
             let mut clock = interval(pause);
             clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let end = Instant::now() + time;
@@ -110,13 +119,17 @@ pub(crate) async fn post_evenly(
             while Instant::now() < end {
                 clock.tick().await;
                 let number = second * connections + connection;
-                poster
-                    .post(&body(1 + connection * samples_a_post, samples_a_post, second, number))
-                    .await?;
-                answered.push((number, Instant::now()));
+                let body = body(1 + connection * samples_a_post, samples_a_post, second, number);
+                let began = Instant::now();
+                poster.post(&body).await?;
+                posts.push(Posted {
+                    number,
+                    began,
+                    answered: Instant::now(),
+                });
                 second += 1;
             }
-            Outcome::Ok(answered)
+            Outcome::Ok(posts)
         }));
     }
     let mut all = Vec::new();
@@ -127,7 +140,7 @@ pub(crate) async fn post_evenly(
 }
 
 /// A connection that has subscribed to everyone.
-pub(crate) async fn subscribe(feed: &str) -> Outcome<BufReader<TcpStream>> {
+pub(crate) async fn subscribe(feed: SocketAddr) -> Outcome<BufReader<TcpStream>> {
     let mut lines = BufReader::with_capacity(16 << 10, TcpStream::connect(feed).await?);
     lines.get_mut().write_all(b"SUBSCRIBE\n").await?;
     let mut line = String::new();

@@ -1,5 +1,6 @@
-//! What the examples share: people whose watches send plausible readings, and what it takes to post them.
+//! What the examples share: people whose watches send plausible readings, what it takes to post them, and a server to measure.
 
+pub mod child;
 mod client;
 mod crowd;
 mod database;
