@@ -33,6 +33,9 @@ pub enum Error {
     /// The database is out of reach, or turns connections away. Try again later.
     #[error("the database is out of reach")]
     Unavailable(#[source] Cause),
+    /// The database answers, but takes no samples now. Try again later.
+    #[error("the database takes no samples now, {0}")]
+    NotWritable(Obstacle),
     /// The database did not answer in time. Try again later.
     #[error("the database did not answer within {0:?}")]
     TimedOut(Duration),
@@ -56,6 +59,18 @@ pub enum Error {
     Closed,
 }
 
+/// What keeps a database that answers from taking samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// It follows another one, or was told to take nothing.
+    #[error("it is read-only: a standby, or set so")]
+    ReadOnly,
+    /// Somebody else holds a lock on the tables.
+    #[error("its tables are locked by another session")]
+    Locked,
+}
+
 /// The error behind an [`Error`], kept for the log.
 pub type Cause = Arc<dyn StdError + Send + Sync + 'static>;
 
@@ -63,7 +78,11 @@ impl Error {
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Overloaded { .. } | Self::Unavailable(_) | Self::TimedOut(_) | Self::CommitUnknown(_) => true,
+            Self::Overloaded { .. }
+            | Self::Unavailable(_)
+            | Self::NotWritable(_)
+            | Self::TimedOut(_)
+            | Self::CommitUnknown(_) => true,
             Self::Config(_)
             | Self::Invalid { .. }
             | Self::Database(_)

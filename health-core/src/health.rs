@@ -8,7 +8,11 @@ use std::{
 };
 
 use chrono::Utc;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     batch::Receipt,
@@ -53,6 +57,12 @@ struct Inner {
 
 /// How long the end waits for the last samples to be delivered; whoever resumes gets them all the same.
 const LAST_DELIVERY: Duration = Duration::from_secs(2);
+
+/// Samples that wait so long, and no commit meanwhile, are not being written. A full batch takes a tenth of it.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// How often to look meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Health {
     /// Connects, brings the schema up to date, and starts the writers and the roller.
@@ -136,13 +146,27 @@ impl Health {
         self.inner.hub.cursor()
     }
 
-    /// Whether samples can be stored now.
+    /// Whether samples can be stored now. Answers within some seconds, whatever the database does.
     ///
     /// # Errors
     /// What stands against it.
     pub async fn ready(&self) -> Result<(), Error> {
         ready::ready(&self.inner.readers).await?;
-        self.inner.counters.trouble().map_or(Ok(()), Err)
+        self.inner.counters.trouble().map_or(Ok(()), Err)?;
+        self.writing_goes_on().await
+    }
+
+    /// Where samples wait, whether any are committed: a database may answer readers and keep writers waiting all the same,
+    /// for a standby that has to confirm, or for its disk.
+    async fn writing_goes_on(&self) -> Result<(), Error> {
+        let Inner { queue, counters, .. } = &*self.inner;
+        let before = counters.batches();
+        let going_on = async {
+            while queue.rows() > 0 && counters.batches() == before {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(STALLED, going_on).await.map_err(|_| Error::TimedOut(STALLED))
     }
 
     /// What was done so far.

@@ -78,7 +78,7 @@ pub use crate::{
     batch::Receipt,
     config::{Config, Limits},
     counters::Counts,
-    error::{Cause, Error},
+    error::{Cause, Error, Obstacle},
     health::Health,
     ingest::queue::Ack,
     live::{

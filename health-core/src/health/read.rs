@@ -1,7 +1,10 @@
 //! What a [`Health`] answers.
 
+use std::{future::Future, time::Duration};
+
 use chrono::Utc;
 use chrono_tz::Tz;
+use tokio::time::timeout;
 
 use crate::{
     bucket::Bucket,
@@ -18,6 +21,10 @@ use crate::{
     },
     wire::{BucketAnswer, BucketStats, UsersAnswer},
 };
+
+/// How much longer than its statement's time an answer is waited for: it is PostgreSQL's to end the statement, unless it
+/// does nothing any more at all.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Health {
     /// What can be said of one user over a range: exact over what is stored at this moment.
@@ -37,7 +44,8 @@ impl Health {
     /// # Ok(()) }
     /// ```
     pub async fn stats(&self, user: UserId, range: TimeRange) -> Result<Stats, Error> {
-        read::stats(&self.inner.readers, user, range, Utc::now().timestamp_micros()).await
+        let now = Utc::now().timestamp_micros();
+        self.in_time(read::stats(&self.inner.readers, user, range, now)).await
     }
 
     /// The statistics of every bucket that touches a range, by the clock of a zone; the outer two are cut at the range.
@@ -64,7 +72,7 @@ impl Health {
             ends: &ends,
             now,
         };
-        let stats = read::series(&self.inner.readers, question).await?;
+        let stats = self.in_time(read::series(&self.inner.readers, question)).await?;
         let answer = |(bucket, stats): (&TimeRange, &Stats)| BucketAnswer {
             start: bucket.start(),
             end: bucket.end(),
@@ -79,7 +87,10 @@ impl Health {
     /// # Errors
     /// Those of [`Health::stats`].
     pub async fn percentiles(&self, user: UserId, range: TimeRange, percents: &[f64]) -> Result<Percentiles, Error> {
-        let histogram = read::histogram(&self.inner.readers, user, range, Utc::now().timestamp_micros()).await?;
+        let now = Utc::now().timestamp_micros();
+        let histogram = self
+            .in_time(read::histogram(&self.inner.readers, user, range, now))
+            .await?;
         Ok(Percentiles {
             readings: i64::try_from(histogram.readings()).unwrap_or(i64::MAX),
             values: percents
@@ -96,7 +107,7 @@ impl Health {
     /// # Errors
     /// Those of [`Health::stats`].
     pub async fn users(&self, limit: usize, after: Option<UserId>) -> Result<UsersAnswer, Error> {
-        users::users(&self.inner.readers, limit, after).await
+        self.in_time(users::users(&self.inner.readers, limit, after)).await
     }
 
     /// The same of some users alone; those without samples are left out.
@@ -109,7 +120,8 @@ impl Health {
         limit: usize,
         after: Option<UserId>,
     ) -> Result<UsersAnswer, Error> {
-        users::users_among(&self.inner.readers, among, limit, after).await
+        self.in_time(users::users_among(&self.inner.readers, among, limit, after))
+            .await
     }
 
     /// The stored samples of a user over a range, by time, then source, a page at a time.
@@ -129,7 +141,7 @@ impl Health {
     /// # Ok(()) }
     /// ```
     pub fn samples(&self, user: UserId, range: TimeRange) -> Samples {
-        Samples::new(self.inner.readers.clone(), user, range)
+        Samples::new(self.inner.readers.clone(), user, range, self.patience())
     }
 
     /// Removes everything there is of a user, and says how many samples that were.
@@ -141,5 +153,17 @@ impl Health {
     /// [`Error::Unavailable`] where the database does not answer; nothing is erased then.
     pub async fn erase(&self, user: UserId) -> Result<u64, Error> {
         erase::erase(&self.inner.readers, user).await
+    }
+    /// An answer, unless the database is silent: one that was stopped, or lies behind a line that was cut, says nothing of it.
+    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let patience = self.patience();
+        timeout(patience, asking)
+            .await
+            .unwrap_or(Err(Error::TimedOut(patience)))
+    }
+
+    fn patience(&self) -> Duration {
+        let limits = self.limits();
+        limits.connection_wait + limits.statement_timeout + GRACE
     }
 }

@@ -1,6 +1,9 @@
 //! Reading samples back, a page at a time.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::{
@@ -31,23 +34,33 @@ pub struct Samples {
     /// Where the next page begins; none behind the last.
     next: Option<(DateTime<Utc>, String)>,
     end: DateTime<Utc>,
+    /// How long a page is waited for.
+    patience: Duration,
 }
 
 impl Samples {
-    pub(crate) fn new(readers: Readers, user: UserId, range: TimeRange) -> Self {
+    pub(crate) fn new(readers: Readers, user: UserId, range: TimeRange, patience: Duration) -> Self {
         Self {
             readers,
             user,
             next: Some((range.start(), String::new())),
             end: range.end(),
+            patience,
         }
     }
 
     /// The next samples, some thousand at a time; none after the last.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the database does not answer. The same page can be asked for again.
+    /// [`Error::Unavailable`] or [`Error::TimedOut`] where the database does not answer. The same page can be asked for again.
     pub async fn next_page(&mut self) -> Result<Vec<Sample>, Error> {
+        let patience = self.patience;
+        timeout(patience, self.page())
+            .await
+            .unwrap_or(Err(Error::TimedOut(patience)))
+    }
+
+    async fn page(&mut self) -> Result<Vec<Sample>, Error> {
         let Some((time, source)) = &self.next else {
             return Ok(Vec::new());
         };

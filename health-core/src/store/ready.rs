@@ -1,29 +1,39 @@
 //! Whether the database can store now.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::{SimpleQueryMessage, error::SqlState};
+
 use crate::{
-    error::Error,
+    error::{Error, Obstacle},
     store::connection::{Readers, checkout, classify},
 };
 
-/// A standby answers queries but takes no rows.
-const READY: &str = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+/// Takes the lock that a writer needs, which ends with the statements, and asks whether rows are taken at all: a standby
+/// answers queries and no more. Sent as one, so that it is one transaction, and over whoever stops waiting for it.
+const READY: &str = "SET LOCAL lock_timeout = '1s'; \
+     LOCK TABLE health_metrics, health_commits, health_dirty IN ROW EXCLUSIVE MODE; \
+     SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
-/// The database answers, but does not take rows.
-#[derive(Debug, thiserror::Error)]
-#[error("the database is read-only: it is a standby, or was set so")]
-struct ReadOnly;
+/// How long the database may take to answer that. One that takes longer stores nothing within anybody's patience.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 pub(crate) async fn ready(readers: &Readers) -> Result<(), Error> {
-    let mut session = checkout(readers).await?;
-    let statement = session.prepare(READY).await.map_err(classify)?;
-    let read_only: bool = session
-        .client()
-        .query_one(&statement, &[])
-        .await
-        .map_err(classify)?
-        .get(0);
+    let session = checkout(readers).await?;
+    let answer = timeout(ANSWER_MAX, session.client().simple_query(READY)).await;
+    let rows = match answer.map_err(|_| Error::TimedOut(ANSWER_MAX))? {
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            return Err(Error::NotWritable(Obstacle::Locked));
+        }
+        answer => answer.map_err(classify)?,
+    };
+    let read_only = rows.iter().any(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
+        _ => false,
+    });
     if read_only {
-        Err(Error::Unavailable(std::sync::Arc::new(ReadOnly)))
+        Err(Error::NotWritable(Obstacle::ReadOnly))
     } else {
         Ok(())
     }

@@ -5,8 +5,11 @@ use std::time::Instant;
 use health_core::Error;
 use health_server::{Limits, Span};
 
+use test_support::TestDatabase;
+
 use crate::{
     client::Http,
+    line::Line,
     support::{Server, counts, record, records},
 };
 
@@ -218,4 +221,97 @@ async fn the_drain_time_is_all_there_is() {
     let (running, _database) = server.stop();
     assert!(matches!(running.await.unwrap(), Err(Error::TimedOut(_))));
     assert!(began.elapsed() < drain.get() * 2, "{:?}", began.elapsed());
+}
+
+/// What `/-/ready` says against it.
+async fn not_ready(server: &Server) -> String {
+    let answer = server.get("/-/ready").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    answer.problem()
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_store_is_not_ready_and_says_why() {
+    let server = Server::start().await;
+    let mut sql = server.sql().await;
+    let lock = sql.transaction().await.unwrap();
+    // As an index that is being built holds it: readers are let in, writers are not.
+    lock.batch_execute("LOCK TABLE health_metrics IN SHARE MODE")
+        .await
+        .unwrap();
+    let reason = not_ready(&server).await;
+    assert!(reason.contains("locked"), "{reason}");
+    lock.rollback().await.unwrap();
+    assert_eq!(server.get("/-/ready").await.status, 200);
+
+    // Nothing is locked that could be asked for, and yet a writer waits.
+    server.post("json", record(1, 0)).await;
+    let row = sql.transaction().await.unwrap();
+    row.batch_execute("SELECT FROM health_metrics FOR UPDATE")
+        .await
+        .unwrap();
+    let changed = record(1, 0).replace("70", "71");
+    let mut clients = queued(&server, &[changed]).await;
+    let reason = not_ready(&server).await;
+    assert!(reason.contains("2s"), "{reason}");
+    row.rollback().await.unwrap();
+    assert_eq!(counts(&clients[0].answer().await), [1, 0, 1, 0]);
+    assert_eq!(server.get("/-/ready").await.status, 200);
+
+    let name = server.database.name();
+    let read_only = |value| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+    sql.batch_execute(&read_only("on")).await.unwrap();
+    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sql.batch_execute(others).await.unwrap();
+    let reason = loop {
+        // The connections that ended may be found out about one by one.
+        let reason = not_ready(&server).await;
+        if !reason.contains("out of reach") {
+            break reason;
+        }
+    };
+    assert!(reason.contains("read-only"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_database_that_falls_silent_keeps_nobody_waiting_for_ever() {
+    let limits = Limits {
+        ingest_deadline: Span::millis(500),
+        statement_timeout: Span::millis(500),
+        connection_wait: Span::millis(500),
+        ..Limits::default()
+    };
+    let database = TestDatabase::new().await;
+    let line = Line::to(database.url()).await;
+    let server = Server::over(database, Some(&line.url), limits).await;
+    assert_eq!(server.post("json", record(1, 0)).await.status, 200);
+    assert_eq!(server.get("/-/ready").await.status, 200);
+    line.falls_silent(true);
+    not_ready(&server).await;
+    let range = "user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z";
+    for path in [
+        format!("/metrics?{range}"),
+        format!("/metrics/series?bucket=1h&{range}"),
+        format!("/metrics/percentiles?{range}"),
+        format!("/samples?{range}"),
+        "/users".to_owned(),
+    ] {
+        let answer = server.get(&path).await;
+        assert_eq!(answer.status, 503, "{path}: {answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    let answer = server.post("json", record(1, 1)).await;
+    assert_eq!((answer.status, counts(&answer)), (503, [0; 4]));
+    line.falls_silent(false);
+    loop {
+        let answer = server.get("/-/ready").await;
+        if answer.status == 200 {
+            break;
+        }
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
+    assert_eq!(server.post("json", record(1, 1)).await.status, 200);
+    assert_eq!(server.samples(1).await, 2);
 }

@@ -8,5 +8,6 @@ mod feed;
 mod http;
 mod ingest;
 mod limits;
+mod line;
 mod query;
 mod support;

@@ -25,8 +25,13 @@ impl Server {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
-        let database = TestDatabase::new().await;
-        let config = Config::from_url(database.url()).unwrap().limits(limits.core());
+        Self::over(TestDatabase::new().await, None, limits).await
+    }
+
+    /// Over a database that is reached by another URL than its own.
+    pub(crate) async fn over(database: TestDatabase, url: Option<&str>, limits: Limits) -> Self {
+        let config = Config::from_url(url.unwrap_or(database.url())).unwrap();
+        let config = config.limits(limits.core());
         let health = Health::open(config).await.unwrap();
         let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
         let (http, feed) = (listeners.http_address(), listeners.feed_address());
