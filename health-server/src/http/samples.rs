@@ -27,6 +27,15 @@ enum Format {
     Csv,
 }
 
+/// How much a client wants a media type (RFC 9110, 12.5.1).
+#[derive(Debug, Clone, Copy, Default)]
+struct Wish {
+    /// 0 to 1: what the closest range that it falls into says.
+    weight: f64,
+    /// How closely that names it: 1 for `*/*`, 2 for all of its family, 3 for itself, 0 where none does.
+    closeness: u8,
+}
+
 const CSV_HEADER: &str = "user_id,timestamp,heart_rate,steps,calories,source\n";
 
 pub(crate) async fn samples(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<Reply, Refusal> {
@@ -66,25 +75,47 @@ async fn next_piece(pages: Option<Samples>, format: Format) -> Option<(io::Resul
     }
 }
 
-impl Format {
-    /// CSV where the client prefers it to anything else it takes; NDJSON otherwise.
-    fn wanted(headers: &HeaderMap) -> Self {
-        let (mut csv, mut ndjson) = (0.0, 0.0);
+impl Wish {
+    fn of(headers: &HeaderMap, family: &str, kind: &str) -> Self {
+        let mut wish = Self::default();
         for value in headers.get_all(header::ACCEPT) {
-            for range in value.to_str().unwrap_or_default().split(',') {
+            for range in value.to_str().unwrap_or_default().to_ascii_lowercase().split(',') {
                 let mut parts = range.split(';').map(str::trim);
-                let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-                let weight = parts
-                    .find_map(|part| part.strip_prefix("q="))
-                    .map_or(1.0, |q| q.parse().unwrap_or(0.0));
-                match name.as_str() {
-                    "text/csv" => csv = weight,
-                    "application/x-ndjson" => ndjson = weight,
-                    _ => {}
+                let closeness = match parts.next().and_then(|name| name.split_once('/')) {
+                    Some(("*", "*")) => 1,
+                    Some((found, "*")) if found == family => 2,
+                    Some((found, named)) if found == family && named == kind => 3,
+                    _ => continue,
+                };
+                let weight = match parts.find_map(|part| part.strip_prefix("q=")) {
+                    Some(q) => q.parse().ok().filter(|q| (0.0..=1.0).contains(q)).unwrap_or(0.0),
+                    None => 1.0,
+                };
+                if closeness > wish.closeness {
+                    wish = Self { weight, closeness };
                 }
             }
         }
-        if csv > ndjson { Self::Csv } else { Self::Ndjson }
+        wish
+    }
+}
+
+impl Format {
+    /// CSV where the client prefers it, or takes both alike and names it more closely; NDJSON otherwise.
+    fn wanted(headers: &HeaderMap) -> Self {
+        let (csv, ndjson) = (
+            Wish::of(headers, "text", "csv"),
+            Wish::of(headers, "application", "x-ndjson"),
+        );
+        let csv_first = csv
+            .weight
+            .total_cmp(&ndjson.weight)
+            .then(csv.closeness.cmp(&ndjson.closeness));
+        if csv_first.is_gt() && csv.weight > 0.0 {
+            Self::Csv
+        } else {
+            Self::Ndjson
+        }
     }
 
     fn media_type(self) -> &'static str {
@@ -154,6 +185,20 @@ mod tests {
             ("application/x-ndjson, text/csv;q=0.5", Format::Ndjson),
             ("application/x-ndjson;q=0.2, text/csv;q=0.5", Format::Csv),
             ("text/csv;q=0", Format::Ndjson),
+            ("text/csv;q=0, */*", Format::Ndjson),
+            ("text/csv;q=0.5, */*;q=0.8", Format::Ndjson),
+            ("text/csv, */*", Format::Csv),
+            ("*/*, text/csv;q=1.0", Format::Csv),
+            ("text/*", Format::Csv),
+            ("text/*;q=0.5, application/*;q=0.1", Format::Csv),
+            ("text/*;q=0, */*", Format::Ndjson),
+            ("application/x-ndjson;q=0, */*", Format::Csv),
+            (
+                "text/csv; header=present; Q=0.3, application/x-ndjson; q=0.2",
+                Format::Csv,
+            ),
+            ("application/json", Format::Ndjson),
+            ("csv", Format::Ndjson),
             ("image/png", Format::Ndjson),
         ] {
             let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
