@@ -49,6 +49,7 @@ pub(crate) enum BodyError {
 
 /// What the head says of the body, if it is something we read.
 pub(crate) fn kind_of_body(headers: &HeaderMap) -> Result<(MediaType, Encoding), Refusal> {
+    check_transfer_coding(headers)?;
     Ok((media_type(headers)?, encoding(headers)?))
 }
 
@@ -125,6 +126,22 @@ impl fmt::Display for BodyError {
             Self::Gzip(error) => write!(f, "The body is not whole gzip: {error}."),
         }
     }
+}
+
+/// Chunks are undone before we see the body, and nothing else is: what was compressed for the way would be read as it stands
+/// (RFC 9112, 6.1).
+fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    for value in headers.get_all(header::TRANSFER_ENCODING) {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        if !text.trim().eq_ignore_ascii_case("chunked") {
+            let detail = format!(
+                "The Transfer-Encoding {} is not taken: send chunked or none.",
+                quote(&text)
+            );
+            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, detail));
+        }
+    }
+    Ok(())
 }
 
 fn media_type(headers: &HeaderMap) -> Result<MediaType, Refusal> {
@@ -207,6 +224,15 @@ mod tests {
             (&[("content-type", "text/plain")], None),
             (&[("content-type", "application/jsonl")], None),
             (&[("content-type", "application/x-www-form-urlencoded")], None),
+            (
+                &[json, ("transfer-encoding", "Chunked")],
+                Some((MediaType::Json, Encoding::Identity)),
+            ),
+            (&[json, ("transfer-encoding", "gzip, chunked")], None),
+            (
+                &[json, ("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")],
+                None,
+            ),
             (&[json, ("content-encoding", "br")], None),
             (&[json, ("content-encoding", "gzip, gzip")], None),
             (

@@ -248,6 +248,19 @@ async fn chunks_may_cut_anywhere() {
 }
 
 #[tokio::test]
+async fn what_was_compressed_for_the_way_is_not_read_as_it_stands() {
+    let server = Server::start().await;
+    let mut http = server.connect().await;
+    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: gzip, chunked\r\n\r\n")
+        .await;
+    http.send(chunked(record(1, 0).as_bytes(), 100)).await;
+    let answer = http.answer().await;
+    assert_eq!(answer.status, 501);
+    assert!(answer.problem().contains("gzip, chunked"), "{answer:?}");
+    assert_eq!(server.samples(1).await, 0);
+}
+
+#[tokio::test]
 async fn broken_framing_is_a_400_that_says_what_was_stored() {
     let server = Server::start().await;
     let (first, half) = (records(1, 3), &record(1, 3)[..20]);
