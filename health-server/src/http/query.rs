@@ -17,6 +17,9 @@ pub(crate) struct Query<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults(pub(crate) Vec<(String, String)>);
 
+/// Faults that are kept of one query: a head of some kilobytes could hold thousands, and each takes a sentence to name.
+const MOST_FAULTS: usize = 100;
+
 /// Refuses any parameter at all.
 pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Faults> {
     Query::parse(query, &[]).finish(Some(()))
@@ -105,6 +108,9 @@ impl<'a> Query<'a> {
 impl Faults {
     fn add(&mut self, name: &str, reason: String) {
         const LONGEST_CHARS: usize = 64;
+        if self.0.len() >= MOST_FAULTS {
+            return;
+        }
         let name = if name.is_empty() {
             "a parameter without a name"
         } else {
@@ -203,5 +209,11 @@ mod tests {
         ] {
             assert_eq!(read(&query), Err(named.to_owned()), "{query}");
         }
+    }
+
+    #[test]
+    fn a_query_of_thousands_of_faults_is_answered_with_some() {
+        let named = read(&"a=1&".repeat(7000)).unwrap_err();
+        assert_eq!(named.split(' ').count(), MOST_FAULTS);
     }
 }
