@@ -12,10 +12,11 @@ mod query;
 mod route;
 mod samples;
 mod stats;
+mod unparsed;
 mod unread;
 mod users;
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::{
@@ -27,6 +28,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout},
 };
@@ -37,6 +39,7 @@ use crate::{
         problem::{Refusal, Reply, empty},
         query::{no_parameters, quote},
         route::Route,
+        unparsed::Explaining,
         unread::Impatient,
     },
 };
@@ -60,28 +63,45 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         let app = Arc::clone(&app);
         async move { Ok::<_, Infallible>(answer(&app, request).await) }
     });
-    let stream = Impatient::new(stream, app.limits.write_timeout.get());
-    let connection = http1::Builder::new()
+    let stream = Explaining::new(Impatient::new(stream, app.limits.write_timeout.get()));
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.header_timeout.get())
         .max_header_size(app.limits.max_header.get())
         // `nc` and scripts close their side once they have asked.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = &mut connection => ended,
         () = app.closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
-                ended = connection => ended,
+                ended = &mut connection => ended,
                 () = app.ended.cancelled() => return,
             }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection broke");
+        if error.is_parse() {
+            tokio::select! {
+                () = hear_out(connection.into_parts().io.into_inner()) => {}
+                () = app.closing.cancelled() => {}
+            }
+        }
     }
+}
+
+/// Reads what is left of a connection whose client was told why it ends, for a while.
+async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let hearing = async {
+        stream.shutdown().await?;
+        let mut ignored = [0; 4096];
+        while stream.read(&mut ignored).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    // Whether the client listened is its own affair.
+    let _ = timeout(LINGER, hearing).await;
 }
 
 async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Reply {

@@ -19,6 +19,9 @@ pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, io::Error>>;
 /// What a client that was told 429 or 503 should wait: long enough for a restarted database, short enough for a watch.
 const RETRY_AFTER_SECONDS: u16 = 2;
 
+/// Faults of one query that are told in a sentence; `errors` lists more.
+const TOLD_FAULTS: usize = 10;
+
 /// A problem on its way to becoming an answer.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -77,7 +80,21 @@ impl Refusal {
     }
 
     pub(crate) fn into_reply(self) -> Reply {
-        let problem = Problem {
+        let status = self.status;
+        let mut reply = json(status, &self.into_problem());
+        let headers = reply.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        reply
+    }
+
+    pub(crate) fn into_problem(self) -> Problem {
+        Problem {
             kind: "about:blank".to_owned(),
             title: self.status.canonical_reason().unwrap_or("Problem").to_owned(),
             status: self.status.as_u16(),
@@ -85,20 +102,7 @@ impl Refusal {
             counts: self.counts,
             rejected: self.rejected,
             errors: self.errors,
-        };
-        let mut reply = json(self.status, &problem);
-        let headers = reply.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        if matches!(
-            self.status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
         }
-        reply
     }
 }
 
@@ -110,8 +114,14 @@ impl From<Error> for Refusal {
 
 impl From<Faults> for Refusal {
     fn from(Faults(faults): Faults) -> Self {
-        let sentences: Vec<_> = faults.iter().map(|(name, reason)| format!("{name} {reason}")).collect();
-        let mut refusal = Self::new(StatusCode::BAD_REQUEST, format!("{}.", sentences.join("; ")));
+        let sentences: Vec<_> = faults
+            .iter()
+            .take(TOLD_FAULTS)
+            .map(|(name, reason)| format!("{name} {reason}"))
+            .collect();
+        let mut detail = sentences.join("; ");
+        detail.push_str(if faults.len() > TOLD_FAULTS { "; and more." } else { "." });
+        let mut refusal = Self::new(StatusCode::BAD_REQUEST, detail);
         if faults.len() > 1 {
             let rejection = |(field, reason)| Rejection {
                 index: 0,

@@ -216,3 +216,41 @@ async fn requests_may_follow_each_other_without_waiting() {
     http.finish().await;
     assert_eq!(http.answer().await.status, 200);
 }
+
+#[tokio::test]
+async fn what_is_no_http_is_told_so_behind_the_answers_before_it() {
+    let server = Server::start().await;
+    for nonsense in [
+        "nonsense\r\n\r\n",
+        "GET /a b HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nno header\r\n\r\n",
+        "GET / HTTP/7.0\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
+    ] {
+        for before in 0..3 {
+            let mut http = server.connect().await;
+            let good = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(before);
+            http.send(good + nonsense).await;
+            for _ in 0..before {
+                assert_eq!(http.answer().await.status, 200);
+            }
+            let answer = http.answer().await;
+            assert_eq!(answer.status, 400, "{nonsense:?}");
+            assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+            assert!(answer.problem().contains("Nothing was stored"), "{answer:?}");
+            http.finish().await;
+            assert!(http.is_closed().await, "{nonsense:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_full_of_faults_is_answered_briefly() {
+    let server = Server::start().await;
+    let answer = server.get(&format!("/metrics?{}", "a=1&".repeat(7000))).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["errors"].as_array().unwrap().len(), 100);
+    assert!(answer.problem().len() < 1000, "{answer:?}");
+}

@@ -47,10 +47,19 @@ async fn a_head_over_the_limit_is_refused() {
         ..Limits::default()
     })
     .await;
-    let mut http = server.connect().await;
-    http.send(format!("GET /-/healthy HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2000)))
-        .await;
-    assert_eq!(http.head().await.status, 431);
+    for head in [
+        format!("GET /-/healthy HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2_000_000)),
+        format!("GET /-/healthy?{} HTTP/1.1\r\n\r\n", "x".repeat(2000)),
+    ] {
+        let mut http = server.connect().await;
+        // A client that sends before it reads hears why all the same.
+        http.try_send(head).await.unwrap();
+        let answer = http.answer().await;
+        assert_eq!(answer.status, 431);
+        assert!(answer.problem().contains("too large"), "{answer:?}");
+        http.finish().await;
+        assert!(http.is_closed().await);
+    }
 }
 
 #[tokio::test]
