@@ -3,7 +3,6 @@
 use std::{io, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use health_core::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tokio::{
@@ -14,6 +13,7 @@ use tokio::{
 use crate::{
     app::{App, Batch, Effect, FeedNews, Input, Net},
     config::Settings,
+    keys::Key,
     pictures::noon,
     run::{self, Outside, Performed},
     store::Users,
@@ -102,7 +102,7 @@ impl Outside for Nowhere {
 async fn count<F: Future<Output = ()>>(
     app: &mut App,
     length: Duration,
-    feed: impl FnOnce(mpsc::Sender<Net>, mpsc::Sender<io::Result<Event>>) -> F,
+    feed: impl FnOnce(mpsc::Sender<Net>, mpsc::Sender<io::Result<Input>>) -> F,
 ) -> (u64, u64) {
     let counter = Counter::default();
     let mut screen = Screen::new(counter.clone());
@@ -172,11 +172,11 @@ async fn a_flood_draws_no_more_than_the_frame_rate() {
 #[tokio::test(start_paused = true)]
 async fn keys_are_drawn_at_once() {
     let mut app = full(100);
-    let feed = |_, keys: mpsc::Sender<io::Result<Event>>| async move {
+    let feed = |_, keys: mpsc::Sender<io::Result<Input>>| async move {
         for _ in 0..50 {
             sleep(Duration::from_millis(10)).await;
-            let down = KeyEvent::new(KeyCode::Down, KeyModifiers::NONE);
-            keys.send(Ok(Event::Key(down))).await.unwrap();
+            let down = Key::parse("down").unwrap();
+            keys.send(Ok(Input::Key(down))).await.unwrap();
         }
         sleep(Duration::from_millis(1)).await;
     };

@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     net::{Base, Client, Feed, FeedOptions, Queries},
     options::Options,
-    record::Recording,
+    replay::Recording,
     run::{self, Outside, Performed},
     signals,
     term::{self, Screen, Taken},
@@ -96,6 +96,7 @@ fn prepare(options: &Options) -> Result<Settings, Error> {
 
 async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc::Receiver<Net>) -> Result<(), Error> {
     let stop = signals::stop().map_err(Error::Terminal)?;
+    let suspend = signals::suspend().map_err(Error::Terminal)?;
     term::take(settings.mouse).map_err(Error::Terminal)?;
     let taken = Taken;
     let size = crossterm::terminal::size().map_err(Error::Terminal)?;
@@ -112,7 +113,7 @@ async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc:
         &mut app,
         &mut screen,
         &mut outside,
-        run::terminal_events(),
+        run::terminal_inputs(suspend),
         net,
         every,
         stop,

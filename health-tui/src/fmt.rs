@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
+use unicode_width::UnicodeWidthStr;
 
 /// The largest unit that fits: `now`, `12s`, `4m`, `3h`, `9d`, `2y`. At most four columns.
 pub(crate) fn age(age: TimeDelta) -> String {
@@ -100,6 +101,18 @@ pub(crate) fn one(v: f64) -> String {
     format!("{v:.1}")
 }
 
+/// One decimal, and the thousands apart: `1 659.2`.
+pub(crate) fn grouped_one(v: f64) -> String {
+    let text = one(v);
+    match text.split_once('.') {
+        Some((whole, tenth)) => match whole.parse() {
+            Ok(n) => format!("{}.{tenth}", grouped(n)),
+            Err(_) => text,
+        },
+        None => text,
+    }
+}
+
 /// `2025-03-02 18:00:05` in `tz`.
 pub(crate) fn moment(at: DateTime<Utc>, tz: Tz) -> String {
     at.with_timezone(&tz).format("%Y-%m-%d %H:%M:%S").to_string()
@@ -127,6 +140,23 @@ pub(crate) fn axis(at: DateTime<Utc>, tz: Tz, step: TimeDelta) -> String {
         "%d %b"
     };
     local.format(form).to_string()
+}
+
+/// Breaks at spaces; a word longer than a line is left to be cut.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |l| l.width());
+        if line > 0 && line + 1 + word.width() > width {
+            lines.push(word.to_owned());
+        } else if let Some(last) = lines.last_mut() {
+            if line > 0 {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -172,8 +202,21 @@ mod tests {
             ("0.5".to_owned(), "20".to_owned(), "0.2".to_owned())
         );
         assert_eq!(grouped(7), "7");
+        assert_eq!(
+            (grouped_one(1_659.24), grouped_one(-0.5)),
+            ("1 659.2".to_owned(), "-0.5".to_owned())
+        );
         assert_eq!(span(TimeDelta::minutes(90)), "1h 30m");
         assert_eq!(span(TimeDelta::days(7)), "7d");
         assert_eq!(span(TimeDelta::zero()), "0s");
+    }
+
+    #[test]
+    fn wraps_at_spaces() {
+        assert_eq!(
+            wrap("the start must be before the end", 12),
+            ["the start", "must be", "before the", "end"]
+        );
+        assert_eq!(wrap("", 5), [""]);
     }
 }

@@ -4,12 +4,20 @@
 
 use ratatui::layout::Rect;
 
-use crate::store::Column;
+use crate::store::{Column, RING_SAMPLES_MAX};
 
 /// The size from which on everything is shown.
 pub(crate) const FULL: (u16, u16) = (80, 24);
 /// The size from which on lists are shown; below it only a message is.
 pub(crate) const LEAST: (u16, u16) = (60, 12);
+
+/// Columns that stay free at the left, where the table has its cursor and its pins: everything else begins behind them
+/// too.
+pub(crate) const MARGIN: u16 = 2;
+
+/// Columns of a sparkline at most: what is remembered of a user.
+#[expect(clippy::cast_possible_truncation, reason = "48")]
+pub(crate) const SPARK_MAX: u16 = RING_SAMPLES_MAX as u16;
 
 /// Columns that the numbers left of a chart take.
 pub(crate) const SCALE_WIDTH: u16 = 6;
@@ -81,7 +89,7 @@ impl LiveAreas {
         // Room that no row needs goes to the details, up to three fifths of the whole.
         let spare = usize::from(body.height).saturating_sub(rows + 2);
         let spare = u16::try_from(spare).unwrap_or(0).min(body.height / 5 * 3);
-        let tall = if preview && frame.level == Level::Full && tall > 0 {
+        let tall = if preview && rows > 0 && frame.level == Level::Full && tall > 0 {
             tall.max(spare)
         } else {
             0
@@ -119,7 +127,6 @@ impl Group {
 
 /// The groups of the live table from left to right, for `columns` in the order of the configuration.
 pub(crate) fn groups(width: u16, columns: &[Column], names: bool, spark_max: u16) -> Vec<Group> {
-    const GUTTER: u16 = 2;
     const BETWEEN: u16 = 2;
     let value = |c: Column| match c {
         Column::User => {
@@ -141,11 +148,11 @@ pub(crate) fn groups(width: u16, columns: &[Column], names: bool, spark_max: u16
         .map(|c| value(*c) + u16::from(has_spark(*c)) + BETWEEN)
         .sum::<u16>()
         .saturating_sub(BETWEEN)
-        + GUTTER
+        + MARGIN
         + 1;
     let room = width.saturating_sub(fixed);
     let mut groups = Vec::with_capacity(columns.len());
-    let mut x = GUTTER;
+    let mut x = MARGIN;
     for column in columns {
         let spark = if has_spark(*column) && sparks > 0 {
             // Heart rate gets what does not divide.
@@ -232,15 +239,34 @@ pub(crate) struct FormAreas {
     pub(crate) answer: Rect,
 }
 
+/// Columns of the labels of the form's fields.
+pub(crate) const LABEL_WIDTH: u16 = 9;
+
 impl FormAreas {
-    pub(crate) fn of(frame: &Frame) -> Self {
+    /// In a narrow terminal there is no room for both: `answer_first` chooses.
+    pub(crate) fn of(frame: &Frame, answer_first: bool) -> Self {
         let body = frame.body;
+        if body.width < FULL.0 {
+            let whole = inset_left(body, MARGIN);
+            let none = Rect { width: 0, ..whole };
+            return if answer_first {
+                Self {
+                    fields: none,
+                    answer: whole,
+                }
+            } else {
+                Self {
+                    fields: whole,
+                    answer: none,
+                }
+            };
+        }
         let left = (body.width / 3).clamp(30, 42).min(body.width);
         let (fields, rest) = split_left(body, left);
         // A blank line under the head of the pane, where there is room for one.
         let below = |area: Rect| split_above(area, u16::from(body.height > 12)).1;
         Self {
-            fields: below(inset_left(fields, 1)),
+            fields: below(inset_left(fields, MARGIN)),
             answer: below(inset_left(rest, 2)),
         }
     }
@@ -248,11 +274,17 @@ impl FormAreas {
 
 /// The two tabs in the bar: where a click on their names lands.
 pub(crate) fn tabs(bar: Rect) -> [Rect; 2] {
-    let x = bar.x + 10;
+    let x = bar.x + 11;
     [
         Rect::new(x, bar.y, 8, bar.height),
         Rect::new(x + 8, bar.y, 15, bar.height),
     ]
+}
+
+/// The list of keys, over everything else.
+pub(crate) fn help(size: (u16, u16)) -> Rect {
+    let (w, h) = (size.0.saturating_sub(4).min(84), size.1.saturating_sub(2));
+    Rect::new((size.0 - w) / 2, (size.1 - h) / 2, w, h)
 }
 
 pub(crate) fn split_above(area: Rect, height: u16) -> (Rect, Rect) {
@@ -299,7 +331,7 @@ mod tests {
                 let screen = Rect::new(0, 0, w, h);
                 let live = LiveAreas::of(&frame, true, usize::from(w % 40));
                 let user = UserAreas::of(&frame);
-                let form = FormAreas::of(&frame);
+                let form = FormAreas::of(&frame, w % 2 == 0);
                 let mut areas = vec![frame.bar, frame.sub, frame.body, frame.footer, live.head, live.rows];
                 areas.extend(live.preview);
                 areas.extend([user.heart, user.stats, user.plot(), form.fields, form.answer]);

@@ -14,8 +14,8 @@ mod caps;
 mod config;
 mod dashboard;
 mod error;
-mod export;
 mod fmt;
+mod headless;
 mod keys;
 mod layout;
 mod net;
@@ -24,6 +24,7 @@ mod pictures;
 mod plain;
 mod program;
 mod record;
+mod replay;
 mod run;
 mod signals;
 #[cfg(test)]

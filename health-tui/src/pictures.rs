@@ -332,6 +332,16 @@ fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<St
     })
 }
 
+/// A reading made up for a test.
+#[cfg(test)]
+pub(crate) fn sample(user: i64, at: DateTime<Utc>, bpm: f64) -> Sample {
+    let readings = Readings {
+        heart_rate: HeartRate::new(bpm).ok(),
+        ..Readings::default()
+    };
+    Sample::new(UserId::new(user).unwrap(), at, Source::default(), readings).unwrap()
+}
+
 pub(crate) fn press(app: &mut App, keys: &[&str]) -> Vec<Effect> {
     let mut effects = Vec::new();
     for key in keys.iter().filter_map(|k| Key::parse(k)) {

@@ -3,61 +3,34 @@
 use std::{
     fmt::Write as _,
     io::{self, Write},
-    sync::Arc,
 };
 
 use health_core::Sample;
-use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    app::Net,
     caps::Caps,
     config::{Home, Settings},
     error::Error,
-    fmt,
-    net::{Feed, FeedOptions},
+    fmt, headless,
     options::Options,
-    record, signals,
 };
 
 /// Writes each reading to standard output, and what becomes of the connection to standard error.
 pub(crate) async fn run(options: &Options) -> Result<(), Error> {
     let var = |name: &str| std::env::var(name).ok();
     let settings = Settings::load(options, Caps::detect(var), &Home::find(var))?;
-    let (to, mut from) = mpsc::channel(16);
-    let feed = FeedOptions {
-        addr: options.feed.clone(),
-        token: options.token.clone(),
-        lossless: true,
-    };
-    let feed = tokio::spawn(Feed::new(feed, to, Arc::new(Notify::new())).run());
-    let stop = signals::stop().map_err(Error::Terminal)?;
-    tokio::pin!(stop);
     let mut text = String::new();
-    loop {
-        let net = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            net = from.recv() => net,
-        };
-        match net {
-            Some(Net::Samples(batch)) => {
-                text.clear();
-                for sample in &batch.samples {
-                    line(sample, &settings, &mut text);
-                }
-                let mut out = io::stdout().lock();
-                out.write_all(text.as_bytes())
-                    .and_then(|()| out.flush())
-                    .map_err(Error::Output)?;
-            }
-            Some(Net::Feed(news)) => record::tell(&news),
-            Some(Net::Answer { .. }) => {}
-            None => break,
+    let take = |samples: &[Sample]| {
+        text.clear();
+        for sample in samples {
+            line(sample, &settings, &mut text);
         }
-    }
-    feed.abort();
-    Ok(())
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(Error::Output)
+    };
+    headless::run(options, take).await
 }
 
 /// `2025-03-02 18:00:00 Ada Lovelace (101): 72 bpm, 12 steps, 0.4 kcal, watch`

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::StreamExt;
 use tokio::{
+    signal::unix::Signal,
     sync::mpsc,
     time::{Instant, sleep_until},
 };
@@ -49,19 +50,30 @@ pub(crate) enum Performed {
     },
 }
 
-/// The terminal's events through a task of their own. Looking at an [`EventStream`] in passing, as the loop does when it
-/// drains, would leave it with nobody to wake: it remembers the first one who asked.
-pub(crate) fn terminal_events() -> mpsc::Receiver<io::Result<Event>> {
-    let (to, events) = mpsc::channel(DRAIN_MAX);
+/// What comes from the terminal, through a task of its own. Looking at an [`EventStream`] in passing, as the loop does when
+/// it drains, would leave it with nobody to wake: it remembers the first one who asked.
+pub(crate) fn terminal_inputs(mut suspend: Signal) -> mpsc::Receiver<io::Result<Input>> {
+    let (to, inputs) = mpsc::channel(DRAIN_MAX);
     tokio::spawn(async move {
         let mut stream = EventStream::new();
-        while let Some(event) = stream.next().await {
-            if to.send(event).await.is_err() {
+        loop {
+            let input = tokio::select! {
+                event = stream.next() => match event {
+                    Some(Ok(event)) => input_of(event).map(Ok),
+                    Some(Err(error)) => Some(Err(error)),
+                    None => return,
+                },
+                // `kill -TSTP`: the key itself arrives as a key.
+                Some(()) = suspend.recv() => Some(Ok(Input::Suspend)),
+            };
+            if let Some(input) = input
+                && to.send(input).await.is_err()
+            {
                 return;
             }
         }
     });
-    events
+    inputs
 }
 
 /// Runs until the user quits, `stop` comes, or the terminal is gone. True where the last frame is to be left behind.
@@ -69,7 +81,7 @@ pub(crate) async fn run<W: Write>(
     app: &mut App,
     screen: &mut Screen<W>,
     outside: &mut impl Outside,
-    mut events: mpsc::Receiver<io::Result<Event>>,
+    mut terminal: mpsc::Receiver<io::Result<Input>>,
     mut net: mpsc::Receiver<Net>,
     frame_every: Duration,
     stop: impl Future<Output = ()>,
@@ -80,19 +92,17 @@ pub(crate) async fn run<W: Write>(
     loop {
         for _ in 0..DRAIN_MAX {
             // Keys first: whoever types must not wait behind the data.
-            let input = if let Ok(event) = events.try_recv() {
+            let input = if let Ok(input) = terminal.try_recv() {
                 // The terminal is gone: to go on would be to spin.
-                let Ok(event) = event else { return Ok(false) };
+                let Ok(input) = input else { return Ok(false) };
                 urgent = true;
-                input_of(event)
+                input
             } else if let Ok(message) = net.try_recv() {
-                Some(Input::Net(message))
+                Input::Net(message)
             } else {
                 break;
             };
-            if let Some(input) = input
-                && let Some(keep_frame) = take(app, screen, outside, input)?
-            {
+            if let Some(keep_frame) = take(app, screen, outside, input)? {
                 return Ok(keep_frame);
             }
         }
@@ -117,10 +127,10 @@ pub(crate) async fn run<W: Write>(
         let input = tokio::select! {
             biased;
             () = &mut stop => return if outside.may_draw() { Ok(false) } else { Err(Error::Panicked) },
-            event = events.recv() => match event {
-                Some(Ok(event)) => {
+            input = terminal.recv() => match input {
+                Some(Ok(input)) => {
                     urgent = true;
-                    input_of(event)
+                    Some(input)
                 }
                 Some(Err(_)) | None => return Ok(false),
             },

@@ -11,9 +11,9 @@ use ratatui::{
 };
 
 use crate::{
-    app::{Action, Answer, App, Effect, FeedNews, Input, Net, QueryError},
+    app::{Answer, App, Effect, FeedNews, Input, Net, QueryError},
     config::Settings,
-    keys::{Key, Keymap, Scope},
+    keys::{Action, Key, Keymap, Scope},
     pictures::{self, noon, press},
     theme::{Theme, ThemeName},
     ui,

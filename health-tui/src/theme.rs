@@ -45,6 +45,27 @@ impl ThemeName {
     }
 }
 
+/// The colour of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ink {
+    /// What is now, and lines.
+    pub(crate) full: Style,
+    /// What was, and areas: the eye is to find the newest value first.
+    pub(crate) soft: Style,
+    /// What stands behind a line: from the lowest to the highest reading.
+    pub(crate) faint: Style,
+}
+
+impl Ink {
+    pub(crate) fn all(style: Style) -> Self {
+        Self {
+            full: style,
+            soft: style,
+            faint: style,
+        }
+    }
+}
+
 /// A style for each role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Theme {
@@ -54,14 +75,14 @@ pub(crate) struct Theme {
     pub(crate) base: Style,
     pub(crate) strong: Style,
     pub(crate) dim: Style,
+    /// The sparklines of somebody who has fallen silent.
+    pub(crate) stale: Style,
     /// Lines around and between things: fainter than `dim`.
     pub(crate) line: Style,
     pub(crate) accent: Style,
-    pub(crate) heart: Style,
-    /// From the lowest to the highest reading, behind the line of means.
-    pub(crate) spread: Style,
-    pub(crate) steps: Style,
-    pub(crate) calories: Style,
+    pub(crate) heart: Ink,
+    pub(crate) steps: Ink,
+    pub(crate) calories: Ink,
     pub(crate) good: Style,
     pub(crate) warn: Style,
     pub(crate) bad: Style,
@@ -70,6 +91,8 @@ pub(crate) struct Theme {
     /// The bar at the top.
     pub(crate) bar: Style,
     pub(crate) tab_on: Style,
+    /// What must not be overlooked: the picture stands still.
+    pub(crate) banner: Style,
     /// A text field, and the one being edited.
     pub(crate) field: Style,
     pub(crate) field_on: Style,
@@ -93,23 +116,29 @@ impl Theme {
         let bold = plain.add_modifier(Modifier::BOLD);
         let dim = plain.add_modifier(Modifier::DIM);
         let reverse = plain.add_modifier(Modifier::REVERSED);
+        let ink = Ink {
+            full: plain,
+            soft: plain,
+            faint: dim,
+        };
         Self {
             ground: plain,
             base: plain,
             strong: bold,
             dim,
+            stale: dim,
             line: dim,
             accent: bold,
-            heart: plain,
-            spread: dim,
-            steps: plain,
-            calories: plain,
+            heart: ink,
+            steps: ink,
+            calories: ink,
             good: plain,
             warn: plain.add_modifier(Modifier::UNDERLINED),
             bad: bold.add_modifier(Modifier::UNDERLINED),
             selected: bold,
             bar: plain,
             tab_on: reverse,
+            banner: reverse,
             field: plain.add_modifier(Modifier::UNDERLINED),
             field_on: reverse,
             hues: [plain, bold, dim, plain, bold, dim],
@@ -127,6 +156,19 @@ impl Theme {
             }
         };
         let on = |rgb: Rgb| Style::new().fg(c(rgb));
+        let ink = |rgb: Rgb| Ink {
+            full: on(rgb),
+            soft: if depth == Depth::Ansi16 {
+                on(rgb)
+            } else {
+                on(rgb.towards(p.ground, 38))
+            },
+            faint: if depth == Depth::Ansi16 {
+                on(rgb).add_modifier(Modifier::DIM)
+            } else {
+                on(rgb.towards(p.ground, 60))
+            },
+        };
         let bold = Modifier::BOLD;
         let raised = if depth == Depth::Ansi16 {
             Style::new().add_modifier(bold)
@@ -138,22 +180,23 @@ impl Theme {
             base: Style::new().fg(ground(p.text)),
             strong: Style::new().fg(ground(p.strong)).add_modifier(bold),
             dim: on(p.dim),
+            stale: on(p.dim.towards(p.ground, 45)),
             line: on(p.line),
             accent: on(p.accent),
-            heart: on(p.heart),
-            spread: if depth == Depth::Ansi16 {
-                on(p.heart).add_modifier(Modifier::DIM)
-            } else {
-                on(p.heart.towards(p.ground))
-            },
-            steps: on(p.steps),
-            calories: on(p.calories),
+            heart: ink(p.heart),
+            steps: ink(p.steps),
+            calories: ink(p.calories),
             good: on(p.good),
             warn: on(p.warn),
             bad: on(p.bad).add_modifier(bold),
             selected: raised,
             bar: Style::new().bg(ground(p.bar)),
-            tab_on: Style::new().fg(c(p.ground)).bg(c(p.accent)).add_modifier(bold),
+            tab_on: if depth == Depth::Ansi16 {
+                on(p.accent).add_modifier(bold | Modifier::REVERSED)
+            } else {
+                on(p.accent).bg(c(p.raised)).add_modifier(bold)
+            },
+            banner: Style::new().fg(c(p.ground)).bg(c(p.accent)).add_modifier(bold),
             field: if depth == Depth::Ansi16 {
                 Style::new().add_modifier(Modifier::UNDERLINED)
             } else {
@@ -219,9 +262,12 @@ impl Rgb {
             .map_or(Color::Reset, |(_, colour)| *colour)
     }
 
-    /// More than half of the way to another.
-    fn towards(self, other: Self) -> Self {
-        let mix = |a: u8, b: u8| u8::try_from((u16::from(a) * 2 + u16::from(b) * 3) / 5).unwrap_or(a);
+    /// So many hundredths of the way to another.
+    fn towards(self, other: Self, hundredths: u16) -> Self {
+        let mix = |a: u8, b: u8| {
+            let sum = u16::from(a) * (100 - hundredths) + u16::from(b) * hundredths;
+            u8::try_from(sum / 100).unwrap_or(a)
+        };
         Self(mix(self.0, other.0), mix(self.1, other.1), mix(self.2, other.2))
     }
 

@@ -17,17 +17,11 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
-pub(crate) use self::{help::help_lines, stats_form::field_height};
 use crate::{
     app::{App, Pane},
     layout::{Frame, LEAST, Level},
-    store::RING_SAMPLES_MAX,
     ui::paint::Paint,
 };
-
-/// Columns of a sparkline at most: what is remembered of a user.
-#[expect(clippy::cast_possible_truncation, reason = "48")]
-pub(crate) const SPARK_MAX: u16 = RING_SAMPLES_MAX as u16;
 
 /// Draws everything into `buf`, which must be as large as `app.size` and blank. Returns where the cursor belongs, if it is
 /// to be seen.
@@ -54,7 +48,8 @@ pub(crate) fn draw(app: &App, buf: &mut Buffer) -> Option<Position> {
     };
     status::footer(&mut p, frame.footer);
     if app.help.is_some() {
-        help::draw(&mut p, area);
+        p.ground(frame.body);
+        help::draw(&mut p);
         return None;
     }
     toast::draw(&mut p, &frame);

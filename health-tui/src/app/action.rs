@@ -16,56 +16,6 @@ pub(crate) enum Tone {
     Bad,
 }
 
-/// What a key can mean. The same action means what the pane makes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    Help,
-    Quit,
-    QuitKeeping,
-    TabLive,
-    TabStats,
-    NextTab,
-    RetryNow,
-    Mask,
-    NextTheme,
-    ToggleMouse,
-    ExportCsv,
-    ExportJson,
-    Copy,
-    Suspend,
-    Redraw,
-    Up,
-    Down,
-    PageUp,
-    PageDown,
-    First,
-    Last,
-    Open,
-    Back,
-    Filter,
-    SortNext,
-    SortPrevious,
-    Reverse,
-    Pin,
-    Freeze,
-    NextAlert,
-    PreviousAlert,
-    Preview,
-    StatsOfUser,
-    CursorLeft,
-    CursorRight,
-    PanLeft,
-    PanRight,
-    ZoomIn,
-    ZoomOut,
-    GoLive,
-    FieldNext,
-    FieldPrevious,
-    ChoiceLeft,
-    ChoiceRight,
-    ClearField,
-}
-
 /// Everything that can happen.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -74,6 +24,8 @@ pub(crate) enum Input {
     Mouse(MouseEvent),
     /// Columns and rows.
     Resize(u16, u16),
+    /// Asked to stop from outside.
+    Suspend,
     /// Back from a suspend, in a terminal of this size.
     Resumed(u16, u16),
     Net(Net),
@@ -106,6 +58,10 @@ pub(crate) enum FeedNews {
     },
     /// The connection is gone or did not come about; the next try is after `delay`.
     Waiting { attempt: u32, why: String, delay: Duration },
+    /// Nothing has come for this long, not even a heartbeat.
+    Quiet { since: Duration },
+    /// Something has come again.
+    Heard,
     /// The server skipped this many samples, which will be asked for again.
     Lagged { missed: u64 },
     /// The server refused a command.
@@ -127,6 +83,8 @@ pub(crate) struct Batch {
 pub(crate) enum Query {
     /// Everyone's latest sample.
     Users,
+    /// What users sent up to their newest sample, as much as a sparkline shows.
+    Past { users: Vec<(i64, DateTime<Utc>)> },
     /// One user's readings over a window: buckets, or without a width the samples themselves.
     Window {
         user: i64,
@@ -202,8 +160,8 @@ impl BucketWidth {
 /// What the server said.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// One page; more follow unless `last`.
-    Users {
+    /// Samples the server had already, of everyone or of the past; more follow unless `last`.
+    Known {
         samples: Vec<Sample>,
         last: bool,
     },

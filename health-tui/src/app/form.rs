@@ -10,6 +10,7 @@ use crate::{
         when,
     },
     config::Settings,
+    fmt,
 };
 
 /// Presets by name and start; the last is what the two fields say.
@@ -31,6 +32,9 @@ const AUTO_BUCKETS_MAX: i32 = 200;
 
 /// What a series may have at most, by the contract.
 const SERIES_BUCKETS_MAX: i64 = 11_000;
+
+/// Lines of the answer's table that can be scrolled away to see the plot: all of them.
+const SCROLL_MAX: u16 = 10;
 
 /// The fields from top to bottom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +144,19 @@ impl Form {
             .iter()
             .find(|(f, _)| *f == field)
             .map(|(_, why)| why.as_str())
+    }
+
+    /// Lines a field takes in `width` columns: one, and its error below it.
+    pub(crate) fn height(&self, field: Field, width: u16) -> u16 {
+        let room = usize::from(width.saturating_sub(1));
+        let error = self.error(field).map_or(0, |why| fmt::wrap(why, room).len());
+        1 + u16::try_from(error).unwrap_or(0)
+    }
+
+    /// Scrolls the answer, where it is longer than the screen.
+    pub(crate) fn scroll_by(&mut self, down: bool) {
+        let to = self.scroll.saturating_add_signed(if down { 2 } else { -2 });
+        self.scroll = to.min(SCROLL_MAX);
     }
 
     /// The text being edited.

@@ -31,6 +31,8 @@ pub(crate) enum LinkState {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) state: LinkState,
+    /// Since when nothing has come over a connection that should have a heartbeat every 5 s.
+    pub(crate) quiet_since: Option<DateTime<Utc>>,
     /// Whether there ever was a connection: before that an empty table means something else.
     pub(crate) ever: bool,
     /// Samples the server skipped or the dashboard coalesced.
@@ -49,6 +51,7 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             state: LinkState::Connecting { attempt: 1 },
+            quiet_since: None,
             ever: false,
             skipped: 0,
             lag: None,
@@ -62,6 +65,10 @@ impl Default for Link {
 
 impl Link {
     pub(crate) fn hear(&mut self, news: &FeedNews, now: DateTime<Utc>) {
+        self.quiet_since = match news {
+            FeedNews::Quiet { since } => Some(now - TimeDelta::from_std(*since).unwrap_or_default()),
+            _ => None,
+        };
         match news {
             FeedNews::Connecting { attempt } => self.state = LinkState::Connecting { attempt: *attempt },
             FeedNews::Connected { .. } => {
@@ -80,7 +87,7 @@ impl Link {
                 self.ever = true;
             }
             FeedNews::Lagged { missed } => self.skipped += missed,
-            FeedNews::Refused { .. } => {}
+            FeedNews::Quiet { .. } | FeedNews::Heard | FeedNews::Refused { .. } => {}
         }
     }
 
@@ -125,6 +132,12 @@ impl Link {
         let sum: u64 = self.seconds.iter().sum();
         let n = u32::try_from(self.seconds.len()).unwrap_or(1);
         Some(f64::from(u32::try_from(sum).unwrap_or(u32::MAX)) / f64::from(n))
+    }
+
+    /// When the seconds of silence in the header read differently.
+    pub(crate) fn silence_changes(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let passed = (now - self.quiet_since?).num_milliseconds().max(0);
+        Some(now + TimeDelta::milliseconds(1_000 - passed % 1_000))
     }
 
     pub(crate) fn is_connected(&self) -> bool {

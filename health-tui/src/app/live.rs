@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{
     app::line::Line,
     config::Settings,
-    store::{Filter, Order, Sorting, Users},
+    store::{Filter, Order, Sorting, User, Users},
 };
 
 /// The picture as it was when it was frozen.
@@ -37,6 +37,8 @@ pub(crate) struct Live {
     /// Users whose newest heart rate asks for attention, among all.
     pub(crate) alerts: usize,
     rebuilt: Option<DateTime<Utc>>,
+    /// When the next user falls silent for too long: alerts end then, and `stale` becomes true.
+    turns_stale: Option<DateTime<Utc>>,
     /// Something changed that may change the order.
     pub(crate) outdated: bool,
 }
@@ -56,18 +58,25 @@ impl Default for Live {
             offset: 0,
             alerts: 0,
             rebuilt: None,
+            turns_stale: None,
             outdated: false,
         }
     }
 }
 
 impl Live {
-    /// When the order should be made anew: a second after the last time, so that rows do not dance.
+    /// When the order should be made anew: a second after the last time, so that rows do not dance, and whenever time alone
+    /// changes what is true of a row. A frozen picture stays as it is.
     pub(crate) fn rebuild_due(&self) -> Option<DateTime<Utc>> {
-        self.outdated.then(|| match self.rebuilt {
-            Some(at) => at + TimeDelta::seconds(1),
-            None => DateTime::<Utc>::MIN_UTC,
-        })
+        let Some(rebuilt) = self.rebuilt else {
+            return self.outdated.then_some(DateTime::<Utc>::MIN_UTC);
+        };
+        let a_second_later = rebuilt + TimeDelta::seconds(1);
+        if self.outdated || (self.filter.looks_at_age() && self.frozen.is_none()) {
+            return Some(a_second_later);
+        }
+        let stale = self.turns_stale.filter(|_| self.frozen.is_none());
+        stale.map(|at| at.max(a_second_later))
     }
 
     /// Filters and sorts anew, and scrolls so that the user under the cursor stays on the same line of the screen.
@@ -78,6 +87,9 @@ impl Live {
         self.order
             .rebuild(shown, &self.filter, self.sorting, &settings.names, at, &settings.limits);
         self.alerts = shown.iter().filter(|u| u.alert(at, &settings.limits).is_some()).count();
+        // A user is stale once the limit is passed, not when it is reached.
+        let turns = |u: &User| u.newest + settings.limits.stale() + TimeDelta::milliseconds(1);
+        self.turns_stale = shown.iter().map(turns).filter(|t| *t > at).min();
         self.rebuilt = Some(now);
         self.outdated = false;
         let after = self.cursor(users);

@@ -10,11 +10,12 @@ use crate::{
         form::{Form, Run},
         link::{Link, LinkState},
         live::Live,
+        past::Past,
         user::UserView,
     },
     config::Settings,
     fmt,
-    layout::{Frame, Level, LiveAreas, UserAreas},
+    layout::{FormAreas, Frame, Level, LiveAreas, UserAreas},
     store::Users,
     theme::Theme,
 };
@@ -60,6 +61,7 @@ pub(crate) struct App {
     pub(super) next_id: u64,
     /// The question for everyone's latest sample.
     pub(super) asked_users: Option<u64>,
+    pub(super) past: Past,
     /// Something that is shown has changed.
     pub(crate) dirty: bool,
 }
@@ -84,6 +86,7 @@ impl App {
             toast: None,
             next_id: 0,
             asked_users: None,
+            past: Past::default(),
             dirty: true,
         }
     }
@@ -131,12 +134,24 @@ impl App {
         UserAreas::of(&Frame::of(self.size)).plot().width
     }
 
+    /// The form and its answer; where there is no room for both, whoever has left the fields sees the answer.
+    pub(crate) fn form_areas(&self) -> FormAreas {
+        let answer_first = self.form.focus.is_none() && !matches!(self.form.run, Run::Nothing);
+        FormAreas::of(&Frame::of(self.size), answer_first)
+    }
+
     pub(crate) fn say(&mut self, tone: Tone, text: impl Into<String>) {
         self.toast = Some(Toast {
             text: text.into(),
             tone,
             until: self.now + TimeDelta::seconds(TOAST_SECONDS),
         });
+    }
+
+    /// A number for a question, which its answer carries.
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
     }
 
     /// When something that is shown will change although nothing happens; none while nothing is pending.
@@ -168,7 +183,9 @@ impl App {
         } else {
             None
         };
-        [toast, retry, running, pane, order, self.link.second_ends]
+        let past = self.past.resumes().filter(|at| *at > now);
+        let silence = self.link.silence_changes(now);
+        [toast, retry, running, pane, order, past, silence, self.link.second_ends]
             .into_iter()
             .flatten()
             .min()

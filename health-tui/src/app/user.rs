@@ -174,6 +174,16 @@ impl UserView {
         let at = self.points.partition_point(|p| p.at <= sample.timestamp());
         let previous = at.checked_sub(1).map(|i| self.points[i].at);
         let point = Point::of_sample(sample, previous);
+        // After a reconnect the feed may tell again what it told before.
+        let again = |p: &Point| (p.heart_rate, p.steps, p.calories) == (point.heart_rate, point.steps, point.calories);
+        if self.points[..at]
+            .iter()
+            .rev()
+            .take_while(|p| p.at == point.at)
+            .any(again)
+        {
+            return;
+        }
         self.points.insert(at, point);
         if self.points.len() > POINTS_MAX {
             self.points.remove(0);
@@ -183,18 +193,27 @@ impl UserView {
         }
     }
 
+    /// Whether the server has been asked for something that is not there yet.
+    pub(crate) fn is_loading(&self, now: DateTime<Utc>) -> bool {
+        self.asked.is_some() && !self.covers(self.loaded, now)
+    }
+
+    /// Whether what was loaded, or asked for, holds the whole window in the right buckets.
+    fn covers(&self, have: Option<(DateTime<Utc>, DateTime<Utc>, Option<BucketWidth>)>, now: DateTime<Utc>) -> bool {
+        let (start, end) = self.window(now);
+        let bucket = self.bucket();
+        have.is_some_and(|(a, b, width)| width == bucket && a <= start && (b >= end || self.is_live()))
+    }
+
     /// What has to be asked so that the window can be drawn, if anything: half a window more on each side, so that the
     /// next step of the hand finds it there.
     pub(crate) fn wants(&self, now: DateTime<Utc>) -> Option<Query> {
         let (start, end) = self.window(now);
-        let bucket = self.bucket();
-        let covers = |have: Option<(DateTime<Utc>, DateTime<Utc>, Option<BucketWidth>)>| {
-            have.is_some_and(|(a, b, width)| width == bucket && a <= start && (b >= end || self.is_live()))
-        };
         let fits = self.stats_of.is_some_and(|of| self.fits(of, (start, end)));
         let stale = self.is_live() && self.refresh_at.is_some_and(|at| at <= now);
         if fits
-            && (self.asked.is_some() && covers(self.asked_for) || self.asked.is_none() && covers(self.loaded) && !stale)
+            && (self.asked.is_some() && self.covers(self.asked_for, now)
+                || self.asked.is_none() && self.covers(self.loaded, now) && !stale)
         {
             return None;
         }
@@ -203,7 +222,7 @@ impl UserView {
             user: self.id,
             start: start - half,
             end: (end + half).min(now + TimeDelta::seconds(1)),
-            bucket,
+            bucket: self.bucket(),
             seen: (start, end),
         })
     }

@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 pub(crate) enum WhenError {
     #[error("a time is needed, such as -2h, now, 18:00 or 2025-03-02 18:00")]
     Empty,
-    #[error("`{text}` is no time; write -2h, now, today, 18:00, 2025-03-02 18:00 or 2025-03-02T18:00:00Z")]
+    #[error("`{text}` is no time; write -2h, now, 18:00 or 2025-03-02 18:00")]
     Unreadable { text: String },
     #[error("`{text}` does not exist in {tz}: the clocks were put forward over it")]
     Skipped { text: String, tz: Tz },

@@ -1,13 +1,13 @@
 //! The live feed: connects, subscribes behind the last cursor it saw, and comes back whatever happens.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, io, sync::Arc, time::Duration};
 
 use health_core::{Cursor, FeedEvent, Sample};
 use tokio::{
-    io::{AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf},
     net::TcpStream,
     sync::{Notify, mpsc},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -18,7 +18,10 @@ use crate::{
 /// To connect, and for each answer of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// A feed that says nothing for this long is dead: heartbeats come every 5 s.
+/// Heartbeats come every 5 s: a feed that says nothing for this long is late, and the header says so.
+const QUIET: Duration = Duration::from_secs(7);
+
+/// A feed that says nothing for this long is dead.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// At most this often what the server skipped is asked for again; a dashboard that cannot keep up would otherwise only
@@ -36,12 +39,6 @@ pub(crate) struct FeedOptions {
     pub(crate) token: Option<String>,
     /// Waits for the receiver in place of keeping the newest of each user: for recordings.
     pub(crate) lossless: bool,
-}
-
-/// A connection after `hello` and, where it is asked for, `AUTH`.
-pub(crate) struct OpenFeed {
-    pub(crate) lines: Lines<ReadHalf<TcpStream>>,
-    pub(crate) write: WriteHalf<TcpStream>,
 }
 
 /// Why there is no connection, in words for the header.
@@ -162,27 +159,32 @@ impl Feed {
 
     async fn connection(&mut self) -> Ended {
         let mut subscribed = false;
-        let why = match self.converse(&mut subscribed).await {
+        let ended = match connect(&self.options.addr).await {
+            Ok(stream) => self.converse(stream, &mut subscribed).await,
+            Err(why) => Err(why),
+        };
+        let why = match ended {
             Ok(never) => match never {},
             Err(why) => why,
         };
         Ended { subscribed, why }
     }
 
-    async fn converse(&mut self, subscribed: &mut bool) -> Result<std::convert::Infallible, FeedError> {
-        let mut feed = open_feed(&self.options).await?;
-        let command = match &self.cursor {
-            Some(cursor) => format!("SUBSCRIBE after={cursor}\n"),
-            None => "SUBSCRIBE\n".to_owned(),
-        };
-        feed.write
-            .write_all(command.as_bytes())
-            .await
-            .map_err(FeedError::Connect)?;
+    async fn converse(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite,
+        subscribed: &mut bool,
+    ) -> Result<Infallible, FeedError> {
+        let (read, mut write) = tokio::io::split(stream);
+        let mut lines = Lines::new(read);
+        greet(&mut lines, &mut write, self.options.token.as_deref()).await?;
+        self.subscribe(&mut write).await?;
+        let to = self.to.clone();
         let mut heard = Instant::now();
+        let mut quiet = false;
         loop {
             let mut batch = Batch::default();
-            while let Some(line) = feed.lines.next_buffered() {
+            while let Some(line) = lines.next_buffered() {
                 match serde_json::from_slice::<FeedEvent>(&line) {
                     Ok(FeedEvent::Sample { cursor, sample }) => {
                         self.cursor = Some(cursor);
@@ -197,7 +199,7 @@ impl Feed {
                         if let FeedEvent::Subscribed { .. } = other {
                             *subscribed = true;
                         }
-                        self.event(other, &mut feed).await?;
+                        self.event(other, &mut write).await?;
                     }
                     // Protocol 1 may learn events that this program does not know.
                     Err(_) if line.first() == Some(&b'{') => {}
@@ -205,24 +207,41 @@ impl Feed {
                 }
             }
             self.pass_on(batch).await?;
-            let silent = sleep(SILENCE.saturating_sub(heard.elapsed()));
+            let late = heard + if quiet { SILENCE } else { QUIET };
             tokio::select! {
-                read = feed.lines.fill() => {
+                read = lines.fill() => {
                     if !read.map_err(FeedError::Connect)? {
                         return Err(FeedError::Closed);
                     }
                     heard = Instant::now();
+                    if std::mem::take(&mut quiet) {
+                        self.tell(FeedNews::Heard).await?;
+                    }
                 }
-                permit = self.to.reserve(), if !self.waiting.is_empty() => {
+                permit = to.reserve(), if !self.waiting.is_empty() => {
                     permit.map_err(|_| FeedError::Ended)?.send(Net::Samples(self.waiting.take()));
                 }
-                () = silent => return Err(FeedError::Silent),
-                () = self.to.closed() => return Err(FeedError::Ended),
+                () = sleep_until(late) => {
+                    if quiet {
+                        return Err(FeedError::Silent);
+                    }
+                    quiet = true;
+                    self.tell(FeedNews::Quiet { since: heard.elapsed() }).await?;
+                }
+                () = to.closed() => return Err(FeedError::Ended),
             }
         }
     }
 
-    async fn event(&mut self, event: FeedEvent, feed: &mut OpenFeed) -> Result<(), FeedError> {
+    /// From now on, or behind the last sample that was seen.
+    async fn subscribe(&self, write: &mut WriteHalf<impl AsyncWrite>) -> Result<(), FeedError> {
+        match &self.cursor {
+            Some(cursor) => send(write, &format!("SUBSCRIBE after={cursor}")).await,
+            None => send(write, "SUBSCRIBE").await,
+        }
+    }
+
+    async fn event(&mut self, event: FeedEvent, write: &mut WriteHalf<impl AsyncWrite>) -> Result<(), FeedError> {
         match event {
             FeedEvent::Subscribed { resumed, reason } => {
                 let resumed = self.cursor.is_some().then_some(resumed);
@@ -231,12 +250,7 @@ impl Feed {
             FeedEvent::Lagged { missed, cursor } => {
                 if self.resumed_at.is_none_or(|at| at.elapsed() >= RESUME_EVERY) {
                     self.resumed_at = Some(Instant::now());
-                    let command = format!("SUBSCRIBE after={cursor}\n");
-                    return feed
-                        .write
-                        .write_all(command.as_bytes())
-                        .await
-                        .map_err(FeedError::Connect);
+                    return send(write, &format!("SUBSCRIBE after={cursor}")).await;
                 }
                 self.tell(FeedNews::Lagged { missed }).await
             }
@@ -278,30 +292,42 @@ impl Feed {
     }
 }
 
-/// Connects, takes `hello`, and sends the token where it is asked for.
-pub(crate) async fn open_feed(options: &FeedOptions) -> Result<OpenFeed, FeedError> {
-    let stream = timeout(HANDSHAKE, TcpStream::connect(&options.addr))
+async fn connect(addr: &str) -> Result<TcpStream, FeedError> {
+    let stream = timeout(HANDSHAKE, TcpStream::connect(addr))
         .await
         .map_err(|_| FeedError::Silent)?
         .map_err(FeedError::Connect)?;
     // Commands are short and wait for nothing.
     stream.set_nodelay(true).map_err(FeedError::Connect)?;
-    let (read, mut write) = tokio::io::split(stream);
-    let mut lines = Lines::new(read);
+    Ok(stream)
+}
+
+/// Takes `hello`, and sends the token where it is asked for.
+async fn greet(
+    lines: &mut Lines<impl AsyncRead + Unpin>,
+    write: &mut WriteHalf<impl AsyncWrite>,
+    token: Option<&str>,
+) -> Result<(), FeedError> {
     let line = timeout(HANDSHAKE, lines.next()).await.map_err(|_| FeedError::Silent)?;
     let line = line.map_err(FeedError::Connect)?.ok_or(FeedError::Closed)?;
     match serde_json::from_slice(&line) {
         Ok(FeedEvent::Hello { auth: true, .. }) => {
-            let token = options.token.as_ref().ok_or(FeedError::TokenNeeded)?;
-            let command = format!("AUTH {token}\n");
-            write.write_all(command.as_bytes()).await.map_err(FeedError::Connect)?;
+            let token = token.ok_or(FeedError::TokenNeeded)?;
+            send(write, &format!("AUTH {token}")).await
         }
-        Ok(FeedEvent::Hello { auth: false, .. }) => {}
-        Ok(FeedEvent::Error { reason }) => return Err(FeedError::Refused(reason)),
-        Ok(FeedEvent::Bye { reason }) => return Err(FeedError::Bye(reason)),
-        _ => return Err(FeedError::Foreign),
+        Ok(FeedEvent::Hello { auth: false, .. }) => Ok(()),
+        Ok(FeedEvent::Error { reason }) => Err(FeedError::Refused(reason)),
+        Ok(FeedEvent::Bye { reason }) => Err(FeedError::Bye(reason)),
+        _ => Err(FeedError::Foreign),
     }
-    Ok(OpenFeed { lines, write })
+}
+
+/// A command, within the time a server that is alive takes to read it.
+async fn send(write: &mut WriteHalf<impl AsyncWrite>, command: &str) -> Result<(), FeedError> {
+    timeout(HANDSHAKE, write.write_all(format!("{command}\n").as_bytes()))
+        .await
+        .map_err(|_| FeedError::Silent)?
+        .map_err(FeedError::Connect)
 }
 
 /// The system's own words, without `(os error 111)`.

@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
 use crate::{
     app::{Answer, BucketWidth, Net, Point, Query, QueryError, UserRange},
     net::http::{Client, Connection},
+    store::RING_SAMPLES_MAX,
 };
 
 /// For one question, however many requests it takes.
@@ -19,6 +20,10 @@ const ANSWER_SECONDS: u64 = 60;
 
 /// Users a page: the most the server gives.
 const PAGE: u32 = 1_000;
+
+/// How far back is looked for the past of a sparkline: until it is full, so little of a watch that sends every second, and
+/// a day of one that sends every half hour.
+const PAST_MINUTES: [i64; 3] = [10, 120, 1_440];
 
 /// The questions under way.
 pub(crate) struct Queries {
@@ -68,7 +73,8 @@ impl Queries {
 async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) -> Result<Answer, QueryError> {
     let mut connection = client.connect().await?;
     match query {
-        Query::Users => users(&mut connection, id, to).await,
+        Query::Users => everyone(&mut connection, id, to).await,
+        Query::Past { users } => past(&mut connection, users, id, to).await,
         Query::Window {
             user,
             start,
@@ -78,7 +84,7 @@ async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) 
         } => {
             let stats = stats(&mut connection, user, seen.0, seen.1).await?;
             let points = match bucket {
-                None => samples(&mut connection, user, start, end).await?,
+                None => points(&samples(&mut connection, user, start, end).await?),
                 Some(bucket) => {
                     let series = series(&mut connection, user, start, end, bucket, Tz::UTC).await?;
                     series.buckets.iter().map(Point::of_bucket).collect()
@@ -113,19 +119,44 @@ async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) 
 }
 
 /// Page by page; all but the last are sent as they come, so that a long list fills the table while it is read.
-async fn users(connection: &mut Connection<'_>, id: u64, to: &mpsc::Sender<Net>) -> Result<Answer, QueryError> {
+async fn everyone(connection: &mut Connection<'_>, id: u64, to: &mpsc::Sender<Net>) -> Result<Answer, QueryError> {
     let mut after = String::new();
     loop {
         let page: UsersAnswer = json(connection, &format!("/users?limit={PAGE}{after}")).await?;
         let samples: Vec<Sample> = page.users.into_iter().map(|u| u.last).collect();
         let Some(next) = page.next else {
-            return Ok(Answer::Users { samples, last: true });
+            return Ok(Answer::Known { samples, last: true });
         };
         after = format!("&after={}", next.get());
-        let result = Ok(Answer::Users { samples, last: false });
+        let result = Ok(Answer::Known { samples, last: false });
         // Without a receiver the dashboard has ended, and this task with it.
         _ = to.send(Net::Answer { id, result }).await;
     }
+}
+
+/// User by user, each sent as soon as it is there: rows fill from the top.
+async fn past(
+    connection: &mut Connection<'_>,
+    users: Vec<(i64, DateTime<Utc>)>,
+    id: u64,
+    to: &mpsc::Sender<Net>,
+) -> Result<Answer, QueryError> {
+    for (user, newest) in users {
+        let end = newest + TimeDelta::microseconds(1);
+        let mut samples = Vec::new();
+        for minutes in PAST_MINUTES {
+            samples = self::samples(connection, user, end - TimeDelta::minutes(minutes), end).await?;
+            if samples.len() >= RING_SAMPLES_MAX {
+                break;
+            }
+        }
+        let samples = samples.split_off(samples.len().saturating_sub(RING_SAMPLES_MAX));
+        let result = Ok(Answer::Known { samples, last: false });
+        // Without a receiver the dashboard has ended, and this task with it.
+        _ = to.send(Net::Answer { id, result }).await;
+    }
+    let samples = Vec::new();
+    Ok(Answer::Known { samples, last: true })
 }
 
 async fn stats(
@@ -175,19 +206,17 @@ async fn samples(
     user: i64,
     start: DateTime<Utc>,
     end: DateTime<Utc>,
-) -> Result<Vec<Point>, QueryError> {
+) -> Result<Vec<Sample>, QueryError> {
     let path = format!("/samples?{}", range(user, start, end));
     let body = c.get(&path).await?;
-    let samples = body
-        .split(|b| *b == b'\n')
+    body.split(|b| *b == b'\n')
         .filter(|line| !line.is_empty())
         .map(serde_json::from_slice)
         .collect::<Result<Vec<Sample>, _>>()
         .map_err(|e| QueryError::Unreadable {
             path: "/samples".to_owned(),
             why: e.to_string(),
-        })?;
-    Ok(points(&samples))
+        })
 }
 
 /// What several devices counted at once is counted once, by the server's own rule: in each quarter of an hour the source

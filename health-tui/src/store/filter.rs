@@ -84,6 +84,13 @@ impl Filter {
         Ok(Self { terms })
     }
 
+    /// Whether a row can come or go by nothing but time.
+    pub(crate) fn looks_at_age(&self) -> bool {
+        self.terms
+            .iter()
+            .any(|t| matches!(t, Term::Compare { field: Field::Age, .. }))
+    }
+
     pub(crate) fn lets_through(&self, row: &Row<'_>) -> bool {
         self.terms.iter().all(|t| t.holds(row))
     }

@@ -66,6 +66,8 @@ pub(crate) struct User {
     /// Samples the feed brought.
     pub(crate) seen: u64,
     pub(crate) pinned: bool,
+    /// The server was asked what came before.
+    pub(crate) past: bool,
 }
 
 impl User {
@@ -82,6 +84,7 @@ impl User {
             sources: Vec::new(),
             seen: 0,
             pinned: false,
+            past: false,
         }
     }
 
@@ -170,6 +173,20 @@ impl Users {
 
     pub(crate) fn get_mut(&mut self, id: i64) -> Option<&mut User> {
         self.index.get(&id).and_then(|i| self.all.get_mut(as_index(*i)))
+    }
+
+    /// Notes that the server is asked for the past of the user at `index`. Gives the id and the time of the newest sample.
+    pub(crate) fn ask_past(&mut self, index: u32) -> Option<(i64, DateTime<Utc>)> {
+        let user = self.all.get_mut(as_index(index))?;
+        user.past = true;
+        Some((user.id, user.newest))
+    }
+
+    /// The feed has a hole: what is remembered may have one too.
+    pub(crate) fn forget_past(&mut self) {
+        for user in &mut self.all {
+            user.past = false;
+        }
     }
 
     /// How many were heard of before this one.

@@ -7,11 +7,12 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Offset, TimeDelta, Utc};
 use chrono_tz::Tz;
-use ratatui::{layout::Rect, style::Style};
+use ratatui::layout::Rect;
 
 use crate::{
     fmt,
     layout::{self, SCALE_WIDTH},
+    theme::Ink,
     ui::{
         paint::{Paint, columns},
         spark::Scale,
@@ -38,10 +39,10 @@ pub(crate) struct Mark {
     pub(crate) high: f64,
 }
 
-/// Marks in the order of time, and the style of their line.
+/// Marks in the order of time, and the colours of their line.
 pub(crate) struct Series {
     pub(crate) marks: Vec<Mark>,
-    pub(crate) style: Style,
+    pub(crate) ink: Ink,
 }
 
 /// What was counted from one instant to another.
@@ -83,9 +84,10 @@ pub(crate) fn lines(p: &mut Paint<'_>, area: Rect, axis: &Axis, series: &[Series
         .iter()
         .flat_map(|s| s.marks.iter().filter(inside))
         .flat_map(|m| [m.low, m.high]);
-    let scale = Scale::around(values, 10.0);
+    let ladder = Ladder::of(values, plot.height);
+    let scale = ladder.scale;
     if series.iter().any(|s| s.marks.iter().any(|m| inside(&m))) {
-        scale_left(p, plot, scale);
+        scale_left(p, plot, &ladder);
     }
     axis_below(p, plot, axis);
     let mut grid = Grid::new(plot.width, plot.height);
@@ -102,7 +104,7 @@ pub(crate) fn bars(
     area: Rect,
     axis: &Axis,
     counts: &[Count],
-    style: Style,
+    ink: Ink,
     cursor: Option<DateTime<Utc>>,
 ) {
     let plot = Rect {
@@ -113,7 +115,7 @@ pub(crate) fn bars(
         return;
     }
     let rates = rates(axis, counts, plot.width);
-    let scale = Scale::from_zero(rates.iter().flatten().copied());
+    let scale = Scale::from_zero_closely(rates.iter().flatten().copied());
     let top = fmt::round(scale.high);
     p.text_right(plot.x.saturating_sub(1), plot.y, SCALE_WIDTH, &top, p.theme.dim);
     if plot.height > 2 {
@@ -125,6 +127,10 @@ pub(crate) fn bars(
             p.theme.dim,
         );
     }
+    // The bar under the read-out stands out in its own colour.
+    let under = cursor
+        .and_then(|c| axis.column(c, plot.width))
+        .map(|column| plot.x + column);
     for (x, rate) in (plot.x..).zip(&rates) {
         let Some(rate) = rate else { continue };
         let eighths = cell(scale.share(*rate) * f64::from(plot.height) * 8.0);
@@ -141,7 +147,7 @@ pub(crate) fn bars(
                     plot.bottom() - 1 - row,
                     1,
                     p.glyphs.levels[usize::from(left) - 1],
-                    style,
+                    if Some(x) == under { ink.full } else { ink.soft },
                 );
             }
         }
@@ -174,22 +180,66 @@ fn rates(axis: &Axis, counts: &[Count], width: u16) -> Vec<Option<f64>> {
     out
 }
 
-fn scale_left(p: &mut Paint<'_>, plot: Rect, scale: Scale) {
-    let range = scale.high - scale.low;
-    let rows = f64::from(plot.height);
-    // A label every third row or so, on round numbers.
-    let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]
-        .into_iter()
-        .find(|s| range / s <= rows / 2.5)
-        .unwrap_or(500.0);
-    let mut v = (scale.low / step).ceil() * step;
-    while v <= scale.high {
-        let y = plot.bottom() - 1 - cell(scale.share(v) * (rows - 1.0) + 0.5).min(plot.height - 1);
+/// A scale whose labels are round numbers and stand the same number of rows apart.
+#[derive(Clone, Copy, Debug)]
+struct Ladder {
+    scale: Scale,
+    step: f64,
+    rows_apart: u16,
+}
+
+impl Ladder {
+    /// At least ten from the bottom to the top: a quiet heart must not look like a mountain range.
+    fn of(values: impl IntoIterator<Item = f64>, rows: u16) -> Self {
+        const SPAN_LEAST: f64 = 10.0;
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for v in values {
+            low = low.min(v);
+            high = high.max(v);
+        }
+        if low > high {
+            (low, high) = (0.0, SPAN_LEAST);
+        }
+        let gaps = f64::from(rows.saturating_sub(1).max(1));
+        let least = match rows {
+            0..=4 => 1,
+            5..=9 => 2,
+            _ => 3,
+        };
+        let mut ladder = None;
+        for step in [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0] {
+            let round: f64 = f64::min(step, 10.0);
+            let bottom = (low / round).floor() * round;
+            let rows_apart = cell(step * gaps / (high - bottom).max(SPAN_LEAST));
+            ladder = Some(Self {
+                scale: Scale {
+                    low: bottom,
+                    high: bottom + step * gaps / f64::from(rows_apart.max(1)),
+                },
+                step,
+                rows_apart: rows_apart.max(1),
+            });
+            if rows_apart >= least {
+                break;
+            }
+        }
+        ladder.unwrap_or(Self {
+            scale: Scale { low, high },
+            step: SPAN_LEAST,
+            rows_apart: 1,
+        })
+    }
+}
+
+fn scale_left(p: &mut Paint<'_>, plot: Rect, ladder: &Ladder) {
+    let mut v = ladder.scale.low;
+    for up in (0..plot.height).step_by(ladder.rows_apart.into()) {
+        let y = plot.bottom() - 1 - up;
         p.text_right(plot.x.saturating_sub(1), y, SCALE_WIDTH, &fmt::short(v), p.theme.dim);
         for x in plot.left()..plot.right() {
             p.text(x, y, 1, p.glyphs.grid, p.theme.line);
         }
-        v += step;
+        v += ladder.step;
     }
 }
 
@@ -200,7 +250,7 @@ fn axis_below(p: &mut Paint<'_>, plot: Rect, axis: &Axis) {
         1_209_600, 2_592_000, 7_776_000, 31_536_000,
     ];
     let span = (axis.end - axis.start).num_seconds().max(1);
-    let room = i64::from(plot.width / 10).max(1);
+    let room = i64::from(plot.width / 8).max(1);
     let step = STEPS_SECONDS
         .into_iter()
         .find(|s| span / s <= room)
@@ -208,7 +258,7 @@ fn axis_below(p: &mut Paint<'_>, plot: Rect, axis: &Axis) {
     let offset = i64::from(axis.start.with_timezone(&axis.tz).offset().fix().local_minus_utc());
     let first = axis.start.timestamp() + offset;
     let mut at = first.div_euclid(step) * step - offset;
-    let mut free = plot.x;
+    let mut free = plot.x.saturating_sub(2);
     let y = plot.bottom();
     while at < axis.end.timestamp() {
         let Some(time) = DateTime::from_timestamp(at, 0) else {
@@ -217,7 +267,8 @@ fn axis_below(p: &mut Paint<'_>, plot: Rect, axis: &Axis) {
         let text = fmt::axis(time, axis.tz, TimeDelta::seconds(step));
         if let Some(column) = axis.column(time, plot.width) {
             let half = columns(&text) / 2;
-            let x = (plot.x + column).saturating_sub(half).max(plot.x);
+            let x = (plot.x + column).saturating_sub(half);
+            // A label that cannot stand under its instant would lie.
             if x >= free && x + columns(&text) <= plot.right() + 1 {
                 p.text(x, y, columns(&text), &text, p.theme.dim);
                 free = x + columns(&text) + 2;
@@ -233,15 +284,12 @@ fn read_out_line(p: &mut Paint<'_>, plot: Rect, axis: &Axis, cursor: Option<Date
     };
     let x = plot.x + column;
     for y in plot.top()..plot.bottom() {
-        let style = p.theme.accent;
-        let free = p
-            .buf
-            .cell((x, y))
-            .is_some_and(|c| c.symbol() == " " || c.symbol() == p.glyphs.grid);
-        if free {
-            p.text(x, y, 1, p.glyphs.vertical, style);
-        } else {
-            p.buf.set_style(Rect::new(x, y, 1, 1), p.theme.selected);
+        let Some(cell) = p.buf.cell_mut((x, y)) else { continue };
+        if cell.symbol() == " " || cell.symbol() == p.glyphs.grid {
+            cell.set_symbol(p.glyphs.vertical).set_style(p.theme.accent);
+        } else if !p.glyphs.levels.contains(&cell.symbol()) {
+            // Dots are seen through the line, in its colour.
+            cell.set_style(p.theme.accent);
         }
     }
 }
@@ -359,9 +407,9 @@ impl Grid {
             };
             // A cell has one colour: where the line passes, its spread would take the line's.
             let (bits, style) = if dots.line != 0 {
-                (dots.line, series.get(dots.series).map_or(p.theme.base, |s| s.style))
+                (dots.line, series.get(dots.series).map_or(p.theme.base, |s| s.ink.full))
             } else {
-                (dots.spread, p.theme.spread)
+                (dots.spread, series.first().map_or(p.theme.line, |s| s.ink.faint))
             };
             if p.app.settings.unicode {
                 let symbol = char::from_u32(0x2800 + u32::from(bits)).unwrap_or(' ');
@@ -421,6 +469,8 @@ fn cell(v: f64) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use ratatui::style::Style;
+
     use super::*;
 
     fn t(s: i64) -> DateTime<Utc> {
@@ -463,11 +513,33 @@ mod tests {
         };
         let series = Series {
             marks: [0, 1, 2, 3, 4, 5, 90, 91, 92, 93].map(mark).to_vec(),
-            style: Style::new(),
+            ink: Ink::all(Style::new()),
         };
         let mut grid = Grid::new(50, 1);
         grid.draw(&series, 0, &axis(100), Scale { low: 60.0, high: 80.0 }, true);
         assert!(grid.cells[0].line != 0 && grid.cells[2].line != 0 && grid.cells[45].line != 0);
         assert!(grid.cells[5..44].iter().all(|c| c.line == 0));
+    }
+
+    #[test]
+    fn labels_stand_evenly_and_the_readings_fit() {
+        for (low, high) in [
+            (72.0, 72.0),
+            (83.0, 140.0),
+            (41.0, 199.0),
+            (20.0, 250.0),
+            (119.5, 154.0),
+        ] {
+            for rows in 2..60 {
+                let l = Ladder::of([low, high], rows);
+                assert!(
+                    l.scale.low <= low && high <= l.scale.high + 1e-9,
+                    "{low} to {high} in {rows}: {l:?}"
+                );
+                let labels = f64::from((rows - 1) / l.rows_apart);
+                assert!(l.scale.low + l.step * labels <= l.scale.high + 1e-9, "{l:?}");
+                assert!(rows < 4 || labels >= 1.0, "{low} to {high} in {rows}: {l:?}");
+            }
+        }
     }
 }

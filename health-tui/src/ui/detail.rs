@@ -7,7 +7,8 @@ use ratatui::layout::Rect;
 use crate::{
     app::{Point, UserView},
     fmt,
-    layout::{Frame, UserAreas},
+    keys::{Action, Scope},
+    layout::{Frame, MARGIN, UserAreas},
     ui::{
         chart::{self, Axis, Count, Mark, Series},
         paint::Paint,
@@ -42,12 +43,17 @@ pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) {
         })
         .collect();
     let read = view.cursor.and_then(|c| nearest(shown, c, &axis, areas.plot().width));
-    title(
-        p,
-        areas.heart,
-        "heart rate, bpm",
-        read.and_then(|q| q.heart_rate).map(rate_text),
-    );
+    let at = view.cursor.map(|c| {
+        c.with_timezone(&axis.tz).format(if view.bucket().is_some() {
+            "%d %b %H:%M"
+        } else {
+            "%H:%M:%S"
+        })
+    });
+    let rate = read.and_then(|q| q.heart_rate).map(rate_text);
+    let text = at.map(|at| format!("{} at {at}", rate.as_deref().unwrap_or("nothing")));
+    let used = title(p, areas.heart, "heart rate, bpm", text);
+    whereabouts(p, areas.heart, used, view);
     if marks.is_empty() {
         nothing(p, areas.plot(), view);
         chart::lines(p, areas.heart, &axis, &[], view.cursor);
@@ -58,7 +64,7 @@ pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) {
             &axis,
             &[Series {
                 marks: marks.clone(),
-                style: t.heart,
+                ink: t.heart,
             }],
             view.cursor,
         );
@@ -96,7 +102,7 @@ pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) {
     figures(p, areas.stats, view, &marks);
 }
 
-/// Who, from when to when, and the time under the read-out.
+/// Who, from when to when.
 fn sub_line(p: &mut Paint<'_>, area: Rect, view: &UserView, axis: &Axis) {
     let t = p.theme;
     let tz = axis.tz;
@@ -108,8 +114,8 @@ fn sub_line(p: &mut Paint<'_>, area: Rect, view: &UserView, axis: &Axis) {
     let title = p.app.title(view.id);
     let range = fmt::moments(axis.start, axis.end, tz, p.glyphs.to);
     let span = fmt::span(view.span());
-    let used = p.spans(
-        area.x + 1,
+    p.spans(
+        area.x + MARGIN,
         area.y,
         area.width.saturating_sub(2),
         &[
@@ -124,35 +130,26 @@ fn sub_line(p: &mut Paint<'_>, area: Rect, view: &UserView, axis: &Axis) {
             (tz.name(), t.dim),
         ],
     );
-    let right = if view.asked.is_some() {
-        Some(("asking the server".to_owned(), t.warn))
-    } else {
-        view.cursor
-            .map(|c| (format!("read at {}", c.with_timezone(&tz).format("%H:%M:%S")), t.accent))
-    };
-    if let Some((text, style)) = right {
-        p.text_right(
-            area.right().saturating_sub(1),
-            area.y,
-            area.width.saturating_sub(used + 3),
-            &text,
-            style,
-        );
-    }
 }
 
-fn title(p: &mut Paint<'_>, area: Rect, text: &str, read: Option<String>) {
+/// What the server has not answered, at the right of the title.
+fn whereabouts(p: &mut Paint<'_>, area: Rect, used: u16, view: &UserView) {
     let t = p.theme;
-    let used = p.text(area.x + 1, area.y, area.width.saturating_sub(2), text, t.dim);
-    if let Some(read) = read {
-        p.text(
-            area.x + used + 3,
-            area.y,
-            area.width.saturating_sub(used + 4),
-            &read,
-            t.strong,
-        );
-    }
+    let (text, style) = match &view.error {
+        Some(why) => (why.as_str(), t.bad),
+        None if view.is_loading(p.app.now) => ("asking the server", t.warn),
+        None => return,
+    };
+    let room = area.width.saturating_sub(used + 3);
+    p.text_right(area.right().saturating_sub(1), area.y, room, text, style);
+}
+
+/// Returns the columns it took.
+fn title(p: &mut Paint<'_>, area: Rect, text: &str, read: Option<String>) -> u16 {
+    let t = p.theme;
+    let (label, value) = (format!("{text}  "), read.unwrap_or_default());
+    let spans = [(label.as_str(), t.dim), (value.as_str(), t.strong)];
+    MARGIN + p.spans(area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1), &spans)
 }
 
 fn rate_text((low, mean, high): (f64, f64, f64)) -> String {
@@ -178,10 +175,17 @@ fn nearest<'a>(points: &'a [Point], cursor: DateTime<Utc>, axis: &Axis, width: u
 fn nothing(p: &mut Paint<'_>, plot: Rect, view: &UserView) {
     let t = p.theme;
     let (text, style) = match &view.error {
-        Some(why) => (format!("{why} (ctrl-r asks again)"), t.bad),
+        Some(why) => (
+            format!("{why} ({} asks again)", p.key(Scope::Everywhere, Action::RetryNow)),
+            t.bad,
+        ),
         None if view.asked.is_some() => ("Asking the server ...".to_owned(), t.dim),
         None => (
-            "No heart rate in this window: [ goes back, - zooms out.".to_owned(),
+            format!(
+                "No heart rate in this window: {} goes back, {} zooms out.",
+                p.key(Scope::User, Action::PanLeft),
+                p.key(Scope::User, Action::ZoomOut)
+            ),
             t.dim,
         ),
     };
@@ -254,7 +258,7 @@ fn strip(p: &mut Paint<'_>, area: Rect, view: &UserView, marks: &[Mark]) {
     let lines = window_lines(view, marks, p.app.now);
     let wide = area.width / 4;
     for (i, (label, text)) in (0u16..).zip(&lines) {
-        let (x, y) = (area.x + 1 + i % 4 * wide, area.y + 1 + i / 4);
+        let (x, y) = (area.x + MARGIN + i % 4 * wide, area.y + 1 + i / 4);
         if y < area.bottom() {
             let used = p.text(x, y, wide, label, t.dim);
             p.text(x + used + 1, y, wide.saturating_sub(used + 2), text, t.base);
@@ -278,7 +282,7 @@ fn window_lines(view: &UserView, marks: &[Mark], now: DateTime<Utc>) -> Vec<(&'s
         let s = &answer.stats;
         lines.push(("worn", format!("{:.0} %", s.heart_rate_coverage * 100.0)));
         lines.push(("steps", fmt::grouped(u64::try_from(s.total_steps).unwrap_or(0))));
-        lines.push(("kcal", fmt::one(s.total_calories)));
+        lines.push(("kcal", fmt::grouped_one(s.total_calories)));
         lines.push(("samples", fmt::grouped(u64::try_from(s.samples).unwrap_or(0))));
     }
     lines
@@ -314,7 +318,7 @@ fn zones(p: &mut Paint<'_>, area: Rect, mut y: u16, marks: &[Mark]) -> u16 {
         let long = (0..room)
             .take_while(|c| f64::from(*c) + 0.5 < share * f64::from(room))
             .count();
-        p.text(area.x + 12, y, room, &p.glyphs.levels[5].repeat(long), t.heart);
+        p.text(area.x + 12, y, room, &p.glyphs.levels[5].repeat(long), t.heart.soft);
         p.text_right(
             area.right().saturating_sub(1),
             y,

@@ -1,24 +1,13 @@
 //! All keys, from the one list.
 
-use ratatui::layout::Rect;
-
 use crate::{
-    app::App,
-    keys::Scope,
+    keys::{Action, Scope},
+    layout,
     ui::paint::{Paint, columns},
 };
 
-/// The lines help has, for the limit of its scrolling.
-pub(crate) fn help_lines(app: &App) -> u16 {
-    let lines: usize = Scope::ALL.iter().map(|s| app.settings.keymap.of(*s).count() + 2).sum();
-    let page = usize::from(app.size.1.saturating_sub(4));
-    u16::try_from(lines.saturating_sub(page)).unwrap_or(u16::MAX)
-}
-
-pub(crate) fn draw(p: &mut Paint<'_>, screen: Rect) {
-    let width = screen.width.saturating_sub(4).min(84);
-    let height = screen.height.saturating_sub(2);
-    let area = Rect::new((screen.width - width) / 2, (screen.height - height) / 2, width, height);
+pub(crate) fn draw(p: &mut Paint<'_>) {
+    let area = layout::help(p.app.size);
     let inside = p.panel(area, "Keys");
     let t = p.theme;
     let scroll = usize::from(p.app.help.unwrap_or(0));
@@ -50,16 +39,22 @@ pub(crate) fn draw(p: &mut Paint<'_>, screen: Rect) {
             p.text(x, y, inside.right().saturating_sub(x), help, t.base);
         }
     }
+    let key = |action| p.key(Scope::Live, action);
     let hint = if more {
-        " more below: down, page down; esc closes "
+        format!(
+            " more below: {}, {}; {} closes ",
+            key(Action::Down),
+            key(Action::PageDown),
+            key(Action::Back)
+        )
     } else {
-        " esc closes "
+        format!(" {} closes ", key(Action::Back))
     };
     p.text_right(
         area.right().saturating_sub(2),
         area.bottom().saturating_sub(1),
-        width.saturating_sub(4),
-        hint,
+        area.width.saturating_sub(4),
+        &hint,
         t.dim,
     );
 }

@@ -5,6 +5,8 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     app::App,
+    fmt::wrap,
+    keys::{Action, Scope},
     theme::Theme,
     ui::glyphs::{ASCII, Glyphs, UNICODE},
 };
@@ -24,6 +26,12 @@ impl<'a> Paint<'a> {
             glyphs: if app.settings.unicode { &UNICODE } else { &ASCII },
             buf,
         }
+    }
+
+    /// The first key of an action, for sentences that name it.
+    pub(crate) fn key(&self, scope: Scope, action: Action) -> String {
+        let key = self.app.settings.keymap.first(scope, action);
+        key.map_or_else(|| "(no key)".to_owned(), |key| key.to_string())
     }
 
     /// The ground of the theme over an area, whatever was there before.
@@ -147,35 +155,4 @@ impl<'a> Paint<'a> {
 /// Columns a text takes.
 pub(crate) fn columns(text: &str) -> u16 {
     u16::try_from(text.width()).unwrap_or(u16::MAX)
-}
-
-/// Breaks at spaces; a word longer than a line is left to be cut.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last().map_or(0, |l| l.width());
-        if line > 0 && line + 1 + word.width() > width {
-            lines.push(word.to_owned());
-        } else if let Some(last) = lines.last_mut() {
-            if line > 0 {
-                last.push(' ');
-            }
-            last.push_str(word);
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wraps_at_spaces() {
-        assert_eq!(
-            wrap("the start must be before the end", 12),
-            ["the start", "must be", "before the", "end"]
-        );
-        assert_eq!(wrap("", 5), [""]);
-    }
 }

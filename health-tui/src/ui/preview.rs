@@ -4,7 +4,8 @@ use chrono::TimeDelta;
 use ratatui::layout::Rect;
 
 use crate::{
-    fmt, layout,
+    fmt,
+    layout::{self, MARGIN},
     store::User,
     ui::{
         chart::{self, Axis, Mark, Series},
@@ -19,7 +20,7 @@ pub(crate) fn draw(p: &mut Paint<'_>, area: Rect, user: Option<&User>) {
     let (head, body) = layout::split_above(area, 1);
     let Some(user) = user else {
         p.rule(head, "Details");
-        p.text(body.x + 1, body.y, body.width, "Nobody yet.", p.theme.dim);
+        p.text(body.x + MARGIN, body.y, body.width, "Nobody yet.", p.theme.dim);
         return;
     };
     let title = p.app.title(user.id);
@@ -49,26 +50,26 @@ pub(crate) fn draw(p: &mut Paint<'_>, area: Rect, user: Option<&User>) {
     };
     if marks.is_empty() {
         p.text(
-            left.x + 1,
+            left.x + MARGIN,
             left.y + 1,
             left.width,
             "No heart rate among the newest readings.",
             p.theme.dim,
         );
     } else {
-        let style = p.theme.heart;
+        let ink = p.theme.heart;
         chart::lines(
             p,
             left,
             &axis,
             &[Series {
                 marks: marks.clone(),
-                style,
+                ink,
             }],
             None,
         );
         let unit = [("bpm", p.theme.dim)];
-        p.spans(left.x + 2, left.y, left.width, &unit);
+        p.spans(left.x + MARGIN, left.y, left.width, &unit);
     }
     figures(p, layout::inset_left(right, 1), user, &marks, last.at() - start);
 }

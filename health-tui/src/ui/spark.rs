@@ -1,8 +1,6 @@
 //! A sparkline: one value a column, the newest at the right, gaps left blank.
 
-use ratatui::style::Style;
-
-use crate::ui::paint::Paint;
+use crate::{theme::Ink, ui::paint::Paint};
 
 /// The lowest and the highest value the column's full height stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,16 +25,23 @@ impl Scale {
         Self { low, high }
     }
 
-    /// From zero to the next round number above `values`: 1, 2 or 5 and its tenfolds.
+    /// From zero to the next round number above `values`: 1, 2, 3 or 5 and its tenfolds.
     pub(crate) fn from_zero(values: impl IntoIterator<Item = f64>) -> Self {
+        Self::up_to(values, -1, &[1.0, 2.0, 3.0, 5.0])
+    }
+
+    /// The same in smaller steps, for a chart that has the height to show the difference.
+    pub(crate) fn from_zero_closely(values: impl IntoIterator<Item = f64>) -> Self {
+        Self::up_to(values, 0, &[1.0, 1.2, 1.6, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0])
+    }
+
+    fn up_to(values: impl IntoIterator<Item = f64>, least: i32, steps: &[f64]) -> Self {
         let most = values.into_iter().fold(0.0, f64::max);
-        let mut high = 0.1;
-        for factor in [2.0, 2.5, 2.0].into_iter().cycle().take(24) {
-            if high >= most {
-                break;
-            }
-            high *= factor;
-        }
+        let tenfolds = (least..=7).map(|n| 10f64.powi(n));
+        let high = tenfolds
+            .flat_map(|ten| steps.iter().map(move |s| s * ten))
+            .find(|high| *high >= most)
+            .unwrap_or(most);
         Self { low: 0.0, high }
     }
 
@@ -46,8 +51,9 @@ impl Scale {
     }
 }
 
-/// Draws `values` right-aligned into `width` columns. Zero on a scale from zero is a thin line: nothing was counted.
-pub(crate) fn draw(p: &mut Paint<'_>, at: (u16, u16), width: u16, values: &[Option<f64>], scale: Scale, style: Style) {
+/// Draws `values` right-aligned into `width` columns, the newest in full ink. Zero on a scale from zero is a thin line:
+/// nothing was counted.
+pub(crate) fn draw(p: &mut Paint<'_>, at: (u16, u16), width: u16, values: &[Option<f64>], scale: Scale, ink: Ink) {
     let (x, y) = at;
     let count = u16::try_from(values.len()).unwrap_or(u16::MAX).min(width);
     let tail = &values[values.len() - usize::from(count)..];
@@ -59,8 +65,9 @@ pub(crate) fn draw(p: &mut Paint<'_>, at: (u16, u16), width: u16, values: &[Opti
         if *v <= 0.0 {
             cell.set_symbol(p.glyphs.levels[0]).set_style(p.theme.line);
         } else {
+            let newest = column + 1 == x + width;
             cell.set_symbol(p.glyphs.levels[level(scale.share(*v))])
-                .set_style(style);
+                .set_style(if newest { ink.full } else { ink.soft });
         }
     }
 }
@@ -89,7 +96,7 @@ mod tests {
             (0.13, 0.2),
             (0.4, 0.5),
             (7.0, 10.0),
-            (23.0, 50.0),
+            (23.0, 30.0),
             (110.0, 200.0),
         ] {
             assert!((Scale::from_zero([most]).high - high).abs() < 1e-9, "{most}");

@@ -3,46 +3,38 @@
 use ratatui::layout::{Position, Rect};
 
 use crate::{
-    app::{App, Asked, Field, PRESETS, Run, UserRange},
+    app::{Asked, Field, PRESETS, Run, UserRange},
     fmt,
-    layout::{self, FormAreas, Frame},
+    keys::{Action, Scope},
+    layout::{self, Frame, LABEL_WIDTH, MARGIN},
+    theme::Ink,
     ui::{
         chart::{self, Axis, Count, Mark, Series},
-        paint::{Paint, wrap},
+        paint::Paint,
     },
 };
 
-const LABEL_WIDTH: u16 = 9;
-
-/// Lines a field takes: one, and its error below it.
-pub(crate) fn field_height(app: &App, field: Field) -> u16 {
-    let width = FormAreas::of(&Frame::of(app.size))
-        .fields
-        .width
-        .saturating_sub(LABEL_WIDTH);
-    let error = app
-        .form
-        .error(field)
-        .map_or(0, |why| wrap(why, usize::from(width)).len());
-    1 + u16::try_from(error).unwrap_or(0)
-}
-
 pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) -> Option<Position> {
-    let areas = FormAreas::of(frame);
+    let areas = p.app.form_areas();
     sub_line(p, frame.sub);
-    let cursor = fields(p, areas.fields);
-    for y in areas.answer.top()..areas.answer.bottom() {
-        p.text(areas.answer.x.saturating_sub(2), y, 1, p.glyphs.vertical, p.theme.line);
+    if areas.fields.is_empty() {
+        answer(p, areas.answer);
+        return None;
     }
-    answer(p, areas.answer);
-    cursor
+    if !areas.answer.is_empty() {
+        for y in areas.answer.top()..areas.answer.bottom() {
+            p.text(areas.answer.x.saturating_sub(2), y, 1, p.glyphs.vertical, p.theme.line);
+        }
+        answer(p, areas.answer);
+    }
+    fields(p, areas.fields)
 }
 
 /// What the answer is about.
 fn sub_line(p: &mut Paint<'_>, area: Rect) {
     let t = p.theme;
     let Run::Done { asked, .. } = &p.app.form.run else {
-        p.text(area.x + 1, area.y, area.width, "Statistics of any range", t.base);
+        p.text(area.x + MARGIN, area.y, area.width, "Statistics of any range", t.base);
         return;
     };
     let span = fmt::span(asked.end - asked.start);
@@ -55,7 +47,7 @@ fn sub_line(p: &mut Paint<'_>, area: Rect) {
         (" ", t.dim),
         (asked.tz.name(), t.dim),
     ];
-    p.spans(area.x + 1, area.y, area.width.saturating_sub(2), &spans);
+    p.spans(area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1), &spans);
 }
 
 fn fields(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
@@ -101,7 +93,8 @@ fn fields(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
             let below = Rect {
                 y: y + 1,
                 height: area.bottom().saturating_sub(y + 1),
-                ..value
+                width: area.width.saturating_sub(1),
+                ..area
             };
             y += p.wrapped(below, why, t.bad);
         }
@@ -140,7 +133,7 @@ fn answer(p: &mut Paint<'_>, area: Rect) {
             let text = if s < 1 {
                 "Asking ...".to_owned()
             } else {
-                format!("Asking ... {s} s (esc cancels)")
+                format!("Asking ... {s} s ({} cancels)", p.key(Scope::Form, Action::Back))
             };
             p.wrapped(top, &text, t.warn);
         }
@@ -168,18 +161,14 @@ fn done(p: &mut Paint<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
         );
         return;
     }
-    let lines = table_lines(answer);
-    let scroll = p
-        .app
-        .form
-        .scroll
-        .min(u16::try_from(lines.len().saturating_sub(4)).unwrap_or(0));
+    let (columns, wide) = table_columns(below.width, answer.len());
+    let lines = table_lines(&answer[..columns], wide);
     let scroll = if usize::from(below.height) >= lines.len() + 8 {
         0
     } else {
-        scroll
+        usize::from(p.app.form.scroll).min(lines.len())
     };
-    let used = table(p, below, answer, &lines[usize::from(scroll)..]);
+    let used = table(p, below, answer, wide, &lines[scroll..]);
     let (_, plot) = layout::split_above(below, used + 1);
     plots(p, plot, asked, answer);
 }
@@ -187,7 +176,20 @@ fn done(p: &mut Paint<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
 /// A label and a value for each user.
 type Line = (&'static str, Vec<String>);
 
-fn table_lines(answer: &[UserRange]) -> Vec<Line> {
+/// Columns of the labels left of the table, and of the narrowest user: `10 800` and a name that can be told apart.
+const TABLE_LABEL: u16 = 15;
+const TABLE_LEAST: u16 = 9;
+
+/// How many users fit side by side, and the columns of each. No figure is ever cut: a part of a number is another number.
+fn table_columns(width: u16, users: usize) -> (usize, u16) {
+    let room = width.saturating_sub(TABLE_LABEL + 1);
+    let most = usize::from((room / TABLE_LEAST).max(1));
+    let shown = users.min(most);
+    let wide = room / u16::try_from(shown).unwrap_or(1).max(1);
+    (shown, wide.min(18))
+}
+
+fn table_lines(answer: &[UserRange], wide: u16) -> Vec<Line> {
     let number = |v: Option<f64>| v.map_or_else(|| "none".to_owned(), fmt::one);
     let count = |n: i64| fmt::grouped(u64::try_from(n).unwrap_or(0));
     let row = |label: &'static str, f: &dyn Fn(&UserRange) -> String| (label, answer.iter().map(f).collect());
@@ -202,31 +204,37 @@ fn table_lines(answer: &[UserRange]) -> Vec<Line> {
             },
         ),
     ];
-    lines.push(row("p50, p95, p99", &|a| {
-        let one = |p: &str| {
-            let value = a.percentiles.percentiles.get(p).copied().flatten();
-            value.map_or_else(|| "none".to_owned(), |v| format!("{v:.0}"))
-        };
-        format!("{}, {}, {}", one("50"), one("95"), one("99"))
-    }));
+    let percentile = |a: &UserRange, p: &str| {
+        let value = a.percentiles.percentiles.get(p).copied().flatten();
+        value.map_or_else(|| "none".to_owned(), |v| format!("{v:.0}"))
+    };
+    if wide > 14 {
+        lines.push(row("p50, p95, p99", &|a| {
+            ["50", "95", "99"].map(|p| percentile(a, p)).join(", ")
+        }));
+    } else {
+        lines.extend([("p50", "50"), ("p95", "95"), ("p99", "99")].map(|(label, p)| row(label, &|a| percentile(a, p))));
+    }
     lines.push(row("coverage", &|a| {
         format!("{:.0} %", a.stats.stats.heart_rate_coverage * 100.0)
     }));
     lines.push(row("steps", &|a| count(a.stats.stats.total_steps)));
-    lines.push(row("kcal", &|a| fmt::one(a.stats.stats.total_calories)));
+    lines.push(row("kcal", &|a| fmt::grouped_one(a.stats.stats.total_calories)));
     lines.push(row("samples", &|a| count(a.stats.stats.samples)));
     lines
 }
 
 /// Users side by side. Returns the lines it took.
-fn table(p: &mut Paint<'_>, area: Rect, answer: &[UserRange], lines: &[Line]) -> u16 {
-    const LABEL: u16 = 15;
+fn table(p: &mut Paint<'_>, area: Rect, answer: &[UserRange], wide: u16, lines: &[Line]) -> u16 {
     let t = p.theme;
-    let n = u16::try_from(answer.len()).unwrap_or(1).max(1);
-    let wide = (area.width.saturating_sub(LABEL + 1) / n).min(18);
     let shown = wide.saturating_sub(1);
-    let right = |i: usize| area.x + LABEL + wide * (u16::try_from(i).unwrap_or(0) + 1);
-    for (i, one) in answer.iter().enumerate() {
+    let columns = lines.first().map_or(0, |l| l.1.len());
+    let right = |i: usize| area.x + TABLE_LABEL + wide * (u16::try_from(i).unwrap_or(0) + 1);
+    if columns < answer.len() {
+        let more = format!("{} of {} users", columns, answer.len());
+        p.text(area.x, area.y, TABLE_LABEL, &more, t.warn);
+    }
+    for (i, one) in answer.iter().take(columns).enumerate() {
         let label = p.app.label(one.stats.user_id.get()).into_owned();
         let style = if answer.len() == 1 {
             t.strong
@@ -240,7 +248,7 @@ fn table(p: &mut Paint<'_>, area: Rect, answer: &[UserRange], lines: &[Line]) ->
         if y >= area.bottom() {
             break;
         }
-        p.text(area.x, y, LABEL, label, t.dim);
+        p.text(area.x, y, TABLE_LABEL, label, t.dim);
         for (i, value) in values.iter().enumerate() {
             p.text_right(right(i), y, shown, value, t.base);
         }
@@ -277,16 +285,20 @@ fn plots(p: &mut Paint<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
                     })
                 })
                 .collect(),
-            style: if single { t.heart } else { t.hues[i % t.hues.len()] },
+            ink: if single {
+                t.heart
+            } else {
+                Ink::all(t.hues[i % t.hues.len()])
+            },
         })
         .collect();
     let bars = single && area.height >= 14;
     let (heart, steps) = layout::split_below(area, if bars { (area.height / 3).min(6) } else { 0 });
     let head = format!("heart rate, bpm, by {}", asked.bucket.name());
-    p.text(heart.x + 1, heart.y, heart.width, &head, t.dim);
+    p.text(heart.x + MARGIN, heart.y, heart.width, &head, t.dim);
     chart::lines(p, heart, &axis, &series, None);
     if bars {
-        p.text(steps.x + 1, steps.y, steps.width, "steps a minute", t.dim);
+        p.text(steps.x + MARGIN, steps.y, steps.width, "steps a minute", t.dim);
         let counts: Vec<Count> = answer[0]
             .buckets
             .iter()

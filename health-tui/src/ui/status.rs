@@ -7,7 +7,7 @@ use crate::{
     app::{LinkState, Pane},
     fmt,
     keys::Scope,
-    layout,
+    layout::{self, MARGIN},
     ui::paint::{Paint, columns},
 };
 
@@ -15,10 +15,10 @@ pub(crate) fn bar(p: &mut Paint<'_>, area: Rect) {
     let t = p.theme;
     p.buf.set_style(area, t.bar);
     p.spans(
-        area.x + 1,
+        area.x + MARGIN,
         area.y,
         9,
-        &[(p.glyphs.heart, t.heart), (" Health", t.strong)],
+        &[(p.glyphs.heart, t.heart.full), (" Health", t.strong)],
     );
     let [live, stats] = layout::tabs(area);
     let on_stats = p.app.pane == Pane::Stats;
@@ -34,6 +34,10 @@ fn connection(p: &mut Paint<'_>, area: Rect, room: u16) {
     let (t, g, link) = (p.theme, p.glyphs, &p.app.link);
     let mut parts: Vec<(String, Style)> = Vec::new();
     match &link.state {
+        LinkState::Connected if link.quiet_since.is_some() => {
+            let since = link.quiet_since.map_or(0, |at| (p.app.now - at).num_seconds());
+            parts.push((format!("{} silent for {since} s", g.waiting), t.warn));
+        }
         LinkState::Connected => parts.push((format!("{} connected", g.connected), t.good)),
         LinkState::Replay { what } => parts.push((format!("{} {what}", g.right), t.accent)),
         LinkState::Connecting { attempt: 1 } => parts.push((format!("{} connecting", g.waiting), t.warn)),
@@ -44,7 +48,8 @@ fn connection(p: &mut Paint<'_>, area: Rect, room: u16) {
             let left = (*retry_at - p.app.now).num_milliseconds().max(0);
             let seconds = (left + 999) / 1_000;
             parts.push((format!("{} retry in {seconds} s", g.waiting), t.bad));
-            parts.push((format!("attempt {attempt}: {why}"), t.base));
+            parts.push((why.clone(), t.base));
+            parts.push((format!("attempt {attempt}"), t.dim));
         }
     }
     if link.is_connected() {
@@ -94,7 +99,7 @@ pub(crate) fn footer(p: &mut Paint<'_>, area: Rect) {
     p.buf.set_style(area, t.bar);
     let scope = p.app.scope();
     let typing = p.app.is_typing();
-    let mut x = area.x + 1;
+    let mut x = area.x + MARGIN;
     // Help first: a narrow terminal has no room for all of them, and help knows the rest.
     for from in [Scope::Everywhere, scope] {
         for (binding, keys) in p.app.settings.keymap.of(from) {

@@ -5,11 +5,11 @@ use ratatui::layout::{Position, Rect};
 use crate::{
     app::{App, LinkState},
     fmt,
-    keys::Scope,
-    layout::{self, Frame, Group},
+    keys::{Action, Scope},
+    layout::{self, Frame, Group, MARGIN, SPARK_MAX},
     store::{Alert, Column, Entry, User},
+    theme::Ink,
     ui::{
-        SPARK_MAX,
         paint::{Paint, columns},
         preview,
         spark::{self, Scale},
@@ -84,7 +84,7 @@ fn scales(rows: &[&User], groups: &[Group]) -> [Scale; 3] {
 /// What is shown of whom, or the filter being typed.
 fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
     let (app, theme) = (p.app, p.theme);
-    let (x, y, width) = (area.x + 1, area.y, area.width.saturating_sub(2));
+    let (x, y, width) = (area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1));
     if let Some(line) = &app.live.editing {
         let used = p.spans(x, y, width, &[("/", theme.accent), (line.text(), theme.strong)]);
         if let Some(why) = &app.live.filter_error {
@@ -152,7 +152,7 @@ fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
         used += p.text(x + used, y, width.saturating_sub(used), text, *style);
     }
     if let Some(frozen) = &app.live.frozen {
-        let key = app.settings.keymap.first(Scope::Live, crate::app::Action::Freeze);
+        let key = app.settings.keymap.first(Scope::Live, Action::Freeze);
         let key = key.map_or_else(String::new, |k| format!(", {k} goes on"));
         let text = format!(" FROZEN {} readings wait{key} ", fmt::grouped(frozen.waiting));
         p.text_right(
@@ -160,7 +160,7 @@ fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
             y,
             width.saturating_sub(used + 1),
             &text,
-            theme.tab_on,
+            theme.banner,
         );
     }
     None
@@ -198,7 +198,7 @@ fn head(p: &mut Paint<'_>, area: Rect, groups: &[Group], scales: &[Scale; 3]) {
             // An arrow may stand one column further left than the values do.
             p.text_right(x + group.value, area.y, group.value + 1, &text, style);
         }
-        if let (Some(metric), true) = (metric, group.spark >= 5) {
+        if let (Some(metric), true) = (metric, group.spark >= 5 && p.app.live.order.len() > 0) {
             let scale = scales[metric];
             let range = format!("{}{}{}", fmt::round(scale.low), p.glyphs.to, fmt::round(scale.high));
             p.text_right(x + group.width(), area.y, group.spark, &range, t.dim);
@@ -261,7 +261,7 @@ fn row(
                     group.spark,
                     columns,
                     scales[0],
-                    if is_stale { theme.dim } else { theme.heart },
+                    if is_stale { Ink::all(theme.stale) } else { theme.heart },
                 );
             }
             Column::Steps => {
@@ -273,7 +273,7 @@ fn row(
                     group.spark,
                     columns,
                     scales[1],
-                    if is_stale { theme.dim } else { theme.steps },
+                    if is_stale { Ink::all(theme.stale) } else { theme.steps },
                 );
             }
             Column::Calories => {
@@ -285,7 +285,11 @@ fn row(
                     group.spark,
                     columns,
                     scales[2],
-                    if is_stale { theme.dim } else { theme.calories },
+                    if is_stale {
+                        Ink::all(theme.stale)
+                    } else {
+                        theme.calories
+                    },
                 );
             }
             Column::Age => {
@@ -315,11 +319,17 @@ fn number(p: &mut Paint<'_>, right: u16, y: u16, width: u16, text: Option<String
 fn empty(p: &mut Paint<'_>, area: Rect) {
     let (app, t) = (p.app, p.theme);
     let (first, second) = if app.users.len() > 0 {
-        ("No row passes the filter.".to_owned(), "esc clears it".to_owned())
+        (
+            "No row passes the filter.".to_owned(),
+            format!("{} clears it", p.key(Scope::Live, Action::Back)),
+        )
     } else if let LinkState::Waiting { why, .. } = &app.link.state {
         (
             format!("No connection to {}: {why}.", app.server),
-            "Is health-server running? ctrl-r tries again now".to_owned(),
+            format!(
+                "Is health-server running? {} tries again now",
+                p.key(Scope::Everywhere, Action::RetryNow)
+            ),
         )
     } else if !app.link.ever {
         (format!("Connecting to {} ...", app.server), String::new())
@@ -338,7 +348,7 @@ fn empty(p: &mut Paint<'_>, area: Rect) {
     }
 }
 
-/// A thumb at the right edge, where not everything is seen.
+/// A track with a thumb at the right edge, where not everything is seen.
 fn scrollbar(p: &mut Paint<'_>, area: Rect) {
     let total = p.app.live.order.len();
     let page = usize::from(area.height);
@@ -348,9 +358,14 @@ fn scrollbar(p: &mut Paint<'_>, area: Rect) {
     let thumb = (page * page / total).max(1);
     let most = total - page;
     let top = (page - thumb) * p.app.live.offset.min(most) / most;
-    for line in 0..thumb {
-        let y = area.y + u16::try_from(top + line).unwrap_or(0);
-        p.text(area.right() - 1, y, 1, p.glyphs.vertical, p.theme.dim);
+    for (line, y) in (0..page).zip(area.top()..area.bottom()) {
+        let on = (top..top + thumb).contains(&line);
+        let (mark, style) = if on {
+            (p.glyphs.thumb, p.theme.dim)
+        } else {
+            (p.glyphs.vertical, p.theme.line)
+        };
+        p.text(area.right() - 1, y, 1, mark, style);
     }
 }
 

@@ -2,10 +2,15 @@
 
 use std::fmt::Write as _;
 
-use health_core::format_timestamp;
+use chrono::{DateTime, Utc};
+use health_core::{BucketStats, format_timestamp};
 use serde_json::{Value, json};
 
-use crate::app::{App, Pane, Point, Run, UserRange};
+use crate::app::{
+    action::{Point, UserRange},
+    form::Run,
+    state::{App, Pane},
+};
 
 /// The form of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,42 +199,21 @@ fn range(app: &App) -> Option<Table> {
     let Run::Done { answer, .. } = &app.form.run else {
         return None;
     };
-    let rows = answer.iter().flat_map(|r: &UserRange| {
-        r.buckets.iter().map(|b| {
-            let s = &b.stats;
-            vec![
-                who(app, r.stats.user_id.get()),
-                json!(format_timestamp(b.start)),
-                json!(format_timestamp(b.end)),
-                json!(s.samples),
-                json!(s.average_heart_rate),
-                json!(s.min_heart_rate),
-                json!(s.max_heart_rate),
-                json!(s.time_weighted_heart_rate),
-                json!(s.heart_rate_coverage),
-                json!(s.total_steps),
-                json!(s.total_calories),
-            ]
+    let mut rows: Vec<_> = answer
+        .iter()
+        .flat_map(|r: &UserRange| {
+            let id = r.stats.user_id.get();
+            r.buckets
+                .iter()
+                .map(move |b| bucket(app, id, (b.start, b.end), &b.stats))
         })
-    });
-    let mut rows: Vec<_> = rows.collect();
+        .collect();
     // The totals are rows of the same form: the whole range of each user.
-    for r in answer {
-        let s = &r.stats.stats;
-        rows.push(vec![
-            who(app, r.stats.user_id.get()),
-            json!(format_timestamp(r.stats.start)),
-            json!(format_timestamp(r.stats.end)),
-            json!(s.samples),
-            json!(s.average_heart_rate),
-            json!(s.min_heart_rate),
-            json!(s.max_heart_rate),
-            json!(s.time_weighted_heart_rate),
-            json!(s.heart_rate_coverage),
-            json!(s.total_steps),
-            json!(s.total_calories),
-        ]);
-    }
+    rows.extend(answer.iter().map(|r| {
+        let all = &r.stats;
+        let range = (all.start, all.end);
+        bucket(app, all.user_id.get(), range, &BucketStats::from(&all.stats))
+    }));
     Some(Table {
         head: vec![
             "user_id",
@@ -246,6 +230,23 @@ fn range(app: &App) -> Option<Table> {
         ],
         rows,
     })
+}
+
+/// A row of statistics: of a bucket, or of the whole range.
+fn bucket(app: &App, user: i64, (start, end): (DateTime<Utc>, DateTime<Utc>), s: &BucketStats) -> Vec<Value> {
+    vec![
+        who(app, user),
+        json!(format_timestamp(start)),
+        json!(format_timestamp(end)),
+        json!(s.samples),
+        json!(s.average_heart_rate),
+        json!(s.min_heart_rate),
+        json!(s.max_heart_rate),
+        json!(s.time_weighted_heart_rate),
+        json!(s.heart_rate_coverage),
+        json!(s.total_steps),
+        json!(s.total_calories),
+    ]
 }
 
 #[cfg(test)]
