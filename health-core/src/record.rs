@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{DeserializeSeed, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -38,7 +38,7 @@ pub struct RecordFault {
 /// Reads one record.
 ///
 /// # Errors
-/// Every fault found, at least one.
+/// Every fault found, at least one, at most a hundred.
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
@@ -99,28 +99,29 @@ impl Record<'_> {
     }
 }
 
-/// The members of an object in the order they were written, duplicates included.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// Takes the members of an object as they come, duplicates included: there may be a million of them.
+struct Members<'a>(&'a mut Fields);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(String, &'de RawValue)>;
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = ();
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry::<Text<'de>, &RawValue>()? {
+            self.0.take(&name.0, value);
         }
-        from.deserialize_map(Collect).map(Members)
+        Ok(())
     }
 }
 
@@ -137,20 +138,24 @@ fn read_field_by_field(json: &[u8], reception: &Reception) -> Result<Sample, Vec
     if !value.get().starts_with('{') {
         return Err(whole(format!("the record is {}, not an object", kind_of(value))));
     }
-    let Members(members) = serde_json::from_str(value.get())
-        .map_err(|error| whole(format!("the record has a field name that cannot be read: {error}")))?;
-
     let mut fields = Fields::default();
-    for (name, value) in members {
-        fields.take(name, value);
-    }
+    Members(&mut fields)
+        .deserialize(&mut serde_json::Deserializer::from_str(value.get()))
+        .map_err(|error| whole(format!("the record has a field name that cannot be read: {error}")))?;
     fields.into_sample(reception)
 }
+
+/// Faults that are told of one record.
+const MOST_FAULTS: usize = 100;
+
+/// The fields a record may have.
+const NAMES: [&str; 6] = ["user_id", "timestamp", "heart_rate", "steps", "calories", "source"];
 
 /// What the fields of one record say so far, and what is wrong with them.
 #[derive(Default)]
 struct Fields {
-    seen: Vec<String>,
+    /// Which of [`NAMES`] were there already.
+    seen: [bool; NAMES.len()],
     user_id: Option<UserId>,
     timestamp: Option<DateTime<Utc>>,
     source: Option<Source>,
@@ -159,12 +164,14 @@ struct Fields {
 }
 
 impl Fields {
-    fn take(&mut self, name: String, value: &RawValue) {
-        if self.seen.contains(&name) {
+    fn take(&mut self, name: &str, value: &RawValue) {
+        if let Some(place) = NAMES.iter().position(|known| *known == name)
+            && std::mem::replace(&mut self.seen[place], true)
+        {
             self.fault(name, "is given more than once");
             return;
         }
-        let taken = match name.as_str() {
+        let taken = match name {
             "user_id" => put(&mut self.user_id, value, |value| {
                 Ok(UserId::new(integer(value, "a user id")?)?)
             }),
@@ -186,9 +193,8 @@ impl Fields {
             )),
         };
         if let Err(Unreadable(reason)) = taken {
-            self.fault(&name, reason);
+            self.fault(name, reason);
         }
-        self.seen.push(name);
     }
 
     fn into_sample(mut self, reception: &Reception) -> Result<Sample, Vec<RecordFault>> {
@@ -227,6 +233,9 @@ impl Fields {
     }
 
     fn fault(&mut self, field: impl AsRef<str>, reason: impl Into<String>) {
+        if self.faults.len() >= MOST_FAULTS {
+            return;
+        }
         self.faults.push(RecordFault {
             field: Some(shorten(field.as_ref()).into_owned()),
             reason: reason.into(),
@@ -355,6 +364,13 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_a_million_faults_is_refused_with_some_of_them() {
+        let members: Vec<_> = (0..1_000_000).map(|number| format!("\"a{number}\":1")).collect();
+        let faults = read(&format!("{{{}}}", members.join(","))).unwrap_err();
+        assert_eq!(faults.len(), MOST_FAULTS);
+    }
+
+    #[test]
     fn names_every_fault() {
         for (json, expected) in [
             ("", "-"),
@@ -386,7 +402,9 @@ mod tests {
             (r#"{"user_id":1,"steps":1,"source":"\ud800"}"#, "source"),
             (r#"{"user_id":1,"steps":1,"source":5}"#, "source"),
             (r#"{"user_id":1,"steps":1,"steps":1}"#, "steps"),
+            (r#"{"user_id":1,"steps":1,"st\u0065ps":null}"#, "steps"),
             (r#"{"user_id":1,"steps":1,"hart_rate":1}"#, "hart_rate"),
+            (r#"{"user_id":1,"steps":1,"a":1,"a":1}"#, "a a"),
             (
                 r#"{"user_id":1,"steps":1,"timestamp":"2025-03-02T18:05:00.000001Z"}"#,
                 "timestamp",

@@ -39,7 +39,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "HEALTH_FEED", value_name = "ADDR", default_value = "127.0.0.1:8001")]
     pub(crate) feed: String,
     /// Serve whoever can reach the addresses, also where they are not loopback
-    #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS")]
+    #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = yes_or_no)]
     pub(crate) allow_anonymous: bool,
     #[command(flatten)]
     pub(crate) database: Database,
@@ -56,6 +56,15 @@ pub(crate) struct Database {
     /// Where the PostgreSQL of our own keeps its data
     #[arg(long, env = "HEALTH_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// What a variable says that stands for a flag; an empty one says nothing.
+fn yes_or_no(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("it is 1, true, yes or on, or else 0, false, no or off"),
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +92,23 @@ mod tests {
                 "--{flag}"
             );
         }
+    }
+
+    #[test]
+    fn a_flags_variable_says_yes_or_no() {
+        for text in ["1", "true", "Yes", "on"] {
+            assert!(matches!(yes_or_no(text), Ok(true)), "{text}");
+        }
+        for text in ["", "0", "FALSE", "no", "off"] {
+            assert!(matches!(yes_or_no(text), Ok(false)), "{text}");
+        }
+        assert!(yes_or_no("perhaps").is_err());
+        assert!(
+            Args::try_parse_from(["health-server", "--allow-anonymous"])
+                .unwrap()
+                .serve
+                .allow_anonymous
+        );
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
     r#""detail":"Too many connections are open. Send the request again later."}"#
 );
 
+/// What a connection holds at most of what it has read, and of what it is to write, unless a head may be longer. hyper would
+/// go up to seven times that for a client that sends fast, and a thousand of those would be half a gigabyte.
+const BUFFER_BYTES: usize = 64 << 10;
+
 /// How long the rest of a body is read and thrown away behind an early answer. Closing over unread bytes would make the
 /// system take the answer back, and a client that sends before it reads would never see why.
 const LINGER: Duration = Duration::from_secs(5);
@@ -68,6 +72,7 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.header_timeout.get())
         .max_header_size(app.limits.max_header.get())
+        .max_buf_size(app.limits.max_header.get().max(BUFFER_BYTES))
         // `nc` and scripts close their side once they have asked.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);

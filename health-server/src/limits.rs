@@ -103,7 +103,7 @@ impl Limits {
         write_timeout: Span::seconds(60),
         max_body: ByteSize::mib(16),
         max_line: ByteSize(64 << 10),
-        body_memory: ByteSize::mib(32),
+        body_memory: ByteSize::mib(24),
         queue_rows: 100_000,
         batch_rows: 20_000,
         writers: 2,

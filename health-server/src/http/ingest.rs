@@ -23,6 +23,13 @@ const PAUSE_BEFORE_STORING: Duration = Duration::from_millis(100);
 /// Bodies up to this size are read without asking for a share of the memory for large ones.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
+/// Bodies up to this size leave no trace in the allocator that would be worth a word.
+const MEDIUM_BODY_BYTES: usize = 1 << 20;
+
+/// Room for larger bodies is asked for beyond 32 MiB: glibc gives that much back to the system the moment it is free. Of less
+/// it learns, once it has seen some freed, to keep twice as much in each of its arenas. What is not written to takes no memory.
+const GIVEN_BACK_BYTES: usize = (32 << 20) + 1;
+
 /// Takes the samples of a request. Answers once they are committed.
 pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Reply {
     match take(app, headers, body).await {
@@ -48,7 +55,7 @@ async fn take(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Result<Ver
 }
 
 async fn take_json(app: &App, reader: BodyReader<'_>) -> Result<Verdict, Refusal> {
-    let (body, _share) = read_whole(app, reader).await?;
+    let (body, share) = read_whole(app, reader).await?;
     let elements = Elements::parse(&body).map_err(|reason| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -65,6 +72,8 @@ async fn take_json(app: &App, reader: BodyReader<'_>) -> Result<Verdict, Refusal
     if intake.records() == 0 {
         return Err(no_record());
     }
+    // What waits for its commit is in the queue, and the next body may have the room.
+    drop((body, share));
     Ok(intake.finish(Ok(())).await)
 }
 
@@ -88,7 +97,11 @@ async fn read_whole<'a>(
             // All it may come to need, at once: waiting for more with some in hand could wait for ever.
             let most = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(max);
             share = Some(app.reserve_body_memory(most).await.ok_or_else(busy)?);
-            body.reserve(declared.map_or(0, |_| most));
+            body.reserve(if most > MEDIUM_BODY_BYTES {
+                most.max(GIVEN_BACK_BYTES)
+            } else {
+                most
+            });
         }
         body.extend_from_slice(&piece);
     }

@@ -41,6 +41,20 @@ async fn a_client_that_stops_within_its_body_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_head_up_to_the_limit_is_taken_however_long() {
+    let server = Server::with(Limits {
+        max_header: ByteSize::mib(1),
+        ..Limits::default()
+    })
+    .await;
+    let mut http = server.connect().await;
+    let answer = http
+        .ask("GET", "/-/healthy", &[("x", &"x".repeat(1_000_000))], b"")
+        .await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
 async fn a_head_over_the_limit_is_refused() {
     let server = Server::with(Limits {
         max_header: ByteSize::bytes(1000),
