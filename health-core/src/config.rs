@@ -43,6 +43,9 @@ pub struct Limits {
     pub max_future: TimeDelta,
     /// Samples that wait for one slow subscriber; what comes on top is skipped and reported.
     pub subscriber_queue: usize,
+    /// Memory for samples that wait for subscribers, all of them together, in bytes. Where it is spent, those who are
+    /// furthest behind are told what they miss.
+    pub subscriber_memory: usize,
     /// How long the feed can be resumed.
     pub replay_window: Duration,
     /// How old samples have to be before they are summarised. What comes later is summarised again, which costs its writer
@@ -66,6 +69,7 @@ impl Default for Limits {
             drain_deadline: Duration::from_secs(30),
             max_future: TimeDelta::minutes(5),
             subscriber_queue: 32_768,
+            subscriber_memory: 64 << 20,
             replay_window: Duration::from_hours(24),
             settle: Duration::from_mins(5),
         }

@@ -17,6 +17,8 @@ pub(crate) mod users;
 pub(crate) mod write;
 
 #[cfg(test)]
+mod feed_tests;
+#[cfg(test)]
 mod sealing_tests;
 #[cfg(test)]
 mod write_tests;

@@ -356,3 +356,193 @@ async fn every_interval_brings_the_newest_of_each_user() {
     health.ingest([sample(3, 0, 1)]).await.unwrap();
     assert_eq!(hear(&mut paced, 1).await, ["3:1"]);
 }
+
+#[tokio::test]
+async fn a_replay_ends_with_the_handle() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let start = health.cursor();
+    health.ingest((1..=20_000).map(|id| sample(id, 0, 1))).await.unwrap();
+    let mut live = health.subscribe(Filter::all()).resume(start.clone());
+    let mut newest = health
+        .subscribe(Filter::all())
+        .every(Duration::from_millis(1))
+        .resume(start.clone());
+    resumed(&mut live).await.unwrap();
+    resumed(&mut newest).await.unwrap();
+    hear(&mut live, 10).await;
+    health.clone().close().await.unwrap();
+    let ends = async {
+        while live.next().await.is_some() {}
+        while newest.next().await.is_some() {}
+        // Nor does one begin behind the end.
+        let mut late = health.subscribe(Filter::all()).resume(start);
+        while late.next().await.is_some() {}
+    };
+    timeout(Duration::from_secs(20), ends).await.expect("an end in time");
+}
+
+#[tokio::test]
+async fn who_resumes_again_before_anything_came_goes_on_from_the_second_cursor() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let start = health.cursor();
+    let mut all = health.subscribe(Filter::all());
+    health.ingest([sample(1, 0, 1)]).await.unwrap();
+    let (_, second) = heard(&mut all).await;
+    health.ingest([sample(2, 0, 2)]).await.unwrap();
+    let mut live = health.subscribe(Filter::all()).resume(start).resume(second);
+    resumed(&mut live).await.unwrap();
+    health.ingest([sample(3, 0, 3)]).await.unwrap();
+    assert_eq!(hear(&mut live, 2).await, ["2:2", "3:3"]);
+    assert!(live.try_next().is_none());
+}
+
+#[tokio::test]
+async fn readers_who_never_read_share_a_bounded_memory_and_cost_the_others_nothing() {
+    let database = TestDatabase::new().await;
+    let limits = Limits {
+        subscriber_memory: 1 << 20,
+        ..one_writer()
+    };
+    let health = open_with(&database, limits).await;
+    let mut asleep: Vec<_> = (0..20).map(|_| health.subscribe(Filter::all())).collect();
+    let mut thin = health.subscribe(Filter::all()).every(Duration::from_millis(1));
+    let mut awake = health.subscribe(Filter::all());
+    for n in 0..50 {
+        health.ingest((1..=500).map(|id| sample(id, n, n))).await.unwrap();
+        let all = hear(&mut awake, 500).await;
+        assert_eq!(all[499], format!("500:{n}"));
+    }
+    // Far more was written than there is memory for, and each of them can say what it missed.
+    for live in &mut asleep {
+        let (mut heard, mut missed) = (0, 0);
+        while heard + missed < 50 * 500 {
+            match next(live).await {
+                LiveEvent::Sample { .. } => heard += 1,
+                LiveEvent::Lagged { missed: more, cursor } => {
+                    missed += usize::try_from(more).unwrap();
+                    // From there on nothing is missing.
+                    let mut again = health.subscribe(Filter::users([user(7)])).resume(cursor);
+                    resumed(&mut again).await.unwrap();
+                    let behind = hear(&mut again, 50 - heard / 500).await;
+                    assert_eq!(behind.last().unwrap(), "7:49");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard + missed, 50 * 500);
+        assert!(missed > 0);
+        assert!(live.try_next().is_none());
+    }
+    while heard(&mut thin).await.0 != "500:49" {}
+}
+
+#[tokio::test]
+async fn a_server_that_was_cut_off_for_longer_than_the_window_says_that_samples_may_be_missing() {
+    let database = TestDatabase::new().await;
+    let limits = Limits {
+        replay_window: Duration::from_millis(400),
+        ..one_writer()
+    };
+    let (there, away) = (
+        open_with(&database, limits.clone()).await,
+        open_with(&database, limits).await,
+    );
+    let mut live = away.subscribe(Filter::all());
+    there.ingest([sample(1, 0, 1)]).await.unwrap();
+    assert_eq!(hear(&mut live, 1).await, ["1:1"]);
+    // Nobody who is not connected comes in any more, and the courier of one of them is thrown out.
+    let client = sql(&database).await;
+    let (outside, connection) = {
+        let mut config: tokio_postgres::Config = database.url().parse().unwrap();
+        config.dbname("postgres").connect(NoTls).await.unwrap()
+    };
+    tokio::spawn(connection);
+    let name = database.name();
+    let shut = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+    outside.batch_execute(&shut).await.unwrap();
+    let courier = "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                   WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 2 AND datname = current_database() \
+                   ORDER BY backend_start DESC LIMIT 1";
+    client.batch_execute(courier).await.unwrap();
+    let mut kept = there.subscribe(Filter::all());
+    there.ingest([sample(2, 0, 2)]).await.unwrap();
+    assert_eq!(hear(&mut kept, 1).await, ["2:2"]);
+    let gone = async {
+        let left = "SELECT count(*) FROM health_commits";
+        while client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {}
+    };
+    timeout(Duration::from_secs(20), gone).await.expect("pruned in time");
+    let open = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+    outside.batch_execute(&open).await.unwrap();
+    let reason = resumed(&mut live).await.unwrap_err();
+    assert!(reason.contains("out of reach"), "{reason}");
+    there.ingest([sample(3, 0, 3)]).await.unwrap();
+    while heard(&mut live).await.0 != "3:3" {}
+    assert_eq!(hear(&mut kept, 1).await, ["3:3"]);
+}
+
+#[tokio::test]
+async fn a_replay_that_is_overtaken_by_the_window_says_that_samples_may_be_missing() {
+    let database = TestDatabase::new().await;
+    let limits = Limits {
+        replay_window: Duration::from_millis(400),
+        ..one_writer()
+    };
+    let health = open_with(&database, limits).await;
+    let start = health.cursor();
+    health.ingest((1..=20_000).map(|id| sample(id, 0, 1))).await.unwrap();
+    let mut live = health.subscribe(Filter::all()).resume(start);
+    resumed(&mut live).await.unwrap();
+    hear(&mut live, 10).await;
+    // Committed, and forgotten by the feed, while the reader sleeps in the middle of its backlog.
+    health.ingest([sample(1, 1, 2)]).await.unwrap();
+    let client = sql(&database).await;
+    let gone = async {
+        let left = "SELECT count(*) FROM health_commits";
+        while client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {}
+    };
+    timeout(Duration::from_secs(20), gone).await.expect("pruned in time");
+    let reason = loop {
+        match next(&mut live).await {
+            LiveEvent::Sample { published, .. } => {
+                let late = published.sample().steps().map(Steps::get) == Some(2);
+                assert!(!late, "it came although nobody can have known where to look for it");
+            }
+            LiveEvent::Subscribed { resumed: false, reason } => break reason.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(reason.contains("too old"), "{reason}");
+    // The rest of the backlog comes all the same, and then the present.
+    health.ingest([sample(9, 9, 9)]).await.unwrap();
+    while heard(&mut live).await.0 != "9:9" {}
+}
+
+#[tokio::test]
+async fn a_jump_of_the_databases_clock_loses_nothing_in_silence() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let mut live = health.subscribe(Filter::all());
+    let start = live.cursor();
+    health.ingest([sample(1, 0, 1)]).await.unwrap();
+    assert_eq!(hear(&mut live, 1).await, ["1:1"]);
+    let client = sql(&database).await;
+    // Back by a day: what was committed lies in the future now.
+    let back = "UPDATE health_commits SET committed_at = committed_at + interval '25 hours'";
+    client.batch_execute(back).await.unwrap();
+    health.ingest([sample(2, 0, 2)]).await.unwrap();
+    assert_eq!(hear(&mut live, 1).await, ["2:2"]);
+    let mut again = health.subscribe(Filter::all()).resume(start.clone());
+    resumed(&mut again).await.unwrap();
+    assert_eq!(hear(&mut again, 2).await, ["1:1", "2:2"]);
+    // Ahead by two: everything counts as older than the window. The stream goes on, and resuming is honest.
+    let ahead = "UPDATE health_commits SET committed_at = committed_at - interval '50 hours'";
+    client.batch_execute(ahead).await.unwrap();
+    health.ingest([sample(3, 0, 3)]).await.unwrap();
+    assert_eq!(hear(&mut live, 1).await, ["3:3"]);
+    assert_eq!(hear(&mut again, 1).await, ["3:3"]);
+    let mut again = health.subscribe(Filter::all()).resume(start);
+    assert!(resumed(&mut again).await.unwrap_err().contains("too old"));
+}

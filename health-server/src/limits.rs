@@ -73,6 +73,9 @@ pub struct Limits {
     /// Samples that wait for one slow reader of the feed; what comes on top is skipped and reported
     #[arg(long, env = "HEALTH_SUBSCRIBER_QUEUE", value_name = "SAMPLES", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.subscriber_queue)]
     pub subscriber_queue: usize,
+    /// Memory for samples that wait for slow readers of the feed, all together; where it is spent, the slowest skip theirs
+    #[arg(long, env = "HEALTH_SUBSCRIBER_MEMORY", value_name = "BYTES", default_value_t = Self::DEFAULT.subscriber_memory)]
+    pub subscriber_memory: ByteSize,
     /// How long the feed can be resumed from a cursor
     #[arg(long, env = "HEALTH_REPLAY_WINDOW", value_name = "TIME", default_value_t = Self::DEFAULT.replay_window)]
     pub replay_window: Span,
@@ -114,6 +117,7 @@ impl Limits {
         drain_timeout: Span::seconds(30),
         max_future: Span::seconds(5 * 60),
         subscriber_queue: 32_768,
+        subscriber_memory: ByteSize::mib(64),
         replay_window: Span::seconds(24 * 60 * 60),
         settle: Span::seconds(5 * 60),
     };
@@ -131,6 +135,7 @@ impl Limits {
             drain_deadline: self.drain_timeout.get(),
             max_future: self.max_future(),
             subscriber_queue: self.subscriber_queue,
+            subscriber_memory: self.subscriber_memory.get(),
             replay_window: self.replay_window.get(),
             settle: self.settle.get(),
         }

@@ -1,6 +1,10 @@
 //! The task that delivers what became visible, in one order for all.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -10,8 +14,11 @@ use tokio::{
 use crate::{
     config::Config,
     error::Error,
-    live::hub::Hub,
-    store::feed::{Line, stretches},
+    live::{
+        hub::{Hub, Work},
+        snapshot::Snapshot,
+    },
+    store::feed::{Commit, Line, MERGED, Sight, Span, stretches},
 };
 
 /// Looks at the table whenever there may be something new.
@@ -22,7 +29,24 @@ pub(crate) struct Courier {
     ending: watch::Receiver<bool>,
     /// When the last look was that was delivered.
     looked: Instant,
+    /// A look that was not delivered to its end.
+    unfinished: Option<Look>,
     rang: Instant,
+}
+
+/// What became visible between two snapshots, and how far it was delivered.
+struct Look {
+    at: Instant,
+    seen: Snapshot,
+    snapshot: Snapshot,
+    /// Our own that are not delivered yet; they are in memory.
+    ours: VecDeque<Commit>,
+    /// Of the table, what is not read yet, at most some thousand rows each.
+    stretches: VecDeque<Span>,
+    /// Committed by a writer of ours that has not handed it over yet, and what came behind it: not now.
+    later: Vec<u64>,
+    /// Rows of these are not for the table to tell.
+    apart: HashSet<u64>,
 }
 
 /// How long a ring that was lost holds up what another server committed, and what a newcomer is rung for.
@@ -51,6 +75,7 @@ impl Courier {
             hub,
             ending,
             looked: now,
+            unfinished: None,
             rang: now,
         }
     }
@@ -107,51 +132,93 @@ impl Courier {
         }
     }
 
-    /// Delivers what became visible since the last time. Should it fail on the way, the next time takes it up again; rows of
-    /// the table may then be delivered twice.
+    /// Delivers what became visible since the last time, each once: should it fail on the way, the next time takes it up
+    /// where it was.
     async fn deliver(&mut self, line: &mut Line) -> Result<(), Error> {
-        let now = Instant::now();
-        let seen = self.hub.begin_look();
-        let thorough = self.looked.elapsed() > SURE_WITHIN;
-        let (snapshot, commits) = in_time(line.look(&seen, thorough)).await?;
-        let work = self.hub.sort(&commits);
-        let apart: HashSet<u64> = work
-            .ours
-            .iter()
-            .map(|commit| commit.xid)
-            .chain(work.later.iter().copied())
-            .collect();
-        let is_new = |xid| snapshot.sees(xid) && !seen.sees(xid) && !apart.contains(&xid);
-        let mut ours = work.ours.iter().peekable();
-        if self.hub.anyone_listens() {
-            for stretch in work.table.iter().flat_map(|span| stretches(*span)) {
-                let rows = in_time(line.rows(stretch)).await?;
-                let mut samples = Vec::new();
-                for row in rows.into_iter().filter(|row| is_new(snapshot.widen(row.xid_low))) {
-                    while let Some(commit) = ours.next_if(|commit| commit.span.last < row.id) {
-                        self.hub.publish(std::mem::take(&mut samples));
-                        self.hub.publish_ours(commit.xid);
-                    }
-                    samples.push(row.sample);
-                }
-                self.hub.publish(samples);
-            }
+        let mut look = match self.unfinished.take() {
+            Some(look) => look,
+            None => match self.look(line).await? {
+                Some(look) => look,
+                None => return Ok(()),
+            },
+        };
+        if let Err(error) = self.publish(line, &mut look).await {
+            self.unfinished = Some(look);
+            return Err(error);
         }
-        for commit in ours {
-            self.hub.publish_ours(commit.xid);
-        }
-        let complete = work.later.is_empty();
-        let delivered = commits
-            .iter()
-            .map(|commit| commit.xid)
-            .filter(|xid| !work.later.contains(xid));
-        let last = delivered.max();
-        self.hub.settle(snapshot.without(work.later), last);
-        self.looked = now;
+        let complete = look.later.is_empty();
+        self.hub.settle(look.snapshot.without(look.later));
+        self.looked = look.at;
         if complete {
             self.hub.admit();
         }
         Ok(())
+    }
+
+    /// Looks; none where it has to be done again in a moment, when a writer of ours has handed over what it committed.
+    async fn look(&self, line: &mut Line) -> Result<Option<Look>, Error> {
+        let at = Instant::now();
+        let seen = self.hub.begin_look();
+        let age = self.looked.elapsed();
+        // Looks a moment apart see each other's transactions end, however short the window.
+        let out_of_window = age >= self.hub.past.window.max(5 * TICK);
+        let looking = line.look(&seen, age > SURE_WITHIN, out_of_window);
+        let Sight {
+            snapshot,
+            commits,
+            hole,
+        } = in_time(looking).await?;
+        if let Some(why) = hole {
+            tracing::warn!("samples may be missing in the live feed: {why}");
+            self.hub.tell_of_hole(why);
+        }
+        let Work { ours, table, later } = self.hub.sort(&commits);
+        // What stands for many commits cannot be put off by its name.
+        let merged = commits.iter().filter(|commit| commit.author == MERGED);
+        if merged.map(|commit| commit.xid).any(|xid| later.contains(&xid)) {
+            return Ok(None);
+        }
+        let ours_xids = ours.iter().map(|commit| commit.xid);
+        Ok(Some(Look {
+            at,
+            seen,
+            snapshot,
+            apart: ours_xids.chain(later.iter().copied()).collect(),
+            ours: ours.into(),
+            stretches: table.into_iter().flat_map(stretches).collect(),
+            later,
+        }))
+    }
+
+    async fn publish(&self, line: &mut Line, look: &mut Look) -> Result<(), Error> {
+        while let Some(stretch) = look.stretches.front().copied().filter(|_| self.hub.anyone_listens()) {
+            let mut rows = in_time(line.rows(stretch)).await?;
+            rows.retain(|row| look.brings(row.xid_low));
+            let mut samples = Vec::new();
+            for row in rows {
+                while look.ours.front().is_some_and(|commit| commit.span.last < row.id) {
+                    self.hub.publish(std::mem::take(&mut samples));
+                    look.ours
+                        .pop_front()
+                        .inspect(|commit| self.hub.publish_ours(commit.xid));
+                }
+                samples.push(row.sample);
+            }
+            self.hub.publish(samples);
+            look.stretches.pop_front();
+        }
+        for commit in look.ours.drain(..) {
+            self.hub.publish_ours(commit.xid);
+        }
+        Ok(())
+    }
+}
+
+impl Look {
+    /// Whether a row became visible with it, and is not delivered from memory.
+    fn brings(&self, xid_low: u32) -> bool {
+        let xid = self.snapshot.widen(xid_low);
+        self.snapshot.sees(xid) && !self.seen.sees(xid) && !self.apart.contains(&xid)
     }
 }
 

@@ -4,20 +4,29 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::{sample::Sample, wire::Cursor};
+use crate::{
+    live::budget::{Budget, Share},
+    sample::Sample,
+    wire::Cursor,
+};
 
 /// A committed sample, shared by all who hear of it.
 #[derive(Debug)]
 pub struct Published {
     sample: Sample,
     json: OnceLock<Bytes>,
+    _share: Share,
 }
+
+/// What a sample takes beside itself: its JSON, and the pointers and counts of whoever shares it.
+const BESIDE_BYTES: usize = 256;
 
 /// What a subscriber hears.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LiveEvent {
-    /// The first event of a subscription that was to resume.
+    /// The first event of a subscription that was to resume. In the middle of any, that samples may be missing: the database was
+    /// out of reach for longer than it remembers what was committed.
     Subscribed {
         /// True where everything behind the cursor follows; false where the stream goes on from now.
         resumed: bool,
@@ -41,10 +50,11 @@ pub enum LiveEvent {
 }
 
 impl Published {
-    pub(crate) fn new(sample: Sample) -> Self {
+    pub(crate) fn new(sample: Sample, budget: &Arc<Budget>) -> Self {
         Self {
             sample,
             json: OnceLock::new(),
+            _share: Share::new(budget, size_of::<Self>() + BESIDE_BYTES),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who listens, what our own writers have committed, and how far the stream has been delivered.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,16 +12,18 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use crate::{
     config::Limits,
     live::{
+        budget::Budget,
         cursor::Position,
-        event::Published,
+        event::{LiveEvent, Published},
         filter::Filter,
-        mailbox::{Mailbox, Parcel},
+        held::Parcel,
+        mailbox::Mailbox,
         snapshot::Snapshot,
     },
     sample::{Sample, UserId},
     store::{
         connection::Readers,
-        feed::{Commit, Span},
+        feed::{Commit, MERGED, Span},
     },
     wire::Cursor,
 };
@@ -31,6 +34,8 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     stream: String,
     capacity: usize,
+    /// For all that waits for readers.
+    budget: Arc<Budget>,
     /// There is something for the courier to do.
     pub(crate) news: Notify,
     /// There is, and nobody waits for it.
@@ -45,6 +50,8 @@ pub(crate) struct Past {
     pub(crate) window: Duration,
     /// Resuming takes its turn, so that a thousand who reconnect at once leave connections to those who ask for statistics.
     pub(crate) turns: Semaphore,
+    /// Rows that were read and are on their way to a reader take theirs.
+    pub(crate) rows: Semaphore,
 }
 
 /// The name one connection of a writer commits under, for as long as it lives.
@@ -69,12 +76,12 @@ pub(crate) struct Work {
 struct State {
     /// What has been delivered.
     seen: Snapshot,
-    /// Behind the last commit that was delivered, see [`Snapshot::up_to`].
-    durable: u64,
     cursor: Cursor,
     to_all: Vec<Arc<Mailbox>>,
     to_user: HashMap<UserId, Vec<Arc<Mailbox>>>,
     touched: Vec<Arc<Mailbox>>,
+    /// They are filled from the table, and not to be reached by what is published.
+    replaying: Vec<Arc<Mailbox>>,
     joining: Vec<Joining>,
     authors: HashSet<i64>,
     handed: BTreeMap<u64, Handed>,
@@ -119,8 +126,14 @@ struct Joining {
 /// Samples of our own that wait for their turn, which takes a moment where the database answers. About 150 bytes each.
 const HANDED_SAMPLES_MAX: usize = 100_000;
 
+/// Samples that are handed out at once, and so kept as long as anybody waits for one of them.
+const PARCEL_MAX: usize = 1_000;
+
 /// Replays that ask the database at the same time.
 const REPLAYS_AT_ONCE: usize = 2;
+
+/// Rows that all replays together may have read ahead, about 150 bytes each.
+const REPLAYED_ROWS_MAX: usize = 100_000;
 
 impl Hub {
     /// A hub that delivers what becomes visible behind a position.
@@ -128,12 +141,12 @@ impl Hub {
         let cursor = position.to_cursor();
         let Position { stream, seen } = position;
         let state = State {
-            durable: seen.xmax(),
             seen,
             cursor,
             to_all: Vec::new(),
             to_user: HashMap::new(),
             touched: Vec::new(),
+            replaying: Vec::new(),
             joining: Vec::new(),
             authors: HashSet::new(),
             handed: BTreeMap::new(),
@@ -148,12 +161,14 @@ impl Hub {
             state: Mutex::new(state),
             stream,
             capacity: limits.subscriber_queue,
+            budget: Budget::new(limits.subscriber_memory),
             news: Notify::new(),
             idle_news: Notify::new(),
             past: Past {
                 readers,
                 window: limits.replay_window,
                 turns: Semaphore::new(REPLAYS_AT_ONCE),
+                rows: Semaphore::new(REPLAYED_ROWS_MAX),
             },
         }
     }
@@ -177,12 +192,22 @@ impl Hub {
     /// A mailbox that hears of what is handed over from now on, and of what others commit.
     pub(crate) fn open(&self, filter: &Filter) -> (Arc<Mailbox>, Cursor) {
         let mut state = self.lock();
-        let mailbox = Arc::new(Mailbox::new(self.capacity, state.handovers));
+        let mailbox = Arc::new(Mailbox::new(self.capacity, state.handovers, &self.budget));
         state.add(filter, &mailbox);
         (mailbox, state.cursor.clone())
     }
 
-    /// Puts a mailbox that was taken out back in, to go on from now.
+    /// Takes a mailbox out, to be filled from the table at first.
+    pub(crate) fn set_aside(&self, filter: &Filter, mailbox: &Arc<Mailbox>) {
+        let mut state = self.lock();
+        state.remove(filter, mailbox);
+        if state.closed {
+            return mailbox.close();
+        }
+        state.replaying.push(Arc::clone(mailbox));
+    }
+
+    /// Puts a mailbox that was set aside back in, to go on from now.
     pub(crate) fn put_back(&self, filter: &Filter, mailbox: &Arc<Mailbox>) {
         let mut state = self.lock();
         if !mailbox.is_abandoned() {
@@ -193,33 +218,23 @@ impl Hub {
     /// Puts a mailbox in between two looks, and tells which was the first of them: it gets what that one does not see.
     pub(crate) fn join(&self, filter: Filter, mailbox: Arc<Mailbox>) -> oneshot::Receiver<Snapshot> {
         let (joined, answer) = oneshot::channel();
-        self.lock().joining.push(Joining {
+        let mut state = self.lock();
+        if state.closed {
+            return answer; // It never comes, and the mailbox is closed already.
+        }
+        state.joining.push(Joining {
             filter,
             mailbox,
             joined,
             before_look: false,
         });
+        drop(state);
         self.news.notify_one();
         answer
     }
 
     pub(crate) fn remove(&self, filter: &Filter, mailbox: &Arc<Mailbox>) {
-        let state = &mut *self.lock();
-        let others = |other: &Arc<Mailbox>| !Arc::ptr_eq(other, mailbox);
-        state.joining.retain(|joining| others(&joining.mailbox));
-        match filter.named() {
-            None => state.to_all.retain(others),
-            Some(users) => {
-                for user in users {
-                    if let Some(mailboxes) = state.to_user.get_mut(user) {
-                        mailboxes.retain(others);
-                        if mailboxes.is_empty() {
-                            state.to_user.remove(user);
-                        }
-                    }
-                }
-            }
-        }
+        self.lock().remove(filter, mailbox);
     }
 
     /// A name for a writer's connection.
@@ -308,6 +323,8 @@ impl Hub {
         for (place, commit) in commits.iter().enumerate() {
             let handed = state.handed.get(&commit.xid).map(|handed| &handed.samples);
             match handed {
+                // It stands for others' commits as well, whoever's the last of them was.
+                _ if commit.author == MERGED => work.table.push(commit.span),
                 _ if state.delivered.contains(&commit.xid) => work.ours.push(*commit),
                 Some(Kept::Samples(_) | Kept::Nobody) => work.ours.push(*commit),
                 None if state.authors.contains(&commit.author) => {
@@ -330,7 +347,24 @@ impl Hub {
         };
         if let Kept::Samples(samples) = handed.samples {
             state.handed_samples -= samples.len();
-            state.publish(samples, |mailbox| mailbox.hears(handed.place));
+            state.publish(samples, &self.budget, |mailbox| mailbox.hears(handed.place));
+            self.relieve(state);
+        }
+    }
+
+    /// Where too much waits, those who are furthest behind lose it.
+    fn relieve(&self, state: &State) {
+        if !self.budget.is_spent() {
+            return;
+        }
+        let mailboxes = state.to_all.iter().chain(state.to_user.values().flatten());
+        let mut by_need: Vec<_> = mailboxes.map(|mailbox| (mailbox.behind(), mailbox)).collect();
+        by_need.sort_unstable_by_key(|(behind, _)| Reverse(*behind));
+        for (_, mailbox) in by_need.into_iter().take_while(|(behind, _)| *behind > 0) {
+            if self.budget.is_relieved() {
+                return;
+            }
+            mailbox.shed();
         }
     }
 
@@ -340,7 +374,8 @@ impl Hub {
             return;
         }
         let state = &mut *self.lock();
-        state.publish(samples, |_| true);
+        state.publish(samples, &self.budget, |_| true);
+        self.relieve(state);
         for mailbox in state.touched.drain(..) {
             mailbox.settle(None);
         }
@@ -350,16 +385,25 @@ impl Hub {
     pub(crate) fn cursor_of(&self, seen: Snapshot) -> Cursor {
         let position = Position {
             stream: self.stream.clone(),
-            seen: seen.up_to(self.lock().durable),
+            seen,
         };
         position.to_cursor()
     }
 
-    /// All that a snapshot sees was delivered, `last` among it.
-    pub(crate) fn settle(&self, seen: Snapshot, last: Option<u64>) {
+    /// Tells everyone who listens that not all may have been delivered, and why.
+    pub(crate) fn tell_of_hole(&self, why: &str) {
+        let state = self.lock();
+        for mailbox in state.to_all.iter().chain(state.to_user.values().flatten()) {
+            mailbox.announce(LiveEvent::Subscribed {
+                resumed: false,
+                reason: Some(why.to_owned()),
+            });
+        }
+    }
+
+    /// All that a snapshot sees was delivered.
+    pub(crate) fn settle(&self, seen: Snapshot) {
         let state = &mut *self.lock();
-        state.durable = last.map_or(state.durable, |last| state.durable.max(last + 1));
-        let seen = seen.up_to(state.durable);
         let position = Position {
             stream: self.stream.clone(),
             seen,
@@ -399,11 +443,11 @@ impl Hub {
     pub(crate) fn close(&self) {
         let state = &mut *self.lock();
         state.closed = true;
-        let joining = state.joining.drain(..).map(|joining| joining.mailbox);
-        for mailbox in state.to_all.iter().chain(state.to_user.values().flatten()) {
+        state.joining.clear();
+        let live = state.to_all.iter().chain(state.to_user.values().flatten());
+        for mailbox in live.chain(&state.replaying) {
             mailbox.close();
         }
-        joining.for_each(|mailbox| mailbox.close());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -430,7 +474,27 @@ impl State {
         !(self.to_all.is_empty() && self.to_user.is_empty())
     }
 
+    fn remove(&mut self, filter: &Filter, mailbox: &Arc<Mailbox>) {
+        let others = |other: &Arc<Mailbox>| !Arc::ptr_eq(other, mailbox);
+        self.joining.retain(|joining| others(&joining.mailbox));
+        self.replaying.retain(others);
+        match filter.named() {
+            None => self.to_all.retain(others),
+            Some(users) => {
+                for user in users {
+                    if let Some(mailboxes) = self.to_user.get_mut(user) {
+                        mailboxes.retain(others);
+                        if mailboxes.is_empty() {
+                            self.to_user.remove(user);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     fn add(&mut self, filter: &Filter, mailbox: &Arc<Mailbox>) {
+        self.replaying.retain(|other| !Arc::ptr_eq(other, mailbox));
         if self.closed {
             return mailbox.close();
         }
@@ -444,13 +508,25 @@ impl State {
         }
     }
 
-    fn publish(&mut self, samples: Vec<Sample>, hears: impl Fn(&Mailbox) -> bool) {
-        if samples.is_empty() || !self.anyone_listens() {
+    fn publish(&mut self, samples: Vec<Sample>, budget: &Arc<Budget>, hears: impl Fn(&Mailbox) -> bool) {
+        if !self.anyone_listens() {
             return;
         }
-        let published = samples.into_iter().map(|sample| Arc::new(Published::new(sample)));
-        let published: Arc<[_]> = published.collect();
-        let parcel = Parcel::Many(Arc::clone(&published));
+        let mut published = samples
+            .into_iter()
+            .map(|sample| Arc::new(Published::new(sample, budget)));
+        loop {
+            // What no reader has room for is gone before the next are made.
+            let parcel: Arc<[_]> = published.by_ref().take(PARCEL_MAX).collect();
+            if parcel.is_empty() {
+                return;
+            }
+            self.hand_out(&parcel, &hears);
+        }
+    }
+
+    fn hand_out(&mut self, published: &Arc<[Arc<Published>]>, hears: impl Fn(&Mailbox) -> bool) {
+        let parcel = Parcel::Many(Arc::clone(published));
         for mailbox in self.to_all.iter().filter(|mailbox| hears(mailbox)) {
             if mailbox.put(&self.cursor, &parcel) {
                 self.touched.push(Arc::clone(mailbox));

@@ -1,7 +1,7 @@
 //! What waits for one subscriber. Bounded: what does not fit is counted, and told where it is missing.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -9,8 +9,12 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    live::event::{LiveEvent, Published},
-    sample::{Sample, UserId},
+    live::{
+        budget::{Budget, Share},
+        event::{LiveEvent, Published},
+        held::{Held, Parcel},
+    },
+    sample::Sample,
     wire::Cursor,
 };
 
@@ -24,15 +28,7 @@ pub(crate) struct Mailbox {
     since: u64,
 }
 
-/// What the courier puts in at once.
-#[derive(Debug, Clone)]
-pub(crate) enum Parcel {
-    /// A whole commit, the same for everyone who hears of all users.
-    Many(Arc<[Arc<Published>]>),
-    One(Arc<Published>),
-}
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own, in any combination"
@@ -42,6 +38,8 @@ struct State {
     /// From the table; before what waits.
     replayed: Held,
     waiting: Held,
+    /// What the last tick brought to a reader who wants the newest.
+    ready: VecDeque<LiveEvent>,
     /// What waits has to wait until the last was replayed.
     replaying: bool,
     /// What was skipped since the last event that waits, and where that began.
@@ -50,42 +48,31 @@ struct State {
     closed: bool,
     abandoned: bool,
     reader: Option<Waker>,
+    /// What the queues take.
+    share: Share,
 }
 
-/// Samples in their order, or only the newest of each user.
-#[derive(Debug)]
-enum Held {
-    All { parcels: VecDeque<Waiting>, samples: usize },
-    Newest(Newest),
-}
-
-#[derive(Debug, Default)]
-struct Newest {
-    by_user: BTreeMap<UserId, Arc<Published>>,
-    /// Where the stream stood before the first of them.
-    since: Option<Cursor>,
-    /// Where it stands behind all of them, if that is known.
-    until: Option<Cursor>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    parcel: Parcel,
-    next: usize,
-    end: usize,
-    cursor: Cursor,
-    /// Of the last sample in it, where that is known to be the last before it.
-    last: Option<Cursor>,
-}
-
-/// Samples of a replay that wait for the reader, at most, before the next are fetched.
-const REPLAY_AHEAD: usize = 512;
+/// Samples of a replay that wait for the reader before more are put in; and the most that are put in at once.
+pub(crate) const REPLAY_AHEAD: usize = 128;
 
 impl Mailbox {
     /// Room for `capacity` samples; what was handed over up to `since` is not for it.
-    pub(crate) fn new(capacity: usize, since: u64) -> Self {
+    pub(crate) fn new(capacity: usize, since: u64, budget: &Arc<Budget>) -> Self {
+        let state = State {
+            first: None,
+            replayed: Held::default(),
+            waiting: Held::default(),
+            ready: VecDeque::new(),
+            replaying: false,
+            skipped: None,
+            touched: false,
+            closed: false,
+            abandoned: false,
+            reader: None,
+            share: Share::new(budget, 0),
+        };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             room: Notify::new(),
             capacity,
             since,
@@ -94,15 +81,10 @@ impl Mailbox {
 
     /// From now on, only the newest sample of each user waits.
     pub(crate) fn keep_newest(&self) {
-        let state = &mut *self.lock();
-        for held in [&mut state.replayed, &mut state.waiting] {
-            let mut newest = Newest::default();
-            while let Some((cursor, published)) = held.pop() {
-                newest.since.get_or_insert(cursor);
-                newest.by_user.insert(published.sample().user_id(), published);
-            }
-            *held = Held::Newest(newest);
-        }
+        let mut state = self.lock();
+        state.replayed.keep_newest();
+        state.waiting.keep_newest();
+        state.recount();
     }
 
     /// Whether a commit is for it that was the `place`th to be handed over.
@@ -117,11 +99,40 @@ impl Mailbox {
         let capacity = if state.skipped.is_some() { 0 } else { self.capacity };
         let skipped = state.waiting.push(parcel, cursor, capacity);
         if skipped > 0 {
-            let more = u64::try_from(skipped).unwrap_or(u64::MAX);
-            let (before, since) = state.skipped.take().unwrap_or_else(|| (0, cursor.clone()));
-            state.skipped = Some((before.saturating_add(more), since));
+            state.skip(skipped.try_into().unwrap_or(u64::MAX), cursor);
         }
+        state.recount();
         !std::mem::replace(&mut state.touched, true)
+    }
+
+    /// How many samples wait that [`Self::shed`] would skip.
+    pub(crate) fn behind(&self) -> usize {
+        let state = self.lock();
+        state.ready.len() + state.waiting.len()
+    }
+
+    /// Skips what waits, but for what is replayed: there is no memory for it any more.
+    pub(crate) fn shed(&self) {
+        let mut state = self.lock();
+        // In the order in which they lie in the stream.
+        let later = state.skipped.take();
+        for event in std::mem::take(&mut state.ready) {
+            match event {
+                LiveEvent::Sample { cursor, .. } => state.skip(1, &cursor),
+                LiveEvent::Lagged { missed, cursor } => state.skip(missed, &cursor),
+                LiveEvent::Subscribed { .. } => {}
+            }
+        }
+        if let Some(since) = state.waiting.since().cloned() {
+            let count = state.waiting.len();
+            state.skip(count.try_into().unwrap_or(u64::MAX), &since);
+            state.waiting.clear();
+        }
+        if let Some((missed, cursor)) = later {
+            state.skip(missed, &cursor);
+        }
+        state.recount();
+        wake(state);
     }
 
     /// Wakes the reader. `after` is where the stream stands behind all that was put in, where that is known.
@@ -143,8 +154,10 @@ impl Mailbox {
     pub(crate) fn begin_replay(&self) {
         let mut state = self.lock();
         state.waiting.clear();
+        state.ready.clear();
         state.skipped = None;
         state.replaying = true;
+        state.recount();
     }
 
     /// Says something before all samples.
@@ -154,27 +167,21 @@ impl Mailbox {
         wake(state);
     }
 
-    /// Puts replayed samples in once there is room.
-    pub(crate) async fn replay(&self, cursor: &Cursor, samples: Vec<Sample>) {
-        if samples.is_empty() {
-            return;
-        }
-        loop {
-            {
-                let mut state = self.lock();
-                let most = match &state.replayed {
-                    Held::All { .. } => REPLAY_AHEAD,
-                    Held::Newest(_) => self.capacity,
-                };
-                if state.replayed.len() < most {
-                    let samples = samples.into_iter().map(|sample| Arc::new(Published::new(sample)));
-                    let parcel = Parcel::Many(samples.collect());
-                    state.replayed.push(&parcel, cursor, usize::MAX);
-                    return wake(state);
-                }
-            }
+    /// Resolves once there is room for samples of a replay.
+    pub(crate) async fn room(&self) {
+        while !self.lock().has_room(self.capacity) {
             self.room.notified().await;
         }
+    }
+
+    /// Puts replayed samples in, [`REPLAY_AHEAD`] at most, once there is [`room`](Self::room).
+    pub(crate) fn replay(&self, cursor: &Cursor, samples: impl Iterator<Item = Sample>) {
+        let mut state = self.lock();
+        let samples = samples.map(|sample| Arc::new(Published::new(sample, state.share.budget())));
+        let parcel = Parcel::Many(samples.collect());
+        state.replayed.push(&parcel, cursor, usize::MAX);
+        state.recount();
+        wake(state);
     }
 
     /// All was replayed up to a place.
@@ -196,7 +203,7 @@ impl Mailbox {
         if taken.is_pending() {
             state.reader = Some(context.waker().clone());
         }
-        self.make_room(&state);
+        self.make_room(&mut state);
         taken
     }
 
@@ -204,56 +211,43 @@ impl Mailbox {
     pub(crate) fn try_take(&self) -> Poll<Option<LiveEvent>> {
         let mut state = self.lock();
         let taken = state.take();
-        self.make_room(&state);
+        self.make_room(&mut state);
         taken
     }
 
-    /// What was said before all samples, or the end. Samples wait for [`Self::take_newest`].
-    pub(crate) fn poll_first(&self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
+    /// The next event for a reader who wants the newest: what the last tick brought. `Ready(None)` after the end.
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
         let mut state = self.lock();
-        if let Some(first) = state.first.take() {
-            return Poll::Ready(Some(first));
+        let mut event = state.pop_ready();
+        if event.is_none() && state.closed {
+            // The last tick.
+            state.tick();
+            event = state.pop_ready();
+            return Poll::Ready(event);
         }
-        if state.closed {
-            return Poll::Ready(None);
+        if event.is_none() {
+            state.reader = Some(context.waker().clone());
+            return Poll::Pending;
         }
-        state.reader = Some(context.waker().clone());
-        Poll::Pending
+        Poll::Ready(event)
     }
 
-    /// The newest sample of each user who has one, and what was skipped.
-    pub(crate) fn take_newest(&self) -> VecDeque<LiveEvent> {
+    /// The same if one waits.
+    pub(crate) fn try_ready(&self) -> Option<LiveEvent> {
+        self.lock().pop_ready()
+    }
+
+    /// Makes the newest sample of each user ready who has one, and what was skipped. The queue of those is empty then.
+    pub(crate) fn tick(&self) {
         let mut state = self.lock();
-        let mut newest = state.replayed.take_newest();
-        if !state.replaying {
-            let live = state.waiting.take_newest();
-            newest.by_user.extend(live.by_user);
-            newest.since = newest.since.or(live.since);
-            newest.until = live.until.or(newest.until);
-        }
-        let mut events = VecDeque::new();
-        if let Some(since) = newest.since {
-            events.extend(newest.by_user.into_values().map(|published| LiveEvent::Sample {
-                cursor: since.clone(),
-                published,
-            }));
-        }
-        if let (Some(LiveEvent::Sample { cursor, .. }), Some(until)) = (events.back_mut(), newest.until) {
-            *cursor = until;
-        }
-        if !state.replaying
-            && let Some((missed, cursor)) = state.skipped.take()
-        {
-            events.push_back(LiveEvent::Lagged { missed, cursor });
-        }
-        self.make_room(&state);
-        events
+        state.tick();
+        self.make_room(&mut state);
     }
 
     /// Whether nothing waits, and nothing is being replayed.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
-        let empty = state.waiting.len() == 0 && state.replayed.len() == 0;
+        let empty = state.waiting.len() == 0 && state.replayed.len() == 0 && state.ready.is_empty();
         empty && state.first.is_none() && state.skipped.is_none() && !state.replaying
     }
 
@@ -273,8 +267,10 @@ impl Mailbox {
         self.lock().abandoned
     }
 
-    fn make_room(&self, state: &State) {
-        if state.replaying && state.replayed.len() < REPLAY_AHEAD {
+    /// What was taken may be room for a replay.
+    fn make_room(&self, state: &mut State) {
+        state.recount();
+        if state.replaying && state.has_room(self.capacity) {
             self.room.notify_one();
         }
     }
@@ -294,23 +290,61 @@ fn wake(mut state: MutexGuard<'_, State>) {
     }
 }
 
-impl Parcel {
-    fn len(&self) -> usize {
-        match self {
-            Self::Many(samples) => samples.len(),
-            Self::One(_) => 1,
-        }
-    }
-
-    fn get(&self, place: usize) -> &Arc<Published> {
-        match self {
-            Self::Many(samples) => &samples[place],
-            Self::One(sample) => sample,
-        }
-    }
-}
-
 impl State {
+    /// Whether more of a replay may be put in. Where only the newest are kept, a whole backlog comes down to them.
+    fn has_room(&self, capacity: usize) -> bool {
+        let most = match &self.replayed {
+            Held::Newest(_) if !self.share.budget().is_tight() => capacity,
+            Held::Newest(_) | Held::All { .. } => REPLAY_AHEAD,
+        };
+        self.replayed.len() < most
+    }
+
+    fn skip(&mut self, more: u64, cursor: &Cursor) {
+        let (before, since) = self.skipped.take().unwrap_or_else(|| (0, cursor.clone()));
+        self.skipped = Some((before.saturating_add(more), since));
+    }
+
+    fn recount(&mut self) {
+        let ready = self.ready.capacity() * size_of::<LiveEvent>();
+        self.share.resize(self.replayed.bytes() + self.waiting.bytes() + ready);
+    }
+
+    fn pop_ready(&mut self) -> Option<LiveEvent> {
+        let event = self.first.take().or_else(|| self.ready.pop_front());
+        if self.ready.is_empty() && self.ready.capacity() > 0 {
+            self.ready = VecDeque::new();
+            self.recount();
+        }
+        event
+    }
+
+    fn tick(&mut self) {
+        let mut newest = self.replayed.take_newest();
+        if !self.replaying {
+            let live = self.waiting.take_newest();
+            newest.by_user.extend(live.by_user);
+            newest.since = newest.since.or(live.since);
+            newest.until = live.until.or(newest.until);
+        }
+        if let Some(since) = newest.since {
+            let samples = newest.by_user.into_values();
+            self.ready.extend(samples.map(|published| LiveEvent::Sample {
+                cursor: since.clone(),
+                published,
+            }));
+        }
+        if let (Some(LiveEvent::Sample { cursor, .. }), Some(until)) = (self.ready.back_mut(), newest.until) {
+            *cursor = until;
+        }
+        if !self.replaying
+            && let Some((missed, cursor)) = self.skipped.take()
+        {
+            self.ready.push_back(LiveEvent::Lagged { missed, cursor });
+        }
+        self.recount();
+    }
+
     fn take(&mut self) -> Poll<Option<LiveEvent>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
@@ -331,104 +365,12 @@ impl State {
     }
 }
 
-impl Default for Held {
-    fn default() -> Self {
-        Self::All {
-            parcels: VecDeque::new(),
-            samples: 0,
-        }
-    }
-}
-
-impl Held {
-    /// Takes what fits, and says how many did not.
-    fn push(&mut self, parcel: &Parcel, cursor: &Cursor, capacity: usize) -> usize {
-        match self {
-            Self::All { parcels, samples } => {
-                let fit = parcel.len().min(capacity.saturating_sub(*samples));
-                if fit > 0 {
-                    *samples += fit;
-                    parcels.push_back(Waiting {
-                        parcel: parcel.clone(),
-                        next: 0,
-                        end: fit,
-                        cursor: cursor.clone(),
-                        last: None,
-                    });
-                }
-                parcel.len() - fit
-            }
-            Self::Newest(newest) => {
-                let mut skipped = 0;
-                for place in 0..parcel.len() {
-                    let published = parcel.get(place);
-                    let user = published.sample().user_id();
-                    if newest.by_user.len() < capacity || (capacity > 0 && newest.by_user.contains_key(&user)) {
-                        newest.since.get_or_insert_with(|| cursor.clone());
-                        newest.by_user.insert(user, Arc::clone(published));
-                    } else {
-                        skipped += 1;
-                    }
-                }
-                skipped
-            }
-        }
-    }
-
-    fn pop(&mut self) -> Option<(Cursor, Arc<Published>)> {
-        let Self::All { parcels, samples } = self else {
-            return None;
-        };
-        let front = parcels.front_mut()?;
-        let published = Arc::clone(front.parcel.get(front.next));
-        front.next += 1;
-        *samples -= 1;
-        if front.next < front.end {
-            return Some((front.cursor.clone(), published));
-        }
-        let Waiting { cursor, last, .. } = parcels.pop_front()?;
-        Some((last.unwrap_or(cursor), published))
-    }
-
-    fn settle(&mut self, after: &Cursor) {
-        match self {
-            Self::All { parcels, .. } => {
-                if let Some(back) = parcels.back_mut() {
-                    back.last = Some(after.clone());
-                }
-            }
-            Self::Newest(newest) => newest.until = Some(after.clone()),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::All { samples, .. } => *samples,
-            Self::Newest(newest) => newest.by_user.len(),
-        }
-    }
-
-    fn clear(&mut self) {
-        match self {
-            Self::All { .. } => *self = Self::default(),
-            Self::Newest(newest) => *newest = Newest::default(),
-        }
-    }
-
-    fn take_newest(&mut self) -> Newest {
-        match self {
-            Self::All { .. } => Newest::default(),
-            Self::Newest(newest) => std::mem::take(newest),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::sample::{HeartRate, Readings, Source};
+    use crate::sample::{HeartRate, Readings, Source, UserId};
 
     fn published(user: i64) -> Arc<Published> {
         let readings = Readings {
@@ -437,7 +379,7 @@ mod tests {
         };
         let user = UserId::new(user).unwrap();
         let sample = Sample::new(user, Sample::EARLIEST, Source::default(), readings).unwrap();
-        Arc::new(Published::new(sample))
+        Arc::new(Published::new(sample, &Budget::new(0)))
     }
 
     fn many(count: i64) -> Parcel {
@@ -466,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted_and_marked_where_it_is_missing() {
-        let mailbox = Mailbox::new(3, 0);
+        let mailbox = Mailbox::new(3, 0, &Budget::new(0));
         mailbox.put(&cursor("a"), &many(2));
         mailbox.settle(Some(&cursor("b")));
         mailbox.put(&cursor("b"), &many(4));
@@ -481,12 +423,12 @@ mod tests {
 
     #[test]
     fn what_is_live_waits_for_the_end_of_the_replay() {
-        let mailbox = Mailbox::new(10, 0);
+        let mailbox = Mailbox::new(10, 0, &Budget::new(0));
         mailbox.begin_replay();
         mailbox.put(&cursor("live"), &many(1));
         let old = cursor("old");
-        let replay = mailbox.replay(&old, vec![published(5).sample().clone()]);
-        assert!(replay.now_or_never().is_some());
+        assert!(mailbox.room().now_or_never().is_some());
+        mailbox.replay(&old, std::iter::once(published(5).sample().clone()));
         assert_eq!(drain(&mailbox), ["old:5"]);
         assert!(!mailbox.is_idle());
         mailbox.end_replay();
@@ -496,16 +438,70 @@ mod tests {
 
     #[test]
     fn the_newest_of_each_user_is_kept_and_cursors_lose_nothing() {
-        let mailbox = Mailbox::new(3, 0);
+        let mailbox = Mailbox::new(3, 0, &Budget::new(0));
         mailbox.keep_newest();
         for (before, after, users) in [("a", "b", 2), ("b", "c", 3)] {
             mailbox.put(&cursor(before), &many(users));
             mailbox.settle(Some(&cursor(after)));
         }
-        let told = |mailbox: &Mailbox| mailbox.take_newest().into_iter().map(tell).collect::<Vec<_>>();
+        let told = |mailbox: &Mailbox| {
+            mailbox.tick();
+            std::iter::from_fn(|| mailbox.try_ready()).map(tell).collect::<Vec<_>>()
+        };
         assert_eq!(told(&mailbox), ["a:1", "a:2", "c:3"]);
         assert!(told(&mailbox).is_empty());
         mailbox.put(&cursor("c"), &many(4));
         assert_eq!(told(&mailbox), ["c:1", "c:2", "c:3", "lagged 1 from c"]);
+    }
+
+    #[test]
+    fn whoever_has_to_make_room_is_told_of_all_of_it_from_the_first_on() {
+        let mailbox = Mailbox::new(4, 0, &Budget::new(0));
+        for (before, users) in [("a", 2), ("b", 3)] {
+            mailbox.put(&cursor(before), &many(users));
+        }
+        mailbox.settle(Some(&cursor("c")));
+        let taken = mailbox.try_take().map(|event| event.map(tell));
+        assert_eq!(taken, Poll::Ready(Some("a:1".to_owned())));
+        assert_eq!(mailbox.behind(), 3);
+        mailbox.shed();
+        mailbox.put(&cursor("c"), &many(1));
+        assert_eq!(drain(&mailbox), ["lagged 5 from a"]);
+
+        let mailbox = Mailbox::new(4, 0, &Budget::new(0));
+        mailbox.keep_newest();
+        mailbox.put(&cursor("a"), &many(3));
+        mailbox.settle(Some(&cursor("b")));
+        mailbox.tick();
+        mailbox.put(&cursor("b"), &many(2));
+        assert_eq!(mailbox.try_ready().map(tell).unwrap(), "a:1");
+        mailbox.shed();
+        mailbox.tick();
+        assert_eq!(mailbox.try_ready().map(tell).unwrap(), "lagged 4 from a");
+        assert!(mailbox.try_ready().is_none());
+    }
+
+    #[test]
+    fn what_waits_is_counted_and_given_back() {
+        let budget = Budget::new(0);
+        let published = |user| Arc::new(Published::new(published(user).sample().clone(), &budget));
+        for newest in [false, true] {
+            let mailbox = Mailbox::new(10_000, 0, &budget);
+            if newest {
+                mailbox.keep_newest();
+            }
+            for user in 1..=5000 {
+                mailbox.put(&cursor("a"), &Parcel::One(published(user)));
+            }
+            assert!(budget.is_spent());
+            mailbox.tick();
+            assert!(budget.is_spent());
+            drain(&mailbox);
+            while mailbox.try_ready().is_some() {}
+            assert!(!budget.is_spent());
+            mailbox.put(&cursor("b"), &Parcel::One(published(1)));
+            drop(mailbox);
+            assert!(!budget.is_spent());
+        }
     }
 }

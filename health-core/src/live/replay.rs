@@ -22,8 +22,9 @@
 //! # Memory
 //!
 //! Rows are fetched a few thousand at a time once the reader has taken those before, and no connection is held while it
-//! reads. Replayed samples carry the cursor the client came with, up to the last: what it has not seen yet lies behind
-//! that one.
+//! reads. All replays share room for what they have fetched; a reader that stops reading gives up its part after a moment,
+//! and what it did not take is fetched again when it goes on. Replayed samples carry the cursor the client came with, up to
+//! the last: what it has not seen yet lies behind that one.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -31,11 +32,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     error::Error,
-    live::{cursor::Position, event::LiveEvent, filter::Filter, hub::Hub, mailbox::Mailbox, snapshot::Snapshot},
+    live::{
+        cursor::Position,
+        event::LiveEvent,
+        filter::Filter,
+        hub::Hub,
+        mailbox::{Mailbox, REPLAY_AHEAD},
+        snapshot::Snapshot,
+    },
     sample::UserId,
     store::feed::{self, Backlog, STRETCH_IDS, Span, StoredRow, stretches},
     wire::Cursor,
@@ -68,6 +76,8 @@ struct Progress {
     left_over: bool,
 }
 
+const TOO_OLD: &str = "the cursor is too old: not all that came behind it is kept for the feed any more";
+
 /// How often fresh samples are looked for; and never more of the time than half.
 const FRESH_EVERY: Duration = Duration::from_millis(20);
 
@@ -77,8 +87,11 @@ const PULLED_AT_ONCE: usize = 16;
 /// Users ahead in one replay: it remembers each, 16 bytes or so.
 const AHEAD_MAX: usize = 16_384;
 
-/// Rows fetched at once of a user who is pulled ahead.
-const PULL_ROWS: i64 = 5_000;
+/// Rows fetched at once, at most: those of a whole stretch, or as many of a user who is pulled ahead.
+const FETCHED_ROWS: u32 = 5_000;
+
+/// A reader that has taken nothing for so long has stopped for now.
+const STOPPED_AFTER: Duration = Duration::from_millis(500);
 
 /// A pass as short as that is done before anybody could get impatient.
 const SHORT_IDS: i64 = 4 * STRETCH_IDS;
@@ -107,11 +120,11 @@ impl Replay {
             return self.refuse("the cursor is none of this database's feed");
         };
         let backlog = self.backlog(&from.seen).await;
-        if from.seen.xmax() > backlog.snapshot.xmax() {
+        if backlog.ahead {
             return self.refuse("the cursor is ahead of this database: it was restored from a backup");
         }
-        if backlog.too_old {
-            return self.refuse("the cursor is too old: what came behind it is no longer kept for the feed");
+        if backlog.too_old || backlog.pruned {
+            return self.refuse(TOO_OLD);
         }
         self.mailbox.announce(LiveEvent::Subscribed {
             resumed: true,
@@ -123,7 +136,7 @@ impl Replay {
         let Ok(joined) = joining.await else {
             return; // The hub is closed, and the mailbox with it.
         };
-        let gap = self.backlog(&reached).await;
+        let gap = self.further(&reached).await;
         for stretch in gap.span.into_iter().flat_map(stretches) {
             self.send(stretch, |row| row.is_between(&reached, &joined)).await;
         }
@@ -167,7 +180,7 @@ impl Replay {
             }
             progress.left_over = false;
             progress.sent = std::mem::replace(&mut progress.goal, progress.fresh.clone());
-            span = self.backlog(&progress.sent).await.span;
+            span = self.further(&progress.sent).await.span;
         }
         progress.fresh
     }
@@ -194,7 +207,7 @@ impl Replay {
     async fn look_ahead(&self, progress: &mut Progress) {
         let Backlog {
             snapshot: now, span, ..
-        } = self.backlog(&progress.fresh).await;
+        } = self.further(&progress.fresh).await;
         let Some(span) = span else {
             progress.fresh = now;
             return;
@@ -223,16 +236,11 @@ impl Replay {
         for user in pulled {
             let (sent, goal, at) = (&progress.sent, &progress.goal, progress.at);
             let missing = |row: &Seen| row.is_between(sent, &now) && !(row.id <= at && row.is_between(sent, goal));
-            let mut rest = Span {
+            let reach = Span {
                 after: at.min(progress.reach.after),
                 ..progress.reach
             };
-            while rest.after < rest.last {
-                let rows = self.rows(rest, Whose::One(user)).await;
-                let full = i64::try_from(rows.len()).is_ok_and(|count| count == PULL_ROWS);
-                rest.after = rows.last().filter(|_| full).map_or(rest.last, |row| row.id);
-                self.pass_on(rows, &now, missing).await;
-            }
+            self.send_of(Whose::One(user), reach, missing).await;
             progress.ahead.insert(user);
         }
         progress.fresh = now;
@@ -240,20 +248,54 @@ impl Replay {
 
     /// Sends the wanted rows of a stretch, once the reader has room for them.
     async fn send(&self, stretch: Span, wanted: impl FnMut(&Seen) -> bool) {
-        let rows = self.rows(stretch, Whose::TheFilters).await;
-        self.pass_on(rows, &self.hub.seen(), wanted).await;
+        self.send_of(Whose::TheFilters, stretch, wanted).await;
     }
 
-    async fn pass_on(&self, rows: Vec<StoredRow>, about: &Snapshot, mut wanted: impl FnMut(&Seen) -> bool) {
-        let samples = rows.into_iter().filter(|row| {
-            wanted(&Seen {
-                id: row.id,
-                xid: about.widen(row.xid_low),
-                user: row.sample.user_id(),
-            })
-        });
-        let samples = samples.map(|row| row.sample).collect();
-        self.mailbox.replay(&self.cursor, samples).await;
+    /// `wanted` may be asked about a row more than once.
+    async fn send_of(&self, whose: Whose, mut rest: Span, mut wanted: impl FnMut(&Seen) -> bool) {
+        while rest.after < rest.last {
+            self.mailbox.room().await;
+            // It is never closed.
+            let _part = self.hub.past.rows.acquire_many(FETCHED_ROWS).await;
+            let rows = self.rows(rest, whose).await;
+            let full = matches!(whose, Whose::One(_)) && rows.len() == FETCHED_ROWS as usize;
+            let end = rows.last().filter(|_| full).map_or(rest.last, |row| row.id);
+            let about = self.hub.seen();
+            let wanted = rows.into_iter().filter(|row| {
+                wanted(&Seen {
+                    id: row.id,
+                    xid: about.widen(row.xid_low),
+                    user: row.sample.user_id(),
+                })
+            });
+            rest.after = self.pass_on(wanted.collect()).await.err().unwrap_or(end);
+        }
+    }
+
+    /// Puts rows into the mailbox as the reader takes them. Where it stops for too long, tells after which they have to be
+    /// fetched again.
+    async fn pass_on(&self, rows: Vec<StoredRow>) -> Result<(), i64> {
+        let mut rows = rows.into_iter().peekable();
+        while let Some(next) = rows.peek() {
+            if timeout(STOPPED_AFTER, self.mailbox.room()).await.is_err() {
+                return Err(next.id - 1);
+            }
+            let some = rows.by_ref().take(REPLAY_AHEAD).map(|row| row.sample);
+            self.mailbox.replay(&self.cursor, some);
+        }
+        Ok(())
+    }
+
+    /// What has come behind a place in a replay that is under way. It may take longer than the window.
+    async fn further(&self, sent: &Snapshot) -> Backlog {
+        let backlog = self.backlog(sent).await;
+        if backlog.pruned {
+            self.mailbox.announce(LiveEvent::Subscribed {
+                resumed: false,
+                reason: Some(TOO_OLD.to_owned()),
+            });
+        }
+        backlog
     }
 
     async fn backlog(&self, seen: &Snapshot) -> Backlog {
@@ -278,7 +320,7 @@ impl Replay {
             let turn = past.turns.acquire().await;
             let rows = match whose {
                 Whose::TheFilters => feed::stretch(&past.readers, stretch, self.users.as_deref()).await,
-                Whose::One(user) => feed::stretch_of(&past.readers, stretch, user, PULL_ROWS).await,
+                Whose::One(user) => feed::stretch_of(&past.readers, stretch, user, i64::from(FETCHED_ROWS)).await,
             };
             match rows {
                 Ok(rows) => return rows,

@@ -1,7 +1,6 @@
 //! A subscription, as its reader sees it.
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -47,15 +46,8 @@ pub struct Subscription {
     /// The last cursor that was given out.
     told: Cursor,
     replay: Option<JoinHandle<()>>,
-    pace: Option<Pace>,
-}
-
-/// The rhythm of a subscription that wants no more than the newest.
-#[derive(Debug)]
-struct Pace {
-    clock: Interval,
-    /// What the last tick brought.
-    ready: VecDeque<LiveEvent>,
+    /// The rhythm of one that wants no more than the newest.
+    pace: Option<Interval>,
 }
 
 impl Subscription {
@@ -80,7 +72,16 @@ impl Subscription {
     /// Has to be called within a Tokio runtime.
     #[must_use]
     pub fn resume(mut self, cursor: Cursor) -> Self {
-        self.hub.remove(&self.filter, &self.mailbox);
+        if let Some(earlier) = self.replay.take() {
+            // What that one still puts in goes nowhere.
+            earlier.abort();
+            self.leave();
+            (self.mailbox, _) = self.hub.open(&self.filter);
+            if self.pace.is_some() {
+                self.mailbox.keep_newest();
+            }
+        }
+        self.hub.set_aside(&self.filter, &self.mailbox);
         self.mailbox.begin_replay();
         self.told = cursor.clone();
         let replay = Replay::new(
@@ -100,10 +101,7 @@ impl Subscription {
         let interval = interval.max(Duration::from_millis(1));
         let mut clock = interval_at(Instant::now() + interval, interval);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.pace = Some(Pace {
-            clock,
-            ready: VecDeque::new(),
-        });
+        self.pace = Some(clock);
         self
     }
 
@@ -114,43 +112,40 @@ impl Subscription {
 
     /// The next event if one waits already.
     pub fn try_next(&mut self) -> Option<LiveEvent> {
-        let event = match &mut self.pace {
-            Some(pace) => pace.ready.pop_front(),
-            None => match self.mailbox.try_take() {
-                Poll::Ready(event) => event,
-                Poll::Pending => None,
-            },
+        let event = if self.pace.is_some() {
+            self.mailbox.try_ready()
+        } else if let Poll::Ready(event) = self.mailbox.try_take() {
+            event
+        } else {
+            None
         };
         event.inspect(|event| remember(&mut self.told, event))
     }
 
     /// Where to resume to hear everything behind the last event that was taken: the present, where nothing waits.
     pub fn cursor(&self) -> Cursor {
-        let nothing_ready = self.pace.as_ref().is_none_or(|pace| pace.ready.is_empty());
-        let present = nothing_ready.then(|| self.hub.cursor_if_idle(&self.mailbox)).flatten();
+        let present = self.hub.cursor_if_idle(&self.mailbox);
         present.unwrap_or_else(|| self.told.clone())
     }
 
+    fn leave(&self) {
+        self.mailbox.abandon();
+        self.hub.remove(&self.filter, &self.mailbox);
+    }
+
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
-        let Some(pace) = &mut self.pace else {
+        let Some(clock) = &mut self.pace else {
             return self.mailbox.poll_take(context);
         };
         loop {
-            if let Some(event) = pace.ready.pop_front() {
-                return Poll::Ready(Some(event));
+            let event = self.mailbox.poll_ready(context);
+            if event.is_ready() {
+                return event;
             }
-            match self.mailbox.poll_first(context) {
-                Poll::Ready(Some(first)) => return Poll::Ready(Some(first)),
-                Poll::Ready(None) => {
-                    pace.ready = self.mailbox.take_newest();
-                    return Poll::Ready(pace.ready.pop_front());
-                }
-                Poll::Pending => {}
-            }
-            if pace.clock.poll_tick(context).is_pending() {
+            if clock.poll_tick(context).is_pending() {
                 return Poll::Pending;
             }
-            pace.ready = self.mailbox.take_newest();
+            self.mailbox.tick();
         }
     }
 }
@@ -170,8 +165,7 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.mailbox.abandon();
-        self.hub.remove(&self.filter, &self.mailbox);
+        self.leave();
         if let Some(replay) = &self.replay {
             replay.abort();
         }

@@ -46,11 +46,27 @@ pub(crate) struct StoredRow {
 /// What can be resumed from a place in the stream.
 #[derive(Debug)]
 pub(crate) struct Backlog {
+    /// Kept up to the last commit it sees, see [`Snapshot::up_to`].
     pub(crate) snapshot: Snapshot,
     /// Where the rows lie, if there are any.
     pub(crate) span: Option<Span>,
-    /// Something behind the place may be gone, or is older than the replay window.
+    /// Something behind the place is older than the replay window.
     pub(crate) too_old: bool,
+    /// Something behind the place may be gone.
+    pub(crate) pruned: bool,
+    /// The place lies ahead of everything there is: the database was restored from a backup.
+    pub(crate) ahead: bool,
+}
+
+/// What a look of the courier's found.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    /// Kept up to the last commit it sees, see [`Snapshot::up_to`].
+    pub(crate) snapshot: Snapshot,
+    /// What became visible, by `id`.
+    pub(crate) commits: Vec<Commit>,
+    /// Something that became visible may not be among them, and why.
+    pub(crate) hole: Option<&'static str>,
 }
 
 /// The author of rows that stand for several commits.
@@ -67,15 +83,17 @@ pub(crate) const STRETCH_IDS: i64 = 5_000;
 
 /// What became visible since a snapshot is what began behind it or was in progress in it: two stretches of the key, however
 /// long some transaction elsewhere holds back xmin.
-const LOOK: &str = "SELECT here.snapshot, c.xid::text, c.first_id, c.last_id, c.server \
-     FROM (SELECT pg_current_snapshot()::text AS snapshot) AS here LEFT JOIN ( \
+const LOOK: &str = "SELECT here.snapshot, here.pruned_below, c.xid::text, c.first_id, c.last_id, c.server \
+     FROM (SELECT pg_current_snapshot()::text AS snapshot, pruned_below::text FROM health_feed) AS here LEFT JOIN ( \
      SELECT * FROM health_commits WHERE xid >= $1::text::xid8 UNION ALL \
      SELECT * FROM health_commits WHERE xid = ANY($2::text[]::xid8[])) AS c ON true ORDER BY c.last_id";
 
 /// One stretch of ids holds it all: a little too much, and never a list as long as a day.
 const BACKLOG: &str = "SELECT pg_current_snapshot()::text, min(first_id), max(last_id), \
      coalesce(min(committed_at) FILTER (WHERE xid >= $2::text::xid8 OR xid = ANY($3::text[]::xid8[])) \
-     < now() - $4::bigint * interval '1 microsecond', false) OR (SELECT pruned_below FROM health_feed) > $1::text::xid8 \
+     < now() - $4::bigint * interval '1 microsecond', false), (SELECT pruned_below FROM health_feed) > $1::text::xid8, \
+     greatest((SELECT pruned_below::text::numeric FROM health_feed), \
+     (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
      FROM health_commits WHERE xid >= $1::text::xid8";
 
 /// By the block range index on `id`. A sum is no column, so that the key's index is no choice here: it would walk through
@@ -139,8 +157,9 @@ impl Line {
         Ok(Self { session, name })
     }
 
-    /// What became visible since a snapshot; `thorough` also finds what was merged since.
-    pub(crate) async fn look(&mut self, since: &Snapshot, thorough: bool) -> Result<(Snapshot, Vec<Commit>), Error> {
+    /// What became visible since a snapshot. `thorough` also finds what was merged since; `out_of_window` says that the
+    /// snapshot is older than what is kept for certain.
+    pub(crate) async fn look(&mut self, since: &Snapshot, thorough: bool, out_of_window: bool) -> Result<Sight, Error> {
         let (from, also) = if thorough {
             (since.xmin(), Vec::new())
         } else {
@@ -154,19 +173,34 @@ impl Line {
             .await
             .map_err(classify)?;
         let snapshot = snapshot(rows.first().map_or("", |row| row.get(0)))?;
+        let pruned_below = rows.first().and_then(|row| row.get::<_, &str>(1).parse::<u64>().ok());
         let commits = rows.iter().filter_map(|row| {
-            let xid: u64 = row.get::<_, Option<&str>>(1)?.parse().ok()?;
+            let xid: u64 = row.get::<_, Option<&str>>(2)?.parse().ok()?;
             Some(Commit {
                 xid,
                 span: Span {
-                    after: row.get(2),
-                    last: row.get(3),
+                    after: row.get(3),
+                    last: row.get(4),
                 },
-                author: row.get(4),
+                author: row.get(5),
             })
         });
         let new = commits.filter(|commit| commit.author == MERGED || !since.sees(commit.xid));
-        Ok((snapshot, new.collect()))
+        let commits: Vec<_> = new.collect();
+        let oldest_unseen = if out_of_window { since.xmin() } else { since.xmax() };
+        let hole = if snapshot.xmax() < since.xmax() {
+            Some("the database is not where it was: it was restored from a backup")
+        } else if pruned_below.is_some_and(|pruned| pruned > oldest_unseen) {
+            Some("the database was out of reach for too long: not all that was committed is kept for the feed any more")
+        } else {
+            None
+        };
+        let durable = commits.iter().map(|commit| commit.xid + 1).chain(pruned_below).max();
+        Ok(Sight {
+            snapshot: snapshot.up_to(durable.unwrap_or(0).max(since.xmax())),
+            commits,
+            hole,
+        })
     }
 
     /// The rows of a stretch, by id.
@@ -229,10 +263,14 @@ pub(crate) async fn backlog(readers: &Readers, seen: &Snapshot, window: Duration
         .await
         .map_err(classify)?;
     let (after, last): (Option<i64>, Option<i64>) = (row.get(1), row.get(2));
+    let snapshot = snapshot(row.get(0))?;
+    let durable = row.get::<_, &str>(5).parse().unwrap_or(0);
     Ok(Backlog {
-        snapshot: snapshot(row.get(0))?,
         span: after.zip(last).map(|(after, last)| Span { after, last }),
         too_old: row.get(3),
+        pruned: row.get(4),
+        ahead: seen.xmax() > snapshot.xmax(),
+        snapshot: snapshot.up_to(durable.max(seen.xmax())),
     })
 }
 

@@ -64,6 +64,8 @@ struct Input<R> {
     reader: R,
     begun: Vec<u8>,
     ended: bool,
+    /// The end was told.
+    told: bool,
 }
 
 /// What reading brought.
@@ -95,6 +97,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             reader,
             begun: Vec::new(),
             ended: false,
+            told: false,
         };
         Self {
             app,
@@ -346,7 +349,8 @@ impl Live<'_> {
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
-    /// The next line; the last one may go without its end. Never resolves behind the end. Cancelling loses nothing.
+    /// The next line; the last one may go without its end. Then the end, once, and never anything behind it. Cancelling loses
+    /// nothing.
     async fn next(&mut self) -> io::Result<Line> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.begun) {
@@ -362,17 +366,17 @@ impl<R: AsyncRead + Unpin> Input<R> {
             if is_too_long(&self.begun) {
                 return Ok(Line::TooLong);
             }
-            if self.ended {
+            if self.told {
                 return std::future::pending().await;
             }
-            if self.reader.read_buf(&mut self.begun).await? == 0 {
-                self.ended = true;
-                return Ok(if self.begun.is_empty() {
-                    Line::End
-                } else {
-                    Line::Whole(std::mem::take(&mut self.begun))
-                });
+            if self.ended && !self.begun.is_empty() {
+                return Ok(Line::Whole(std::mem::take(&mut self.begun)));
             }
+            if self.ended {
+                self.told = true;
+                return Ok(Line::End);
+            }
+            self.ended = self.reader.read_buf(&mut self.begun).await? == 0;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What was acknowledged is stored, once, and counted right, whatever is killed and whenever.
+//! What was acknowledged is stored, once, and counted right, and told to every reader, whatever is killed and whenever.
 
 #![cfg(test)]
 
@@ -6,6 +6,7 @@ mod client;
 mod database;
 mod disk;
 mod faults;
+mod feed;
 mod model;
 mod rounds;
 mod server;

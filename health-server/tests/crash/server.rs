@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Server {
     process: Child,
     http: SocketAddr,
+    feed: SocketAddr,
     // A server whose output has no reader any more might end of that.
     _out: BufReader<ChildStdout>,
 }
@@ -45,19 +46,25 @@ impl Server {
             .await
             .expect("a server in time")
             .unwrap();
-        let http = line
+        let (http, feed) = line
+            .trim_end()
             .strip_prefix("listening http=http://")
-            .and_then(|rest| rest.split(' ').next())
-            .unwrap_or_else(|| panic!("no address in {line:?}"));
+            .and_then(|rest| rest.split_once(" feed="))
+            .unwrap_or_else(|| panic!("no addresses in {line:?}"));
         Self {
             process,
             http: http.parse().unwrap(),
+            feed: feed.parse().unwrap(),
             _out: out,
         }
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    pub(crate) fn feed(&self) -> SocketAddr {
+        self.feed
     }
 
     /// The most memory it has had in use, in MiB.

@@ -174,8 +174,8 @@ impl Writer {
             earlier[self.rng.usize(..earlier.len())]
         } else {
             let from = (
-                self.first_user + self.rng.i64(..users()),
-                self.rng.i64(..=self.next_second[0]),
+                self.first_user + self.rng.i64(0..users()),
+                self.rng.i64(0..=self.next_second[0]),
                 "",
             );
             match self.model.rows.range(from..).next() {

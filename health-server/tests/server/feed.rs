@@ -137,13 +137,15 @@ async fn the_end_of_the_input_is_not_the_end_of_the_stream() {
     assert_eq!(live.event().await["event"], "subscribed");
     server.post("json", record(1, 0)).await;
     assert_eq!(live.event().await["user_id"], 1);
-    // Without a subscription there is nothing to wait for.
-    let mut idle = server.feed().await;
-    idle.send("PING\n").await;
-    idle.finish().await;
-    assert_eq!(idle.event().await["event"], "pong");
-    assert_eq!(idle.told().await.0, "bye");
-    assert!(idle.is_closed().await);
+    // Without a subscription there is nothing to wait for, be the last line whole or not.
+    for (line, event) in [("PING\n", "pong"), ("PING", "pong"), ("SUBSCRIBE every=0", "error")] {
+        let mut idle = server.feed().await;
+        idle.send(line).await;
+        idle.finish().await;
+        assert_eq!(idle.event().await["event"], event, "{line}");
+        assert_eq!(idle.told().await.0, "bye", "{line}");
+        assert!(idle.is_closed().await);
+    }
 }
 
 #[tokio::test]
