@@ -117,6 +117,16 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
     states.push(("disconnected", app));
 
     let mut app = live();
+    let since = std::time::Duration::from_secs(7);
+    news(&mut app, FeedNews::Quiet { since }, 0);
+    app.update(Input::Tick, noon() + TimeDelta::seconds(2));
+    states.push(("silent", app));
+
+    let mut app = live();
+    news(&mut app, FeedNews::Lagged { missed: 12_345 }, 0);
+    states.push(("lagged", app));
+
+    let mut app = live();
     press(&mut app, &["space"]);
     let batch = crate::app::Batch {
         samples: Vec::new(),
@@ -168,6 +178,10 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
     states.push(("query_failed", app));
 
     states.push(("range", pictures::range(theme, size)));
+
+    let mut app = pictures::range(theme, size);
+    press(&mut app, &["esc", "pagedown", "pagedown", "pagedown", "pagedown"]);
+    states.push(("range_scrolled", app));
 
     let mut app = live();
     press(&mut app, &["?"]);
@@ -295,8 +309,8 @@ proptest! {
     #[test]
     fn no_size_and_no_key_panics(
         sizes in prop::collection::vec((0u16..=200, 0u16..=60), 1..4),
-        keys in prop::collection::vec(0usize..60, 0..40),
-        start in 0usize..20,
+        keys in prop::collection::vec(0usize..100, 0..40),
+        start in 0usize..30,
     ) {
         let all: Vec<Key> = Scope::ALL
             .into_iter()
@@ -318,7 +332,7 @@ proptest! {
 
     /// A click anywhere is drawn as well.
     #[test]
-    fn no_click_panics(start in 0usize..20, clicks in prop::collection::vec((0u16..130, 0u16..40, 0u8..3), 1..30)) {
+    fn no_click_panics(start in 0usize..30, clicks in prop::collection::vec((0u16..130, 0u16..40, 0u8..3), 1..30)) {
         use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
         let mut app = STATES[start % STATES.len()].1.clone();
         for (column, row, kind) in clicks {
@@ -329,20 +343,19 @@ proptest! {
     }
 }
 
+/// Every size there is, the states in turn: a prime number of states apart, each meets wide and flat ones, high and
+/// narrow ones.
 #[test]
 fn every_size_from_nothing_up_is_drawn() {
-    for pane in [pictures::live, pictures::user, pictures::range] {
-        let mut app = pane(ThemeName::Dark, (100, 30));
-        // Primes, so that all remainders come up without 12 000 frames a pane.
-        for (w, h) in (0..=200)
-            .step_by(13)
-            .flat_map(|w| (0..=60).map(move |h| (w, h)))
-            .chain((0..=200).flat_map(|w| [(w, 12), (w, 24)]))
-        {
-            app.update(Input::Resize(w, h), noon());
-            frame(&app);
-        }
+    let mut states: Vec<App> = STATES.iter().map(|(_, app)| app.clone()).collect();
+    let count = states.len();
+    let mut drawn = 0;
+    for (i, (w, h)) in (0..=200).flat_map(|w| (0..=60).map(move |h| (w, h))).enumerate() {
+        let app = &mut states[i * 7 % count];
+        app.update(Input::Resize(w, h), noon());
+        drawn += usize::from(frame(app).content().iter().any(|c| c.symbol() != " "));
     }
+    assert_eq!(drawn, 200 * 60, "wherever there is a cell, something is said");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{FakeServer, Terminal, tui};
+use support::{FakeServer, Greeting, Manner, Terminal, tui};
 
 fn dashboard(server: &FakeServer) -> Terminal {
     let (url, feed) = (server.url(), server.feed.to_string());
@@ -113,16 +113,107 @@ fn the_server_is_killed_and_comes_back() {
 }
 
 #[test]
+fn whatever_answers_on_the_port_of_the_feed_is_told_and_tried_again() {
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server);
+    server.sample("c7", 101, 72);
+    terminal.wait_for("101");
+    for (greeting, words) in [
+        (Greeting::Garbage, "not the feed"),
+        (Greeting::Endless, "a line of more than"),
+        (Greeting::Closed, "the server closed"),
+        // Events that are not known are passed over; what is no event at all is not.
+        (Greeting::Nonsense, "not the feed"),
+    ] {
+        server.greet_with(greeting);
+        server.hang_up();
+        terminal.wait_for(words);
+        // What is known stays on the screen.
+        terminal.wait_for("101");
+    }
+    server.greet_with(Greeting::Hello);
+    terminal.send("\x12");
+    terminal.wait_for("connected");
+    server.sample("c8", 303, 64);
+    terminal.wait_for("303");
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
+}
+
+#[test]
+fn whatever_http_answers_is_told_and_a_question_can_be_cancelled() {
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server);
+    terminal.wait_for("909");
+    terminal.send("2");
+    terminal.wait_for("Whose statistics");
+    for (manner, words) in [
+        (Manner::Broken, "the server answers 500"),
+        (Manner::Closed, "cannot reach"),
+        (Manner::Garbage, "cannot reach"),
+        (Manner::Unreadable, "cannot be read"),
+    ] {
+        server.answer_in(manner);
+        terminal.send("\r");
+        terminal.wait_for(words);
+    }
+    server.answer_in(Manner::Silent);
+    terminal.send("\r");
+    terminal.wait_for("Asking");
+    // Typing waits for nothing.
+    terminal.send("\x1b[Z\x15");
+    terminal.send("909, 4711");
+    terminal.wait_for("909, 4711");
+    terminal.send("\x1b");
+    terminal.wait_for("Cancelled");
+    server.answer_in(Manner::Well);
+    terminal.send("\r");
+    terminal.wait_for("average bpm");
+    terminal.send("\x03");
+    assert_eq!(terminal.ended().0, 0);
+}
+
+#[test]
+fn a_row_has_a_past_from_the_start() {
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server);
+    // Eight readings, of which only the last was told by /users.
+    server.wait_for_request("/samples?user_id=909");
+    terminal.wait_until("a sparkline", |s| {
+        let row = s
+            .contents()
+            .lines()
+            .find(|l| l.contains("909"))
+            .unwrap_or("")
+            .to_owned();
+        row.chars().filter(|c| ('\u{2581}'..='\u{2588}').contains(c)).count() >= 8
+    });
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
+}
+
+#[test]
+fn it_can_be_suspended_from_outside() {
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server);
+    terminal.signal("-TSTP");
+    terminal.wait_until("the ordinary screen", |s| !s.alternate_screen() && !s.hide_cursor());
+    terminal.wait_until_stopped();
+    terminal.signal("-CONT");
+    terminal.wait_until("the dashboard again", |s| {
+        s.alternate_screen() && s.contents().contains("connected")
+    });
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
+}
+
+#[test]
 fn it_can_be_suspended_and_comes_back() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.send("\x1a");
     terminal.wait_until("the ordinary screen", |s| !s.alternate_screen() && !s.hide_cursor());
-    let end = std::time::Instant::now() + support::PATIENCE;
-    while !terminal.is_stopped() {
-        assert!(std::time::Instant::now() < end, "never stopped");
-        std::thread::yield_now();
-    }
+    terminal.wait_until_stopped();
     terminal.signal("-CONT");
     terminal.wait_until("the dashboard again", |s| {
         s.alternate_screen() && s.contents().contains("connected")

@@ -23,7 +23,13 @@ impl App {
             Action::PageUp => self.live.move_by(-rows, &self.users, page),
             Action::PageDown => self.live.move_by(rows, &self.users, page),
             Action::First => self.live.go_to_first(),
-            Action::Last => self.live.select_row(usize::MAX, &self.users, page),
+            Action::Last => {
+                // Whoever has come since the order was made belongs to the end too.
+                if self.live.outdated && self.live.frozen.is_none() {
+                    self.live.rebuild(&self.users, &self.settings, self.now, page);
+                }
+                self.live.select_row(usize::MAX, &self.users, page);
+            }
             Action::Open if self.live.editing.is_some() => self.keep_filter(),
             Action::Open => {
                 if let Some(id) = self.live.current(&self.users) {

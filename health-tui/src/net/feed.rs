@@ -1,5 +1,8 @@
 //! The live feed: connects, subscribes behind the last cursor it saw, and comes back whatever happens.
 
+#[cfg(test)]
+mod servers_tests;
+
 use std::{collections::HashMap, convert::Infallible, io, sync::Arc, time::Duration};
 
 use health_core::{Cursor, FeedEvent, Sample};

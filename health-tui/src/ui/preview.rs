@@ -99,7 +99,11 @@ fn figures(p: &mut Paint<'_>, area: Rect, user: &User, marks: &[Mark], span: Tim
     if let Some(kcal) = sum(crate::store::Entry::calories) {
         lines.push(("kcal", fmt::one(kcal)));
     }
-    lines.push(("over", format!("{}, {} readings", fmt::span(span), user.ring.len())));
+    let over = match user.ring.len() {
+        1 => "one reading".to_owned(),
+        n => format!("{}, {n} readings", fmt::span(span)),
+    };
+    lines.push(("over", over));
     lines.push(("newest", fmt::moment(user.newest, p.app.settings.tz)));
     if let Some(heard) = user.heard {
         lines.push((

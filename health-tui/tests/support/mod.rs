@@ -38,8 +38,43 @@ struct Shared {
     ended: AtomicBool,
 }
 
+/// How the feed greets whoever connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    #[default]
+    Hello,
+    /// Another protocol.
+    Garbage,
+    /// A line without an end.
+    Endless,
+    /// Nothing but the end.
+    Closed,
+    /// Hello, and then lines that are no events.
+    Nonsense,
+}
+
+/// How HTTP answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Manner {
+    #[default]
+    Well,
+    /// A 500 of something that is no health-server.
+    Broken,
+    /// The connection ends without an answer.
+    Closed,
+    /// Bytes that are no HTTP.
+    Garbage,
+    /// A 200 that holds no JSON.
+    Unreadable,
+    /// Never.
+    Silent,
+}
+
 #[derive(Default)]
 struct State {
+    greeting: Greeting,
+    manner: Manner,
+
     /// What clients of the feed have sent.
     commands: Vec<String>,
     /// Paths that were asked for.
@@ -68,6 +103,24 @@ impl FakeServer {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.http)
+    }
+
+    /// From the next connection on.
+    pub(crate) fn greet_with(&self, greeting: Greeting) {
+        self.shared.state.lock().unwrap().greeting = greeting;
+    }
+
+    /// From the next request on.
+    pub(crate) fn answer_in(&self, manner: Manner) {
+        self.shared.state.lock().unwrap().manner = manner;
+    }
+
+    /// Ends every connection of the feed, and waits for new ones.
+    pub(crate) fn hang_up(&self) {
+        for stream in self.shared.state.lock().unwrap().feeds.drain(..) {
+            // It may have gone by itself.
+            _ = stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// A line to every client of the feed.
@@ -195,7 +248,20 @@ impl Drop for Running {
 
 fn serve_feed(mut stream: TcpStream, shared: &Shared) {
     let hello = r#"{"event":"hello","protocol":"health-feed/1","auth":false,"cursor":"c0"}"#;
-    if writeln!(stream, "{hello}").is_err() {
+    let greeting = shared.state.lock().unwrap().greeting;
+    let words = match greeting {
+        Greeting::Hello => format!("{hello}\n").into_bytes(),
+        Greeting::Garbage => b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
+        Greeting::Endless => vec![b'x'; 1 << 20],
+        Greeting::Closed => Vec::new(),
+        Greeting::Nonsense => {
+            let subscribed = r#"{"event":"subscribed","resumed":true}"#;
+            let unknown = r#"{"event":"weather","sky":"blue"}"#;
+            format!("{hello}\n{subscribed}\n{unknown}\n{{\"event\":7\nnonsense\n").into_bytes()
+        }
+    };
+    // What a client that has had enough does not read is no failure of the test.
+    if stream.write_all(&words).is_err() || greeting != Greeting::Hello {
         return;
     }
     for line in BufReader::new(stream.try_clone().unwrap())
@@ -224,7 +290,24 @@ fn serve_http(mut stream: TcpStream, shared: &Shared) {
             line.clear();
         }
         let path = first.split(' ').nth(1).unwrap_or("").to_owned();
-        let (status, body) = answer(&path);
+        let manner = shared.state.lock().unwrap().manner;
+        let (status, body) = match manner {
+            Manner::Well => answer(&path),
+            Manner::Broken => (500, "<html>Bad day</html>".to_owned()),
+            Manner::Unreadable => (200, "<html>Welcome</html>".to_owned()),
+            Manner::Closed | Manner::Garbage | Manner::Silent => {
+                shared.state.lock().unwrap().requests.push(path);
+                shared.changed.notify_all();
+                if manner == Manner::Garbage {
+                    _ = stream.write_all(b"\x00\x01 what?\r\n\r\n");
+                }
+                if manner == Manner::Silent {
+                    // Until the client has had enough.
+                    _ = reader.read(&mut [0; 16]);
+                }
+                return;
+            }
+        };
         let kind = if status == 200 {
             "application/json"
         } else {
@@ -256,6 +339,15 @@ fn answer(path: &str) -> (u16, String) {
             format!(r#"{{"user_id":101,"bucket":"1m","tz":"UTC","buckets":[{{{range},{stats}}}]}}"#),
         ),
         "/metrics/percentiles" => (200, r#"{"percentiles":{"50":72,"95":121,"99":140},"samples":450}"#.to_owned()),
+        "/samples" if path.contains("user_id=909") => (
+            200,
+            (0..8)
+                .map(|s| {
+                    let bpm = 60 + s;
+                    format!(r#"{{"user_id":909,"timestamp":"2025-03-02T17:59:{:02}Z","heart_rate":{bpm}}}"#, s * 7) + "\n"
+                })
+                .collect(),
+        ),
         "/samples" => (200, String::new()),
         _ => (
             404,
@@ -347,8 +439,16 @@ impl Terminal {
         );
     }
 
-    /// Whether the kernel says that the process is stopped.
-    pub(crate) fn is_stopped(&self) -> bool {
+    /// Waits until the kernel says that the process is stopped.
+    pub(crate) fn wait_until_stopped(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_stopped() {
+            assert!(Instant::now() < end, "never stopped");
+            thread::yield_now();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.process_id().unwrap())).unwrap();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
