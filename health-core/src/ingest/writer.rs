@@ -17,7 +17,8 @@ use crate::{
     store::{
         connection::{Session, classify},
         known::Known,
-        write::{self, Record, Trust, WriteError, Written},
+        outcome::{Record, outcome},
+        write::{self, Trust, WriteError, WriterSession, Written},
     },
 };
 
@@ -34,7 +35,7 @@ pub(crate) struct Writer {
 /// The writer's connection, made when it is needed, and what it has learnt of the table.
 #[derive(Default)]
 struct Connection {
-    session: Option<Session>,
+    session: Option<WriterSession>,
     /// Under which name it commits. Given up with the connection: what became of its last commit is for the table to say.
     author: Option<Author>,
     known: Known,
@@ -192,16 +193,22 @@ impl Writer {
             guilty => Setback::Guilty(guilty),
         };
         let Connection { session, author, known } = &mut self.connection;
+        if session.as_ref().is_some_and(WriterSession::is_closed) {
+            // It broke while nothing was under way.
+            *session = None;
+            *author = None;
+        }
         let ready = match session.take() {
             Some(session) => session,
             None => connect(&self.config)
                 .await
+                .map(WriterSession::new)
                 .map_err(|error| Setback::Again { error, at_once: false })?,
         };
         let ready = session.insert(ready);
         let name = author.get_or_insert_with(|| self.hub.author()).name();
         let written = write::write(ready, known, name, batch, trust).await;
-        if ready.client().is_closed() || matches!(written, Err(WriteError::Unknown { .. })) {
+        if ready.is_closed() || matches!(written, Err(WriteError::Unknown { .. })) {
             *session = None;
             *author = None;
         }
@@ -233,9 +240,9 @@ impl Writer {
         let mut pause = FIRST_PAUSE;
         while Instant::now() < give_up {
             if let Ok(session) = connect(&self.config).await {
-                match write::outcome(&session, &record).await {
+                match outcome(&session, &record).await {
                     Ok(Some(true)) => {
-                        self.connection.session = Some(session);
+                        self.connection.session = Some(WriterSession::new(session));
                         self.connection.known.stored(&plan.inserts);
                         return Ok(Written {
                             plan,
@@ -243,7 +250,7 @@ impl Writer {
                         });
                     }
                     Ok(Some(false)) => {
-                        self.connection.session = Some(session);
+                        self.connection.session = Some(WriterSession::new(session));
                         return Err(Setback::Again {
                             error: unknown,
                             at_once: true,

@@ -1,10 +1,13 @@
 //! What a writer leaves for the roller: marks on slices whose summaries it made untrue.
 //!
 //! A writer's transaction holds the threshold's lock in common with the others and then, in a statement of its own, reads the
-//! threshold; one statement would have taken its snapshot before it waited. Whoever moves the threshold takes the lock
-//! alone, so every writer that has not seen the new one has ended by then.
+//! threshold and the generation; one statement would have taken its snapshot before it waited. Whoever moves one of the two takes
+//! the lock alone, so every writer that has not seen the new one has ended by then.
+//!
+//! The roller takes marks of generations that are over, and no others. A mark that this connection has committed in the
+//! current generation therefore stays until all that it writes in this generation is committed: it need not be left again.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use crate::{
     fold::SLICE_MICROS,
@@ -12,33 +15,125 @@ use crate::{
     store::{connection::Session, micros::Micros},
 };
 
-/// What the one who moves the threshold waits for: nobody is writing then. Writers take the same lock in common, see
-/// [`write`](crate::store::write).
-pub(crate) const LOCK_THRESHOLD: &str = "SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
+/// What the one who moves the threshold or ends a generation waits for: nobody is writing then. Writers take the same lock
+/// in common, see [`write`](crate::store::write).
+pub(crate) const LOCK_ALONE: &str = "SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
 
-/// `DO UPDATE` locks a mark that is there already, so that the roller does not take it away before these samples are
-/// committed; `DO NOTHING` would let it, and the samples would be missing from the summary.
-const MARK: &str = "INSERT INTO health_dirty (user_id, slice) SELECT * FROM unnest($1::bigint[], $2::timestamptz[]) \
-     ON CONFLICT (user_id, slice) DO UPDATE SET slice = excluded.slice";
+/// The same lock, as writers take it; a statement of its own, before anything else of theirs takes a snapshot.
+pub(crate) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
 
-/// Marks the slices of those samples that are older than the threshold, in the order of the key.
-pub(crate) async fn mark<'a>(
-    session: &mut Session,
-    threshold: i64,
-    samples: impl Iterator<Item = &'a Sample>,
-) -> Result<(), tokio_postgres::Error> {
-    let slices: BTreeSet<_> = samples.filter_map(|sample| late(sample, threshold)).collect();
+const MARK: &str = "INSERT INTO health_dirty (user_id, slice, generation) \
+     SELECT user_id, slice, $3 FROM unnest($1::bigint[], $2::timestamptz[]) AS marks (user_id, slice)";
+
+/// Where the line between the two kinds of samples lies for a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Samples older than this may be in summaries already; microseconds since 1970.
+    pub(crate) threshold: i64,
+    /// Of the marks that are left now.
+    pub(crate) generation: i64,
+}
+
+/// A user, and the first instant of a slice in microseconds since 1970.
+pub(crate) type Slice = (i64, i64);
+
+/// The marks that one connection has committed in the current generation.
+#[derive(Debug, Default)]
+pub(crate) struct Marked {
+    generation: i64,
+    slices: HashSet<Slice>,
+}
+
+impl Marked {
+    /// Marks remembered, at most: about 20 bytes each. Forgetting them costs no more than leaving them again.
+    const MOST: usize = 400_000;
+
+    /// The slices of those samples that need a mark, ascending.
+    pub(crate) fn missing<'a>(&self, line: Line, samples: impl Iterator<Item = &'a Sample>) -> Vec<Slice> {
+        let mut slices: Vec<Slice> = Vec::new();
+        for sample in samples {
+            // Samples come by user and time, so most are of the slice before.
+            if let Some(slice) = late(sample, line.threshold)
+                && slices.last() != Some(&slice)
+            {
+                slices.push(slice);
+            }
+        }
+        if line.generation == self.generation {
+            slices.retain(|slice| !self.slices.contains(slice));
+        }
+        slices.sort_unstable();
+        slices.dedup();
+        slices
+    }
+
+    /// These marks are committed.
+    pub(crate) fn committed(&mut self, line: Line, slices: Vec<Slice>) {
+        if slices.is_empty() {
+            return;
+        }
+        if line.generation != self.generation || self.slices.len() + slices.len() > Self::MOST {
+            self.slices.clear();
+        }
+        self.generation = line.generation;
+        if slices.len() <= Self::MOST {
+            self.slices.extend(slices);
+        }
+    }
+}
+
+/// Leaves marks.
+pub(crate) async fn leave(session: &mut Session, line: Line, slices: &[Slice]) -> Result<(), tokio_postgres::Error> {
     if slices.is_empty() {
         return Ok(());
     }
-    let (users, slices): (Vec<_>, Vec<_>) = slices.into_iter().map(|(user, slice)| (user, Micros(slice))).unzip();
+    let (users, slices): (Vec<i64>, Vec<_>) = slices.iter().map(|&(user, slice)| (user, Micros(slice))).unzip();
     let statement = session.prepare(MARK).await?;
-    session.client().execute(&statement, &[&users, &slices]).await?;
+    session
+        .client()
+        .execute(&statement, &[&users, &slices, &line.generation])
+        .await?;
     Ok(())
 }
 
-/// The user and the slice of a sample that is older than the threshold.
-fn late(sample: &Sample, threshold: i64) -> Option<(i64, i64)> {
+/// The slice of a sample that is older than the threshold.
+fn late(sample: &Sample, threshold: i64) -> Option<Slice> {
     let at = sample.timestamp().timestamp_micros();
     (at < threshold).then(|| (sample.user_id().get(), at - at.rem_euclid(SLICE_MICROS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::sample::{HeartRate, Readings, Source, UserId};
+
+    fn sample(user: i64, minute: i64) -> Sample {
+        let readings = Readings {
+            heart_rate: HeartRate::new(60.0).ok(),
+            ..Readings::default()
+        };
+        let time = Sample::EARLIEST + TimeDelta::minutes(minute);
+        Sample::new(UserId::new(user).unwrap(), time, Source::default(), readings).unwrap()
+    }
+
+    #[test]
+    fn a_slice_is_marked_once_a_generation_and_only_before_the_threshold() {
+        let slice = |minute: i64| (Sample::EARLIEST + TimeDelta::minutes(minute)).timestamp_micros();
+        let line = |generation| Line {
+            threshold: slice(31),
+            generation,
+        };
+        let samples = [sample(1, 0), sample(1, 14), sample(1, 30), sample(1, 31), sample(2, 45)];
+        let mut marked = Marked::default();
+
+        let missing = marked.missing(line(1), samples.iter());
+        assert_eq!(missing, [(1, slice(0)), (1, slice(30))]);
+        marked.committed(line(1), missing);
+        assert_eq!(marked.missing(line(1), samples.iter()), []);
+        let more = [sample(1, 20), sample(1, 1)];
+        assert_eq!(marked.missing(line(1), more.iter()), [(1, slice(15))]);
+        assert_eq!(marked.missing(line(2), samples.iter()), [(1, slice(0)), (1, slice(30))]);
+    }
 }

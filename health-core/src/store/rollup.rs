@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::error::SqlState;
+
 use crate::{
     fold::SLICE_MICROS,
     plan::Grain,
@@ -35,6 +37,9 @@ pub(crate) enum Step {
 pub(crate) struct Roller {
     /// How old samples have to be before they are summarised.
     pub(crate) settle: Duration,
+    /// How long a generation of marks lasts at least: at its end writers wait for each other for a moment, and leave the marks
+    /// of what they go on changing anew.
+    pub(crate) generation_min: Duration,
     /// Marks taken away in the next step.
     marks: i64,
     /// The last mark seen: going round, no user waits for ever behind another.
@@ -53,6 +58,9 @@ const MARKS_A_STEP: std::ops::RangeInclusive<i64> = 16..=4_096;
 /// How long a step should take. It holds locks that late samples of the same slices wait for.
 const STEP_TARGET: Duration = Duration::from_millis(100);
 
+/// See [`Roller::generation_min`].
+const GENERATION_MIN: Duration = Duration::from_secs(5);
+
 /// The lock of rollers and erasers. Whoever erases waits for it; a roller comes again later.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('health rollers'))";
 
@@ -60,7 +68,8 @@ pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health rol
 
 /// All times are PostgreSQL's, the one clock that all servers share.
 const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
-     date_bin('15 minutes', clock_timestamp() - make_interval(secs => $1), '2000-01-01T00:00:00Z') FROM health_sealing";
+     date_bin('15 minutes', clock_timestamp() - make_interval(secs => $1), '2000-01-01T00:00:00Z'), \
+     generation, clock_timestamp() >= generation_since + make_interval(secs => $2) FROM health_sealing";
 
 /// Writers wait behind this lock while a long transaction of one of them holds it up, so not for long.
 const SHORT_WAIT: &str = "SET LOCAL lock_timeout = '1s'";
@@ -71,6 +80,11 @@ const MOVE_ON: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2
 
 const SEALED: &str = "UPDATE health_sealing SET sealed_before = threshold";
 
+const NEXT_GENERATION: &str =
+    "UPDATE health_sealing SET generation = generation + 1, generation_since = clock_timestamp()";
+
+const ANY_MARK: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
+
 /// Walks from user to user by one probe of the key each: there is no table of users.
 const USERS: &str = "WITH RECURSIVE walk (user_id) AS ( \
      (SELECT user_id FROM health_metrics WHERE user_id >= $1 ORDER BY user_id LIMIT 1) \
@@ -78,14 +92,15 @@ const USERS: &str = "WITH RECURSIVE walk (user_id) AS ( \
      FROM walk WHERE walk.user_id IS NOT NULL) \
      SELECT user_id FROM walk WHERE user_id IS NOT NULL LIMIT $2";
 
-/// A mark whose writer has not committed is locked, and left for another time. By `ctid`, since a join could be planned the
-/// wrong way round while the table looks empty; the rows are locked, so they stay where they are.
+/// Marks of generations that are over, see [`marks`]. By `ctid`, since a join could be planned the wrong way round while the
+/// table looks empty; nobody else takes marks away meanwhile, so they stay where they are.
 const TAKE_MARKS: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
-     WHERE (user_id, slice) > ($1, $2) ORDER BY user_id, slice LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING user_id, slice";
+     WHERE (user_id, slice) > ($1, $2) AND generation < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
 
 /// Counting stops where it would take long.
 const LAG: &str = "SELECT extract(epoch FROM clock_timestamp() - sealed_before)::bigint, \
-     (SELECT count(*) FROM (SELECT FROM health_dirty LIMIT 100000) AS marks) FROM health_sealing";
+     (SELECT count(*) FROM (SELECT DISTINCT user_id, slice FROM (SELECT user_id, slice FROM health_dirty LIMIT 100000) AS marks) \
+     AS slices) FROM health_sealing";
 
 /// How far behind the samples the summaries are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,6 +118,9 @@ struct State {
     next_user: i64,
     next_slice: i64,
     due: i64,
+    generation: i64,
+    /// The generation has lasted long enough.
+    generation_due: bool,
 }
 
 impl Roller {
@@ -110,6 +128,7 @@ impl Roller {
     pub(crate) fn new(settle: Duration) -> Self {
         Self {
             settle,
+            generation_min: GENERATION_MIN,
             marks: 64,
             last_mark: (0, 0),
         }
@@ -140,14 +159,17 @@ impl Roller {
         if state.threshold < state.due && move_threshold(session, state.due).await? {
             return Ok(Step::Worked);
         }
-        self.mend(session, state.sealed_before).await
+        self.mend(session, &state).await
     }
 
     async fn state(&self, session: &mut Session) -> Result<State, Failure> {
         let statement = session.prepare(STATE).await?;
         let row = session
             .client()
-            .query_one(&statement, &[&self.settle.as_secs_f64()])
+            .query_one(
+                &statement,
+                &[&self.settle.as_secs_f64(), &self.generation_min.as_secs_f64()],
+            )
             .await?;
         let time = |column| row.get::<_, Micros>(column).0;
         Ok(State {
@@ -156,24 +178,29 @@ impl Roller {
             next_user: row.get(2),
             next_slice: time(3),
             due: time(4),
+            generation: row.get(5),
+            generation_due: row.get(6),
         })
     }
 
     /// Summarises slices again that were marked.
-    async fn mend(&mut self, session: &mut Session, sealed_before: i64) -> Result<Step, Failure> {
+    async fn mend(&mut self, session: &mut Session, state: &State) -> Result<Step, Failure> {
         let began = Instant::now();
         let statement = session.prepare(TAKE_MARKS).await?;
         let (user, slice) = self.last_mark;
         let rows = session
             .client()
-            .query(&statement, &[&user, &Micros(slice), &self.marks])
+            .query(&statement, &[&user, &Micros(slice), &self.marks, &state.generation])
             .await?;
         let mut marks: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get::<_, Micros>(1).0)).collect();
         if marks.is_empty() {
             let from_the_start = std::mem::take(&mut self.last_mark) == (0, 0);
-            return Ok(if from_the_start { Step::Idle } else { Step::Worked });
+            let more = !from_the_start
+                || (state.generation_due && any_mark(session).await? && end_generation(session).await?);
+            return Ok(if more { Step::Worked } else { Step::Idle });
         }
         marks.sort_unstable();
+        marks.dedup();
         self.last_mark = marks.last().copied().unwrap_or_default();
 
         let mut spans: Vec<UserSpan> = Vec::new();
@@ -187,10 +214,10 @@ impl Roller {
                 }),
             }
         }
-        // A later statement of the same transaction sees what the marks waited for.
+        // A later statement than the end of the generation: it sees all that was written under these marks.
         let parts = summarise::samples(session, &spans, None).await?.parts;
         summarise::store(session, Grain::Slice, &parts).await?;
-        summarise::coarser(session, &spans, |_| sealed_before).await?;
+        summarise::coarser(session, &spans, |_| state.sealed_before).await?;
 
         let (least, most) = (*MARKS_A_STEP.start(), *MARKS_A_STEP.end());
         self.marks = match began.elapsed() {
@@ -213,24 +240,46 @@ pub(crate) async fn lag(session: &mut Session) -> Result<Lag, Failure> {
     })
 }
 
-/// Waits for the writers that have not seen the new threshold. False where one of them takes too long.
+/// False where a writer takes too long.
 async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, Failure> {
-    let client = session.client();
-    client.batch_execute("SAVEPOINT moving").await?;
-    let locked = client
-        .batch_execute(&format!("{SHORT_WAIT}; {}", marks::LOCK_THRESHOLD))
-        .await;
-    if locked
-        .as_ref()
-        .is_err_and(|error| error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE))
-    {
-        client.batch_execute("ROLLBACK TO moving").await?;
-        return Ok(false);
+    let alone = alone(session).await?;
+    if alone {
+        let statement = session.prepare(MOVE_THRESHOLD).await?;
+        session.client().execute(&statement, &[&Micros(due)]).await?;
     }
-    locked?;
-    let statement = session.prepare(MOVE_THRESHOLD).await?;
-    session.client().execute(&statement, &[&Micros(due)]).await?;
-    Ok(true)
+    Ok(alone)
+}
+
+async fn any_mark(session: &mut Session) -> Result<bool, Failure> {
+    let statement = session.prepare(ANY_MARK).await?;
+    Ok(session.client().query_one(&statement, &[]).await?.get(0))
+}
+
+/// Lets the marks there are be taken, once committed. False where a writer takes too long.
+pub(crate) async fn end_generation(session: &mut Session) -> Result<bool, Failure> {
+    let alone = alone(session).await?;
+    if alone {
+        let statement = session.prepare(NEXT_GENERATION).await?;
+        session.client().execute(&statement, &[]).await?;
+    }
+    Ok(alone)
+}
+
+/// Waits for the writers that have not seen what is about to change. False where one of them takes too long.
+async fn alone(session: &mut Session) -> Result<bool, Failure> {
+    let client = session.client();
+    client.batch_execute("SAVEPOINT alone").await?;
+    match client
+        .batch_execute(&format!("{SHORT_WAIT}; {}", marks::LOCK_ALONE))
+        .await
+    {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            client.batch_execute("ROLLBACK TO alone").await?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Summarises the next piece of what lies between the two lines.

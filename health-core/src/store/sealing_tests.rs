@@ -116,7 +116,7 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     }
     for _ in 0..2 {
         let mut session = Session::writer(&config).await.unwrap();
-        let mut roller = Roller::new(SPREAD);
+        let mut roller = hurried(SPREAD);
         others.spawn(async move {
             while running() {
                 roller.settle = settle();
@@ -158,8 +158,15 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     }
 }
 
+/// Ends a generation of marks whenever there are some.
+fn hurried(settle: Duration) -> Roller {
+    let mut roller = Roller::new(settle);
+    roller.generation_min = Duration::ZERO;
+    roller
+}
+
 async fn roll_up(session: &mut Session) {
-    let mut roller = Roller::new(Duration::ZERO);
+    let mut roller = hurried(Duration::ZERO);
     while roller.step(session).await.unwrap() != Step::Idle {}
 }
 

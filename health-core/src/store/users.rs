@@ -40,7 +40,7 @@ const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp,
      AND timestamp >= d.slice AND timestamp < d.slice + interval '15 minutes') \
      - (SELECT coalesce(sum(samples), 0) FROM health_rollups r WHERE r.user_id = ids.user_id AND minutes = 15 \
      AND start = d.slice)), 0) \
-     FROM health_dirty d WHERE d.user_id = ids.user_id AND d.slice < sealed.before) AS dirty) AS counted";
+     FROM (SELECT DISTINCT slice FROM health_dirty WHERE user_id = ids.user_id AND slice < sealed.before) AS d) AS dirty) AS counted";
 
 /// Users behind `after`, at most `limit`, by id.
 pub(crate) async fn users(readers: &Readers, limit: usize, after: Option<UserId>) -> Result<UsersAnswer, Error> {

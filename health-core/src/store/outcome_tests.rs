@@ -2,7 +2,10 @@
 
 use test_support::TestDatabase;
 
-use super::write::{RECORD, Record, outcome};
+use super::{
+    outcome::{Record, outcome},
+    write::RECORD,
+};
 use crate::{config::Config, store::connection::Session};
 
 async fn session(database: &TestDatabase) -> Session {
