@@ -49,6 +49,8 @@ pub(crate) struct Plan {
 /// A row that changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Update {
+    /// Which identity of the batch it is, in the order of [`Batch::by_identity`].
+    pub(crate) place: usize,
     /// What it held when it was looked up.
     pub(crate) before: Readings,
     /// What it has to hold.
@@ -108,8 +110,8 @@ impl Batch {
             receipts: vec![Receipt::default(); self.requests],
             ..Plan::default()
         };
-        for (writes, before) in self.by_identity().zip(stored) {
-            writes.apply(before, &mut plan);
+        for (place, (writes, before)) in self.by_identity().zip(stored).enumerate() {
+            writes.apply(place, before, &mut plan);
         }
         plan
     }
@@ -128,7 +130,7 @@ impl<'a> Writes<'a> {
         &self.0[0].sample
     }
 
-    fn apply(&self, before: Option<Readings>, plan: &mut Plan) {
+    fn apply(&self, place: usize, before: Option<Readings>, plan: &mut Plan) {
         let mut now = before;
         for Entry { sample, request } in self.0 {
             let receipt = &mut plan.receipts[*request];
@@ -145,6 +147,7 @@ impl<'a> Writes<'a> {
             None => plan.inserts.push(self.first().clone().merged_with(after)),
             Some(before) if before != after => {
                 plan.updates.push(Update {
+                    place,
                     before,
                     after: self.first().clone().merged_with(after),
                 });
@@ -230,7 +233,9 @@ mod tests {
             for sample in &plan.inserts {
                 prop_assert_eq!(written.insert(sample.identity().clone(), sample.readings()), None);
             }
+            let identities: Vec<_> = batch.by_identity().map(|writes| writes.first().identity().clone()).collect();
             for update in &plan.updates {
+                prop_assert_eq!(&identities[update.place], update.after.identity());
                 let before = written.insert(update.after.identity().clone(), update.after.readings());
                 prop_assert_eq!(before, Some(update.before));
                 prop_assert_ne!(update.before, update.after.readings());

@@ -3,6 +3,7 @@
 pub(crate) mod columns;
 pub(crate) mod connection;
 pub(crate) mod copy;
+pub(crate) mod ctid;
 pub(crate) mod erase;
 pub(crate) mod export;
 pub(crate) mod failure;

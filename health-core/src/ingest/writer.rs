@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 
@@ -92,6 +93,9 @@ impl Writer {
                 request = self.requests.recv() => request,
             };
             let Some(first) = first else { return };
+            // Whoever was just answered and is about to send again gets its turn: a third more samples a batch where many
+            // send one at a time, and no wait at all where nobody does.
+            yield_now().await;
             let requests = self.gather(first);
             self.settle(requests).await;
         }

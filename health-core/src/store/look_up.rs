@@ -10,6 +10,7 @@ use crate::{
     store::{
         columns::Columns,
         connection::Session,
+        ctid::Ctid,
         known::{Known, Novelty},
         write::Trust,
     },
@@ -20,8 +21,8 @@ const NEWEST: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::big
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = users.user_id \
      ORDER BY timestamp DESC LIMIT 1) AS newest";
 
-/// What is stored of these identities; the key's leaves hold it all.
-const LOOK_UP: &str = "SELECT keys.place, m.heart_rate, m.steps, m.calories \
+/// What is stored of these identities, and where: what differs is found again by that.
+const LOOK_UP: &str = "SELECT keys.place, m.heart_rate, m.steps, m.calories, m.ctid \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY AS keys (user_id, timestamp, source, place) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp AND m.source = keys.source";
 
@@ -61,13 +62,20 @@ pub(crate) async fn learn(
     Ok(())
 }
 
+/// A row as it was looked up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored {
+    pub(crate) readings: Readings,
+    pub(crate) ctid: Ctid,
+}
+
 /// What is stored of each identity of the batch, in its order.
 pub(crate) async fn look_up(
     session: &mut Session,
     known: &Known,
     batch: &Batch,
     trust: Trust,
-) -> Result<Vec<Option<Readings>>, tokio_postgres::Error> {
+) -> Result<Vec<Option<Stored>>, tokio_postgres::Error> {
     let mut stored = Vec::new();
     let mut places = Vec::new();
     let mut keys = Columns::default();
@@ -92,7 +100,10 @@ pub(crate) async fn look_up(
             .ok()
             .and_then(|place| places.get(place));
         if let Some(place) = place {
-            stored[*place] = Some(Readings::stored(row.get(1), row.get(2), row.get(3)));
+            stored[*place] = Some(Stored {
+                readings: Readings::stored(row.get(1), row.get(2), row.get(3)),
+                ctid: row.get(4),
+            });
         }
     }
     Ok(stored)

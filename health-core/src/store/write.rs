@@ -16,7 +16,7 @@ use crate::{
         connection::Session,
         copy::copy,
         known::{Known, Novelty},
-        look_up::{learn, look_up},
+        look_up::{Stored, learn, look_up},
         marks::{self, Line, Marked},
         micros::Micros,
         outcome::Record,
@@ -31,13 +31,14 @@ const BEGUN: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, thre
 const INSERT: &str = "INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], $5::double precision[], $6::text[])";
 
-/// A row that no longer holds what was looked up is left alone, and missing in the count. The `id` is renewed: the feed
-/// finds changes by it.
+/// Rows that were looked up are found by where they lie, which saves a second walk down the key for each. One that does not lie there
+/// any more, or holds something else by now, is left alone, and missing in the count. The `id` is renewed: the feed finds
+/// changes by it.
 const UPDATE: &str = "UPDATE health_metrics m SET id = DEFAULT, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], $5::double precision[], $6::text[], \
-     $7::double precision[], $8::integer[], $9::double precision[]) \
-     AS n (user_id, timestamp, heart_rate, steps, calories, source, old_heart_rate, old_steps, old_calories) \
-     WHERE m.user_id = n.user_id AND m.timestamp = n.timestamp AND m.source = n.source \
+     $7::double precision[], $8::integer[], $9::double precision[], $10::tid[]) \
+     AS n (user_id, timestamp, heart_rate, steps, calories, source, old_heart_rate, old_steps, old_calories, place) \
+     WHERE m.ctid = n.place AND m.user_id = n.user_id AND m.timestamp = n.timestamp AND m.source = n.source \
      AND m.heart_rate IS NOT DISTINCT FROM n.old_heart_rate AND m.steps IS NOT DISTINCT FROM n.old_steps \
      AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
@@ -185,13 +186,13 @@ impl WriterSession {
             learn(session, known, batch).await?;
         }
         let stored = look_up(session, known, batch, trust).await?;
-        let plan = batch.plan(stored.into_iter());
+        let plan = batch.plan(stored.iter().map(|row| row.map(|row| row.readings)));
 
         let many = plan.inserts.len() >= COPY_FROM_ROWS;
         if many {
             copy(session, &plan.inserts).await?;
         }
-        update(session, &plan.updates).await?;
+        update(session, &plan.updates, &stored).await?;
         let updated = plan.updates.iter().map(|update| &update.after);
         let slices = self.marked.missing(line, plan.inserts.iter().chain(updated));
         marks::leave(session, line, &slices).await?;
@@ -253,16 +254,18 @@ async fn begin(session: &mut Session) -> Result<Begun, tokio_postgres::Error> {
 }
 
 /// Changes rows that still hold what was looked up.
-async fn update(session: &mut Session, updates: &[Update]) -> Result<(), WriteError> {
+async fn update(session: &mut Session, updates: &[Update], stored: &[Option<Stored>]) -> Result<(), WriteError> {
     if updates.is_empty() {
         return Ok(());
     }
     let mut new = Columns::default();
     let mut old = Columns::default();
+    let mut places = Vec::with_capacity(updates.len());
     for update in updates {
         new.push_identity(&update.after);
         new.push_readings(update.after.readings());
         old.push_readings(update.before);
+        places.push(stored.get(update.place).copied().flatten().map(|row| row.ctid));
     }
     let statement = session.prepare(UPDATE).await?;
     let changed = session
@@ -279,6 +282,7 @@ async fn update(session: &mut Session, updates: &[Update]) -> Result<(), WriteEr
                 &old.heart_rate,
                 &old.steps,
                 &old.calories,
+                &places,
             ],
         )
         .await?;
