@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Percentiles of one request.
-const MOST_PERCENTILES: usize = 101;
+const MOST_PERCENTILES: usize = 1001;
 
 /// `GET /metrics`
 pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<Reply, Refusal> {

@@ -234,5 +234,5 @@ async fn the_description_names_every_path_there_is() {
             );
         }
     }
-    assert_eq!(description["paths"].as_object().unwrap().len(), 11);
+    assert_eq!(description["paths"].as_object().unwrap().len(), 12);
 }
