@@ -47,6 +47,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// How long to leave the door shut when the system has no more sockets to give.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
+/// How long a connection may take to leave that was asked to make way: it waits for nothing but that.
+const LEAVING_TIME: Duration = Duration::from_millis(100);
+
 /// How long a connection that is one too many may take to read why.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
@@ -108,7 +111,9 @@ impl std::error::Error for BindError {}
 
 impl Door {
     /// Takes connections until the server closes, and serves each in a task of its own.
-    pub(crate) async fn open<F>(self, refused: impl Fn(), serve: impl Fn(TcpStream) -> F)
+    ///
+    /// Where all places are taken, `make_way` may free one, and says whether it did.
+    pub(crate) async fn open<F>(self, make_way: impl Fn() -> bool, refused: impl Fn(), serve: impl Fn(TcpStream) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -130,12 +135,26 @@ impl Door {
                 tracing::debug!(%error, "a connection was gone before it could be served");
                 continue;
             }
-            if let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() {
+            if let Some(place) = self.place(&make_way).await {
                 self.tasks.spawn(holding(place, serve(stream)));
             } else {
                 refused();
                 self.tasks.spawn(refuse(stream, self.refusal));
             }
+        }
+    }
+}
+
+impl Door {
+    async fn place(&self, make_way: impl Fn() -> bool) -> Option<OwnedSemaphorePermit> {
+        let connections = Arc::clone(&self.connections);
+        match connections.try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) if make_way() => {
+                let freed = Arc::clone(&self.connections).acquire_owned();
+                timeout(LEAVING_TIME, freed).await.ok()?.ok()
+            }
+            Err(_) => None,
         }
     }
 }

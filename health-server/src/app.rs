@@ -9,13 +9,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{limits::Limits, metrics::Metrics};
+use crate::{http::seats::Seats, limits::Limits, metrics::Metrics};
 
 /// The handle, the limits, the counters, and how far the end has come.
 pub(crate) struct App {
     pub(crate) health: Health,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    /// The HTTP connections.
+    pub(crate) seats: Arc<Seats>,
     /// The server is ending: answer what is asked, take nothing new.
     pub(crate) closing: CancellationToken,
     /// Bodies that still are on their way are not waited for any longer.
@@ -35,6 +37,7 @@ impl App {
             health,
             limits,
             metrics: Metrics::default(),
+            seats: Arc::default(),
             closing: CancellationToken::new(),
             uploads_end: CancellationToken::new(),
             ended: CancellationToken::new(),

@@ -11,6 +11,7 @@ mod problem;
 mod query;
 mod route;
 mod samples;
+pub(crate) mod seats;
 mod stats;
 mod unparsed;
 mod unread;
@@ -63,9 +64,14 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
     let _open = app.metrics.http_connections.count();
+    let seat = app.seats.take();
     let service = service_fn(|request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(answer(&app, request).await) }
+        let (app, seat) = (Arc::clone(&app), Arc::clone(&seat));
+        async move {
+            seat.is_asked();
+            let reply = answer(&app, request).await;
+            Ok::<_, Infallible>(seat.silent_behind(reply))
+        }
     });
     let stream = Explaining::new(Impatient::new(stream, app.limits.write_timeout.get()));
     let mut connection = http1::Builder::new()
@@ -78,6 +84,7 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = seat.asked_to_leave() => return,
         () = app.closing.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {

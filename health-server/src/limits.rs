@@ -16,12 +16,15 @@ use clap::Args;
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// HTTP connections open at once; one more is told 503
+    /// HTTP connections open at once; one more takes the place of an idle one, or is told 503
     #[arg(long, env = "HEALTH_MAX_CONNECTIONS", value_name = "N", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.max_connections)]
     pub max_connections: usize,
     /// Feed connections open at once; one more is told so and closed
     #[arg(long, env = "HEALTH_MAX_FEED_CONNECTIONS", value_name = "N", value_parser = at_least_one::<usize>, default_value_t = Self::DEFAULT.max_feed_connections)]
     pub max_feed_connections: usize,
+    /// How long an HTTP connection may be idle before it makes way where all are taken
+    #[arg(long, env = "HEALTH_IDLE_GRACE", value_name = "TIME", default_value_t = Self::DEFAULT.idle_grace)]
+    pub idle_grace: Span,
     /// How long a client may take to send the head of a request, also on an idle connection
     #[arg(long, env = "HEALTH_HEADER_TIMEOUT", value_name = "TIME", default_value_t = Self::DEFAULT.header_timeout)]
     pub header_timeout: Span,
@@ -100,6 +103,7 @@ impl Limits {
     const DEFAULT: Self = Self {
         max_connections: 1024,
         max_feed_connections: 16_384,
+        idle_grace: Span::seconds(2),
         header_timeout: Span::seconds(30),
         max_header: ByteSize(32 << 10),
         body_timeout: Span::seconds(30),

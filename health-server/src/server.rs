@@ -41,9 +41,11 @@ pub async fn run(
         async move {
             let (http, feed) = doors(&app, listeners, &tasks);
             let refused = || app.metrics.connection_refused();
+            let make_way = || app.seats.make_way(app.limits.idle_grace.get());
             tokio::join!(
-                http.open(refused, |stream| http::serve(stream, Arc::clone(&app))),
-                feed.open(refused, |stream| feed::serve(stream, Arc::clone(&app))),
+                http.open(make_way, refused, |stream| http::serve(stream, Arc::clone(&app))),
+                // Whoever listens to the feed is silent, and right to be.
+                feed.open(|| false, refused, |stream| feed::serve(stream, Arc::clone(&app))),
             );
         }
     });

@@ -106,6 +106,38 @@ async fn one_connection_too_many_is_told_so() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_ask_makes_way_for_whoever_does() {
+    let limits = Limits {
+        max_connections: 3,
+        idle_grace: Span::millis(0),
+        ..Limits::default()
+    };
+    let server = Server::with(limits).await;
+    // One that has sent half a head, one that has had its answer, and one whose upload is under way.
+    let mut slow = server.connect().await;
+    slow.send("GET /-/heal").await;
+    let mut idle = server.connect().await;
+    assert_eq!(idle.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    let mut busy = server.connect().await;
+    let body = record(1, 0);
+    busy.send(format!(
+        "POST /ingest HTTP/1.1\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    ))
+    .await;
+    assert_eq!(busy.head().await.status, 100);
+
+    let mut first = server.connect().await;
+    assert_eq!(first.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert!(slow.is_closed().await);
+    let mut second = server.connect().await;
+    assert_eq!(second.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert!(idle.is_closed().await);
+    busy.send(body).await;
+    assert_eq!(busy.answer().await.status, 200);
+}
+
+#[tokio::test]
 async fn a_timestamp_ahead_of_the_clock_is_refused_beyond_the_limit() {
     let server = Server::with(Limits {
         max_future: Span::seconds(3600),
