@@ -67,11 +67,12 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
     let seat = app.seats.take();
     let service = service_fn(|request| {
         let (app, seat) = (Arc::clone(&app), Arc::clone(&seat));
-        async move {
+        // Boxed, because a connection keeps room for what it answers with from its first moment on.
+        Box::pin(async move {
             seat.is_asked();
             let reply = answer(&app, request).await;
             Ok::<_, Infallible>(seat.silent_behind(reply))
-        }
+        })
     });
     let stream = Explaining::new(Impatient::new(stream, app.limits.write_timeout.get()));
     let mut connection = http1::Builder::new()
@@ -108,7 +109,8 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
 async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let hearing = async {
         stream.shutdown().await?;
-        let mut ignored = [0; 4096];
+        // On the heap, or every connection would carry it for its whole life.
+        let mut ignored = vec![0; 4096];
         while stream.read(&mut ignored).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
