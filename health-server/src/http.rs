@@ -57,9 +57,12 @@ pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
 /// go up to seven times that for a client that sends fast, and a thousand of those would be half a gigabyte.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// How long the rest of a body is read and thrown away behind an early answer. Closing over unread bytes would make the
+/// How long a pause may be in what is read and thrown away behind an early answer. Closing over unread bytes would make the
 /// system take the answer back, and a client that sends before it reads would never see why.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// For how long that goes on, for a client that sends and sends.
+const LINGER_MAX: Duration = Duration::from_mins(5);
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
@@ -157,7 +160,7 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Reply {
         .answered(template, &head.method, reply.status(), began.elapsed());
     // A client that waits for leave to send has sent nothing that could be in the way.
     if !head.headers.contains_key(header::EXPECT) {
-        linger(body);
+        linger(app, body);
     }
     reply
 }
@@ -213,14 +216,14 @@ fn allowing(status: StatusCode, methods: &'static str) -> Reply {
 }
 
 /// Reads what is left of a body, for a while. It goes on while the answer is being sent.
-fn linger(mut body: Incoming) {
+fn linger(app: &App, mut body: Incoming) {
     use hyper::body::Body;
-    if !body.is_end_stream() {
-        tokio::spawn(timeout(
-            LINGER,
-            async move { while let Some(Ok(_)) = body.frame().await {} },
-        ));
+    if body.is_end_stream() {
+        return;
     }
+    let closing = app.closing.clone();
+    let rest = async move { while let Ok(Some(Ok(_))) = timeout(LINGER, body.frame()).await {} };
+    tokio::spawn(closing.run_until_cancelled_owned(timeout(LINGER_MAX, rest)));
 }
 
 #[cfg(test)]

@@ -357,6 +357,24 @@ async fn a_client_that_sends_before_it_reads_still_hears_why() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_on_behind_its_answer_does_not_hold_up_the_end() {
+    let server = Server::start().await;
+    let mut http = server.connect().await;
+    http.send("POST /ingest HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 1000000\r\n\r\n")
+        .await;
+    assert_eq!(http.answer().await.status, 415);
+    http.send("and so on").await;
+    let began = std::time::Instant::now();
+    let (running, _database) = server.stop();
+    running.await.unwrap().unwrap();
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn a_line_over_the_limit_ends_the_request_with_the_counts_before_it() {
     let server = Server::start().await;
     let padded = |second: i64, bytes: usize| {
