@@ -11,10 +11,10 @@ use tokio::{
 };
 
 use crate::{
-    app::{App, Batch, Effect, FeedNews, Input, Net},
+    app::{Answer, App, Batch, Effect, FeedNews, Input, Net, Point},
     config::Settings,
     keys::Key,
-    pictures::noon,
+    pictures::{noon, press},
     run::{self, Outside, Performed},
     store::Users,
     term::Screen,
@@ -218,23 +218,56 @@ fn a_user_costs_a_kilobyte() {
     assert!(Users::default().len() == 0);
 }
 
+/// The best of thirty frames at 200x50.
+fn frame_cost(app: &App) -> Duration {
+    let mut buf = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
+    let mut best = Duration::MAX;
+    for _ in 0..30 {
+        buf.reset();
+        let began = std::time::Instant::now();
+        ui::draw(app, &mut buf);
+        best = best.min(began.elapsed());
+    }
+    best
+}
+
 /// Not an assertion to the microsecond: a debug build on a busy machine is many times slower. The figure itself is
 /// printed by `cargo test --release -p health-tui --lib budgets -- --nocapture`.
 #[test]
 fn a_frame_costs_the_same_for_any_number_of_users() {
-    let cost = |users| {
-        let app = full(users);
-        let mut buf = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
-        let mut best = Duration::MAX;
-        for _ in 0..30 {
-            buf.reset();
-            let began = std::time::Instant::now();
-            ui::draw(&app, &mut buf);
-            best = best.min(began.elapsed());
-        }
-        best
-    };
-    let (few, many) = (cost(100), cost(10_000));
+    let (few, many) = (frame_cost(&full(100)), frame_cost(&full(10_000)));
     println!("a frame of 100 users {few:?}, of 10 000 {many:?}");
     assert!(many < few * 3 + Duration::from_millis(1), "{few:?} and {many:?}");
+}
+
+/// The largest chart there is: two hours of a reading a second, and as much again to the left and right of the window.
+#[test]
+fn a_chart_costs_its_columns_and_little_more_for_its_readings() {
+    let user = |seconds: i64| {
+        let mut app = full(1);
+        // From fifteen minutes to two hours.
+        let effects = press(&mut app, &["enter", "-", "-", "-"]);
+        let id = effects.iter().rev().find_map(|e| match e {
+            Effect::Ask { id, .. } => Some(*id),
+            _ => None,
+        });
+        let points = (0..4 * 3_600 / seconds)
+            .map(|i| Point::of_sample(&sample(1, noon() - TimeDelta::seconds(4 * 3_600 - i * seconds)), None))
+            .collect();
+        let result = Ok(Answer::Window { points, stats: None });
+        app.update(
+            Input::Net(Net::Answer {
+                id: id.unwrap(),
+                result,
+            }),
+            noon(),
+        );
+        app
+    };
+    let (sparse, dense) = (frame_cost(&user(60)), frame_cost(&user(1)));
+    println!("a frame of one user with 120 readings in the window {sparse:?}, with 7 200 {dense:?}");
+    assert!(
+        dense < sparse * 30 + Duration::from_millis(1),
+        "{sparse:?} and {dense:?}"
+    );
 }

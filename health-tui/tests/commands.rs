@@ -68,6 +68,31 @@ fn plain_writes_a_line_a_reading_and_comes_back_behind_the_last() {
     assert_eq!(child.end("-TERM"), Some(0));
 }
 
+/// `health-tui --plain | head -1`
+#[test]
+fn a_reader_who_has_had_enough_ends_plain_without_a_complaint() {
+    let server = FakeServer::start();
+    let child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
+        .args(["--plain", "--feed", &server.feed.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Running(child);
+    let mut reader = BufReader::new(child.0.stdout.take().unwrap());
+    server.wait_for_command("SUBSCRIBE");
+    server.sample("c1", 101, 72);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("72 bpm"), "{line}");
+    drop(reader);
+    server.sample("c2", 101, 73);
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut child.0.stderr.take().unwrap(), &mut told).unwrap();
+    assert_eq!(told, "connected\n");
+}
+
 #[test]
 fn a_recording_can_be_replayed() {
     let server = FakeServer::start();

@@ -91,21 +91,13 @@ impl Table {
         out
     }
 
+    /// A row a line, its fields in the order of the head.
     fn json(&self) -> String {
-        let rows: Vec<Value> = self
-            .rows
-            .iter()
-            .map(|row| {
-                self.head
-                    .iter()
-                    .zip(row)
-                    .map(|(k, v)| ((*k).to_owned(), v.clone()))
-                    .collect()
-            })
-            .collect();
-        let mut text = serde_json::to_string_pretty(&rows).unwrap_or_default();
-        text.push('\n');
-        text
+        let rows = self.rows.iter().map(|row| {
+            let fields = self.head.iter().zip(row).map(|(k, v)| format!("{}:{v}", json!(k)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        });
+        format!("[\n{}\n]\n", rows.collect::<Vec<_>>().join(",\n"))
     }
 }
 
@@ -132,6 +124,11 @@ fn table(app: &App) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
+/// Steps are whole, wherever they were kept as a place on a chart.
+fn count(v: Option<f64>) -> Value {
+    json!(v.and_then(|v| format!("{v:.0}").parse::<i64>().ok()))
+}
+
 /// Who a row is about: what the screen says, so that a masked screen stays masked.
 fn who(app: &App, id: i64) -> Value {
     if app.masked {
@@ -150,7 +147,7 @@ fn live(app: &App) -> Table {
             json!(name),
             json!(format_timestamp(u.newest)),
             json!(u.heart_rate),
-            json!(u.steps),
+            count(u.steps),
             json!(u.calories),
         ]
     });
@@ -176,7 +173,7 @@ fn user(app: &App) -> Option<Table> {
                 json!(rate.map(|r| r.0)),
                 json!(rate.map(|r| r.1)),
                 json!(rate.map(|r| r.2)),
-                json!(p.steps),
+                count(p.steps),
                 json!(p.calories),
             ]
         });
@@ -266,6 +263,9 @@ mod tests {
             table.csv(','),
             "user_id,name,steps\n1,\"Lovelace, \"\"Ada\"\"\",\n2,'=1+1,3.5\n"
         );
-        assert!(table.json().contains("\"steps\": 3.5"));
+        assert_eq!(
+            table.json(),
+            "[\n{\"user_id\":1,\"name\":\"Lovelace, \\\"Ada\\\"\",\"steps\":null},\n{\"user_id\":2,\"name\":\"=1+1\",\"steps\":3.5}\n]\n"
+        );
     }
 }

@@ -12,7 +12,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -356,12 +356,24 @@ fn answer(path: &str) -> (u16, String) {
     }
 }
 
+/// What the program asked the terminal to copy, still in base64.
+#[derive(Default)]
+struct Clipboard(Option<String>);
+
+impl vt100::Callbacks for Clipboard {
+    fn copy_to_clipboard(&mut self, _: &mut vt100::Screen, _kind: &[u8], data: &[u8]) {
+        self.0 = Some(String::from_utf8_lossy(data).into_owned());
+    }
+}
+
 /// A program in a terminal of its own.
 pub(crate) struct Terminal {
-    shared: Arc<(Mutex<vt100::Parser>, Condvar)>,
+    shared: Arc<(Mutex<vt100::Parser<Clipboard>>, Condvar)>,
     master: Box<dyn MasterPty + Send>,
     write: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
+    /// What the program has written.
+    written: Arc<AtomicU64>,
     /// Ends when the last of the output has been taken.
     reading: thread::JoinHandle<()>,
 }
@@ -377,12 +389,23 @@ impl Terminal {
         let pair = native_pty_system().openpty(size).unwrap();
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
-        let shared = Arc::new((Mutex::new(vt100::Parser::new(rows, columns, 200)), Condvar::new()));
+        let shared = Arc::new((
+            Mutex::new(vt100::Parser::new_with_callbacks(
+                rows,
+                columns,
+                200,
+                Clipboard::default(),
+            )),
+            Condvar::new(),
+        ));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let to = shared.clone();
+        let written = Arc::new(AtomicU64::new(0));
+        let count = written.clone();
         let reading = thread::spawn(move || {
             let mut bytes = vec![0; 65_536];
             while let Ok(n @ 1..) = reader.read(&mut bytes) {
+                count.fetch_add(u64::try_from(n).unwrap(), Ordering::Relaxed);
                 to.0.lock().unwrap().process(&bytes[..n]);
                 to.1.notify_all();
             }
@@ -393,6 +416,7 @@ impl Terminal {
             master: pair.master,
             write,
             child,
+            written,
             reading,
         }
     }
@@ -428,8 +452,40 @@ impl Terminal {
         self.wait_until(text, |screen| screen.contents().contains(text));
     }
 
+    /// Waits for something to be copied, and gives it in base64.
+    pub(crate) fn wait_for_copy(&self) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut parser = self.shared.0.lock().unwrap();
+        loop {
+            if let Some(copied) = parser.callbacks_mut().0.take() {
+                return copied;
+            }
+            let left = end.checked_duration_since(Instant::now()).expect("nothing was copied");
+            parser = self.shared.1.wait_timeout(parser, left).unwrap().0;
+        }
+    }
+
+    /// Presses the left button on a cell, counted from 0.
+    pub(crate) fn click(&mut self, column: u16, row: u16) {
+        self.send(&format!("\x1b[<0;{};{}M\x1b[<0;{0};{1}m", column + 1, row + 1));
+    }
+
+    /// Bytes the program has written so far.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.process_id().unwrap()
+    }
+
+    /// What `look` sees on the screen now.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
+        look(self.shared.0.lock().unwrap().screen())
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.process_id().unwrap().to_string();
+        let pid = self.process_id().to_string();
         assert!(
             std::process::Command::new("kill")
                 .args([name, &pid])
@@ -449,7 +505,7 @@ impl Terminal {
     }
 
     fn is_stopped(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.process_id().unwrap())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process_id())).unwrap();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 

@@ -1,0 +1,241 @@
+//! What only the real binary can show: the mouse, files, the clipboard, settings, colours.
+
+#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
+
+mod support;
+
+use std::{fs, path::PathBuf};
+
+use support::{FakeServer, Terminal, tui};
+
+/// A directory of one test's own.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Waits for a file with this ending, and gives what is in it.
+    fn wait_for(&self, ending: &str) -> String {
+        let end = std::time::Instant::now() + support::PATIENCE;
+        loop {
+            let mut files = fs::read_dir(&self.0).unwrap().map(|f| f.unwrap().path());
+            if let Some(path) = files.find(|p| p.extension().is_some_and(|e| e == ending)) {
+                return fs::read_to_string(path).unwrap();
+            }
+            assert!(std::time::Instant::now() < end, "no file with .{ending}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left is in a directory for temporary files.
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Three people, of whom the server knew 909 before.
+fn dashboard(server: &FakeServer, args: &[&str], change: impl FnOnce(&mut portable_pty::CommandBuilder)) -> Terminal {
+    let (url, feed) = (server.url(), server.feed.to_string());
+    let mut command = tui(&[args, &["--server", &url, "--feed", &feed]].concat());
+    change(&mut command);
+    let terminal = Terminal::open(command, 100, 30);
+    terminal.wait_for("connected");
+    server.wait_for_command("SUBSCRIBE");
+    server.sample("c1", 101, 72);
+    server.sample("c2", 202, 158);
+    terminal.wait_for("3 users");
+    terminal.wait_for("158");
+    terminal
+}
+
+/// The text of a line of the screen.
+fn line(screen: &vt100::Screen, row: u16) -> String {
+    screen.rows(0, 100).nth(row.into()).unwrap()
+}
+
+/// The line that begins with the cursor's mark.
+fn under_cursor(screen: &vt100::Screen) -> String {
+    screen.rows(0, 100).find(|l| l.starts_with('▌')).unwrap_or_default()
+}
+
+#[test]
+fn the_mouse_selects_sorts_opens_and_can_be_switched_off() {
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server, &[], |_| {});
+    assert_ne!(
+        terminal.look(vt100::Screen::mouse_protocol_mode),
+        vt100::MouseProtocolMode::None
+    );
+    // By the heart rate: the highest first, then the lowest.
+    let head = terminal.look(|s| line(s, 2));
+    let bpm = u16::try_from(head.chars().position(|c| c == 'b').unwrap()).unwrap();
+    terminal.click(bpm, 2);
+    terminal.wait_until("202 first", |s| line(s, 3).contains("202"));
+    terminal.click(bpm, 2);
+    terminal.wait_until("909 first", |s| line(s, 3).contains("909"));
+    terminal.click(5, 4);
+    terminal.wait_until("the second row", |s| under_cursor(s).contains("101"));
+    terminal.click(5, 4);
+    terminal.wait_for("heart rate, bpm");
+    // The tabs.
+    terminal.click(25, 0);
+    terminal.wait_for("Whose statistics");
+    terminal.click(14, 0);
+    terminal.wait_for("3 users");
+    terminal.send("M");
+    terminal.wait_until("no mouse", |s| {
+        s.mouse_protocol_mode() == vt100::MouseProtocolMode::None
+    });
+    terminal.wait_for("the mouse is off");
+    terminal.send("M");
+    terminal.wait_until("the mouse again", |s| {
+        s.mouse_protocol_mode() != vt100::MouseProtocolMode::None
+    });
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
+}
+
+#[test]
+fn what_is_seen_is_saved_copied_and_stays_masked() {
+    let scratch = Scratch::new("saved");
+    let names = scratch.write("names.txt", "# who is who\n101 Ada Lovelace\n202\tGrace Hopper\n");
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server, &["--names", &names], |c| c.cwd(&scratch.0));
+    terminal.wait_for("Grace Hopper");
+    terminal.send("/grace\r");
+    terminal.wait_for("filter grace (1)");
+    terminal.send("e");
+    terminal.wait_for("saved as health-live-");
+    let saved = scratch.wait_for("csv");
+    let lines: Vec<&str> = saved.lines().collect();
+    assert_eq!(lines[0], "user_id,name,newest,heart_rate,steps,calories");
+    assert!(lines[1].starts_with("202,Grace Hopper,"), "{saved}");
+    assert_eq!(lines.len(), 2, "the rows that are seen: {saved}");
+    terminal.send("\x1b");
+    terminal.wait_until("everyone", |s| !s.contents().contains("filter grace"));
+    terminal.send("p");
+    terminal.wait_until("nobody by name", |s| {
+        s.contents().contains("masked") && !s.contents().contains("Grace") && !s.contents().contains("909")
+    });
+    terminal.send("E");
+    let saved = scratch.wait_for("json");
+    let rows: serde_json::Value = serde_json::from_str(&saved).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 3);
+    let who = |row: &serde_json::Value| row["user_id"].as_str().unwrap().starts_with("person ");
+    assert!(
+        rows.as_array().unwrap().iter().all(who) && !saved.contains("Grace"),
+        "{saved}"
+    );
+    terminal.send("y");
+    let copied = terminal.wait_for_copy();
+    // The beginning of "user_id\tname" in base64, as OSC 52 wants it.
+    assert!(copied.starts_with("dXNlcl9pZAluYW1l"), "{copied}");
+    terminal.wait_for("copied");
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
+}
+
+#[test]
+fn keys_columns_and_theme_come_from_the_settings_file() {
+    let scratch = Scratch::new("settings");
+    let config = scratch.write(
+        "tui.toml",
+        "theme = \"light\"\ncolumns = [\"user\", \"age\", \"heart-rate\"]\n[keys]\nquit = [\"x\"]\nfreeze = [\"f2\"]\n[alerts]\nhigh = 70.0\n",
+    );
+    let server = FakeServer::start();
+    let mut terminal = dashboard(&server, &["--config", &config], |_| {});
+    terminal.wait_for("x quit");
+    terminal.wait_for("2 alerts");
+    assert!(!terminal.look(|s| line(s, 2)).contains("steps"));
+    // F2, as xterm sends it.
+    terminal.send("\x1bOQ");
+    terminal.wait_for("FROZEN");
+    server.sample("c9", 4711, 66);
+    terminal.wait_for("1 readings wait, f2 goes on");
+    terminal.send("q");
+    terminal.send("\x1bOQ");
+    terminal.wait_for("4711");
+    terminal.send("x");
+    assert_eq!(terminal.ended().0, 0);
+
+    for (text, told) in [
+        ("theme = \"dark\"\ncolour = 3\n", "line 2: unknown field `colour`"),
+        ("\n\n[keys]\nflee = [\"f\"]\n", "line 4: `flee` is not an action"),
+        (
+            "[keys]\nquit = [\"/\"]\n",
+            "line 2: the key `/` is given to both `quit` and `filter`",
+        ),
+        ("names = \"nobody.txt\"\n", "cannot read"),
+    ] {
+        let config = scratch.write("wrong.toml", text);
+        let (status, said) = Terminal::open(tui(&["--config", &config]), 200, 24).ended_with_text();
+        assert_eq!(status, 1);
+        assert!(said.contains(told), "{said}");
+    }
+}
+
+/// The deepest colours a terminal says it has, and no deeper ones.
+#[test]
+fn colours_are_those_the_terminal_has() {
+    let used = |change: &dyn Fn(&mut portable_pty::CommandBuilder)| {
+        let server = FakeServer::start();
+        let mut terminal = dashboard(&server, &[], change);
+        let (mut indexed, mut rgb) = (0, false);
+        terminal.look(|s| {
+            let cells = (0..30).flat_map(|y| (0..100).map(move |x| (y, x)));
+            for cell in cells.filter_map(|(y, x)| s.cell(y, x)) {
+                for colour in [cell.fgcolor(), cell.bgcolor()] {
+                    match colour {
+                        vt100::Color::Default => {}
+                        vt100::Color::Idx(i) => indexed = indexed.max(i),
+                        vt100::Color::Rgb(..) => rgb = true,
+                    }
+                }
+            }
+        });
+        terminal.send("q");
+        assert_eq!(terminal.ended().0, 0);
+        (indexed, rgb)
+    };
+    let term = |name: &'static str| move |c: &mut portable_pty::CommandBuilder| c.env("TERM", name);
+    let (indexed, rgb) = used(&term("xterm"));
+    assert!((1..16).contains(&indexed) && !rgb, "{indexed} {rgb}");
+    let (indexed, rgb) = used(&term("screen-256color"));
+    assert!(indexed >= 16 && !rgb, "{indexed} {rgb}");
+    let (indexed, rgb) = used(&|c| c.env("COLORTERM", "truecolor"));
+    assert!(indexed == 0 && rgb, "{indexed} {rgb}");
+}
+
+#[test]
+fn ascii_is_all_that_is_drawn_where_it_is_asked_for() {
+    for (args, variable) in [
+        (vec!["--ascii"], None),
+        (vec![], Some(("LC_ALL", "de_DE.ISO-8859-1"))),
+        (vec![], Some(("TERM", "linux"))),
+    ] {
+        let server = FakeServer::start();
+        let mut terminal = dashboard(&server, &args, |c| {
+            if let Some((name, value)) = variable {
+                c.env(name, value);
+            }
+        });
+        terminal.send("\r");
+        terminal.wait_for("heart rate, bpm");
+        let odd = terminal.look(|s| s.contents().chars().find(|c| !c.is_ascii()));
+        assert_eq!(odd, None, "{args:?} {variable:?}");
+        terminal.send("q");
+        assert_eq!(terminal.ended().0, 0);
+    }
+}
