@@ -18,6 +18,9 @@ use crate::{
 /// Every zone's offset is a multiple of it, so that local days can be cut from such slices.
 pub(crate) const SLICE_MICROS: i64 = 900_000_000;
 
+/// A minute in microseconds.
+const MINUTE_MICROS: i64 = 60_000_000;
+
 /// What one source measured in one stretch of time that lies within one bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Part {
@@ -42,6 +45,8 @@ pub(crate) struct RawFold<'a> {
     bucket: usize,
     weights_end: i64,
     with_histograms: bool,
+    /// Of a slice.
+    width: i64,
     /// The slice of the samples that come, in slices since 1970.
     slice: i64,
     open: BySource<OpenSlice>,
@@ -70,6 +75,7 @@ impl<'a> RawFold<'a> {
             bucket: 0,
             weights_end,
             with_histograms: false,
+            width: SLICE_MICROS,
             slice: i64::MIN,
             open: BySource::default(),
             parts: Vec::new(),
@@ -82,36 +88,55 @@ impl<'a> RawFold<'a> {
         self
     }
 
+    /// The same, with parts that do not reach across the end of a minute either; nothing is said of what won.
+    pub(crate) fn in_minutes(mut self) -> Self {
+        self.width = MINUTE_MICROS;
+        self
+    }
+
     /// Takes a sample, not earlier than those before.
     pub(crate) fn push(&mut self, source: &str, point: Point) {
-        let slice = point.at.div_euclid(SLICE_MICROS);
+        let with_histograms = self.with_histograms;
+        let summary = Summary::of(point, self.weights_end);
+        let part = self.open_part(source, point.at);
+        part.summary.append(&summary);
+        if let (true, Some(bpm)) = (with_histograms, point.heart_rate) {
+            part.histogram.add(bpm);
+        }
+    }
+
+    /// Takes what a source measured in a stretch from `at` on that lies within one slice and one bucket, not earlier than all
+    /// that was taken before.
+    pub(crate) fn push_summary(&mut self, source: &str, at: i64, summary: &Summary) {
+        self.open_part(source, at).summary.append(summary);
+    }
+
+    fn open_part(&mut self, source: &str, at: i64) -> &mut Part {
+        let slice = at.div_euclid(self.width);
         if slice != self.slice {
             self.end_slice();
             self.slice = slice;
         }
-        while self.bucket_ends.get(self.bucket).is_some_and(|end| *end <= point.at) {
+        while self.bucket_ends.get(self.bucket).is_some_and(|end| *end <= at) {
             self.bucket += 1;
         }
+        let bucket = self.bucket;
         let parts = &mut self.open.entry(source).parts;
-        if parts.last().is_none_or(|(bucket, _)| *bucket != self.bucket) {
-            let bucket_start = self
-                .bucket
+        if parts.last().is_none_or(|(last, _)| *last != bucket) {
+            let bucket_start = bucket
                 .checked_sub(1)
                 .map_or(i64::MIN, |before| self.bucket_ends[before]);
             let part = Part {
-                at: bucket_start.max(slice * SLICE_MICROS),
+                at: bucket_start.max(slice * self.width),
                 source: SmolStr::new(source),
                 summary: Summary::default(),
                 won: Totals::default(),
                 histogram: Histogram::default(),
             };
-            parts.push((self.bucket, part));
+            parts.push((bucket, part));
         }
-        let Some((_, part)) = parts.last_mut() else { return };
-        part.summary.append(&Summary::of(point, self.weights_end));
-        if let (true, Some(bpm)) = (self.with_histograms, point.heart_rate) {
-            part.histogram.add(bpm);
-        }
+        let last = parts.len() - 1;
+        &mut parts[last].1
     }
 
     /// Everything that was taken, by time.
@@ -122,7 +147,7 @@ impl<'a> RawFold<'a> {
 
     /// The slice of the sample taken last, in microseconds since 1970.
     pub(crate) fn current_slice(&self) -> i64 {
-        self.slice.saturating_mul(SLICE_MICROS)
+        self.slice.saturating_mul(self.width)
     }
 
     /// What of the current slice is not over is forgotten.

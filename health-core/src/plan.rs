@@ -5,6 +5,8 @@ use crate::fold::SLICE_MICROS;
 /// How much time one stored row speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Grain {
+    /// A minute: stored only where a slice holds so many samples that reading those of a part of it would take long.
+    Minute,
     /// A quarter of an hour.
     Slice,
     /// An hour: the offsets of most zones are whole ones, so most local days can be cut from hours.
@@ -31,15 +33,18 @@ pub(crate) struct Sealed<'a> {
     pub(crate) before: i64,
     /// Ascending.
     pub(crate) dirty: &'a [i64],
+    /// Of the slices that a border cuts, those that are stored in minutes as well; ascending.
+    pub(crate) dense: &'a [i64],
 }
 
 impl Grain {
-    /// From the finest.
+    /// Those that are stored for every sample, from the finest.
     pub(crate) const ALL: [Self; 3] = [Self::Slice, Self::Hour, Self::Day];
 
     /// The width in minutes, by which the table knows it.
     pub(crate) const fn minutes(self) -> i16 {
         match self {
+            Self::Minute => 1,
             Self::Slice => 15,
             Self::Hour => 60,
             Self::Day => 1_440,
@@ -63,6 +68,17 @@ impl Grain {
     }
 }
 
+/// The slices that the borders of buckets cut, ascending.
+pub(crate) fn cut_slices(start: i64, ends: &[i64]) -> Vec<i64> {
+    let borders = std::iter::once(start).chain(ends.iter().copied());
+    let mut cut: Vec<_> = borders
+        .filter(|at| Grain::Slice.floor(*at) != *at)
+        .map(|at| Grain::Slice.floor(at))
+        .collect();
+    cut.dedup();
+    cut
+}
+
 /// Covers the buckets from `start` to each of `ends` with the coarsest rows that lie within one of them, in order and
 /// without a gap. Raw samples take the rest: what is not sealed, what is dirty, and slices that a border cuts.
 pub(crate) fn plan(start: i64, ends: &[i64], sealed: Sealed<'_>) -> Vec<Span> {
@@ -73,9 +89,14 @@ pub(crate) fn plan(start: i64, ends: &[i64], sealed: Sealed<'_>) -> Vec<Span> {
         while at < end {
             dirty = &dirty[dirty.partition_point(|slice| slice + SLICE_MICROS <= at)..];
             let clean_until = dirty.first().copied().unwrap_or(i64::MAX).min(sealed.before).min(end);
-            let span = coarsest(at, clean_until).unwrap_or_else(|| {
+            let dense = sealed.dense.binary_search(&Grain::Slice.floor(at)).is_ok();
+            let minutes = || minutes(at, clean_until).filter(|_| dense);
+            let span = coarsest(at, clean_until).or_else(minutes).unwrap_or_else(|| {
                 let to = if at >= sealed.before {
                     end
+                } else if dense && at < clean_until {
+                    // Up to where a minute may begin.
+                    end.min(Grain::Minute.floor(at) + Grain::Minute.micros())
                 } else {
                     end.min(Grain::Slice.floor(at) + SLICE_MICROS)
                 };
@@ -113,6 +134,16 @@ fn coarsest(at: i64, until: i64) -> Option<Span> {
     None
 }
 
+/// As much of a slice as can be read in whole minutes that begin at `at` and end by `until`.
+fn minutes(at: i64, until: i64) -> Option<Span> {
+    let to = Grain::Minute.floor(until).min(Grain::Slice.floor(at) + SLICE_MICROS);
+    (Grain::Minute.floor(at) == at && at < to).then_some(Span {
+        grain: Some(Grain::Minute),
+        from: at,
+        to,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -122,11 +153,16 @@ mod tests {
     const MINUTE: i64 = 60_000_000;
 
     fn spans(start: i64, ends: &[i64], before: i64, dirty: &[i64]) -> Vec<(i16, i64)> {
-        let ends: Vec<_> = ends.iter().map(|end| end * MINUTE).collect();
-        let dirty: Vec<_> = dirty.iter().map(|slice| slice * MINUTE).collect();
+        spans_with(start, ends, before, dirty, &[])
+    }
+
+    fn spans_with(start: i64, ends: &[i64], before: i64, dirty: &[i64], dense: &[i64]) -> Vec<(i16, i64)> {
+        let in_micros = |minutes: &[i64]| minutes.iter().map(|at| at * MINUTE).collect::<Vec<_>>();
+        let (ends, dirty, dense) = (in_micros(ends), in_micros(dirty), in_micros(dense));
         let sealed = Sealed {
             before: before * MINUTE,
             dirty: &dirty,
+            dense: &dense,
         };
         let spans = plan(start * MINUTE, &ends, sealed);
         spans
@@ -159,17 +195,61 @@ mod tests {
         assert_eq!(spans(0, &[10, 20, 30, 45], day, &[]), [(0, 30), (15, 15)]);
     }
 
+    #[test]
+    fn takes_minutes_of_slices_that_have_them() {
+        let day = 1_440;
+        // Minutes 7 to 15, whole slices and an hour, minutes 0 to 10 of the last.
+        assert_eq!(
+            spans_with(7, &[130], day, &[], &[0, 120]),
+            [(1, 8), (15, 45), (60, 60), (1, 10)]
+        );
+        // Only one of the cut slices is dense; a dirty one does not count.
+        assert_eq!(spans_with(7, &[40], day, &[], &[30]), [(0, 8), (15, 15), (1, 10)]);
+        assert_eq!(spans_with(7, &[40], day, &[30], &[0, 30]), [(1, 8), (15, 15), (0, 10)]);
+        // Buckets of a minute, and of seven.
+        assert_eq!(spans_with(0, &[1, 2, 3], day, &[], &[0]), [(1, 3)]);
+        assert_eq!(spans_with(3, &[10, 17], day, &[], &[0, 15]), [(1, 14)]);
+        // Not sealed.
+        assert_eq!(spans_with(3, &[10], 0, &[], &[0]), [(0, 7)]);
+        // Within a minute, and up to the next one.
+        let sealed = Sealed {
+            before: day * MINUTE,
+            dirty: &[],
+            dense: &[0],
+        };
+        let raw = |from, to| Span { grain: None, from, to };
+        assert_eq!(plan(1, &[5], sealed), [raw(1, 5)]);
+        let minute = Span {
+            grain: Some(Grain::Minute),
+            from: MINUTE,
+            to: 3 * MINUTE,
+        };
+        assert_eq!(
+            plan(1, &[3 * MINUTE + 1], sealed),
+            [raw(1, MINUTE), minute, raw(3 * MINUTE, 3 * MINUTE + 1)]
+        );
+    }
+
     proptest! {
         #[test]
         fn covers_exactly_with_rows_that_may_be_used(
-            cuts in prop::collection::btree_set(0_i64..20_000, 2..20),
+            cuts in prop::collection::btree_set(0_i64..1_200_000, 2..20),
+            whole_minutes in prop::bool::ANY,
             before in 0_i64..1_400,
             dirty in prop::collection::btree_set(0_i64..1_400, 0..10),
+            dense_every in 1_usize..4,
         ) {
-            let cuts: Vec<_> = cuts.into_iter().map(|cut| cut * MINUTE).collect();
+            // In seconds, or in minutes.
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut * MINUTE / 60).collect();
+            if whole_minutes {
+                cuts = cuts.into_iter().map(|cut| Grain::Minute.floor(cut)).collect();
+                cuts.dedup();
+            }
+            prop_assume!(cuts.len() > 1);
             let before = before * SLICE_MICROS;
             let dirty: Vec<_> = dirty.into_iter().map(|slice| slice * SLICE_MICROS).collect();
-            let spans = plan(cuts[0], &cuts[1..], Sealed { before, dirty: &dirty });
+            let dense: Vec<_> = cut_slices(cuts[0], &cuts[1..]).into_iter().step_by(dense_every).collect();
+            let spans = plan(cuts[0], &cuts[1..], Sealed { before, dirty: &dirty, dense: &dense });
             prop_assert_eq!(spans[0].from, cuts[0]);
             prop_assert_eq!(spans[spans.len() - 1].to, cuts[cuts.len() - 1]);
             for pair in spans.windows(2) {
@@ -178,9 +258,16 @@ mod tests {
             }
             for span in spans {
                 let Some(grain) = span.grain else { continue };
+                if grain == Grain::Minute {
+                    let mut slice = Grain::Slice.floor(span.from);
+                    while slice < span.to {
+                        prop_assert!(dense.contains(&slice));
+                        slice += SLICE_MICROS;
+                    }
+                }
                 prop_assert_eq!((grain.floor(span.from), grain.floor(span.to)), (span.from, span.to));
                 prop_assert!(span.to <= before);
-                prop_assert!(!dirty.iter().any(|slice| span.from <= *slice && *slice < span.to));
+                prop_assert!(!dirty.iter().any(|slice| *slice < span.to && span.from < slice + SLICE_MICROS));
                 let mut row = span.from;
                 while row < span.to {
                     prop_assert!(!cuts.iter().any(|cut| row < *cut && *cut < row + grain.micros()));

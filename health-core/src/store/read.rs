@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     fold::{Part, RawFold, SLICE_MICROS, assemble},
     histogram::Histogram,
-    plan::{Grain, Sealed, Span, plan},
+    plan::{Grain, Sealed, Span, cut_slices, plan},
     range::TimeRange,
     sample::UserId,
     stats::Stats,
@@ -25,9 +25,12 @@ use crate::{
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// What is sealed, and what of it is dirty for this user in this range.
+/// What is sealed, what of it is dirty for this user in this range, and which of the slices that borders cut are stored in minutes.
 const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
-     WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice) FROM health_sealing";
+     WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice), \
+     ARRAY(SELECT cut.slice FROM unnest($4::timestamptz[]) AS cut (slice) CROSS JOIN LATERAL (SELECT FROM health_rollups \
+     WHERE user_id = $1 AND minutes = 1 AND start >= cut.slice AND start < cut.slice + interval '15 minutes' LIMIT 1) AS dense) \
+     FROM health_sealing";
 
 /// The rows of some spans. `OFFSET 0` keeps the spans outside: each is one stretch of the key's leaves then, however empty
 /// the planner believes the table to be.
@@ -35,6 +38,11 @@ const ROLLUPS: &str = "SELECT r.start, r.source, r.summary \
      FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
      WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b OFFSET 0) AS r";
+
+/// The minutes of some spans, ordered as the fold needs them.
+const MINUTES: &str = "SELECT r.start, r.source, r.summary FROM unnest($2::timestamptz[], $3::timestamptz[]) AS spans (a, b) \
+     CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
+     WHERE user_id = $1 AND minutes = 1 AND start >= spans.a AND start < spans.b ORDER BY start, source) AS r";
 
 const HISTOGRAMS: &str = "SELECT r.histogram \
      FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
@@ -106,18 +114,20 @@ pub(crate) struct Snapshot<'a> {
     session: &'a mut Session,
     question: Question<'a>,
     stored: Stored,
+    /// Of what is stored, the minutes.
+    minutes: Spans,
     raw: Spans,
 }
 
 /// Spans as `unnest` takes them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Spans {
     from: Vec<Micros>,
     to: Vec<Micros>,
 }
 
 /// Spans of stored rows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Stored {
     minutes: Vec<i16>,
     spans: Spans,
@@ -130,6 +140,7 @@ impl<'a> Snapshot<'a> {
             session,
             question,
             stored: Stored::default(),
+            minutes: Spans::default(),
             raw: Spans::default(),
         };
         // Sent together, for one round trip.
@@ -150,18 +161,23 @@ impl<'a> Snapshot<'a> {
         Ok(())
     }
 
-    fn plan(&mut self, (before, dirty): &(i64, Vec<i64>)) {
+    fn plan(&mut self, state: &State) {
         let Question { start, ends, now, .. } = self.question;
         // Readings of the future stand for no time yet, which summaries do not know.
-        let before = (*before).min(Grain::Slice.floor(now));
-        (self.stored, self.raw) = (Stored::default(), Spans::default());
-        for span in plan(start, ends, Sealed { before, dirty }) {
+        let sealed = Sealed {
+            before: state.before.min(Grain::Slice.floor(now)),
+            dirty: &state.dirty,
+            dense: &state.dense,
+        };
+        (self.stored, self.minutes, self.raw) = (Stored::default(), Spans::default(), Spans::default());
+        for span in plan(start, ends, sealed) {
             self.add(span);
         }
     }
 
     fn add(&mut self, Span { grain, from, to }: Span) {
         let spans = match grain {
+            Some(Grain::Minute) => &mut self.minutes,
             Some(grain) => {
                 self.stored.minutes.push(grain.minutes());
                 &mut self.stored.spans
@@ -175,9 +191,11 @@ impl<'a> Snapshot<'a> {
     /// Everything there is, boiled down as far as it is.
     pub(crate) async fn parts(&mut self) -> Result<Vec<Part>, Failure> {
         let rollups = self.session.prepare(ROLLUPS).await?;
+        let minutes = self.session.prepare(MINUTES).await?;
         let raw = self.session.prepare(RAW).await?;
         let (client, user) = (self.session.client(), self.question.user.get());
         let (stored_spans, raw_spans) = (self.stored.params(&user), self.raw.params(&user));
+        let minute_spans = self.minutes.params(&user);
         let stored = async {
             let mut parts = Vec::new();
             if !self.stored.minutes.is_empty() {
@@ -189,21 +207,49 @@ impl<'a> Snapshot<'a> {
             }
             Ok::<_, Failure>(parts)
         };
-        let folded = async {
-            let mut fold = RawFold::new(self.question.ends, self.question.now);
+        let minutes = async {
+            if self.minutes.from.is_empty() {
+                return Ok(Vec::new());
+            }
+            client.query(&minutes, &minute_spans).await
+        };
+        let points = async {
+            let mut points = Vec::new();
             if !self.raw.from.is_empty() {
                 let rows = client.query_raw(&raw, raw_spans).await?;
                 pin_mut!(rows);
+                // Folded below, where minutes come in between.
                 while let Some(row) = rows.try_next().await? {
-                    fold.push(row.get(1), point(&row));
+                    points.push(row);
                 }
             }
-            Ok::<_, Failure>(fold.finish())
+            Ok::<_, Failure>(points)
         };
-        let (stored, folded) = join!(stored, folded);
+        let (stored, minutes, points) = join!(stored, minutes, points);
         let mut parts = stored?;
-        parts.extend(folded?);
+        parts.extend(self.fold(&minutes?, &points?)?);
         Ok(parts)
+    }
+
+    /// Boils down minutes and samples, each in the order of time and apart from each other.
+    fn fold(&self, minutes: &[Row], points: &[Row]) -> Result<Vec<Part>, Failure> {
+        let mut fold = RawFold::new(self.question.ends, self.question.now);
+        let mut minutes = minutes.iter().map(stored_part).peekable();
+        for row in points {
+            let point = point(row);
+            while let Some(minute) =
+                minutes.next_if(|minute| minute.as_ref().map_or(true, |minute| minute.at < point.at))
+            {
+                let minute = minute?;
+                fold.push_summary(&minute.source, minute.at, &minute.summary);
+            }
+            fold.push(row.get(1), point);
+        }
+        for minute in minutes {
+            let minute = minute?;
+            fold.push_summary(&minute.source, minute.at, &minute.summary);
+        }
+        Ok(fold.finish())
     }
 
     /// All heart rates.
@@ -211,7 +257,8 @@ impl<'a> Snapshot<'a> {
         let histograms = self.session.prepare(HISTOGRAMS).await?;
         let rates = self.session.prepare(RAW_RATES).await?;
         let (client, user) = (self.session.client(), self.question.user.get());
-        let (stored_spans, raw_spans) = (self.stored.params(&user), self.raw.params(&user));
+        let rows = self.stored.and_minutes(&self.minutes);
+        let (stored_spans, raw_spans) = (rows.params(&user), self.raw.params(&user));
         let stored = async {
             let mut all = Histogram::default();
             let rows = client.query_raw(&histograms, stored_spans).await?;
@@ -242,14 +289,36 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Up to when summaries are complete, and which slices in the range are dirty.
-async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) -> Result<(i64, Vec<i64>), Failure> {
+/// What a reader has to know before it can plan; microseconds since 1970.
+struct State {
+    /// Up to when summaries are complete.
+    before: i64,
+    /// Slices of which they are not true.
+    dirty: Vec<i64>,
+    /// Slices that are cut, and stored in minutes.
+    dense: Vec<i64>,
+}
+
+async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) -> Result<State, Failure> {
     let end = question.ends.last().copied().unwrap_or(question.start);
     let (user, from, to) = (question.user.get(), Micros(question.start - SLICE_MICROS), Micros(end));
-    let params: [&(dyn ToSql + Sync); 3] = [&user, &from, &to];
+    let cut: Vec<_> = cut_slices(question.start, question.ends)
+        .into_iter()
+        .map(Micros)
+        .collect();
+    let params: [&(dyn ToSql + Sync); 4] = [&user, &from, &to, &cut];
     let row = client.query_one(statement, &params).await?;
-    let dirty = row.get::<_, Vec<Micros>>(1).into_iter().map(|Micros(slice)| slice);
-    Ok((row.get::<_, Micros>(0).0, dirty.collect()))
+    let micros = |column| {
+        let times: Vec<Micros> = row.get(column);
+        times.into_iter().map(|Micros(at)| at).collect::<Vec<_>>()
+    };
+    let mut dense = micros(2);
+    dense.sort_unstable();
+    Ok(State {
+        before: row.get::<_, Micros>(0).0,
+        dirty: micros(1),
+        dense,
+    })
 }
 
 impl Drop for Snapshot<'_> {
@@ -266,6 +335,16 @@ impl Spans {
 }
 
 impl Stored {
+    /// The same, and minutes.
+    fn and_minutes(&self, minutes: &Spans) -> Self {
+        let mut all = self.clone();
+        all.minutes
+            .resize(self.minutes.len() + minutes.from.len(), Grain::Minute.minutes());
+        all.spans.from.extend(&minutes.from);
+        all.spans.to.extend(&minutes.to);
+        all
+    }
+
     fn params<'a>(&'a self, user: &'a i64) -> [&'a (dyn ToSql + Sync); 4] {
         [user, &self.minutes, &self.spans.from, &self.spans.to]
     }

@@ -11,13 +11,12 @@ use tokio_postgres::error::SqlState;
 
 use crate::{
     fold::SLICE_MICROS,
-    plan::Grain,
     store::{
         connection::Session,
         failure::Failure,
         marks,
         micros::Micros,
-        summarise::{self, Piece, UserSpan},
+        summarise::{self, UserSpan},
     },
 };
 
@@ -40,6 +39,8 @@ pub(crate) struct Roller {
     /// How long a generation of marks lasts at least: at its end writers wait for each other for a moment, and leave the marks
     /// of what they go on changing anew.
     pub(crate) generation_min: Duration,
+    /// From how many samples on a slice is stored in minutes as well.
+    pub(crate) dense: u64,
     /// Marks taken away in the next step.
     marks: i64,
     /// The last mark seen: going round, no user waits for ever behind another.
@@ -60,6 +61,10 @@ const STEP_TARGET: Duration = Duration::from_millis(100);
 
 /// See [`Roller::generation_min`].
 const GENERATION_MIN: Duration = Duration::from_secs(5);
+
+/// See [`Roller::dense`]. A part of a slice with fewer is read sample by sample within a tenth of a millisecond; of more, the
+/// minutes take at most a tenth of the room that the samples take.
+const DENSE_SAMPLES: u64 = 240;
 
 /// The lock of rollers and erasers. Whoever erases waits for it; a roller comes again later.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('health rollers'))";
@@ -129,6 +134,7 @@ impl Roller {
         Self {
             settle,
             generation_min: GENERATION_MIN,
+            dense: DENSE_SAMPLES,
             marks: 64,
             last_mark: (0, 0),
         }
@@ -154,7 +160,7 @@ impl Roller {
         }
         let state = self.state(session).await?;
         if state.sealed_before < state.threshold {
-            return seal(session, &state).await.map(|()| Step::Worked);
+            return self.seal(session, &state).await.map(|()| Step::Worked);
         }
         if state.threshold < state.due && move_threshold(session, state.due).await? {
             return Ok(Step::Worked);
@@ -181,6 +187,54 @@ impl Roller {
             generation: row.get(5),
             generation_due: row.get(6),
         })
+    }
+
+    /// Summarises the next piece of what lies between the two lines.
+    async fn seal(&self, session: &mut Session, state: &State) -> Result<(), Failure> {
+        let statement = session.prepare(USERS).await?;
+        let rows = session
+            .client()
+            .query(&statement, &[&state.next_user, &USERS_A_STEP])
+            .await?;
+        let users: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        let Some(last_user) = users.last().copied() else {
+            let statement = session.prepare(SEALED).await?;
+            session.client().execute(&statement, &[]).await?;
+            return Ok(());
+        };
+        let span = |user| UserSpan {
+            user,
+            from: if user == state.next_user {
+                state.next_slice
+            } else {
+                state.sealed_before
+            },
+            to: state.threshold,
+        };
+        let mut spans: Vec<_> = users.into_iter().map(span).collect();
+        let mut piece = summarise::samples(session, &spans, Some(SAMPLES_A_STEP), self.dense).await?;
+        let (next_user, next_slice) = match piece.stopped_at {
+            None => (last_user.saturating_add(1), state.sealed_before),
+            Some((place, slice)) => {
+                spans.truncate(place + 1);
+                let cut = &mut spans[place];
+                cut.to = slice;
+                if place == 0 && slice == cut.from {
+                    // Not even one slice was whole: that one is read to its end, however much it holds.
+                    cut.to += SLICE_MICROS;
+                    piece = summarise::samples(session, &spans, None, self.dense).await?;
+                }
+                (spans[place].user, spans[place].to)
+            }
+        };
+        piece.store(session).await?;
+        summarise::coarser(session, &spans, |span| span.to).await?;
+        let statement = session.prepare(MOVE_ON).await?;
+        session
+            .client()
+            .execute(&statement, &[&next_user, &Micros(next_slice)])
+            .await?;
+        Ok(())
     }
 
     /// Summarises slices again that were marked.
@@ -215,8 +269,8 @@ impl Roller {
             }
         }
         // A later statement than the end of the generation: it sees all that was written under these marks.
-        let parts = summarise::samples(session, &spans, None).await?.parts;
-        summarise::store(session, Grain::Slice, &parts).await?;
+        let piece = summarise::samples(session, &spans, None, self.dense).await?;
+        piece.store(session).await?;
         summarise::coarser(session, &spans, |_| state.sealed_before).await?;
 
         let (least, most) = (*MARKS_A_STEP.start(), *MARKS_A_STEP.end());
@@ -280,52 +334,4 @@ async fn alone(session: &mut Session) -> Result<bool, Failure> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Summarises the next piece of what lies between the two lines.
-async fn seal(session: &mut Session, state: &State) -> Result<(), Failure> {
-    let statement = session.prepare(USERS).await?;
-    let rows = session
-        .client()
-        .query(&statement, &[&state.next_user, &USERS_A_STEP])
-        .await?;
-    let users: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-    let Some(last_user) = users.last().copied() else {
-        let statement = session.prepare(SEALED).await?;
-        session.client().execute(&statement, &[]).await?;
-        return Ok(());
-    };
-    let span = |user| UserSpan {
-        user,
-        from: if user == state.next_user {
-            state.next_slice
-        } else {
-            state.sealed_before
-        },
-        to: state.threshold,
-    };
-    let mut spans: Vec<_> = users.into_iter().map(span).collect();
-    let Piece { mut parts, stopped_at } = summarise::samples(session, &spans, Some(SAMPLES_A_STEP)).await?;
-    let (next_user, next_slice) = match stopped_at {
-        None => (last_user.saturating_add(1), state.sealed_before),
-        Some((place, slice)) => {
-            spans.truncate(place + 1);
-            let cut = &mut spans[place];
-            cut.to = slice;
-            if place == 0 && slice == cut.from {
-                // Not even one slice was whole: that one is read to its end, however much it holds.
-                cut.to += SLICE_MICROS;
-                parts = summarise::samples(session, &spans, None).await?.parts;
-            }
-            (spans[place].user, spans[place].to)
-        }
-    };
-    summarise::store(session, Grain::Slice, &parts).await?;
-    summarise::coarser(session, &spans, |span| span.to).await?;
-    let statement = session.prepare(MOVE_ON).await?;
-    session
-        .client()
-        .execute(&statement, &[&next_user, &Micros(next_slice)])
-        .await?;
-    Ok(())
 }

@@ -63,6 +63,9 @@ const RUN: Duration = Duration::from_secs(6);
 
 const USERS: i64 = 4;
 
+/// Some slices are dense, and some are not, and become so.
+const DENSE: u64 = 30;
+
 /// How far the plain aggregate may be from the exact answer: it adds thousands of `f64`s.
 const TOLERANCE: f64 = 1e-9;
 
@@ -142,11 +145,11 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     // Once all is quiet, nothing is dirty and the answers come from summaries.
     let mut session = Session::writer(&config).await.unwrap();
     roll_up(&mut session).await;
-    let count =
-        "SELECT (SELECT count(*) FROM health_dirty), (SELECT count(*) FROM health_rollups WHERE minutes = 1440)";
+    let count = "SELECT (SELECT count(*) FROM health_dirty), (SELECT count(*) FROM health_rollups WHERE minutes = 1440), \
+         (SELECT count(*) FROM health_rollups WHERE minutes = 1)";
     let row = session.client().query_one(count, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
-    assert!(row.get::<_, i64>(1) > 0);
+    assert!(row.get::<_, i64>(1) > 0 && row.get::<_, i64>(2) > 0);
     let days: Vec<_> = (0..=4)
         .map(|day| Grain::Day.floor((now - SPREAD).timestamp_micros()) + day * Grain::Day.micros())
         .collect();
@@ -158,10 +161,11 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     }
 }
 
-/// Ends a generation of marks whenever there are some.
+/// Ends a generation of marks whenever there are some, and has minutes of many slices.
 fn hurried(settle: Duration) -> Roller {
     let mut roller = Roller::new(settle);
     roller.generation_min = Duration::ZERO;
+    roller.dense = DENSE;
     roller
 }
 

@@ -1,6 +1,9 @@
 //! Making stored summaries of samples, and coarser ones of finer ones.
 
-use std::{collections::HashMap, iter};
+use std::{
+    collections::{HashMap, HashSet},
+    iter,
+};
 
 use futures_util::{TryStreamExt, pin_mut};
 use smol_str::SmolStr;
@@ -22,11 +25,13 @@ pub(crate) struct UserSpan {
     pub(crate) to: i64,
 }
 
-/// What some spans hold, in slices.
+/// What some spans hold.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    /// With their user.
-    pub(crate) parts: Vec<(i64, Part)>,
+    /// In slices, with their user.
+    pub(crate) slices: Vec<(i64, Part)>,
+    /// Of dense slices, in minutes.
+    pub(crate) minutes: Vec<(i64, Part)>,
     /// Where the limit was reached: in which span, and the first slice that is missing.
     pub(crate) stopped_at: Option<(usize, i64)>,
 }
@@ -50,10 +55,13 @@ const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source
      ON CONFLICT (user_id, minutes, start, source) \
      DO UPDATE SET samples = excluded.samples, summary = excluded.summary, histogram = excluded.histogram";
 
-/// Boils down the samples of some spans, at most so many.
-pub(crate) async fn samples(session: &mut Session, spans: &[UserSpan], limit: Option<i64>) -> Result<Piece, Failure> {
-    const ONE_BUCKET: [i64; 1] = [i64::MAX];
-    let fold = || RawFold::new(&ONE_BUCKET, i64::MAX).with_histograms();
+/// Boils down the samples of some spans, at most so many. A slice of `dense` samples or more is kept in minutes as well.
+pub(crate) async fn samples(
+    session: &mut Session,
+    spans: &[UserSpan],
+    limit: Option<i64>,
+    dense: u64,
+) -> Result<Piece, Failure> {
     let statement = session.prepare(SAMPLES).await?;
     let (users, from, to) = columns(spans);
     let most = limit.unwrap_or(i64::MAX);
@@ -61,13 +69,17 @@ pub(crate) async fn samples(session: &mut Session, spans: &[UserSpan], limit: Op
     let rows = session.client().query_raw(&statement, params).await?;
     pin_mut!(rows);
 
-    let mut parts = Vec::new();
-    let (mut place, mut open, mut count) = (0, fold(), 0);
+    let mut piece = Piece {
+        slices: Vec::new(),
+        minutes: Vec::new(),
+        stopped_at: None,
+    };
+    let (mut place, mut open, mut count) = (0, UserFold::new(), 0);
     while let Some(row) = rows.try_next().await? {
         let span = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or_default();
         if span != place {
-            let done = std::mem::replace(&mut open, fold()).finish();
-            parts.extend(iter::repeat(spans[place].user).zip(done));
+            let done = std::mem::replace(&mut open, UserFold::new());
+            piece.take(spans[place].user, done.finish(), dense);
             place = span;
         }
         open.push(row.get(2), point(&row));
@@ -75,23 +87,71 @@ pub(crate) async fn samples(session: &mut Session, spans: &[UserSpan], limit: Op
     }
     let user = spans.get(place).map_or(0, |span| span.user);
     if count < most {
-        parts.extend(iter::repeat(user).zip(open.finish()));
-        return Ok(Piece {
-            parts,
-            stopped_at: None,
-        });
+        piece.take(user, open.finish(), dense);
+    } else {
+        // There may be more of the last slice.
+        piece.stopped_at = Some((place, open.slices.current_slice()));
+        piece.take(user, open.without_current_slice(), dense);
     }
-    // There may be more of the last slice.
-    let slice = open.current_slice();
-    parts.extend(iter::repeat(user).zip(open.without_current_slice()));
-    Ok(Piece {
-        parts,
-        stopped_at: Some((place, slice)),
-    })
+    Ok(piece)
+}
+
+/// One user's samples on their way, in both widths.
+struct UserFold {
+    slices: RawFold<'static>,
+    minutes: RawFold<'static>,
+}
+
+impl UserFold {
+    fn new() -> Self {
+        const ONE_BUCKET: &[i64] = &[i64::MAX];
+        let fold = || RawFold::new(ONE_BUCKET, i64::MAX).with_histograms();
+        Self {
+            slices: fold(),
+            minutes: fold().in_minutes(),
+        }
+    }
+
+    fn push(&mut self, source: &str, point: Point) {
+        self.slices.push(source, point);
+        self.minutes.push(source, point);
+    }
+
+    /// In slices, and in minutes.
+    fn finish(self) -> (Vec<Part>, Vec<Part>) {
+        (self.slices.finish(), self.minutes.finish())
+    }
+
+    /// The minutes of the current slice belong to no slice then, and so to no dense one.
+    fn without_current_slice(self) -> (Vec<Part>, Vec<Part>) {
+        (self.slices.without_current_slice(), self.minutes.finish())
+    }
+}
+
+impl Piece {
+    fn take(&mut self, user: i64, (slices, minutes): (Vec<Part>, Vec<Part>), dense: u64) {
+        let of_slice = |slice: &[Part]| slice.iter().map(|part| part.summary.samples).sum::<u64>();
+        let dense: HashSet<i64> = slices
+            .chunk_by(|one, other| one.at == other.at)
+            .filter(|slice| of_slice(slice) >= dense)
+            .map(|slice| slice[0].at)
+            .collect();
+        let minutes = minutes
+            .into_iter()
+            .filter(|minute| dense.contains(&Grain::Slice.floor(minute.at)));
+        self.minutes.extend(iter::repeat(user).zip(minutes));
+        self.slices.extend(iter::repeat(user).zip(slices));
+    }
+
+    /// Stores it all, in the place of what was there.
+    pub(crate) async fn store(&self, session: &mut Session) -> Result<(), Failure> {
+        store(session, Grain::Slice, &self.slices).await?;
+        store(session, Grain::Minute, &self.minutes).await
+    }
 }
 
 /// Stores summaries, each in the place of the one that was there.
-pub(crate) async fn store(session: &mut Session, grain: Grain, parts: &[(i64, Part)]) -> Result<(), Failure> {
+async fn store(session: &mut Session, grain: Grain, parts: &[(i64, Part)]) -> Result<(), Failure> {
     if parts.is_empty() {
         return Ok(());
     }
