@@ -78,7 +78,7 @@ impl Cluster {
         loop {
             match Cluster::start_in(path.clone(), &options, Purpose::Serving).await {
                 Err(EmbeddedError::AlreadyRunning { .. })
-                    if directory.is_owned_for_a_moment() && begin.elapsed() < PREVIOUS_MAX =>
+                    if directory.may_be_owned_for_a_moment() && begin.elapsed() < PREVIOUS_MAX =>
                 {
                     sleep(PAUSE_MAX).await;
                 }
@@ -103,7 +103,7 @@ impl Cluster {
         loop {
             let directory = Directory::new(path.clone());
             // Another such command stops its PostgreSQL when it is done, in the middle of what we do.
-            if !directory.is_owned_for_a_moment() {
+            if !directory.may_be_owned_for_a_moment() {
                 let socket_directory = socket::short_path(&directory.run())?;
                 let cluster = Cluster {
                     directory,

@@ -85,7 +85,8 @@ impl Directory {
         self.path.join("pg.lock")
     }
 
-    /// Makes the directory, private to `account`, or checks that the one that is there can be used.
+    /// Makes the directory, private to `account`, or checks that the one that is there can be used. It holds nothing of ours
+    /// until it is [owned](Self::own): a second start at the same moment finds it empty, or locked.
     pub(crate) fn prepare(&self, account: &Account) -> Result<(), EmbeddedError> {
         let missing: Vec<&Path> = self.path.ancestors().skip(1).take_while(|it| !it.exists()).collect();
         let present = self.path.ancestors().nth(1 + missing.len()).unwrap_or(&self.path);
@@ -99,8 +100,7 @@ impl Directory {
             }
         }
         self.make_private(account)?;
-        account.check_reach(&self.path)?;
-        make_directory(&self.run(), account)
+        account.check_reach(&self.path)
     }
 
     fn make_private(&self, account: &Account) -> Result<(), EmbeddedError> {
@@ -172,13 +172,15 @@ impl Directory {
             writeln!(file, "{} {word}", std::process::id())
         };
         write(&file).map_err(EmbeddedError::io("write", path))?;
-        Ok(OwnerLock(file))
+        let owner = OwnerLock(file);
+        make_directory(&self.run(), account)?;
+        Ok(owner)
     }
 
-    /// Whether the last one to own the directory said that it would not be for long.
-    pub(crate) fn is_owned_for_a_moment(&self) -> bool {
+    /// Whether the last one to own the directory said that it would not be for long, or has yet to say what for.
+    pub(crate) fn may_be_owned_for_a_moment(&self) -> bool {
         let text = fs::read_to_string(self.server_lock()).unwrap_or_default();
-        text.split_whitespace().nth(1) == Some(MOMENT)
+        !text.ends_with('\n') || text.split_whitespace().nth(1) == Some(MOMENT)
     }
 
     /// The file whose lock PostgreSQL's processes inherit; locked, or `None` while one of them still lives.
