@@ -17,9 +17,9 @@ use crate::{
     live::hub::{Author, Hub},
     store::{
         connection::{Session, classify},
-        known::Known,
+        known::{Known, Trust},
         outcome::{Record, outcome},
-        write::{self, Trust, WriteError, WriterSession, Written},
+        write::{self, WriteError, WriterSession, Written},
     },
 };
 

@@ -25,6 +25,15 @@ pub(crate) enum Novelty {
     Unknown,
 }
 
+/// How much of what is known about stored samples is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Samples later than all that is known of their (user, source) are new.
+    Known,
+    /// Every sample is looked up.
+    Nothing,
+}
+
 impl Known {
     /// (User, source) pairs remembered, at most: about 80 bytes each.
     const MOST_PAIRS: usize = 250_000;

@@ -11,8 +11,7 @@ use crate::{
         columns::Columns,
         connection::Session,
         ctid::Ctid,
-        known::{Known, Novelty},
-        write::Trust,
+        known::{Known, Novelty, Trust},
     },
 };
 

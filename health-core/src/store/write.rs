@@ -15,7 +15,7 @@ use crate::{
         columns::Columns,
         connection::Session,
         copy::copy,
-        known::{Known, Novelty},
+        known::{Known, Novelty, Trust},
         look_up::{Stored, learn, look_up},
         marks::{self, Line, Marked},
         micros::Micros,
@@ -82,15 +82,6 @@ pub(crate) struct Written {
     pub(crate) plan: Plan,
     /// What it left; none where there was nothing to write.
     pub(crate) record: Option<Record>,
-}
-
-/// How much of what is known about stored samples is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// Samples later than all that is known of their (user, source) are new.
-    Known,
-    /// Every sample is looked up.
-    Nothing,
 }
 
 /// A writer's connection, and the marks it has left in the current generation.
