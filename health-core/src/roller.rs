@@ -36,7 +36,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
     let mut roller = Roller::new(config.limits.settle);
     let mut session = None;
-    let mut measured = None::<Instant>;
+    let mut measured = None;
     while !*closing.borrow() {
         let (began, batches) = (Instant::now(), counters.batches());
         let pause = match step(&config, &mut roller, &mut session, &counters, &mut measured).await {
@@ -63,16 +63,18 @@ async fn step(
     roller: &mut Roller,
     session: &mut Option<Session>,
     counters: &Counters,
-    measured: &mut Option<Instant>,
+    measured: &mut Option<(Instant, Step)>,
 ) -> Result<Step, Error> {
     let session = match session {
         Some(session) => session,
         None => session.insert(Session::writer(config).await.map_err(classify)?),
     };
     let step = roller.step(session).await?;
-    if measured.is_none_or(|at| at.elapsed() > MEASURE_EVERY) {
+    // At once as well where it has caught up, so that nobody is told for seconds of a lag that is no more.
+    let caught_up = |before: Step| before == Step::Worked && step != Step::Worked;
+    if measured.is_none_or(|(at, before)| at.elapsed() > MEASURE_EVERY || caught_up(before)) {
         counters.summaries_are_behind(rollup::lag(session).await?);
-        *measured = Some(Instant::now());
+        *measured = Some((Instant::now(), step));
     }
     Ok(step)
 }

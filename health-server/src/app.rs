@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use health_core::Health;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
 use tokio_util::sync::CancellationToken;
 
-use crate::{http::seats::Seats, limits::Limits, metrics::Metrics};
+use crate::{
+    http::{room::BodyMemory, seats::Seats},
+    limits::Limits,
+    metrics::Metrics,
+};
 
 /// The handle, the limits, the counters, and how far the end has come.
 pub(crate) struct App {
@@ -26,13 +26,12 @@ pub(crate) struct App {
     pub(crate) ended: CancellationToken,
     /// Counts the requests whose samples are being read.
     pub(crate) intakes: Arc<()>,
-    /// KiB of memory for large bodies.
-    body_memory: Semaphore,
+    pub(crate) body_memory: BodyMemory,
 }
 
 impl App {
     pub(crate) fn new(health: Health, limits: Limits) -> Self {
-        let body_memory = Semaphore::new(kib(limits.body_memory.get().max(limits.max_body.get())) as usize);
+        let body_memory = BodyMemory::new(&limits);
         Self {
             health,
             limits,
@@ -45,14 +44,4 @@ impl App {
             body_memory,
         }
     }
-
-    /// A share of the memory for large bodies, waiting for it as long as samples wait for room in the queue.
-    pub(crate) async fn reserve_body_memory(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let share = self.body_memory.acquire_many(kib(bytes));
-        timeout(self.limits.ingest_deadline.get(), share).await.ok()?.ok()
-    }
-}
-
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
 }

@@ -9,6 +9,7 @@ mod lines;
 mod ops;
 mod problem;
 mod query;
+pub(crate) mod room;
 mod route;
 mod samples;
 pub(crate) mod seats;

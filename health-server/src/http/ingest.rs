@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::{HeaderMap, StatusCode, body::Incoming};
-use tokio::{sync::SemaphorePermit, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     app::App,
@@ -14,21 +14,12 @@ use crate::{
         intake::{GivenUp, Intake, Verdict},
         lines::Lines,
         problem::{Refusal, Reply, json},
+        room::Room,
     },
 };
 
 /// How long an upload may pause before what came so far is stored: a sensor that streams for hours is live all the same.
 const PAUSE_BEFORE_STORING: Duration = Duration::from_millis(100);
-
-/// Bodies up to this size are read without asking for a share of the memory for large ones.
-const SMALL_BODY_BYTES: usize = 64 << 10;
-
-/// Bodies up to this size leave no trace in the allocator that would be worth a word.
-const MEDIUM_BODY_BYTES: usize = 1 << 20;
-
-/// Room for larger bodies is asked for beyond 32 MiB: glibc gives that much back to the system the moment it is free. Of less
-/// it learns, once it has seen some freed, to keep twice as much in each of its arenas. What is not written to takes no memory.
-const GIVEN_BACK_BYTES: usize = (32 << 20) + 1;
 
 /// Takes the samples of a request. Answers once they are committed.
 pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Reply {
@@ -55,7 +46,7 @@ async fn take(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Result<Ver
 }
 
 async fn take_json(app: &App, reader: BodyReader<'_>) -> Result<Verdict, Refusal> {
-    let (body, share) = read_whole(app, reader).await?;
+    let (body, room) = read_whole(app, reader).await?;
     let elements = Elements::parse(&body).map_err(|reason| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -73,39 +64,30 @@ async fn take_json(app: &App, reader: BodyReader<'_>) -> Result<Verdict, Refusal
         return Err(no_record());
     }
     // What waits for its commit is in the queue, and the next body may have the room.
-    drop((body, share));
+    drop((body, room));
     Ok(intake.finish(Ok(())).await)
 }
 
-/// Reads a body that has to be seen whole, and holds its share of the memory set aside for such.
-async fn read_whole<'a>(
-    app: &'a App,
-    mut reader: BodyReader<'_>,
-) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Refusal> {
+/// Reads a body that has to be seen whole, and holds the room set aside for such.
+async fn read_whole<'a>(app: &'a App, mut reader: BodyReader<'_>) -> Result<(Bytes, Room<'a>), Refusal> {
     let max = app.limits.max_body.get();
     let declared = reader.declared_length();
     if declared.is_some_and(|length| length > max as u64) {
         return Err(too_large(max));
     }
-    let mut body = BytesMut::new();
-    let mut share = None;
+    let (mut body, mut room) = (BytesMut::new(), Room::small());
     while let Some(piece) = next_piece(app, &mut reader).await? {
-        if body.len() + piece.len() > max {
+        let needed = body.len() + piece.len();
+        if needed > max {
             return Err(too_large(max));
         }
-        if share.is_none() && body.len() + piece.len() > SMALL_BODY_BYTES {
-            // All it may come to need, at once: waiting for more with some in hand could wait for ever.
-            let most = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(max);
-            share = Some(app.reserve_body_memory(most).await.ok_or_else(busy)?);
-            body.reserve(if most > MEDIUM_BODY_BYTES {
-                most.max(GIVEN_BACK_BYTES)
-            } else {
-                most
-            });
+        if needed > room.bytes {
+            room = app.body_memory.room(needed, declared).await.ok_or_else(busy)?;
+            body.reserve(room.capacity() - body.len());
         }
         body.extend_from_slice(&piece);
     }
-    Ok((body.freeze(), share))
+    Ok((body.freeze(), room))
 }
 
 async fn take_ndjson(app: &App, mut reader: BodyReader<'_>) -> Result<Verdict, Refusal> {
