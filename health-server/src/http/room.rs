@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{AcquireError, Semaphore, SemaphorePermit},
     time::timeout,
 };
 
@@ -13,8 +13,8 @@ use crate::limits::Limits;
 /// comes slowly is waited for by its like alone.
 #[derive(Debug)]
 pub(crate) struct BodyMemory {
-    /// For bodies up to [`MEDIUM_BYTES`], if there is more than a body may be long.
-    medium: Option<Semaphore>,
+    /// For bodies up to [`MEDIUM_BYTES`], if there is more than a body may be long; and how much.
+    medium: Option<(Semaphore, usize)>,
     large: Semaphore,
     max_body: usize,
     patience: Duration,
@@ -43,7 +43,7 @@ impl BodyMemory {
         let (all, max_body) = (limits.body_memory.get(), limits.max_body.get());
         let spare = all.saturating_sub(max_body);
         let (medium, large) = if spare >= MEDIUM_BYTES {
-            (Some(semaphore(spare)), max_body)
+            (Some((semaphore(spare), spare)), max_body)
         } else {
             (None, all.max(max_body))
         };
@@ -62,20 +62,32 @@ impl BodyMemory {
     /// nobody's way who has a large one already.
     pub(crate) async fn room(&self, needed: usize, declared: Option<u64>) -> Option<Room<'_>> {
         let declared = declared.and_then(|length| usize::try_from(length).ok());
-        let bytes = declared.unwrap_or(self.max_body);
-        let (shares, bytes) = match &self.medium {
-            Some(medium) if declared.is_none() && needed <= MEDIUM_BYTES => (medium, MEDIUM_BYTES),
-            Some(medium) if bytes <= MEDIUM_BYTES => (medium, bytes),
-            _ => (&self.large, bytes),
+        let bytes = match declared {
+            Some(length) => length,
+            None if self.medium.is_some() && needed <= MEDIUM_BYTES => MEDIUM_BYTES,
+            None => self.max_body,
         };
-        let share = timeout(self.patience, shares.acquire_many(kib(bytes)))
-            .await
-            .ok()?
-            .ok()?;
+        let share = timeout(self.patience, self.share(bytes)).await.ok()?.ok()?;
         Some(Room {
             bytes,
             _share: Some(share),
         })
+    }
+}
+
+impl BodyMemory {
+    /// What is free first of what is meant for it. A body between medium and large may have the room of several medium ones.
+    async fn share(&self, bytes: usize) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let (wanted, large) = (kib(bytes), self.large.acquire_many(kib(bytes)));
+        match &self.medium {
+            Some((medium, _)) if bytes <= MEDIUM_BYTES => medium.acquire_many(wanted).await,
+            Some((medium, spare)) if bytes <= *spare => tokio::select! {
+                biased; // Medium ones have nowhere else to go.
+                room = large => room,
+                room = medium.acquire_many(wanted) => room,
+            },
+            _ => large.await,
+        }
     }
 }
 
@@ -125,7 +137,9 @@ mod tests {
         let memory = BodyMemory::new(&limits);
         let first = memory.room(2 << 20, None).await.unwrap();
         assert_eq!(first.bytes, 16 << 20);
-        assert!(memory.room(1 << 20, Some(2 << 20)).await.is_none());
+        assert!(memory.room(1 << 20, Some(3 << 20)).await.is_none());
+        // One that is no larger than several medium ones may take their room.
+        drop(memory.room(1 << 20, Some(2 << 20)).await.unwrap());
         let (second, third) = (
             memory.room(70_000, None).await,
             memory.room(70_000, Some(1 << 20)).await,
