@@ -56,6 +56,9 @@ struct Ingested {
 /// Samples ingested while readers sleep.
 const WHILE_ASLEEP: usize = 200_000;
 
+/// They are in within a second or two, so that one pair says little.
+const PAIRS_A_ROUND: usize = 4;
+
 /// How long readers may take for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(20);
 
@@ -171,10 +174,10 @@ impl<'a> Bench<'a> {
     /// Ingesting with readers that subscribe and never read, against ingesting without, in turn.
     async fn sleepers(&mut self, name: &str, readers: usize) -> Outcome<Vec<Line>> {
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        for round in 0..self.args.rounds {
-            self.say(name, round);
+        for pair in 0..self.args.rounds * PAIRS_A_ROUND {
+            self.say(name, pair / PAIRS_A_ROUND);
             // Whoever comes second finds warmer caches.
-            for asleep in [round % 2 == 0, round % 2 != 0] {
+            for asleep in [pair % 2 == 0, pair % 2 != 0] {
                 let database = self.database();
                 let ingested = ingest(&database, if asleep { readers } else { 0 }).await?;
                 if asleep { &mut with } else { &mut without }.push(ingested);

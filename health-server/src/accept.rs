@@ -5,7 +5,7 @@ use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
@@ -43,6 +43,10 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_mins(1))
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
+
+/// Connections that wait to be accepted; the system may allow fewer. Thousands of readers come back at once when a server is
+/// started again, and whoever finds no place here tries again only after a second, then after three.
+const BACKLOG: u32 = 4096;
 
 /// How long to leave the door shut when the system has no more sockets to give.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -161,7 +165,7 @@ impl Door {
 
 async fn bind(what: &'static str, address: &str) -> Result<(TcpListener, SocketAddr), BindError> {
     let bound = async {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address).await?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
@@ -170,6 +174,29 @@ async fn bind(what: &'static str, address: &str) -> Result<(TcpListener, SocketA
         address: address.to_owned(),
         cause,
     })
+}
+
+/// Listens on the first that can be of what an address stands for.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut outcome = Err(io::Error::new(io::ErrorKind::InvalidInput, "it stands for no address"));
+    for address in lookup_host(address).await? {
+        outcome = listen_at(address);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that comes back does not wait for the connections of the one before to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn configure(stream: &TcpStream) -> io::Result<()> {

@@ -37,10 +37,12 @@ impl Position {
         } else {
             place.parse().ok().map(Snapshot::below)
         };
-        Some(Self {
+        let position = Self {
             stream: stream.to_owned(),
             seen: seen?,
-        })
+        };
+        // What reads well and was never given out would make us say that nothing was missed.
+        (position.to_cursor() == *cursor).then_some(position)
     }
 }
 
@@ -50,7 +52,11 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_and_nothing_else_is_one() {
-        for (seen, text) in [("745:745:", "1f00ba-745"), ("7:9:7,8", "1f00ba-7:9:7,8")] {
+        for (seen, text) in [
+            ("745:745:", "1f00ba-745"),
+            ("7:9:7,8", "1f00ba-7:9:7,8"),
+            ("6:9:7,8", "1f00ba-6:9:7,8"),
+        ] {
             let position = Position {
                 stream: "1f00ba".to_owned(),
                 seen: seen.parse().unwrap(),
@@ -69,6 +75,11 @@ mod tests {
             "a-99999999999999999999",
             "a-7:8",
             "a-7:x:",
+            "a-07",
+            "a-9:7:",
+            "a-7:7:",
+            "a-7:9:8,7",
+            "a-7:9:7:8",
         ] {
             assert_eq!(Position::from_cursor(&Cursor::new(text)), None, "{text}");
         }

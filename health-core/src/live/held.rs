@@ -51,7 +51,8 @@ const KEPT_PARCELS: usize = 64;
 const NEWEST_BYTES: usize = 48;
 
 impl Parcel {
-    fn len(&self) -> usize {
+    /// Samples in it.
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Many(samples) => samples.len(),
             Self::One(_) => 1,

@@ -95,14 +95,29 @@ impl Mailbox {
     /// Puts samples in, as far as there is room. Never waits. True for the first time since [`Self::settle`].
     pub(crate) fn put(&self, cursor: &Cursor, parcel: &Parcel) -> bool {
         let mut state = self.lock();
-        // Once something was skipped, nothing may overtake the notice of it.
-        let capacity = if state.skipped.is_some() { 0 } else { self.capacity };
-        let skipped = state.waiting.push(parcel, cursor, capacity);
+        // Once something was skipped, nothing may overtake the notice of it, and the reader knows that one waits.
+        if state.skipped.is_some() {
+            state.skip(parcel.len(), cursor);
+            return false;
+        }
+        let skipped = state.waiting.push(parcel, cursor, self.capacity);
         if skipped > 0 {
-            state.skip(skipped.try_into().unwrap_or(u64::MAX), cursor);
+            state.skip(skipped, cursor);
         }
         state.recount();
         !std::mem::replace(&mut state.touched, true)
+    }
+
+    /// Whether all that is put in is skipped, until the reader has heard of it.
+    pub(crate) fn has_skipped(&self) -> bool {
+        self.lock().skipped.is_some()
+    }
+
+    /// Skips samples, whatever they are.
+    pub(crate) fn pass_over(&self, count: usize, cursor: &Cursor) {
+        let mut state = self.lock();
+        state.skip(count, cursor);
+        wake(state);
     }
 
     /// How many samples wait that [`Self::shed`] would skip.
@@ -119,17 +134,17 @@ impl Mailbox {
         for event in std::mem::take(&mut state.ready) {
             match event {
                 LiveEvent::Sample { cursor, .. } => state.skip(1, &cursor),
-                LiveEvent::Lagged { missed, cursor } => state.skip(missed, &cursor),
+                LiveEvent::Lagged { missed, cursor } => state.skip_more(missed, &cursor),
                 LiveEvent::Subscribed { .. } => {}
             }
         }
         if let Some(since) = state.waiting.since().cloned() {
             let count = state.waiting.len();
-            state.skip(count.try_into().unwrap_or(u64::MAX), &since);
+            state.skip(count, &since);
             state.waiting.clear();
         }
         if let Some((missed, cursor)) = later {
-            state.skip(missed, &cursor);
+            state.skip_more(missed, &cursor);
         }
         state.recount();
         wake(state);
@@ -300,7 +315,11 @@ impl State {
         self.replayed.len() < most
     }
 
-    fn skip(&mut self, more: u64, cursor: &Cursor) {
+    fn skip(&mut self, count: usize, cursor: &Cursor) {
+        self.skip_more(u64::try_from(count).unwrap_or(u64::MAX), cursor);
+    }
+
+    fn skip_more(&mut self, more: u64, cursor: &Cursor) {
         let (before, since) = self.skipped.take().unwrap_or_else(|| (0, cursor.clone()));
         self.skipped = Some((before.saturating_add(more), since));
     }
