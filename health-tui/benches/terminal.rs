@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{FakeServer, Terminal, tui};
+use support::{server::FakeServer, terminal::Terminal, tui};
 
 const USERS: usize = 10_000;
 /// As many as the dashboard remembers of each user.

@@ -1,8 +1,10 @@
 //! What can be set: the configuration file under the command line, made into one [`Settings`].
 
+mod names;
+mod print;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -13,11 +15,13 @@ use toml::Spanned;
 
 use crate::{
     caps::{Caps, Depth},
-    keys::{BINDINGS, KeyError, Keymap, Scope},
+    keys::{KeyError, Keymap},
     options::Options,
     store::{Column, Limits},
     theme::{Theme, ThemeName},
 };
+
+pub(crate) use self::print::print;
 
 /// Frames a second while data arrives, here and over SSH.
 const FPS: u8 = 10;
@@ -150,7 +154,8 @@ impl Settings {
         };
         let beside = |names: PathBuf| path.parent().map_or_else(|| names.clone(), |dir| dir.join(&names));
         if let Some(path) = options.names.clone().or(file.names.map(beside)) {
-            settings.names = names(&path)?;
+            settings.names =
+                names::parse(&read(&path)?).map_err(|(line, reason)| ConfigError::Value { path, line, reason })?;
         }
         Ok(settings)
     }
@@ -269,44 +274,6 @@ impl Home {
     }
 }
 
-/// The defaults as a file that can be edited.
-pub(crate) fn print() -> String {
-    let mut out = String::from(
-        "# Settings of health-tui. All of them are optional; these are the defaults.\n\
-         # Kept in ~/.config/health/tui.toml, or wherever --config says.\n\n\
-         # dark, light, high-contrast, colour-blind, mono\n\
-         theme = \"dark\"\n\
-         # 16, 256 or true; without it the terminal is asked\n\
-         # colours = \"true\"\n\
-         ascii = false\n\
-         mouse = true\n\
-         # frames a second at most while data arrives; over SSH 4\n\
-         fps = 10\n\
-         # without it the zone of this machine\n\
-         # tz = \"Europe/Berlin\"\n\
-         # one user a line: the id, then the name\n\
-         # names = \"names.txt\"\n\
-         columns = [\"user\", \"heart-rate\", \"steps\", \"calories\", \"age\"]\n\
-         # beats per minute of which the zones are shares\n\
-         heart_rate_max = 190.0\n\n\
-         [alerts]\n\
-         # beats per minute; seconds\n\
-         high = 150.0\n\
-         low = 40.0\n\
-         stale_s = 120\n\n\
-         [keys]\n",
-    );
-    for scope in Scope::ALL {
-        // Writing to a String cannot fail.
-        _ = writeln!(out, "# {}", scope.title());
-        for binding in BINDINGS.iter().filter(|b| b.scope == scope) {
-            let keys: Vec<String> = binding.keys.iter().map(|k| format!("{k:?}")).collect();
-            _ = writeln!(out, "{} = [{}]", binding.name, keys.join(", "));
-        }
-    }
-    out
-}
-
 fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let line = error
@@ -332,36 +299,6 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
     fs::read_to_string(path).map_err(unreadable)
-}
-
-/// One user a line: the id, then a space, tab or comma, then the name. Lines that begin with `#` are comments.
-fn names(path: &Path) -> Result<HashMap<i64, String>, ConfigError> {
-    let text = read(path)?;
-    let mut names = HashMap::new();
-    for (i, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let wrong = |reason: String| ConfigError::Value {
-            path: path.to_owned(),
-            line: i + 1,
-            reason,
-        };
-        let (id, name) = line
-            .split_once([' ', '\t', ','])
-            .ok_or_else(|| wrong(format!("`{line}` has no name; write for example: 101 Ada Lovelace")))?;
-        let id = id
-            .parse::<i64>()
-            .ok()
-            .filter(|id| *id > 0)
-            .ok_or_else(|| wrong(format!("`{id}` is no user id; write for example: 101 Ada Lovelace")))?;
-        let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
-        if let Some(other) = names.insert(id, name) {
-            return Err(wrong(format!("{id} is named twice, first `{other}`")));
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use support::{FakeServer, Running, Terminal, tui};
+use support::{Running, server::FakeServer, terminal::Terminal, tui};
 
 fn health_tui(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_health-tui"))

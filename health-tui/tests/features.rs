@@ -6,7 +6,7 @@ mod support;
 
 use std::{fs, path::PathBuf};
 
-use support::{FakeServer, Terminal, tui};
+use support::{server::FakeServer, terminal::Terminal, tui};
 
 /// A directory of one test's own.
 struct Scratch(PathBuf);
@@ -24,17 +24,11 @@ impl Scratch {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Waits for a file with this ending, and gives what is in it.
-    fn wait_for(&self, ending: &str) -> String {
-        let end = std::time::Instant::now() + support::PATIENCE;
-        loop {
-            let mut files = fs::read_dir(&self.0).unwrap().map(|f| f.unwrap().path());
-            if let Some(path) = files.find(|p| p.extension().is_some_and(|e| e == ending)) {
-                return fs::read_to_string(path).unwrap();
-            }
-            assert!(std::time::Instant::now() < end, "no file with .{ending}");
-            std::thread::yield_now();
-        }
+    /// What is in the file with this ending.
+    fn read(&self, ending: &str) -> String {
+        let mut files = fs::read_dir(&self.0).unwrap().map(|f| f.unwrap().path());
+        let path = files.find(|p| p.extension().is_some_and(|e| e == ending));
+        fs::read_to_string(path.unwrap()).unwrap()
     }
 }
 
@@ -117,8 +111,11 @@ fn what_is_seen_is_saved_copied_and_stays_masked() {
     terminal.send("/grace\r");
     terminal.wait_for("filter grace (1)");
     terminal.send("e");
-    terminal.wait_for("saved as health-live-");
-    let saved = scratch.wait_for("csv");
+    // It is told once it is written.
+    terminal.wait_until("saved", |s| {
+        s.contents().contains("saved as health-live-") && s.contents().contains(".csv")
+    });
+    let saved = scratch.read("csv");
     let lines: Vec<&str> = saved.lines().collect();
     assert_eq!(lines[0], "user_id,name,newest,heart_rate,steps,calories");
     assert!(lines[1].starts_with("202,Grace Hopper,"), "{saved}");
@@ -130,7 +127,10 @@ fn what_is_seen_is_saved_copied_and_stays_masked() {
         s.contents().contains("masked") && !s.contents().contains("Grace") && !s.contents().contains("909")
     });
     terminal.send("E");
-    let saved = scratch.wait_for("json");
+    terminal.wait_until("saved", |s| {
+        s.contents().contains("saved as health-live-") && s.contents().contains(".json")
+    });
+    let saved = scratch.read("json");
     let rows: serde_json::Value = serde_json::from_str(&saved).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 3);
     let who = |row: &serde_json::Value| row["user_id"].as_str().unwrap().starts_with("person ");

@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use support::{Running, Terminal, tui};
+use support::{Running, terminal::Terminal, tui};
 use test_support::TestDatabase;
 
 /// Not a test of its own: the server, which the test below kills.

@@ -2,7 +2,11 @@
 
 mod support;
 
-use support::{FakeServer, Greeting, Manner, Terminal, tui};
+use support::{
+    server::{FakeServer, Greeting, Manner},
+    terminal::Terminal,
+    tui,
+};
 
 fn dashboard(server: &FakeServer) -> Terminal {
     let (url, feed) = (server.url(), server.feed.to_string());
@@ -46,7 +50,15 @@ fn a_day_with_the_dashboard() {
     server.wait_for_request("/metrics/series?");
 
     terminal.resize(60, 12);
-    terminal.wait_until("the small form", |s| s.contents().contains("average bpm"));
+    terminal.wait_until("the answer alone", |s| {
+        s.contents().contains("average bpm") && !s.contents().contains("Buckets")
+    });
+    terminal.send("\t");
+    terminal.wait_until("the form alone", |s| {
+        !s.contents().contains("average bpm") && s.contents().contains("Buckets")
+    });
+    terminal.send("\x1b");
+    terminal.wait_until("the answer again", |s| s.contents().contains("average bpm"));
     terminal.resize(40, 8);
     terminal.wait_for("needs 60x12");
     terminal.resize(100, 30);

@@ -45,6 +45,10 @@ impl App {
         self.size = (width, height);
         let page = self.page();
         self.live.show_cursor(&self.users, page);
+        if matches!(self.form.run, Run::Done { .. }) && self.form_areas().answer.is_empty() {
+            // Where there is no longer room for both, the answer stays.
+            self.form.focus = None;
+        }
     }
 
     /// What follows from the time and from what has changed.

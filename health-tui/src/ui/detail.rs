@@ -63,7 +63,7 @@ pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) {
             areas.heart,
             &axis,
             &[Series {
-                marks: marks.clone(),
+                marks: &marks,
                 ink: t.heart,
             }],
             view.cursor,

@@ -58,16 +58,7 @@ pub(crate) fn draw(p: &mut Paint<'_>, area: Rect, user: Option<&User>) {
         );
     } else {
         let ink = p.theme.heart;
-        chart::lines(
-            p,
-            left,
-            &axis,
-            &[Series {
-                marks: marks.clone(),
-                ink,
-            }],
-            None,
-        );
+        chart::lines(p, left, &axis, &[Series { marks: &marks, ink }], None);
         let unit = [("bpm", p.theme.dim)];
         p.spans(left.x + MARGIN, left.y, left.width, &unit);
     }

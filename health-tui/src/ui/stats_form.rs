@@ -268,23 +268,24 @@ fn plots(p: &mut Paint<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
         tz: asked.tz,
     };
     let single = answer.len() == 1;
-    let series: Vec<Series> = answer
+    let marks = |a: &UserRange| -> Vec<Mark> {
+        let each = a.buckets.iter().filter_map(|b| {
+            let s = &b.stats;
+            Some(Mark {
+                at: b.start + (b.end - b.start) / 2,
+                low: s.min_heart_rate?,
+                mean: s.average_heart_rate?,
+                high: s.max_heart_rate?,
+            })
+        });
+        each.collect()
+    };
+    let marks: Vec<Vec<Mark>> = answer.iter().map(marks).collect();
+    let series: Vec<Series<'_>> = marks
         .iter()
         .enumerate()
-        .map(|(i, a)| Series {
-            marks: a
-                .buckets
-                .iter()
-                .filter_map(|b| {
-                    let s = &b.stats;
-                    Some(Mark {
-                        at: b.start + (b.end - b.start) / 2,
-                        low: s.min_heart_rate?,
-                        mean: s.average_heart_rate?,
-                        high: s.max_heart_rate?,
-                    })
-                })
-                .collect(),
+        .map(|(i, marks)| Series {
+            marks,
             ink: if single {
                 t.heart
             } else {

@@ -1,0 +1,321 @@
+//! A server that says what a test tells it to.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use super::PATIENCE;
+
+/// The feed and HTTP of a server, without anything behind them.
+pub(crate) struct FakeServer {
+    pub(crate) http: SocketAddr,
+    pub(crate) feed: SocketAddr,
+    shared: Arc<Shared>,
+    listeners: Vec<thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    ended: AtomicBool,
+}
+
+/// How the feed greets whoever connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    #[default]
+    Hello,
+    /// Another protocol.
+    Garbage,
+    /// A line without an end.
+    Endless,
+    /// Nothing but the end.
+    Closed,
+    /// Hello, and then lines that are no events.
+    Nonsense,
+}
+
+/// How HTTP answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Manner {
+    #[default]
+    Well,
+    /// A 500 of something that is no health-server.
+    Broken,
+    /// The connection ends without an answer.
+    Closed,
+    /// Bytes that are no HTTP.
+    Garbage,
+    /// A 200 that holds no JSON.
+    Unreadable,
+    /// Never.
+    Silent,
+}
+
+#[derive(Default)]
+struct State {
+    greeting: Greeting,
+    manner: Manner,
+
+    /// What clients of the feed have sent.
+    commands: Vec<String>,
+    /// Paths that were asked for.
+    requests: Vec<String>,
+    feeds: Vec<TcpStream>,
+}
+
+impl FakeServer {
+    pub(crate) fn start() -> Self {
+        Self::start_on("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// On given ports, for a server that comes back.
+    pub(crate) fn start_on(http: SocketAddr, feed: SocketAddr) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (http, one) = listen(http, &shared, serve_http);
+        let (feed, other) = listen(feed, &shared, serve_feed);
+        let listeners = vec![one, other];
+        Self {
+            http,
+            feed,
+            shared,
+            listeners,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// From the next connection on.
+    pub(crate) fn greet_with(&self, greeting: Greeting) {
+        self.shared.state.lock().unwrap().greeting = greeting;
+    }
+
+    /// From the next request on.
+    pub(crate) fn answer_in(&self, manner: Manner) {
+        self.shared.state.lock().unwrap().manner = manner;
+    }
+
+    /// Ends every connection of the feed, and waits for new ones.
+    pub(crate) fn hang_up(&self) {
+        for stream in self.shared.state.lock().unwrap().feeds.drain(..) {
+            // It may have gone by itself.
+            _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// A line to every client of the feed.
+    pub(crate) fn say(&self, line: &str) {
+        for stream in &mut self.shared.state.lock().unwrap().feeds {
+            // A client that is gone is a case of its own.
+            _ = stream.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
+    pub(crate) fn sample(&self, cursor: &str, user: u32, bpm: u32) {
+        let now = chrono::Utc::now().to_rfc3339();
+        self.say(&format!(
+            r#"{{"event":"sample","cursor":"{cursor}","user_id":{user},"timestamp":"{now}","heart_rate":{bpm},"steps":7,"calories":0.5,"source":"watch"}}"#
+        ));
+    }
+
+    /// Waits for a command that begins like this.
+    pub(crate) fn wait_for_command(&self, begins: &str) -> String {
+        self.wait(|s| s.commands.iter().find(|c| c.starts_with(begins)).cloned())
+    }
+
+    /// Waits until the feed has had so many commands.
+    pub(crate) fn wait_for_commands(&self, count: usize) {
+        self.wait(|s| (s.commands.len() >= count).then_some(()));
+    }
+
+    pub(crate) fn wait_for_request(&self, begins: &str) -> String {
+        self.wait(|s| s.requests.iter().find(|c| c.starts_with(begins)).cloned())
+    }
+
+    /// Closes everything, as a killed server does.
+    pub(crate) fn kill(self) -> (SocketAddr, SocketAddr) {
+        (self.http, self.feed)
+    }
+
+    fn wait<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.shared.state.lock().unwrap();
+        loop {
+            if let Some(found) = found(&state) {
+                return found;
+            }
+            let left = end.checked_duration_since(Instant::now());
+            let left = left.unwrap_or_else(|| panic!("never came; commands {:?}", state.commands));
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        for stream in &self.shared.state.lock().unwrap().feeds {
+            _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        // The listeners wake up to see that they are to end.
+        for addr in [self.http, self.feed] {
+            _ = TcpStream::connect(addr);
+        }
+        // Behind this the ports are free for the server that comes back.
+        for listener in self.listeners.drain(..) {
+            _ = listener.join();
+        }
+    }
+}
+
+fn listen(
+    addr: SocketAddr,
+    shared: &Arc<Shared>,
+    serve: fn(TcpStream, &Shared),
+) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = bind(addr);
+    let bound = listener.local_addr().unwrap();
+    let shared = shared.clone();
+    let thread = thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            if shared.ended.load(Ordering::SeqCst) {
+                return;
+            }
+            let shared = shared.clone();
+            thread::spawn(move || serve(stream, &shared));
+        }
+    });
+    (bound, thread)
+}
+
+/// Any connection of another test may have been given the port for a moment.
+fn bind(addr: SocketAddr) -> TcpListener {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind(addr) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(Instant::now() < end, "{addr}: {error}"),
+        }
+        thread::yield_now();
+    }
+}
+
+fn serve_feed(mut stream: TcpStream, shared: &Shared) {
+    let hello = r#"{"event":"hello","protocol":"health-feed/1","auth":false,"cursor":"c0"}"#;
+    let greeting = shared.state.lock().unwrap().greeting;
+    let words = match greeting {
+        Greeting::Hello => format!("{hello}\n").into_bytes(),
+        Greeting::Garbage => b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
+        Greeting::Endless => vec![b'x'; 1 << 20],
+        Greeting::Closed => Vec::new(),
+        Greeting::Nonsense => {
+            let subscribed = r#"{"event":"subscribed","resumed":true}"#;
+            let unknown = r#"{"event":"weather","sky":"blue"}"#;
+            format!("{hello}\n{subscribed}\n{unknown}\n{{\"event\":7\nnonsense\n").into_bytes()
+        }
+    };
+    // What a client that has had enough does not read is no failure of the test.
+    if stream.write_all(&words).is_err() || greeting != Greeting::Hello {
+        return;
+    }
+    for line in BufReader::new(stream.try_clone().unwrap())
+        .lines()
+        .map_while(Result::ok)
+    {
+        let mut state = shared.state.lock().unwrap();
+        if line.starts_with("SUBSCRIBE") {
+            _ = writeln!(stream, r#"{{"event":"subscribed","resumed":true}}"#);
+            state.feeds.push(stream.try_clone().unwrap());
+        }
+        state.commands.push(line);
+        shared.changed.notify_all();
+    }
+}
+
+fn serve_http(mut stream: TcpStream, shared: &Shared) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap_or(0) > 2 {
+            line.clear();
+        }
+        let path = first.split(' ').nth(1).unwrap_or("").to_owned();
+        let manner = shared.state.lock().unwrap().manner;
+        let (status, body) = match manner {
+            Manner::Well => answer(&path),
+            Manner::Broken => (500, "<html>Bad day</html>".to_owned()),
+            Manner::Unreadable => (200, "<html>Welcome</html>".to_owned()),
+            Manner::Closed | Manner::Garbage | Manner::Silent => {
+                shared.state.lock().unwrap().requests.push(path);
+                shared.changed.notify_all();
+                if manner == Manner::Garbage {
+                    _ = stream.write_all(b"\x00\x01 what?\r\n\r\n");
+                }
+                if manner == Manner::Silent {
+                    // Until the client has had enough.
+                    _ = reader.read(&mut [0; 16]);
+                }
+                return;
+            }
+        };
+        let kind = if status == 200 {
+            "application/json"
+        } else {
+            "application/problem+json"
+        };
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        if stream.write_all((head + &body).as_bytes()).is_err() {
+            return;
+        }
+        shared.state.lock().unwrap().requests.push(path);
+        shared.changed.notify_all();
+    }
+}
+
+fn answer(path: &str) -> (u16, String) {
+    let stats = r#""samples":450,"average_heart_rate":78.4,"min_heart_rate":61.0,"max_heart_rate":142.0,"time_weighted_heart_rate":77.9,"heart_rate_coverage":0.98,"total_steps":5120,"total_calories":312.5"#;
+    let range = r#""start":"2025-03-02T18:00:00Z","end":"2025-03-02T19:00:00Z""#;
+    match path.split('?').next().unwrap_or("") {
+        "/users" => (
+            200,
+            r#"{"users":[{"user_id":909,"samples":1,"first":"2025-03-02T18:00:00Z","last":{"user_id":909,"timestamp":"2025-03-02T18:00:00Z","heart_rate":66,"source":""}}],"next":null}"#.to_owned(),
+        ),
+        "/metrics" => (200, format!(r#"{{"user_id":101,{range},{stats},"sources":[]}}"#)),
+        "/metrics/series" => (
+            200,
+            format!(r#"{{"user_id":101,"bucket":"1m","tz":"UTC","buckets":[{{{range},{stats}}}]}}"#),
+        ),
+        "/metrics/percentiles" => (200, r#"{"percentiles":{"50":72,"95":121,"99":140},"samples":450}"#.to_owned()),
+        "/samples" if path.contains("user_id=909") => (
+            200,
+            (0..8)
+                .map(|s| {
+                    let bpm = 60 + s;
+                    format!(r#"{{"user_id":909,"timestamp":"2025-03-02T17:59:{:02}Z","heart_rate":{bpm}}}"#, s * 7) + "\n"
+                })
+                .collect(),
+        ),
+        "/samples" => (200, String::new()),
+        _ => (
+            404,
+            r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"no such path"}"#.to_owned(),
+        ),
+    }
+}

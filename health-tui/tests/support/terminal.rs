@@ -1,0 +1,193 @@
+//! A terminal that remembers what was drawn.
+
+use std::{
+    io::{Read, Write},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use super::PATIENCE;
+
+/// What the program asked the terminal to copy, still in base64.
+#[derive(Default)]
+struct Clipboard(Option<String>);
+
+impl vt100::Callbacks for Clipboard {
+    fn copy_to_clipboard(&mut self, _: &mut vt100::Screen, _kind: &[u8], data: &[u8]) {
+        self.0 = Some(String::from_utf8_lossy(data).into_owned());
+    }
+}
+
+/// A program in a terminal of its own.
+pub(crate) struct Terminal {
+    shared: Arc<(Mutex<vt100::Parser<Clipboard>>, Condvar)>,
+    master: Box<dyn MasterPty + Send>,
+    write: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    /// What the program has written.
+    written: Arc<AtomicU64>,
+    /// Ends when the last of the output has been taken.
+    reading: thread::JoinHandle<()>,
+}
+
+impl Terminal {
+    pub(crate) fn open(command: CommandBuilder, columns: u16, rows: u16) -> Self {
+        let size = PtySize {
+            rows,
+            cols: columns,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let shared = Arc::new((
+            Mutex::new(vt100::Parser::new_with_callbacks(
+                rows,
+                columns,
+                200,
+                Clipboard::default(),
+            )),
+            Condvar::new(),
+        ));
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let to = shared.clone();
+        let written = Arc::new(AtomicU64::new(0));
+        let count = written.clone();
+        let reading = thread::spawn(move || {
+            let mut bytes = vec![0; 65_536];
+            while let Ok(n @ 1..) = reader.read(&mut bytes) {
+                count.fetch_add(u64::try_from(n).unwrap(), Ordering::Relaxed);
+                to.0.lock().unwrap().process(&bytes[..n]);
+                to.1.notify_all();
+            }
+        });
+        let write = pair.master.take_writer().unwrap();
+        Self {
+            shared,
+            master: pair.master,
+            write,
+            child,
+            written,
+            reading,
+        }
+    }
+
+    pub(crate) fn send(&mut self, keys: &str) {
+        self.write.write_all(keys.as_bytes()).unwrap();
+        self.write.flush().unwrap();
+    }
+
+    pub(crate) fn resize(&mut self, columns: u16, rows: u16) {
+        self.shared.0.lock().unwrap().screen_mut().set_size(rows, columns);
+        let size = PtySize {
+            rows,
+            cols: columns,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        self.master.resize(size).unwrap();
+    }
+
+    /// Waits until the screen is as it should be.
+    pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        let mut parser = self.shared.0.lock().unwrap();
+        while !holds(parser.screen()) {
+            let left = end.checked_duration_since(Instant::now());
+            let left = left.unwrap_or_else(|| panic!("never: {what}\n{}", parser.screen().contents()));
+            parser = self.shared.1.wait_timeout(parser, left).unwrap().0;
+        }
+    }
+
+    pub(crate) fn wait_for(&self, text: &str) {
+        self.wait_until(text, |screen| screen.contents().contains(text));
+    }
+
+    /// Waits for something to be copied, and gives it in base64.
+    pub(crate) fn wait_for_copy(&self) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut parser = self.shared.0.lock().unwrap();
+        loop {
+            if let Some(copied) = parser.callbacks_mut().0.take() {
+                return copied;
+            }
+            let left = end.checked_duration_since(Instant::now()).expect("nothing was copied");
+            parser = self.shared.1.wait_timeout(parser, left).unwrap().0;
+        }
+    }
+
+    /// Presses the left button on a cell, counted from 0.
+    pub(crate) fn click(&mut self, column: u16, row: u16) {
+        self.send(&format!("\x1b[<0;{};{}M\x1b[<0;{0};{1}m", column + 1, row + 1));
+    }
+
+    /// Bytes the program has written so far.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.process_id().unwrap()
+    }
+
+    /// What `look` sees on the screen now.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
+        look(self.shared.0.lock().unwrap().screen())
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process_id().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits until the kernel says that the process is stopped.
+    pub(crate) fn wait_until_stopped(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_stopped() {
+            assert!(Instant::now() < end, "never stopped");
+            thread::yield_now();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process_id())).unwrap();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    }
+
+    /// Waits for the end. The terminal must have been given back: the ordinary screen, a cursor, no mouse, no raw mode.
+    pub(crate) fn ended(mut self) -> (u32, String) {
+        let status = self.child.wait().unwrap();
+        while !self.reading.is_finished() {
+            thread::yield_now();
+        }
+        self.wait_until("the terminal is given back", |screen| {
+            !screen.alternate_screen() && !screen.hide_cursor()
+        });
+        let parser = self.shared.0.lock().unwrap();
+        let screen = parser.screen();
+        assert!(!screen.bracketed_paste());
+        assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+        (status.exit_code(), screen.contents())
+    }
+}
+
+impl Terminal {
+    /// The status and what stands on the ordinary screen, for a program that never took the terminal.
+    pub(crate) fn ended_with_text(self) -> (u32, String) {
+        self.wait_for("health-tui: ");
+        self.ended()
+    }
+}
