@@ -3,6 +3,7 @@
 //! Invariant: nothing in here does I/O or asks for the time. Whoever calls says what time it is.
 
 mod action;
+mod asked;
 mod export;
 mod form;
 mod line;

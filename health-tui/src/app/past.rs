@@ -1,9 +1,10 @@
 //! The past of the rows that are seen: a sparkline is full from the start, not after minutes of waiting.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use crate::app::{
     action::{Query, QueryError},
+    asked::Question,
     link::LinkState,
     state::{App, Pane},
 };
@@ -14,37 +15,6 @@ const USERS_MAX: usize = 16;
 
 /// How long nothing is asked after a question has failed.
 const PAUSE: TimeDelta = TimeDelta::seconds(10);
-
-/// What was asked about the past.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Past {
-    asked: Option<Question>,
-    /// Nothing is asked before.
-    not_before: Option<DateTime<Utc>>,
-}
-
-#[derive(Clone, Debug)]
-struct Question {
-    id: u64,
-    users: Vec<i64>,
-}
-
-impl Past {
-    /// Whether `id` is the question under way.
-    pub(super) fn is_asked(&self, id: u64) -> bool {
-        self.asked.as_ref().is_some_and(|q| q.id == id)
-    }
-
-    /// When a pause ends.
-    pub(super) fn resumes(&self) -> Option<DateTime<Utc>> {
-        self.not_before
-    }
-
-    /// The last of the answer has come.
-    pub(super) fn done(&mut self) {
-        self.asked = None;
-    }
-}
 
 impl App {
     /// The next question about rows that are seen and whose past is not known, if there is one and none is under way.

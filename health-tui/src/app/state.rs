@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{
     app::{
         action::Tone,
+        asked::Past,
         form::{Form, Run},
         link::{Link, LinkState},
         live::Live,
-        past::Past,
         user::UserView,
     },
     config::Settings,
