@@ -1,15 +1,19 @@
 //! The rows that are loaded, in each form they are needed in.
 
-use std::fmt::Write;
+use std::{fmt::Write, ops::Range};
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use health_core::format_timestamp;
 
-/// `count` rows of `users` users, one a second each, in the order of time.
+/// `count` rows of `users` users, in the order of time.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
     pub(crate) users: usize,
     pub(crate) count: usize,
+    pub(crate) start: DateTime<Utc>,
+    /// What lies between two rows of a user.
+    pub(crate) every: TimeDelta,
 }
 
 /// Which values the rows carry.
@@ -25,6 +29,22 @@ const START: DateTime<Utc> = match DateTime::from_timestamp(1_740_916_800, 0) {
 };
 
 impl Rows {
+    /// One a second for each user, long ago.
+    pub(crate) fn new(users: usize, count: usize) -> Self {
+        Self {
+            users,
+            count,
+            start: START,
+            every: TimeDelta::seconds(1),
+        }
+    }
+
+    /// The same, such that the last are of this moment.
+    pub(crate) fn until_now(mut self) -> Self {
+        self.start = Utc::now() - self.every * i32::try_from(self.count / self.users).unwrap_or(i32::MAX);
+        self
+    }
+
     pub(crate) fn csv(self) -> String {
         let mut csv = String::with_capacity(self.count * 48);
         for place in 0..self.count {
@@ -36,12 +56,18 @@ impl Rows {
     }
 
     /// The rows as NDJSON, split between so many requests by user.
-    pub(crate) fn bodies(self, requests: usize, values: Values) -> Vec<Vec<u8>> {
+    pub(crate) fn bodies(self, requests: usize, values: Values) -> Vec<Bytes> {
         let mut bodies = vec![Vec::new(); requests];
         for place in 0..self.count {
             bodies[self.user(place) % requests].extend_from_slice(self.line(place, values).as_bytes());
         }
-        bodies
+        bodies.into_iter().map(Bytes::from).collect()
+    }
+
+    /// Some rows of one user as NDJSON.
+    pub(crate) fn of_user(self, user: usize, moments: Range<usize>) -> Bytes {
+        let lines = moments.map(|moment| self.line(moment * self.users + user, Values::First));
+        lines.collect::<String>().into()
     }
 
     pub(crate) fn line(self, place: usize, values: Values) -> String {
@@ -57,8 +83,8 @@ impl Rows {
     }
 
     fn time(self, place: usize) -> String {
-        let second = i64::try_from(place / self.users).unwrap_or(0);
-        format_timestamp(START + TimeDelta::seconds(second))
+        let moment = i32::try_from(place / self.users).unwrap_or(0);
+        format_timestamp(self.start + self.every * moment)
     }
 }
 

@@ -5,12 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use examples::Connection;
 use indicatif::ProgressBar;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use crate::{
     Outcome,
@@ -44,7 +42,7 @@ impl Run {
 }
 
 /// Posts each body over a connection of its own, all at once.
-pub(crate) async fn post_all(http: SocketAddr, bodies: &[Vec<u8>]) -> Outcome<Duration> {
+pub(crate) async fn post_all(http: SocketAddr, bodies: &[Bytes]) -> Outcome<Duration> {
     let began = Instant::now();
     let mut posts = JoinSet::new();
     for body in bodies {
@@ -52,13 +50,36 @@ pub(crate) async fn post_all(http: SocketAddr, bodies: &[Vec<u8>]) -> Outcome<Du
         posts.spawn(async move {
             let mut connection = Connection::open(http).await?;
             let head = head("application/x-ndjson", &format!("Content-Length: {}", body.len()));
-            connection.stream.write_all(head.as_bytes()).await?;
-            connection.stream.write_all(&body).await?;
+            connection.send(head.as_bytes()).await?;
+            connection.send(&body).await?;
             connection.expect_200().await
         });
     }
     while let Some(post) = posts.join_next().await {
         post??;
+    }
+    Ok(began.elapsed())
+}
+
+/// Posts the bodies in turn over so many kept-alive connections.
+pub(crate) async fn post_in_turn(http: SocketAddr, bodies: &[Bytes], connections: usize) -> Outcome<Duration> {
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for first in 0..connections {
+        let bodies: Vec<_> = bodies.iter().skip(first).step_by(connections).cloned().collect();
+        clients.spawn(async move {
+            let mut connection = Connection::open(http).await?;
+            for body in bodies {
+                let head = head("application/x-ndjson", &format!("Content-Length: {}", body.len()));
+                connection.send(head.as_bytes()).await?;
+                connection.send(&body).await?;
+                connection.expect_200().await?;
+            }
+            Outcome::Ok(())
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client??;
     }
     Ok(began.elapsed())
 }
@@ -69,20 +90,18 @@ pub(crate) async fn post_stream(http: SocketAddr, rows: Rows, bar: &ProgressBar)
     let began = Instant::now();
     let mut connection = Connection::open(http).await?;
     connection
-        .stream
-        .write_all(head("application/x-ndjson", "Transfer-Encoding: chunked").as_bytes())
+        .send(head("application/x-ndjson", "Transfer-Encoding: chunked").as_bytes())
         .await?;
     for from in (0..rows.count).step_by(PIECE_ROWS) {
         let piece: String = (from..rows.count.min(from + PIECE_ROWS))
             .map(|place| rows.line(place, Values::First))
             .collect();
         connection
-            .stream
-            .write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
+            .send(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
             .await?;
         bar.set_message(format!("one body of {} lines: {from}", rows.count));
     }
-    connection.stream.write_all(b"0\r\n\r\n").await?;
+    connection.send(b"0\r\n\r\n").await?;
     connection.expect_200().await?;
     Ok(began.elapsed())
 }
@@ -101,7 +120,7 @@ pub(crate) async fn singles(http: SocketAddr, connections: usize, length: Durati
                 let line = format!("{{\"user_id\":{user},\"heart_rate\":{rate},\"steps\":3,\"calories\":0.25}}");
                 let head = head("application/json", &format!("Content-Length: {}", line.len()));
                 let sent = Instant::now();
-                connection.stream.write_all(format!("{head}{line}").as_bytes()).await?;
+                connection.send(format!("{head}{line}").as_bytes()).await?;
                 connection.expect_200().await?;
                 latencies.push(sent.elapsed());
             }
@@ -113,47 +132,6 @@ pub(crate) async fn singles(http: SocketAddr, connections: usize, length: Durati
         latencies.extend(client??);
     }
     Ok(Run::new(latencies, began.elapsed()))
-}
-
-struct Connection {
-    stream: TcpStream,
-    answer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(http: SocketAddr) -> Outcome<Self> {
-        let stream = TcpStream::connect(http).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            answer: Vec::new(),
-        })
-    }
-
-    async fn expect_200(&mut self) -> Outcome<()> {
-        self.answer.clear();
-        loop {
-            if self.stream.read_buf(&mut self.answer).await? == 0 {
-                return Err("the server closed the connection".into());
-            }
-            let text = String::from_utf8_lossy(&self.answer);
-            let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                continue;
-            };
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length")
-                    .then(|| value.trim().parse::<usize>().ok())?
-            });
-            if body.len() >= length.unwrap_or(0) {
-                return if head.starts_with("HTTP/1.1 200") {
-                    Ok(())
-                } else {
-                    Err(text.into())
-                };
-            }
-        }
-    }
 }
 
 fn head(media_type: &str, length: &str) -> String {

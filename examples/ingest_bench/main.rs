@@ -7,7 +7,9 @@
 mod child;
 mod data;
 mod load;
+mod phone;
 mod reference;
+mod sealing;
 
 use std::{error::Error, path::PathBuf, time::Duration};
 
@@ -97,6 +99,12 @@ impl Bench {
         if self.wants("resent") {
             lines.extend(self.resent().await?);
         }
+        if self.wants(phone::NAME) {
+            lines.extend(self.phone().await?);
+        }
+        if self.wants("sealing") {
+            lines.extend(self.sealing().await?);
+        }
         if self.wants("single samples") {
             lines.extend(self.singles().await?);
         }
@@ -111,10 +119,7 @@ impl Bench {
 
     /// A million rows over HTTP against the same rows by `psql \copy`.
     async fn bulk(&self, name: &str, users: usize, connections: usize, wanted: f64) -> Outcome<Vec<Line>> {
-        let rows = Rows {
-            users,
-            count: self.args.rows,
-        };
+        let rows = Rows::new(users, self.args.rows);
         let csv = rows.csv();
         let bodies = rows.bodies(connections, Values::First);
         let (mut copied, mut posted, mut cpu, mut rss) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -152,10 +157,7 @@ impl Bench {
 
     /// The same samples again, unchanged and with other values, against the first time.
     async fn resent(&self) -> Outcome<Vec<Line>> {
-        let rows = Rows {
-            users: 1_000,
-            count: self.args.rows,
-        };
+        let rows = Rows::new(1_000, self.args.rows);
         let (first, other) = (rows.bodies(1, Values::First), rows.bodies(1, Values::Other));
         let mut seconds: [Vec<f64>; 3] = Default::default();
         for round in 0..self.args.rounds {
@@ -244,10 +246,7 @@ impl Bench {
     /// Memory while one body of many lines streams in.
     async fn long_body(&self) -> Outcome<Vec<Line>> {
         self.say("long body", 0);
-        let rows = Rows {
-            users: 1_000,
-            count: self.args.long_body,
-        };
+        let rows = Rows::new(1_000, self.args.long_body);
         let mut server = Server::start(&self.reference.fresh_database().await?).await?;
         let seconds = load::post_stream(server.http(), rows, &self.bar).await?.as_secs_f64();
         let line = Line {

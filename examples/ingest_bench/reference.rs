@@ -55,6 +55,13 @@ impl Reference {
         Ok(url)
     }
 
+    /// A number that only PostgreSQL knows.
+    pub(crate) async fn ask(database: &str, question: &str) -> Outcome<i64> {
+        let (client, connection) = tokio_postgres::connect(database, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client.query_one(question, &[]).await?.get(0))
+    }
+
     /// Seconds that `psql \copy` takes.
     pub(crate) async fn copy(&self, database: &str, csv: &str) -> Outcome<f64> {
         let began = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, net::SocketAddr, process::Stdio};
 
+use clap::Parser;
 use health_core::{Config, Health};
 use health_server::{Limits, Listeners, run};
 use tokio::{
@@ -19,12 +20,19 @@ pub struct Server {
     feed: SocketAddr,
 }
 
-/// What the child process does: serve until its standard input ends.
+/// The limits of the server, read from its `HEALTH_…` variables alone.
+#[derive(Parser)]
+struct Environment {
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// What the child process does: serve until its standard input ends, under the limits that `HEALTH_…` variables set.
 ///
 /// # Errors
 /// What keeps it from serving.
 pub async fn serve(url: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let limits = Limits::default();
+    let Environment { limits } = Environment::try_parse_from(["server"])?;
     let health = Health::open(Config::from_url(url)?.limits(limits.core())).await?;
     let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await?;
     announce(&listeners);
@@ -42,8 +50,17 @@ impl Server {
     /// # Errors
     /// Where it ends before.
     pub async fn start(database: &str) -> io::Result<Self> {
+        Self::start_with(database, &[]).await
+    }
+
+    /// The same with some limits set, by the names of their `HEALTH_…` variables.
+    ///
+    /// # Errors
+    /// Where it ends before.
+    pub async fn start_with(database: &str, limits: &[(&str, &str)]) -> io::Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
             .args(["--serve", database])
+            .envs(limits.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -2,6 +2,7 @@
 
 pub mod child;
 mod client;
+mod connection;
 mod crowd;
 mod database;
 mod day;
@@ -12,6 +13,7 @@ mod simulation;
 
 pub use crate::{
     client::{Client, ClientError, Posted, Server, UnreadableServer},
+    connection::Connection,
     crowd::{Crowd, Interval, UnreadableInterval},
     database::Database,
     ending::asked_to_end,
