@@ -45,8 +45,8 @@ pub(crate) struct Marked {
 }
 
 impl Marked {
-    /// Marks remembered, at most: about 20 bytes each. Forgetting them costs no more than leaving them again.
-    const MOST: usize = 400_000;
+    /// Marks remembered, at most: about 20 bytes each, for each writer. Forgetting them costs no more than leaving them again.
+    const MOST: usize = 100_000;
 
     /// The slices of those samples that need a mark, ascending.
     pub(crate) fn missing<'a>(&self, line: Line, samples: impl Iterator<Item = &'a Sample>) -> Vec<Slice> {
