@@ -267,7 +267,7 @@ impl Hub {
         };
         let place = state.handovers;
         state.handed.insert(xid, Handed { place, samples: kept });
-        let quiet = !state.others && !state.anyone_listens() && state.joining.is_empty();
+        let quiet = !state.others && !state.anyone_is_awake() && state.joining.is_empty();
         drop(state);
         if quiet {
             self.idle_news.notify_one();
@@ -470,6 +470,12 @@ impl Drop for Author {
 }
 
 impl State {
+    /// Whether anyone reads what there is. For those who have not yet heard that they were too slow it need not be looked at
+    /// at once.
+    fn anyone_is_awake(&self) -> bool {
+        !self.to_user.is_empty() || self.to_all.iter().any(|mailbox| !mailbox.has_skipped())
+    }
+
     fn anyone_listens(&self) -> bool {
         !(self.to_all.is_empty() && self.to_user.is_empty())
     }
