@@ -1,9 +1,6 @@
 //! Making stored summaries of samples, and coarser ones of finer ones.
 
-use std::{
-    collections::{HashMap, HashSet},
-    iter,
-};
+use std::{collections::HashMap, iter};
 
 use futures_util::{TryStreamExt, pin_mut};
 use smol_str::SmolStr;
@@ -74,12 +71,12 @@ pub(crate) async fn samples(
         minutes: Vec::new(),
         stopped_at: None,
     };
-    let (mut place, mut open, mut count) = (0, UserFold::new(), 0);
+    let (mut place, mut open, mut count) = (0, UserFold::new(dense), 0);
     while let Some(row) = rows.try_next().await? {
         let span = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or_default();
         if span != place {
-            let done = std::mem::replace(&mut open, UserFold::new());
-            piece.take(spans[place].user, done.finish(), dense);
+            let done = std::mem::replace(&mut open, UserFold::new(dense));
+            piece.take(spans[place].user, done.finish());
             place = span;
         }
         open.push(row.get(2), point(&row));
@@ -87,11 +84,11 @@ pub(crate) async fn samples(
     }
     let user = spans.get(place).map_or(0, |span| span.user);
     if count < most {
-        piece.take(user, open.finish(), dense);
+        piece.take(user, open.finish());
     } else {
         // There may be more of the last slice.
         piece.stopped_at = Some((place, open.slices.current_slice()));
-        piece.take(user, open.without_current_slice(), dense);
+        piece.take(user, open.without_current_slice());
     }
     Ok(piece)
 }
@@ -99,46 +96,66 @@ pub(crate) async fn samples(
 /// One user's samples on their way, in both widths.
 struct UserFold {
     slices: RawFold<'static>,
+    /// Of the current slice.
     minutes: RawFold<'static>,
+    /// Samples in it.
+    samples: u64,
+    /// Its first instant.
+    slice: i64,
+    dense: u64,
+    /// Minutes of dense slices that are over.
+    kept: Vec<Part>,
 }
 
 impl UserFold {
-    fn new() -> Self {
-        const ONE_BUCKET: &[i64] = &[i64::MAX];
-        let fold = || RawFold::new(ONE_BUCKET, i64::MAX).with_histograms();
+    fn new(dense: u64) -> Self {
         Self {
             slices: fold(),
             minutes: fold().in_minutes(),
+            samples: 0,
+            slice: i64::MIN,
+            dense,
+            kept: Vec::new(),
         }
     }
 
     fn push(&mut self, source: &str, point: Point) {
+        let slice = Grain::Slice.floor(point.at);
+        if slice != self.slice {
+            self.end_slice();
+            self.slice = slice;
+        }
+        self.samples += 1;
         self.slices.push(source, point);
         self.minutes.push(source, point);
     }
 
-    /// In slices, and in minutes.
-    fn finish(self) -> (Vec<Part>, Vec<Part>) {
-        (self.slices.finish(), self.minutes.finish())
+    /// Minutes of a slice that is not dense are forgotten at its end: of sparse samples there are as many minutes.
+    fn end_slice(&mut self) {
+        let minutes = std::mem::replace(&mut self.minutes, fold().in_minutes());
+        if std::mem::take(&mut self.samples) >= self.dense {
+            self.kept.extend(minutes.finish());
+        }
     }
 
-    /// The minutes of the current slice belong to no slice then, and so to no dense one.
+    /// In slices, and in minutes.
+    fn finish(mut self) -> (Vec<Part>, Vec<Part>) {
+        self.end_slice();
+        (self.slices.finish(), self.kept)
+    }
+
     fn without_current_slice(self) -> (Vec<Part>, Vec<Part>) {
-        (self.slices.without_current_slice(), self.minutes.finish())
+        (self.slices.without_current_slice(), self.kept)
     }
 }
 
+fn fold() -> RawFold<'static> {
+    const ONE_BUCKET: &[i64] = &[i64::MAX];
+    RawFold::new(ONE_BUCKET, i64::MAX).with_histograms()
+}
+
 impl Piece {
-    fn take(&mut self, user: i64, (slices, minutes): (Vec<Part>, Vec<Part>), dense: u64) {
-        let of_slice = |slice: &[Part]| slice.iter().map(|part| part.summary.samples).sum::<u64>();
-        let dense: HashSet<i64> = slices
-            .chunk_by(|one, other| one.at == other.at)
-            .filter(|slice| of_slice(slice) >= dense)
-            .map(|slice| slice[0].at)
-            .collect();
-        let minutes = minutes
-            .into_iter()
-            .filter(|minute| dense.contains(&Grain::Slice.floor(minute.at)));
+    fn take(&mut self, user: i64, (slices, minutes): (Vec<Part>, Vec<Part>)) {
         self.minutes.extend(iter::repeat(user).zip(minutes));
         self.slices.extend(iter::repeat(user).zip(slices));
     }
