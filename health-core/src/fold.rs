@@ -88,7 +88,8 @@ impl<'a> RawFold<'a> {
         self
     }
 
-    /// The same, with parts that do not reach across the end of a minute either; nothing is said of what won.
+    /// The same, with parts that do not reach across the end of a minute either. What they say of winning is of that minute
+    /// alone, and nothing that counts for a slice.
     pub(crate) fn in_minutes(mut self) -> Self {
         self.width = MINUTE_MICROS;
         self

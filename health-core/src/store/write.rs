@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Nothing that the transaction writes gets an `id` at or below the sequence's last value, which is none yet before the
-/// first. Nothing is stored before the threshold's own first value.
+/// first.
 const BEGUN: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, threshold, generation \
      FROM health_metrics_id_seq LEFT JOIN health_sealing ON true";
 
