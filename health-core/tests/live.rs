@@ -197,7 +197,7 @@ async fn a_commit_that_becomes_visible_late_is_neither_lost_nor_does_it_hold_up_
     let transaction = slow.transaction().await.unwrap();
     let insert = "INSERT INTO health_metrics (user_id, timestamp, steps) VALUES (9, '2025-03-02T12:00:00Z', 99)";
     transaction.execute(insert, &[]).await.unwrap();
-    let record = "INSERT INTO health_commits (first_id, last_id, server) \
+    let record = "INSERT INTO health_commits (first_id, last_id, writer) \
                   SELECT currval('health_metrics_id_seq') - 1, currval('health_metrics_id_seq'), 7";
     transaction.execute(record, &[]).await.unwrap();
     for n in 0..5 {

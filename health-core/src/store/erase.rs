@@ -15,9 +15,9 @@ use crate::{
 /// How long erasing one user may take: some ten million samples a minute go.
 const TIMEOUT: &str = "SET LOCAL statement_timeout = '15min'";
 
-/// Marks of the current generation stay: a writer may rely on one for a sample that it has not committed yet.
+/// Marks of the current epoch stay: a writer may rely on one for a sample that it has not committed yet.
 const MARKS: &str =
-    "DELETE FROM health_dirty WHERE user_id = $1 AND generation < (SELECT generation FROM health_sealing)";
+    "DELETE FROM health_dirty WHERE user_id = $1 AND epoch < (SELECT epoch FROM health_sealing)";
 
 const ANY_MARK: &str = "SELECT EXISTS (SELECT FROM health_dirty WHERE user_id = $1)";
 
@@ -65,7 +65,7 @@ async fn inside(session: &mut Session, user: UserId) -> Result<u64, Failure> {
     begin(session).await?;
     let any_mark = session.prepare(ANY_MARK).await?;
     if session.client().query_one(&any_mark, &[&user.get()]).await?.get(0) {
-        rollup::end_generation(session).await?;
+        rollup::end_epoch(session).await?;
     }
     session.client().batch_execute("COMMIT").await?;
 
@@ -79,7 +79,7 @@ async fn inside(session: &mut Session, user: UserId) -> Result<u64, Failure> {
     Ok(erased[1])
 }
 
-/// With the rollers' lock no summary is made meanwhile of samples that are about to go, and the generation stays what it is: what
+/// With the rollers' lock no summary is made meanwhile of samples that are about to go, and the epoch stays what it is: what
 /// is committed before the samples are looked for goes with its summaries, what is committed later has a mark that stays.
 async fn begin(session: &mut Session) -> Result<(), Failure> {
     let begin = format!("BEGIN; {TIMEOUT}; {}", rollup::LOCK);

@@ -83,7 +83,7 @@ pub(crate) const STRETCH_IDS: i64 = 5_000;
 
 /// What became visible since a snapshot is what began behind it or was in progress in it: two stretches of the key, however
 /// long some transaction elsewhere holds back xmin.
-const LOOK: &str = "SELECT here.snapshot, here.pruned_below, c.xid::text, c.first_id, c.last_id, c.server \
+const LOOK: &str = "SELECT here.snapshot, here.pruned_below, c.xid::text, c.first_id, c.last_id, c.writer \
      FROM (SELECT pg_current_snapshot()::text AS snapshot, pruned_below::text FROM health_feed) AS here LEFT JOIN ( \
      SELECT * FROM health_commits WHERE xid >= $1::text::xid8 UNION ALL \
      SELECT * FROM health_commits WHERE xid = ANY($2::text[]::xid8[])) AS c ON true ORDER BY c.last_id";
@@ -126,9 +126,9 @@ const PRUNE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock
 /// Makes one row of many. It stands for all of them under the highest transaction id, so whoever asks for one of them gets
 /// it.
 const MERGE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
-     gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 AND server <> 0 \
+     gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 AND writer <> 0 \
      RETURNING xid, first_id, last_id, committed_at) \
-     INSERT INTO health_commits (xid, first_id, last_id, server, committed_at) \
+     INSERT INTO health_commits (xid, first_id, last_id, writer, committed_at) \
      SELECT max(xid::text::numeric)::text::xid8, min(first_id), max(last_id), 0, max(committed_at) FROM gone HAVING count(*) > 0";
 
 /// The courier's connection.

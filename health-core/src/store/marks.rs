@@ -1,11 +1,11 @@
 //! What a writer leaves for the roller: marks on slices whose summaries it made untrue.
 //!
 //! A writer's transaction holds the threshold's lock in common with the others and then, in a statement of its own, reads the
-//! threshold and the generation; one statement would have taken its snapshot before it waited. Whoever moves one of the two takes
+//! threshold and the epoch; one statement would have taken its snapshot before it waited. Whoever moves one of the two takes
 //! the lock alone, so every writer that has not seen the new one has ended by then.
 //!
-//! The roller takes marks of generations that are over, and no others. A mark that this connection has committed in the
-//! current generation therefore stays until all that it writes in this generation is committed: it need not be left again.
+//! The roller takes marks of epochs that are over, and no others. A mark that this connection has committed in the
+//! current epoch therefore stays until all that it writes in this epoch is committed: it need not be left again.
 
 use std::collections::HashSet;
 
@@ -15,14 +15,14 @@ use crate::{
     store::{connection::Session, micros::Micros},
 };
 
-/// What the one who moves the threshold or ends a generation waits for: nobody is writing then. Writers take the same lock
+/// What the one who moves the threshold or ends a epoch waits for: nobody is writing then. Writers take the same lock
 /// in common, see [`write`](crate::store::write).
 pub(crate) const LOCK_ALONE: &str = "SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
 
 /// The same lock, as writers take it; a statement of its own, before anything else of theirs takes a snapshot.
 pub(crate) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
 
-const MARK: &str = "INSERT INTO health_dirty (user_id, slice, generation) \
+const MARK: &str = "INSERT INTO health_dirty (user_id, slice, epoch) \
      SELECT user_id, slice, $3 FROM unnest($1::bigint[], $2::timestamptz[]) AS marks (user_id, slice)";
 
 /// Where the line between the two kinds of samples lies for a transaction.
@@ -31,16 +31,16 @@ pub(crate) struct Line {
     /// Samples older than this may be in summaries already; microseconds since 1970.
     pub(crate) threshold: i64,
     /// Of the marks that are left now.
-    pub(crate) generation: i64,
+    pub(crate) epoch: i64,
 }
 
 /// A user, and the first instant of a slice in microseconds since 1970.
 pub(crate) type Slice = (i64, i64);
 
-/// The marks that one connection has committed in the current generation.
+/// The marks that one connection has committed in the current epoch.
 #[derive(Debug, Default)]
 pub(crate) struct Marked {
-    generation: i64,
+    epoch: i64,
     slices: HashSet<Slice>,
 }
 
@@ -59,7 +59,7 @@ impl Marked {
                 slices.push(slice);
             }
         }
-        if line.generation == self.generation {
+        if line.epoch == self.epoch {
             slices.retain(|slice| !self.slices.contains(slice));
         }
         slices.sort_unstable();
@@ -72,10 +72,10 @@ impl Marked {
         if slices.is_empty() {
             return;
         }
-        if line.generation != self.generation || self.slices.len() + slices.len() > Self::MOST {
+        if line.epoch != self.epoch || self.slices.len() + slices.len() > Self::MOST {
             self.slices.clear();
         }
-        self.generation = line.generation;
+        self.epoch = line.epoch;
         if slices.len() <= Self::MOST {
             self.slices.extend(slices);
         }
@@ -91,7 +91,7 @@ pub(crate) async fn leave(session: &mut Session, line: Line, slices: &[Slice]) -
     let statement = session.prepare(MARK).await?;
     session
         .client()
-        .execute(&statement, &[&users, &slices, &line.generation])
+        .execute(&statement, &[&users, &slices, &line.epoch])
         .await?;
     Ok(())
 }
@@ -119,11 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_is_marked_once_a_generation_and_only_before_the_threshold() {
+    fn a_slice_is_marked_once_a_epoch_and_only_before_the_threshold() {
         let slice = |minute: i64| (Sample::EARLIEST + TimeDelta::minutes(minute)).timestamp_micros();
-        let line = |generation| Line {
+        let line = |epoch| Line {
             threshold: slice(31),
-            generation,
+            epoch,
         };
         let samples = [sample(1, 0), sample(1, 14), sample(1, 30), sample(1, 31), sample(2, 45)];
         let mut marked = Marked::default();

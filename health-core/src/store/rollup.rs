@@ -36,9 +36,9 @@ pub(crate) enum Step {
 pub(crate) struct Roller {
     /// How old samples have to be before they are summarised.
     pub(crate) settle: Duration,
-    /// How long a generation of marks lasts at least: at its end writers wait for each other for a moment, and leave the marks
+    /// How long a epoch of marks lasts at least: at its end writers wait for each other for a moment, and leave the marks
     /// of what they go on changing anew.
-    pub(crate) generation_min: Duration,
+    pub(crate) epoch_min: Duration,
     /// From how many samples on a slice is stored in minutes as well.
     pub(crate) dense: u64,
     /// Marks taken away in the next step.
@@ -59,8 +59,8 @@ const MARKS_A_STEP: std::ops::RangeInclusive<i64> = 16..=4_096;
 /// How long a step should take. It holds locks that late samples of the same slices wait for.
 const STEP_TARGET: Duration = Duration::from_millis(100);
 
-/// See [`Roller::generation_min`].
-const GENERATION_MIN: Duration = Duration::from_secs(5);
+/// See [`Roller::epoch_min`].
+const EPOCH_MIN: Duration = Duration::from_secs(5);
 
 /// See [`Roller::dense`]. A part of a slice with fewer is read sample by sample within a tenth of a millisecond; of more, the
 /// minutes take at most a tenth of the room that the samples take.
@@ -74,7 +74,7 @@ pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health rol
 /// All times are PostgreSQL's, the one clock that all servers share.
 const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
      date_bin('15 minutes', clock_timestamp() - make_interval(secs => $1), '2000-01-01T00:00:00Z'), \
-     generation, clock_timestamp() >= generation_since + make_interval(secs => $2) FROM health_sealing";
+     epoch, clock_timestamp() >= epoch_since + make_interval(secs => $2) FROM health_sealing";
 
 /// Writers wait behind this lock while a long transaction of one of them holds it up, so not for long.
 const SHORT_WAIT: &str = "SET LOCAL lock_timeout = '1s'";
@@ -85,8 +85,8 @@ const MOVE_ON: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2
 
 const SEALED: &str = "UPDATE health_sealing SET sealed_before = threshold";
 
-const NEXT_GENERATION: &str =
-    "UPDATE health_sealing SET generation = generation + 1, generation_since = clock_timestamp()";
+const NEXT_EPOCH: &str =
+    "UPDATE health_sealing SET epoch = epoch + 1, epoch_since = clock_timestamp()";
 
 const ANY_MARK: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
 
@@ -97,10 +97,10 @@ const USERS: &str = "WITH RECURSIVE walk (user_id) AS ( \
      FROM walk WHERE walk.user_id IS NOT NULL) \
      SELECT user_id FROM walk WHERE user_id IS NOT NULL LIMIT $2";
 
-/// Marks of generations that are over, see [`marks`]. By `ctid`, since a join could be planned the wrong way round while the
+/// Marks of epochs that are over, see [`marks`]. By `ctid`, since a join could be planned the wrong way round while the
 /// table looks empty; nobody else takes marks away meanwhile, so they stay where they are.
 const TAKE_MARKS: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
-     WHERE (user_id, slice) > ($1, $2) AND generation < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
+     WHERE (user_id, slice) > ($1, $2) AND epoch < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
 
 /// Counting stops where it would take long.
 const LAG: &str = "SELECT extract(epoch FROM clock_timestamp() - sealed_before)::bigint, \
@@ -123,9 +123,9 @@ struct State {
     next_user: i64,
     next_slice: i64,
     due: i64,
-    generation: i64,
-    /// The generation has lasted long enough.
-    generation_due: bool,
+    epoch: i64,
+    /// The epoch has lasted long enough.
+    epoch_due: bool,
 }
 
 impl Roller {
@@ -133,7 +133,7 @@ impl Roller {
     pub(crate) fn new(settle: Duration) -> Self {
         Self {
             settle,
-            generation_min: GENERATION_MIN,
+            epoch_min: EPOCH_MIN,
             dense: DENSE_SAMPLES,
             marks: 64,
             last_mark: (0, 0),
@@ -174,7 +174,7 @@ impl Roller {
             .client()
             .query_one(
                 &statement,
-                &[&self.settle.as_secs_f64(), &self.generation_min.as_secs_f64()],
+                &[&self.settle.as_secs_f64(), &self.epoch_min.as_secs_f64()],
             )
             .await?;
         let time = |column| row.get::<_, Micros>(column).0;
@@ -184,8 +184,8 @@ impl Roller {
             next_user: row.get(2),
             next_slice: time(3),
             due: time(4),
-            generation: row.get(5),
-            generation_due: row.get(6),
+            epoch: row.get(5),
+            epoch_due: row.get(6),
         })
     }
 
@@ -244,13 +244,13 @@ impl Roller {
         let (user, slice) = self.last_mark;
         let rows = session
             .client()
-            .query(&statement, &[&user, &Micros(slice), &self.marks, &state.generation])
+            .query(&statement, &[&user, &Micros(slice), &self.marks, &state.epoch])
             .await?;
         let mut marks: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get::<_, Micros>(1).0)).collect();
         if marks.is_empty() {
             let from_the_start = std::mem::take(&mut self.last_mark) == (0, 0);
             let more = !from_the_start
-                || (state.generation_due && any_mark(session).await? && end_generation(session).await?);
+                || (state.epoch_due && any_mark(session).await? && end_epoch(session).await?);
             return Ok(if more { Step::Worked } else { Step::Idle });
         }
         marks.sort_unstable();
@@ -268,7 +268,7 @@ impl Roller {
                 }),
             }
         }
-        // A later statement than the end of the generation: it sees all that was written under these marks.
+        // A later statement than the end of the epoch: it sees all that was written under these marks.
         let piece = summarise::samples(session, &spans, None, self.dense).await?;
         piece.store(session).await?;
         summarise::coarser(session, &spans, |_| state.sealed_before).await?;
@@ -310,10 +310,10 @@ async fn any_mark(session: &mut Session) -> Result<bool, Failure> {
 }
 
 /// Lets the marks there are be taken, once committed. False where a writer takes too long.
-pub(crate) async fn end_generation(session: &mut Session) -> Result<bool, Failure> {
+pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, Failure> {
     let alone = alone(session).await?;
     if alone {
-        let statement = session.prepare(NEXT_GENERATION).await?;
+        let statement = session.prepare(NEXT_EPOCH).await?;
         session.client().execute(&statement, &[]).await?;
     }
     Ok(alone)

@@ -161,10 +161,10 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     }
 }
 
-/// Ends a generation of marks whenever there are some, and has minutes of many slices.
+/// Ends a epoch of marks whenever there are some, and has minutes of many slices.
 fn hurried(settle: Duration) -> Roller {
     let mut roller = Roller::new(settle);
-    roller.generation_min = Duration::ZERO;
+    roller.epoch_min = Duration::ZERO;
     roller.dense = DENSE;
     roller
 }

@@ -25,7 +25,7 @@ use crate::{
 
 /// Nothing that the transaction writes gets an `id` at or below the sequence's last value, which is none yet before the
 /// first.
-const BEGUN: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, threshold, generation \
+const BEGUN: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, threshold, epoch \
      FROM health_metrics_id_seq LEFT JOIN health_sealing ON true";
 
 const INSERT: &str = "INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
@@ -43,7 +43,7 @@ const UPDATE: &str = "UPDATE health_metrics m SET id = DEFAULT, heart_rate = n.h
      AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
 /// What the feed resumes from, and what tells afterwards how a commit ended whose answer was lost.
-pub(super) const RECORD: &str = "INSERT INTO health_commits (first_id, last_id, server) \
+pub(super) const RECORD: &str = "INSERT INTO health_commits (first_id, last_id, writer) \
      VALUES ($1, currval('health_metrics_id_seq'), $2) RETURNING xid::text, committed_at::text";
 
 /// A whole batch of samples that are new and not older than the threshold, with its record. Where the threshold has passed one
@@ -52,7 +52,7 @@ const INSERT_RECENT: &str = "WITH new AS ( \
      INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], $5::double precision[], $6::text[]) \
      WHERE (SELECT threshold FROM health_sealing) <= $7 RETURNING id) \
-     INSERT INTO health_commits (first_id, last_id, server) SELECT min(id) - 1, max(id), $8 FROM new HAVING count(*) > 0 \
+     INSERT INTO health_commits (first_id, last_id, writer) SELECT min(id) - 1, max(id), $8 FROM new HAVING count(*) > 0 \
      RETURNING xid::text, committed_at::text";
 
 /// From this many rows on, COPY is faster than an INSERT from arrays.
@@ -84,7 +84,7 @@ pub(crate) struct Written {
     pub(crate) record: Option<Record>,
 }
 
-/// A writer's connection, and the marks it has left in the current generation.
+/// A writer's connection, and the marks it has left in the current epoch.
 pub(crate) struct WriterSession {
     session: Session,
     marked: Marked,
@@ -239,7 +239,7 @@ async fn begin(session: &mut Session) -> Result<Begun, tokio_postgres::Error> {
         line: Line {
             // Not known, everything is marked: that is slow but right.
             threshold: row.get::<_, Option<Micros>>(1).map_or(i64::MAX, |Micros(at)| at),
-            generation: row.get::<_, Option<i64>>(2).unwrap_or_default(),
+            epoch: row.get::<_, Option<i64>>(2).unwrap_or_default(),
         },
     })
 }
