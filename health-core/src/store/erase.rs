@@ -16,8 +16,7 @@ use crate::{
 const TIMEOUT: &str = "SET LOCAL statement_timeout = '15min'";
 
 /// Marks of the current epoch stay: a writer may rely on one for a sample that it has not committed yet.
-const MARKS: &str =
-    "DELETE FROM health_dirty WHERE user_id = $1 AND epoch < (SELECT epoch FROM health_sealing)";
+const MARKS: &str = "DELETE FROM health_dirty WHERE user_id = $1 AND epoch < (SELECT epoch FROM health_sealing)";
 
 const ANY_MARK: &str = "SELECT EXISTS (SELECT FROM health_dirty WHERE user_id = $1)";
 

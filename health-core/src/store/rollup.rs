@@ -85,8 +85,7 @@ const MOVE_ON: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2
 
 const SEALED: &str = "UPDATE health_sealing SET sealed_before = threshold";
 
-const NEXT_EPOCH: &str =
-    "UPDATE health_sealing SET epoch = epoch + 1, epoch_since = clock_timestamp()";
+const NEXT_EPOCH: &str = "UPDATE health_sealing SET epoch = epoch + 1, epoch_since = clock_timestamp()";
 
 const ANY_MARK: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
 
@@ -172,10 +171,7 @@ impl Roller {
         let statement = session.prepare(STATE).await?;
         let row = session
             .client()
-            .query_one(
-                &statement,
-                &[&self.settle.as_secs_f64(), &self.epoch_min.as_secs_f64()],
-            )
+            .query_one(&statement, &[&self.settle.as_secs_f64(), &self.epoch_min.as_secs_f64()])
             .await?;
         let time = |column| row.get::<_, Micros>(column).0;
         Ok(State {
@@ -249,8 +245,7 @@ impl Roller {
         let mut marks: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get::<_, Micros>(1).0)).collect();
         if marks.is_empty() {
             let from_the_start = std::mem::take(&mut self.last_mark) == (0, 0);
-            let more = !from_the_start
-                || (state.epoch_due && any_mark(session).await? && end_epoch(session).await?);
+            let more = !from_the_start || (state.epoch_due && any_mark(session).await? && end_epoch(session).await?);
             return Ok(if more { Step::Worked } else { Step::Idle });
         }
         marks.sort_unstable();
