@@ -19,7 +19,7 @@ use std::{
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
 use examples::{Client, ClientError, Crowd, Database, Interval, Server, Simulation, asked_to_end};
-use health_core::{Config, Health, Sample, StatsAnswer, embedded::EmbeddedError};
+use health_core::{Config, Health, Sample, StatsResponse, embedded::EmbeddedError};
 use health_server::{Limits, Listeners, Span, run};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tracing::level_filters::LevelFilter;
@@ -201,7 +201,7 @@ async fn show(args: &Args, server: String, feed: String, end: impl Future<Output
 }
 
 /// What the server has of everybody.
-async fn stored(client: &Client, crowd: &Crowd) -> Result<Vec<StatsAnswer>, ClientError> {
+async fn stored(client: &Client, crowd: &Crowd) -> Result<Vec<StatsResponse>, ClientError> {
     let end = Utc::now() + TimeDelta::seconds(1);
     let mut answers = Vec::new();
     for user in crowd.users() {
@@ -211,13 +211,13 @@ async fn stored(client: &Client, crowd: &Crowd) -> Result<Vec<StatsAnswer>, Clie
 }
 
 /// What a person reads at the end.
-fn table(users: &[StatsAnswer]) -> String {
+fn table(users: &[StatsResponse]) -> String {
     let mut lines = vec![format!(
         "{:>10} {:>10} {:>8} {:>8} {:>8} {:>10} {:>10}",
         "user", "samples", "average", "lowest", "highest", "steps", "kcal"
     )];
     let shown = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
-    for StatsAnswer { user_id, stats, .. } in users {
+    for StatsResponse { user_id, stats, .. } in users {
         lines.push(format!(
             "{:>10} {:>10} {:>8} {:>8} {:>8} {:>10} {:>10.1}",
             user_id.get(),

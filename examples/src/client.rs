@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::stream;
-use health_core::{IngestCounts, Problem, Sample, StatsAnswer, UserId, format_timestamp};
+use health_core::{IngestCounts, Problem, Sample, StatsResponse, UserId, format_timestamp};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
 use hyper::{
     Method, Request, StatusCode, Uri,
@@ -163,7 +163,7 @@ impl Client {
         user: UserId,
         start: DateTime<Utc>,
         end: DateTime<Utc>,
-    ) -> Result<StatsAnswer, ClientError> {
+    ) -> Result<StatsResponse, ClientError> {
         let (start, end) = (format_timestamp(start), format_timestamp(end));
         let path = format!("/metrics?user_id={}&start={start}&end={end}", user.get());
         let (status, headers, answer) = self.send(Method::GET, &path, Full::default().boxed()).await?;

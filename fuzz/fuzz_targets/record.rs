@@ -3,24 +3,24 @@
 #![no_main]
 
 use chrono::TimeDelta;
-use health_core::{Reception, parse_timestamp, read_record};
+use health_core::{ReceiveClock, parse_timestamp, read_record};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {
     let Ok(received_at) = parse_timestamp("2025-03-02T18:00:00Z") else {
         return;
     };
-    let reception = Reception {
+    let clock = ReceiveClock {
         received_at,
         max_future: TimeDelta::minutes(5),
     };
-    match read_record(json, &reception) {
+    match read_record(json, &clock) {
         Err(faults) => assert!(!faults.is_empty()),
         Ok(sample) => {
             let whole: serde_json::Value = serde_json::from_slice(json).expect("a record is JSON");
             assert!(whole.is_object());
             let written = serde_json::to_vec(&sample).expect("a sample can be written");
-            assert_eq!(read_record(&written, &reception), Ok(sample));
+            assert_eq!(read_record(&written, &clock), Ok(sample));
         }
     }
 });

@@ -39,13 +39,13 @@ pub enum Bucket {
 /// A text that names no [`Bucket`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a bucket: 1m, 5m, 15m, 1h, 1d and 1w are")]
-pub struct UnknownBucket(String);
+pub struct ParseBucketError(String);
 
 /// More buckets than one answer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the range has {count} buckets of {bucket}, at most {} are answered: take a wider bucket or a shorter range",
-    Bucket::MOST
+    Bucket::COUNT_MAX
 )]
 pub struct TooManyBuckets {
     /// What was asked for.
@@ -74,29 +74,29 @@ impl Bucket {
     ];
 
     /// Buckets in one answer, at most: a week of minutes, a year of hours or thirty years of days.
-    pub const MOST: usize = 11_000;
+    pub const COUNT_MAX: usize = 11_000;
 
     /// Every bucket that touches the range, the outer two cut at it.
     ///
     /// # Errors
-    /// [`TooManyBuckets`] above [`Bucket::MOST`].
+    /// [`TooManyBuckets`] above [`Bucket::COUNT_MAX`].
     ///
     /// ```
     /// use health_core::{Bucket, TimeRange, parse_timestamp};
     ///
     /// let range = TimeRange::new(parse_timestamp("2025-03-29T23:00:00Z")?, parse_timestamp("2025-03-31T22:00:00Z")?)?;
-    /// let days = Bucket::Day.cut(range, chrono_tz::Europe::Berlin)?;
+    /// let days = Bucket::Day.split(range, chrono_tz::Europe::Berlin)?;
     /// let hours: Vec<_> = days.iter().map(|day| day.length().num_hours()).collect();
     /// assert_eq!(hours, [23, 24]); // the night the clocks went forward
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn cut(self, range: TimeRange, zone: Tz) -> Result<Vec<TimeRange>, TooManyBuckets> {
+    pub fn split(self, range: TimeRange, zone: Tz) -> Result<Vec<TimeRange>, TooManyBuckets> {
         let mut buckets = Vec::new();
         let mut start = range.start();
         for border in self.borders(range, zone) {
             buckets.extend(TimeRange::new(start, border));
             start = border;
-            if buckets.len() >= Self::MOST {
+            if buckets.len() >= Self::COUNT_MAX {
                 return Err(TooManyBuckets {
                     bucket: self,
                     count: self.count(range, zone),
@@ -191,11 +191,11 @@ impl fmt::Display for Bucket {
 }
 
 impl FromStr for Bucket {
-    type Err = UnknownBucket;
+    type Err = ParseBucketError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownBucket> {
+    fn from_str(text: &str) -> Result<Self, ParseBucketError> {
         let named = Self::ALL.into_iter().find(|bucket| bucket.to_string() == text);
-        named.ok_or_else(|| UnknownBucket(text.chars().take(64).collect()))
+        named.ok_or_else(|| ParseBucketError(text.chars().take(64).collect()))
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
 
     /// The buckets' lengths in minutes.
     fn minutes(bucket: Bucket, range: TimeRange, zone: Tz) -> Vec<i64> {
-        let buckets = bucket.cut(range, zone).unwrap();
+        let buckets = bucket.split(range, zone).unwrap();
         assert_eq!(bucket.count(range, zone), buckets.len() as u64, "{bucket} {zone}");
         buckets.iter().map(|bucket| bucket.length().num_minutes()).collect()
     }
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(lengths, [40, 60, 10]);
         let inside = range("2025-06-01T00:20:00Z", "2025-06-01T00:30:00.5Z");
         for bucket in [Bucket::Hour, Bucket::Day, Bucket::Week] {
-            assert_eq!(bucket.cut(inside, Europe::Berlin), Ok(vec![inside]));
+            assert_eq!(bucket.split(inside, Europe::Berlin), Ok(vec![inside]));
         }
         assert_eq!(
             minutes(
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn counts_what_is_too_many() {
-        let count = |bucket: Bucket, start, end, zone| bucket.cut(range(start, end), zone).unwrap_err().count;
+        let count = |bucket: Bucket, start, end, zone| bucket.split(range(start, end), zone).unwrap_err().count;
         let (first, last) = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
         assert_eq!(
             count(Bucket::Minute, "2024-01-01T00:00:00Z", "2026-01-01T00:00:00Z", Tz::UTC),
@@ -483,10 +483,10 @@ mod tests {
         let start = parse_timestamp("2025-01-01T00:00:00Z").unwrap();
         let of = |minutes| TimeRange::new(start, start + TimeDelta::minutes(minutes)).unwrap();
         assert_eq!(
-            Bucket::Minute.cut(of(11_000), Tz::UTC).map(|buckets| buckets.len()),
+            Bucket::Minute.split(of(11_000), Tz::UTC).map(|buckets| buckets.len()),
             Ok(11_000)
         );
-        assert_eq!(Bucket::Minute.cut(of(11_001), Tz::UTC).unwrap_err().count, 11_001);
+        assert_eq!(Bucket::Minute.split(of(11_001), Tz::UTC).unwrap_err().count, 11_001);
     }
 
     #[test]
@@ -494,7 +494,7 @@ mod tests {
         for zone in chrono_tz::TZ_VARIANTS {
             let year = range("2010-10-15T03:21:10Z", "2011-12-31T12:00:00Z");
             for bucket in [Bucket::Hour, Bucket::Day, Bucket::Week] {
-                let buckets = bucket.cut(year, zone).unwrap();
+                let buckets = bucket.split(year, zone).unwrap();
                 assert_eq!(bucket.count(year, zone), buckets.len() as u64, "{bucket} {zone}");
                 assert!(
                     buckets.windows(2).all(|pair| pair[0].end() == pair[1].start()),

@@ -1,6 +1,6 @@
 //! From samples and stored summaries to answers.
 //!
-//! [`RawFold`] boils samples down to [`Part`]s, a quarter of an hour at a time; [`assemble`] makes an answer a bucket from
+//! [`SampleSummariser`] boils samples down to [`SourceSummary`]s, a quarter of an hour at a time; [`assemble`] makes an answer a bucket from
 //! parts, wherever they came from. Both are pure, so that readers, the roller and the tests share one arithmetic.
 
 use std::collections::HashMap;
@@ -9,8 +9,8 @@ use smol_str::SmolStr;
 
 use crate::{
     histogram::Histogram,
-    stats::{SourceTotals, Stats},
-    summary::{Heart, Point, Summary, Totals, to_f64},
+    stats::{RangeStats, SourceTotals, Stats},
+    summary::{HeartRateSummary, Observation, Summary, Totals, to_f64},
 };
 
 /// A quarter of an hour in microseconds: within one, the source with the most steps counts.
@@ -23,7 +23,7 @@ const MINUTE_MICROS: i64 = 60_000_000;
 
 /// What one source measured in one stretch of time that lies within one bucket.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Part {
+pub(crate) struct SourceSummary {
     /// The first instant of the stretch, microseconds since 1970.
     pub(crate) at: i64,
     /// The device.
@@ -31,14 +31,14 @@ pub(crate) struct Part {
     /// What it measured.
     pub(crate) summary: Summary,
     /// What of it counts: the sums of those slices in which it was the source with the most.
-    pub(crate) won: Totals,
+    pub(crate) winning_totals: Totals,
     /// Its readings by rate, where they were asked for.
     pub(crate) histogram: Histogram,
 }
 
 /// Boils samples down that come in the order of time.
 #[derive(Debug)]
-pub(crate) struct RawFold<'a> {
+pub(crate) struct SampleSummariser<'a> {
     /// The first instant behind each bucket, ascending.
     bucket_ends: &'a [i64],
     /// The bucket of the samples that come.
@@ -49,25 +49,25 @@ pub(crate) struct RawFold<'a> {
     width: i64,
     /// The slice of the samples that come, in slices since 1970.
     slice: i64,
-    open: BySource<OpenSlice>,
-    parts: Vec<Part>,
+    open: SourceMap<OpenSlice>,
+    parts: Vec<SourceSummary>,
 }
 
 /// What one source measured in the slice that is not over: a part for each bucket it lies in.
 #[derive(Debug, Default)]
 struct OpenSlice {
-    parts: Vec<(usize, Part)>,
+    parts: Vec<(usize, SourceSummary)>,
 }
 
 /// A value for each source, found fast when samples of few sources take turns.
 #[derive(Debug)]
-struct BySource<T> {
+struct SourceMap<T> {
     places: HashMap<SmolStr, usize>,
     entries: Vec<(SmolStr, T)>,
     last: usize,
 }
 
-impl<'a> RawFold<'a> {
+impl<'a> SampleSummariser<'a> {
     /// Parts do not reach across the end of a bucket or of a slice. Readings from `weights_end` on (now) stand for no time.
     pub(crate) fn new(bucket_ends: &'a [i64], weights_end: i64) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl<'a> RawFold<'a> {
             with_histograms: false,
             width: SLICE_MICROS,
             slice: i64::MIN,
-            open: BySource::default(),
+            open: SourceMap::default(),
             parts: Vec::new(),
         }
     }
@@ -90,13 +90,13 @@ impl<'a> RawFold<'a> {
 
     /// The same, with parts that do not reach across the end of a minute either. What they say of winning is of that minute
     /// alone, and nothing that counts for a slice.
-    pub(crate) fn in_minutes(mut self) -> Self {
+    pub(crate) fn by_minute(mut self) -> Self {
         self.width = MINUTE_MICROS;
         self
     }
 
     /// Takes a sample, not earlier than those before.
-    pub(crate) fn push(&mut self, source: &str, point: Point) {
+    pub(crate) fn push(&mut self, source: &str, point: Observation) {
         let with_histograms = self.with_histograms;
         let summary = Summary::of(point, self.weights_end);
         let part = self.open_part(source, point.at);
@@ -108,11 +108,11 @@ impl<'a> RawFold<'a> {
 
     /// Takes what a source measured in a stretch from `at` on that lies within one slice and one bucket, not earlier than all
     /// that was taken before.
-    pub(crate) fn push_summary(&mut self, source: &str, at: i64, summary: &Summary) {
+    pub(crate) fn add_summary(&mut self, source: &str, at: i64, summary: &Summary) {
         self.open_part(source, at).summary.append(summary);
     }
 
-    fn open_part(&mut self, source: &str, at: i64) -> &mut Part {
+    fn open_part(&mut self, source: &str, at: i64) -> &mut SourceSummary {
         let slice = at.div_euclid(self.width);
         if slice != self.slice {
             self.end_slice();
@@ -127,11 +127,11 @@ impl<'a> RawFold<'a> {
             let bucket_start = bucket
                 .checked_sub(1)
                 .map_or(i64::MIN, |before| self.bucket_ends[before]);
-            let part = Part {
+            let part = SourceSummary {
                 at: bucket_start.max(slice * self.width),
                 source: SmolStr::new(source),
                 summary: Summary::default(),
-                won: Totals::default(),
+                winning_totals: Totals::default(),
                 histogram: Histogram::default(),
             };
             parts.push((bucket, part));
@@ -141,7 +141,7 @@ impl<'a> RawFold<'a> {
     }
 
     /// Everything that was taken, by time.
-    pub(crate) fn finish(mut self) -> Vec<Part> {
+    pub(crate) fn finish(mut self) -> Vec<SourceSummary> {
         self.end_slice();
         self.parts
     }
@@ -152,7 +152,7 @@ impl<'a> RawFold<'a> {
     }
 
     /// What of the current slice is not over is forgotten.
-    pub(crate) fn without_current_slice(mut self) -> Vec<Part> {
+    pub(crate) fn without_current_slice(mut self) -> Vec<SourceSummary> {
         self.open.clear();
         self.finish()
     }
@@ -174,10 +174,10 @@ impl<'a> RawFold<'a> {
         for (source, open) in self.open.entries.drain(..) {
             for (_, mut part) in open.parts {
                 if Some(&source) == most_steps.as_ref() {
-                    part.won.steps = part.summary.totals.steps;
+                    part.winning_totals.steps = part.summary.totals.steps;
                 }
                 if Some(&source) == most_calories.as_ref() {
-                    part.won.calories = part.summary.totals.calories;
+                    part.winning_totals.calories = part.summary.totals.calories;
                 }
                 self.parts.push(part);
             }
@@ -187,7 +187,7 @@ impl<'a> RawFold<'a> {
 }
 
 /// The statistics of each bucket, given all parts between `start` and the last bucket's end. Weights end at `now`.
-pub(crate) fn assemble(mut parts: Vec<Part>, start: i64, bucket_ends: &[i64], now: i64) -> Vec<Stats> {
+pub(crate) fn assemble(mut parts: Vec<SourceSummary>, start: i64, bucket_ends: &[i64], now: i64) -> Vec<RangeStats> {
     parts.sort_unstable_by_key(|part| part.at);
     let mut parts = parts.as_slice();
     let mut start = start;
@@ -202,12 +202,12 @@ pub(crate) fn assemble(mut parts: Vec<Part>, start: i64, bucket_ends: &[i64], no
 }
 
 /// The statistics of parts in the order of time. `weights_end` is the end of their range, or now.
-fn answer(parts: &[Part], start: i64, weights_end: i64) -> Stats {
-    let mut by_source = BySource::<Summary>::default();
-    let mut won = Totals::default();
+fn answer(parts: &[SourceSummary], start: i64, weights_end: i64) -> RangeStats {
+    let mut by_source = SourceMap::<Summary>::default();
+    let mut winning_totals = Totals::default();
     for part in parts {
         by_source.entry(&part.source).append(&part.summary);
-        won += part.won;
+        winning_totals += part.winning_totals;
     }
     let mut sources = by_source.entries;
     sources.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -219,18 +219,21 @@ fn answer(parts: &[Part], start: i64, weights_end: i64) -> Stats {
     // The first of those that cover equally much, which `max_by_key` would not take.
     let best = held.reduce(|best, next| if next.covered > best.covered { next } else { best });
     let lowest = hearts().map(|heart| heart.lowest).reduce(f64::min);
-    Stats {
+    let overall = Stats {
         samples: sources.iter().map(|(_, summary)| count(summary.samples)).sum(),
-        average_heart_rate: Heart::mean(
+        average_heart_rate: HeartRateSummary::mean(
             hearts().map(|heart| heart.sum).sum(),
             hearts().map(|heart| heart.readings).sum(),
         ),
         min_heart_rate: lowest,
         max_heart_rate: hearts().map(|heart| heart.highest).reduce(f64::max),
-        time_weighted_heart_rate: best.and_then(crate::summary::Held::mean),
+        time_weighted_heart_rate: best.and_then(crate::summary::TimeWeightedSum::mean),
         heart_rate_coverage: best.map_or(0.0, |held| coverage(held.covered, weights_end - start)),
-        total_steps: won.steps,
-        total_calories: won.calories.kcal(),
+        total_steps: winning_totals.steps,
+        total_calories: winning_totals.calories.kcal(),
+    };
+    RangeStats {
+        overall,
         sources: sources
             .iter()
             .map(|(source, summary)| SourceTotals {
@@ -255,7 +258,7 @@ fn count(samples: u64) -> i64 {
     i64::try_from(samples).unwrap_or(i64::MAX)
 }
 
-impl<T: Default> BySource<T> {
+impl<T: Default> SourceMap<T> {
     fn entry(&mut self, source: &str) -> &mut T {
         if self.entries.get(self.last).is_none_or(|(name, _)| name != source) {
             let next = self.entries.len();
@@ -269,14 +272,14 @@ impl<T: Default> BySource<T> {
     }
 }
 
-impl<T> BySource<T> {
+impl<T> SourceMap<T> {
     fn clear(&mut self) {
         self.places.clear();
         self.entries.clear();
     }
 }
 
-impl<T> Default for BySource<T> {
+impl<T> Default for SourceMap<T> {
     fn default() -> Self {
         Self {
             places: HashMap::new(),
@@ -293,8 +296,8 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
-    fn point(minute: i64, heart_rate: Option<f64>, steps: Option<i32>, calories: Option<f64>) -> Point {
-        Point {
+    fn point(minute: i64, heart_rate: Option<f64>, steps: Option<i32>, calories: Option<f64>) -> Observation {
+        Observation {
             at: minute * MINUTE,
             heart_rate,
             steps,
@@ -302,11 +305,11 @@ mod tests {
         }
     }
 
-    fn answers(samples: &[(&str, Point)], start: i64, ends: &[i64], now: i64) -> Vec<Stats> {
+    fn answers(samples: &[(&str, Observation)], start: i64, ends: &[i64], now: i64) -> Vec<Stats> {
         let ends: Vec<_> = ends.iter().map(|end| end * MINUTE).collect();
         let mut samples = samples.to_vec();
         samples.sort_by_key(|(source, point)| (point.at, *source));
-        let mut fold = RawFold::new(&ends, now * MINUTE);
+        let mut fold = SampleSummariser::new(&ends, now * MINUTE);
         for (source, point) in samples {
             fold.push(source, point);
         }

@@ -130,7 +130,7 @@ impl Health {
         let now = Utc::now();
         for (index, sample) in samples.iter().enumerate() {
             sample
-                .check_not_after(now, self.inner.limits.max_future)
+                .check_not_in_future(now, self.inner.limits.max_future)
                 .map_err(|fault| Error::Invalid { index, fault })?;
         }
         self.inner.queue.enqueue(samples).await

@@ -9,7 +9,7 @@
 //! let readings = Readings { heart_rate: Some(HeartRate::new(72.0)?), ..Readings::default() };
 //! let sample = Sample::new(UserId::new(101)?, chrono::Utc::now(), Source::new("watch")?, readings)?;
 //! let receipt = health.ingest([sample]).await?; // resolves after COMMIT
-//! let stats = health.stats(UserId::new(101)?, TimeRange::last(chrono::TimeDelta::hours(24))).await?;
+//! let stats = health.stats(UserId::new(101)?, TimeRange::last(chrono::TimeDelta::hours(24))).await?.overall;
 //! println!("{} stored, {:?} beats per minute", receipt.accepted(), stats.average_heart_rate);
 //! health.close().await?; // stores what was accepted, then stops
 //! # Ok(())
@@ -61,15 +61,15 @@ mod store;
 mod summary;
 
 pub use crate::{
-    bucket::{Bucket, TooManyBuckets, UnknownBucket},
+    bucket::{Bucket, ParseBucketError, TooManyBuckets},
     range::{EmptyRange, TimeRange},
-    record::{Reception, RecordFault, read_record},
+    record::{ReceiveClock, RecordFault, read_record},
     sample::{Calories, HeartRate, Identity, InvalidSample, Readings, Sample, Source, Steps, UserId},
-    stats::{HOLD_SECONDS, Percentiles, SourceTotals, Stats},
+    stats::{Percentiles, READING_WEIGHT_SECONDS_MAX, RangeStats, SourceTotals, Stats},
     time::{TimestampError, format_timestamp, parse_timestamp},
     wire::{
-        BucketAnswer, BucketStats, Cursor, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesAnswer, Problem,
-        Rejection, SeriesAnswer, StatsAnswer, UserAnswer, UsersAnswer,
+        Cursor, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesResponse, Problem, Rejection, SeriesBucket,
+        SeriesResponse, StatsResponse, UserEntry, UsersResponse,
     },
 };
 

@@ -17,7 +17,7 @@ pub(crate) enum Grain {
 
 /// A stretch of time and where to read it from; microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct RollupSpan {
     /// Stored rows of this grain; none for raw samples.
     pub(crate) grain: Option<Grain>,
     /// The first instant.
@@ -28,7 +28,7 @@ pub(crate) struct Span {
 
 /// What is sealed: summaries before `before` are stored, and true but for the slices that begin at `dirty`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sealed<'a> {
+pub(crate) struct UsableRollups<'a> {
     /// A multiple of a slice.
     pub(crate) before: i64,
     /// Ascending.
@@ -69,7 +69,7 @@ impl Grain {
 }
 
 /// The slices that the borders of buckets cut, ascending.
-pub(crate) fn cut_slices(start: i64, ends: &[i64]) -> Vec<i64> {
+pub(crate) fn slices_cut_by(start: i64, ends: &[i64]) -> Vec<i64> {
     let borders = std::iter::once(start).chain(ends.iter().copied());
     let mut cut: Vec<_> = borders
         .filter(|at| Grain::Slice.floor(*at) != *at)
@@ -81,8 +81,8 @@ pub(crate) fn cut_slices(start: i64, ends: &[i64]) -> Vec<i64> {
 
 /// Covers the buckets from `start` to each of `ends` with the coarsest rows that lie within one of them, in order and
 /// without a gap. Raw samples take the rest: what is not sealed, what is dirty, and slices that a border cuts.
-pub(crate) fn plan(start: i64, ends: &[i64], sealed: Sealed<'_>) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+pub(crate) fn plan(start: i64, ends: &[i64], sealed: UsableRollups<'_>) -> Vec<RollupSpan> {
+    let mut spans: Vec<RollupSpan> = Vec::new();
     let mut dirty = sealed.dirty;
     let mut at = start;
     for &end in ends {
@@ -100,7 +100,7 @@ pub(crate) fn plan(start: i64, ends: &[i64], sealed: Sealed<'_>) -> Vec<Span> {
                 } else {
                     end.min(Grain::Slice.floor(at) + SLICE_MICROS)
                 };
-                Span {
+                RollupSpan {
                     grain: None,
                     from: at,
                     to,
@@ -117,13 +117,13 @@ pub(crate) fn plan(start: i64, ends: &[i64], sealed: Sealed<'_>) -> Vec<Span> {
 }
 
 /// As much as can be read in rows of the coarsest grain that begins at `at` and ends by `until`.
-fn coarsest(at: i64, until: i64) -> Option<Span> {
+fn coarsest(at: i64, until: i64) -> Option<RollupSpan> {
     let mut coarser = None::<Grain>;
     for grain in Grain::ALL.into_iter().rev() {
         if grain.floor(at) == at && at + grain.micros() <= until {
             // Only up to where a coarser row may begin.
             let next_coarser = coarser.map_or(i64::MAX, |coarser| coarser.floor(at) + coarser.micros());
-            return Some(Span {
+            return Some(RollupSpan {
                 grain: Some(grain),
                 from: at,
                 to: grain.floor(until).min(next_coarser),
@@ -135,9 +135,9 @@ fn coarsest(at: i64, until: i64) -> Option<Span> {
 }
 
 /// As much of a slice as can be read in whole minutes that begin at `at` and end by `until`.
-fn minutes(at: i64, until: i64) -> Option<Span> {
+fn minutes(at: i64, until: i64) -> Option<RollupSpan> {
     let to = Grain::Minute.floor(until).min(Grain::Slice.floor(at) + SLICE_MICROS);
-    (Grain::Minute.floor(at) == at && at < to).then_some(Span {
+    (Grain::Minute.floor(at) == at && at < to).then_some(RollupSpan {
         grain: Some(Grain::Minute),
         from: at,
         to,
@@ -159,7 +159,7 @@ mod tests {
     fn spans_with(start: i64, ends: &[i64], before: i64, dirty: &[i64], dense: &[i64]) -> Vec<(i16, i64)> {
         let in_micros = |minutes: &[i64]| minutes.iter().map(|at| at * MINUTE).collect::<Vec<_>>();
         let (ends, dirty, dense) = (in_micros(ends), in_micros(dirty), in_micros(dense));
-        let sealed = Sealed {
+        let sealed = UsableRollups {
             before: before * MINUTE,
             dirty: &dirty,
             dense: &dense,
@@ -212,14 +212,14 @@ mod tests {
         // Not sealed.
         assert_eq!(spans_with(3, &[10], 0, &[], &[0]), [(0, 7)]);
         // Within a minute, and up to the next one.
-        let sealed = Sealed {
+        let sealed = UsableRollups {
             before: day * MINUTE,
             dirty: &[],
             dense: &[0],
         };
-        let raw = |from, to| Span { grain: None, from, to };
+        let raw = |from, to| RollupSpan { grain: None, from, to };
         assert_eq!(plan(1, &[5], sealed), [raw(1, 5)]);
-        let minute = Span {
+        let minute = RollupSpan {
             grain: Some(Grain::Minute),
             from: MINUTE,
             to: 3 * MINUTE,
@@ -248,8 +248,8 @@ mod tests {
             prop_assume!(cuts.len() > 1);
             let before = before * SLICE_MICROS;
             let dirty: Vec<_> = dirty.into_iter().map(|slice| slice * SLICE_MICROS).collect();
-            let dense: Vec<_> = cut_slices(cuts[0], &cuts[1..]).into_iter().step_by(dense_every).collect();
-            let spans = plan(cuts[0], &cuts[1..], Sealed { before, dirty: &dirty, dense: &dense });
+            let dense: Vec<_> = slices_cut_by(cuts[0], &cuts[1..]).into_iter().step_by(dense_every).collect();
+            let spans = plan(cuts[0], &cuts[1..], UsableRollups { before, dirty: &dirty, dense: &dense });
             prop_assert_eq!(spans[0].from, cuts[0]);
             prop_assert_eq!(spans[spans.len() - 1].to, cuts[cuts.len() - 1]);
             for pair in spans.windows(2) {

@@ -19,7 +19,7 @@ use crate::{
 
 /// When records arrived, and how far ahead of that moment their timestamps may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Reception {
+pub struct ReceiveClock {
     /// The timestamp of a record that carries none.
     pub received_at: DateTime<Utc>,
     /// How far ahead of `received_at` a device's clock may be.
@@ -42,21 +42,19 @@ pub struct RecordFault {
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
-/// use health_core::{Reception, read_record};
+/// use health_core::{ReceiveClock, read_record};
 ///
-/// let reception = Reception { received_at: Utc::now(), max_future: TimeDelta::minutes(5) };
-/// let sample = read_record(br#"{"user_id":101,"heart_rate":72}"#, &reception).unwrap();
-/// assert_eq!(sample.timestamp().timestamp_micros(), reception.received_at.timestamp_micros());
+/// let clock = ReceiveClock { received_at: Utc::now(), max_future: TimeDelta::minutes(5) };
+/// let sample = read_record(br#"{"user_id":101,"heart_rate":72}"#, &clock).unwrap();
+/// assert_eq!(sample.timestamp().timestamp_micros(), clock.received_at.timestamp_micros());
 ///
-/// let faults = read_record(br#"{"user_id":101,"heart_rate":255,"stpes":3}"#, &reception).unwrap_err();
+/// let faults = read_record(br#"{"user_id":101,"heart_rate":255,"stpes":3}"#, &clock).unwrap_err();
 /// assert_eq!(faults.len(), 2);
 /// ```
-pub fn read_record(json: &[u8], reception: &Reception) -> Result<Sample, Vec<RecordFault>> {
+pub fn read_record(json: &[u8], clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
     match serde_json::from_slice::<Record<'_>>(json) {
-        Ok(record) => record
-            .into_sample(reception)
-            .or_else(|_| read_field_by_field(json, reception)),
-        Err(_) => read_field_by_field(json, reception),
+        Ok(record) => record.into_sample(clock).or_else(|_| read_field_by_field(json, clock)),
+        Err(_) => read_field_by_field(json, clock),
     }
 }
 
@@ -66,43 +64,43 @@ pub fn read_record(json: &[u8], reception: &Reception) -> Result<Sample, Vec<Rec
 struct Record<'a> {
     user_id: i64,
     #[serde(borrow)]
-    timestamp: Option<Text<'a>>,
+    timestamp: Option<BorrowedText<'a>>,
     heart_rate: Option<f64>,
     steps: Option<i64>,
     calories: Option<f64>,
     #[serde(borrow)]
-    source: Option<Text<'a>>,
+    source: Option<BorrowedText<'a>>,
 }
 
 /// serde borrows a bare `Cow`, but not one inside an `Option`.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Record<'_> {
-    fn into_sample(self, reception: &Reception) -> Result<Sample, InvalidSample> {
+    fn into_sample(self, clock: &ReceiveClock) -> Result<Sample, InvalidSample> {
         let timestamp = match self.timestamp {
-            Some(Text(text)) => parse_timestamp(&text)?,
-            None => reception.received_at,
+            Some(BorrowedText(text)) => parse_timestamp(&text)?,
+            None => clock.received_at,
         };
         let source = self
             .source
-            .map_or(Ok(Source::default()), |Text(name)| Source::new(name))?;
+            .map_or(Ok(Source::default()), |BorrowedText(name)| Source::new(name))?;
         let readings = Readings {
             heart_rate: self.heart_rate.map(HeartRate::new).transpose()?,
             steps: self.steps.map(Steps::new).transpose()?,
             calories: self.calories.map(Calories::new).transpose()?,
         };
         let sample = Sample::new(UserId::new(self.user_id)?, timestamp, source, readings)?;
-        sample.check_not_after(reception.received_at, reception.max_future)?;
+        sample.check_not_in_future(clock.received_at, clock.max_future)?;
         Ok(sample)
     }
 }
 
 /// Takes the members of an object as they come, duplicates included: there may be a million of them.
-struct Members<'a>(&'a mut Fields);
+struct FieldVisitor<'a>(&'a mut RecordBuilder);
 
-impl<'de> DeserializeSeed<'de> for Members<'_> {
+impl<'de> DeserializeSeed<'de> for FieldVisitor<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -110,7 +108,7 @@ impl<'de> DeserializeSeed<'de> for Members<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Members<'_> {
+impl<'de> Visitor<'de> for FieldVisitor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -118,14 +116,14 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, value)) = map.next_entry::<Text<'de>, &RawValue>()? {
+        while let Some((name, value)) = map.next_entry::<BorrowedText<'de>, &RawValue>()? {
             self.0.take(&name.0, value);
         }
         Ok(())
     }
 }
 
-fn read_field_by_field(json: &[u8], reception: &Reception) -> Result<Sample, Vec<RecordFault>> {
+fn read_field_by_field(json: &[u8], clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
     let whole = |reason: String| vec![RecordFault { field: None, reason }];
     let text = std::str::from_utf8(json).map_err(|error| {
         whole(format!(
@@ -138,24 +136,24 @@ fn read_field_by_field(json: &[u8], reception: &Reception) -> Result<Sample, Vec
     if !value.get().starts_with('{') {
         return Err(whole(format!("the record is {}, not an object", kind_of(value))));
     }
-    let mut fields = Fields::default();
-    Members(&mut fields)
+    let mut fields = RecordBuilder::default();
+    FieldVisitor(&mut fields)
         .deserialize(&mut serde_json::Deserializer::from_str(value.get()))
         .map_err(|error| whole(format!("the record has a field name that cannot be read: {error}")))?;
-    fields.into_sample(reception)
+    fields.into_sample(clock)
 }
 
 /// Faults that are told of one record.
-const MOST_FAULTS: usize = 100;
+const FAULTS_MAX: usize = 100;
 
 /// The fields a record may have.
-const NAMES: [&str; 6] = ["user_id", "timestamp", "heart_rate", "steps", "calories", "source"];
+const FIELD_NAMES: [&str; 6] = ["user_id", "timestamp", "heart_rate", "steps", "calories", "source"];
 
 /// What the fields of one record say so far, and what is wrong with them.
 #[derive(Default)]
-struct Fields {
-    /// Which of [`NAMES`] were there already.
-    seen: [bool; NAMES.len()],
+struct RecordBuilder {
+    /// Which of [`FIELD_NAMES`] were there already.
+    seen: [bool; FIELD_NAMES.len()],
     user_id: Option<UserId>,
     timestamp: Option<DateTime<Utc>>,
     source: Option<Source>,
@@ -163,41 +161,41 @@ struct Fields {
     faults: Vec<RecordFault>,
 }
 
-impl Fields {
+impl RecordBuilder {
     fn take(&mut self, name: &str, value: &RawValue) {
-        if let Some(place) = NAMES.iter().position(|known| *known == name)
-            && std::mem::replace(&mut self.seen[place], true)
+        if let Some(index) = FIELD_NAMES.iter().position(|known| *known == name)
+            && std::mem::replace(&mut self.seen[index], true)
         {
             self.fault(name, "is given more than once");
             return;
         }
         let taken = match name {
-            "user_id" => put(&mut self.user_id, value, |value| {
+            "user_id" => read_into(&mut self.user_id, value, |value| {
                 Ok(UserId::new(integer(value, "a user id")?)?)
             }),
-            "timestamp" => put(&mut self.timestamp, value, |value| {
+            "timestamp" => read_into(&mut self.timestamp, value, |value| {
                 Ok(parse_timestamp(&string(value)?).map_err(InvalidSample::from)?)
             }),
-            "source" => put(&mut self.source, value, |value| Ok(Source::new(string(value)?)?)),
-            "heart_rate" => put(&mut self.readings.heart_rate, value, |value| {
+            "source" => read_into(&mut self.source, value, |value| Ok(Source::new(string(value)?)?)),
+            "heart_rate" => read_into(&mut self.readings.heart_rate, value, |value| {
                 Ok(HeartRate::new(number(value)?)?)
             }),
-            "steps" => put(&mut self.readings.steps, value, |value| {
+            "steps" => read_into(&mut self.readings.steps, value, |value| {
                 Ok(Steps::new(integer(value, "steps")?)?)
             }),
-            "calories" => put(&mut self.readings.calories, value, |value| {
+            "calories" => read_into(&mut self.readings.calories, value, |value| {
                 Ok(Calories::new(number(value)?)?)
             }),
-            _ => Err(Unreadable(
+            _ => Err(FieldError(
                 "is not a field of a sample: user_id, timestamp, heart_rate, steps, calories and source are".to_owned(),
             )),
         };
-        if let Err(Unreadable(reason)) = taken {
+        if let Err(FieldError(reason)) = taken {
             self.fault(name, reason);
         }
     }
 
-    fn into_sample(mut self, reception: &Reception) -> Result<Sample, Vec<RecordFault>> {
+    fn into_sample(mut self, clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
         if self.user_id.is_none() && !self.is_faulty("user_id") {
             self.fault("user_id", "is required");
         }
@@ -205,13 +203,13 @@ impl Fields {
         if self.readings.is_empty() && !measured.iter().any(|field| self.is_faulty(field)) {
             self.fault("heart_rate", InvalidSample::Empty.to_string());
         }
-        let timestamp = self.timestamp.unwrap_or(reception.received_at);
+        let timestamp = self.timestamp.unwrap_or(clock.received_at);
         if timestamp < Sample::EARLIEST {
             self.fault("timestamp", InvalidSample::TooEarly(timestamp).to_string());
-        } else if timestamp - reception.received_at > reception.max_future {
+        } else if timestamp - clock.received_at > clock.max_future {
             let fault = InvalidSample::TooLate {
                 timestamp,
-                max_future: reception.max_future,
+                max_future: clock.max_future,
             };
             self.fault("timestamp", fault.to_string());
         }
@@ -233,7 +231,7 @@ impl Fields {
     }
 
     fn fault(&mut self, field: impl AsRef<str>, reason: impl Into<String>) {
-        if self.faults.len() >= MOST_FAULTS {
+        if self.faults.len() >= FAULTS_MAX {
             return;
         }
         self.faults.push(RecordFault {
@@ -244,56 +242,56 @@ impl Fields {
 }
 
 /// Why a value cannot be taken, as the rest of a sentence.
-struct Unreadable(String);
+struct FieldError(String);
 
-impl From<InvalidSample> for Unreadable {
+impl From<InvalidSample> for FieldError {
     fn from(fault: InvalidSample) -> Self {
         Self(fault.to_string())
     }
 }
 
-/// Puts what `read` makes of a value into its place; `null` is the same as absent.
-fn put<T>(
-    place: &mut Option<T>,
+/// Puts what `read` makes of a value into its index; `null` is the same as absent.
+fn read_into<T>(
+    index: &mut Option<T>,
     value: &RawValue,
-    read: impl FnOnce(&RawValue) -> Result<T, Unreadable>,
-) -> Result<(), Unreadable> {
+    read: impl FnOnce(&RawValue) -> Result<T, FieldError>,
+) -> Result<(), FieldError> {
     if value.get() != "null" {
-        *place = Some(read(value)?);
+        *index = Some(read(value)?);
     }
     Ok(())
 }
 
-fn string(value: &RawValue) -> Result<String, Unreadable> {
+fn string(value: &RawValue) -> Result<String, FieldError> {
     if !value.get().starts_with('"') {
-        return Err(Unreadable(format!("is {}, a string is needed", kind_of(value))));
+        return Err(FieldError(format!("is {}, a string is needed", kind_of(value))));
     }
-    serde_json::from_str(value.get()).map_err(|error| Unreadable(format!("is not a string of Unicode: {error}")))
+    serde_json::from_str(value.get()).map_err(|error| FieldError(format!("is not a string of Unicode: {error}")))
 }
 
-fn number(value: &RawValue) -> Result<f64, Unreadable> {
+fn number(value: &RawValue) -> Result<f64, FieldError> {
     if !is_number(value) {
-        return Err(Unreadable(format!("is {}, a number is needed", kind_of(value))));
+        return Err(FieldError(format!("is {}, a number is needed", kind_of(value))));
     }
     match value.get().parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(Unreadable(format!("{} is out of range", shorten(value.get())))),
+        _ => Err(FieldError(format!("{} is out of range", shorten(value.get())))),
     }
 }
 
-fn integer(value: &RawValue, what: &str) -> Result<i64, Unreadable> {
+fn integer(value: &RawValue, what: &str) -> Result<i64, FieldError> {
     let text = value.get();
     if !is_number(value) {
-        return Err(Unreadable(format!("is {}, an integer is needed", kind_of(value))));
+        return Err(FieldError(format!("is {}, an integer is needed", kind_of(value))));
     }
     if text.contains(['.', 'e', 'E']) {
-        return Err(Unreadable(format!(
+        return Err(FieldError(format!(
             "{} is not an integer: write it without fraction or exponent",
             shorten(text)
         )));
     }
     text.parse()
-        .map_err(|_| Unreadable(format!("{} is out of range for {what}", shorten(text))))
+        .map_err(|_| FieldError(format!("{} is out of range for {what}", shorten(text))))
 }
 
 fn is_number(value: &RawValue) -> bool {
@@ -323,7 +321,7 @@ fn shorten(text: &str) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-mod agreement;
+mod agreement_tests;
 
 #[cfg(test)]
 mod tests {
@@ -334,7 +332,7 @@ mod tests {
         let received_at = parse_timestamp("2025-03-02T18:00:00Z").unwrap();
         read_record(
             json.as_bytes(),
-            &Reception {
+            &ReceiveClock {
                 received_at,
                 max_future: TimeDelta::minutes(5),
             },
@@ -367,7 +365,7 @@ mod tests {
     fn a_record_of_a_million_faults_is_refused_with_some_of_them() {
         let members: Vec<_> = (0..1_000_000).map(|number| format!("\"a{number}\":1")).collect();
         let faults = read(&format!("{{{}}}", members.join(","))).unwrap_err();
-        assert_eq!(faults.len(), MOST_FAULTS);
+        assert_eq!(faults.len(), FAULTS_MAX);
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Calories {
 
 impl Source {
     /// Bytes of UTF-8 a source may be long.
-    pub const LONGEST_BYTES: usize = 64;
+    pub const BYTES_MAX: usize = 64;
 
     /// A source name, if it is short enough and holds no control character (Unicode's category Cc).
     ///
@@ -214,7 +214,7 @@ impl Source {
     /// [`InvalidSample::SourceTooLong`] or [`InvalidSample::SourceControl`].
     pub fn new(name: impl Into<SmolStr>) -> Result<Self, InvalidSample> {
         let name = name.into();
-        if name.len() > Self::LONGEST_BYTES {
+        if name.len() > Self::BYTES_MAX {
             return Err(InvalidSample::SourceTooLong(name.len()));
         }
         match name.chars().find(|character| character.is_control()) {
@@ -237,7 +237,7 @@ impl Readings {
 
     /// What a row holds, as it is.
     #[cfg(feature = "store")]
-    pub(crate) fn stored(heart_rate: Option<f64>, steps: Option<i32>, calories: Option<f64>) -> Self {
+    pub(crate) fn from_row(heart_rate: Option<f64>, steps: Option<i32>, calories: Option<f64>) -> Self {
         Self {
             heart_rate: heart_rate.map(HeartRate),
             steps: steps.map(Steps),
@@ -265,7 +265,7 @@ impl Sample {
 
     /// A sample. The timestamp is cut to the microsecond.
     ///
-    /// How far ahead of the clock a sample may be is for whoever takes it: see [`Sample::check_not_after`].
+    /// How far ahead of the clock a sample may be is for whoever takes it: see [`Sample::check_not_in_future`].
     ///
     /// # Errors
     /// [`InvalidSample::Empty`] where nothing was measured, [`InvalidSample::TooEarly`] before [`Sample::EARLIEST`].
@@ -296,7 +296,7 @@ impl Sample {
     ///
     /// # Errors
     /// [`InvalidSample::TooLate`].
-    pub fn check_not_after(&self, now: DateTime<Utc>, max_future: TimeDelta) -> Result<(), InvalidSample> {
+    pub fn check_not_in_future(&self, now: DateTime<Utc>, max_future: TimeDelta) -> Result<(), InvalidSample> {
         if self.timestamp() - now > max_future {
             return Err(InvalidSample::TooLate {
                 timestamp: self.timestamp(),

@@ -1,54 +1,77 @@
-//! What can be said of one person over one range of time.
+//! The statistics of one user over one range of time.
 
 use serde::{Deserialize, Serialize};
 
-/// Statistics of one user over one half-open range: exact over the stored samples.
+/// Statistics of one user over one half-open range of time, exact over the stored samples.
+///
+/// `Health::stats` returns them for a whole range, `Health::series`
+/// for each bucket. Without samples all counts and totals are 0 and all heart rates are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Stored samples in the range.
+    /// Number of stored samples in the range.
     pub samples: i64,
-    /// Plain mean of all heart-rate readings, beats per minute; none where there is no reading.
+    /// Arithmetic mean of all heart-rate readings, in beats per minute.
     pub average_heart_rate: Option<f64>,
-    /// Lowest reading, beats per minute.
+    /// Lowest heart-rate reading, in beats per minute.
     pub min_heart_rate: Option<f64>,
-    /// Highest reading, beats per minute.
+    /// Highest heart-rate reading, in beats per minute.
     pub max_heart_rate: Option<f64>,
-    /// Mean weighted by the time each reading stands for, of the source that covers most: until the same source's next
-    /// reading or the end of the range (or now), at most [`HOLD_SECONDS`].
+    /// Time-weighted mean heart rate, in beats per minute, of the source that covers the most time.
+    ///
+    /// The weight of a reading is the time until the same source's next reading or the end of the range, at most
+    /// [`READING_WEIGHT_SECONDS_MAX`]. Time after the present moment has no weight. If several sources cover the same
+    /// time, the first by name counts. These rules are this product's convention; no standard defines them.
     pub time_weighted_heart_rate: Option<f64>,
-    /// The sum of those weights over the length of the range up to now: 0 to 1.
+    /// Sum of those weights divided by the elapsed length of the range, from 0 to 1.
     pub heart_rate_coverage: f64,
-    /// Steps, with overlapping devices counted once: in each UTC quarter of an hour the source with the most counts.
+    /// Steps, where several devices that count at the same time are counted once.
+    ///
+    /// In each slice (15 minutes, aligned to UTC) only the source with the most steps counts, and of equal sources the
+    /// first by name. This rule is this product's convention.
+    ///
+    /// In a bucket of a series, the winning source of a slice is that of the whole range. So the buckets add up to the
+    /// total of the range.
     pub total_steps: i64,
-    /// Kilocalories, chosen likewise.
+    /// Kilocalories, by the same rule: in each slice only the source with the most kilocalories counts.
     pub total_calories: f64,
-    /// Each source's own plain sums, by name.
+}
+
+/// Statistics of a range, together with the totals of each source.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RangeStats {
+    /// The statistics of all sources together.
+    pub overall: Stats,
+    /// The totals of each source, ordered by its name (UTF-8 byte order).
     pub sources: Vec<SourceTotals>,
 }
 
-/// The plain sums of one source.
+/// The plain sums of one source, without regard to other sources.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceTotals {
-    /// The device that measured.
+    /// Name of the device; empty if the samples named none.
     pub source: String,
-    /// Its samples in the range.
+    /// Number of its samples in the range.
     pub samples: i64,
-    /// Its steps.
+    /// Sum of its steps.
     pub steps: i64,
-    /// Its kilocalories.
+    /// Sum of its kilocalories.
     pub calories: f64,
 }
 
 /// Percentiles of the heart-rate readings of one user over one range.
+///
+/// Each value is the nearest-rank percentile (Hyndman and Fan, "Sample Quantiles in Statistical Packages", 1996,
+/// definition 1) of the readings, rounded to whole beats per minute.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Percentiles {
-    /// How many readings there are.
+    /// Number of heart-rate readings.
     pub readings: i64,
-    /// Beats per minute, one for each percentile asked for; none where there is no reading.
+    /// Beats per minute, one value for each requested percentile; `None` if there are no readings.
     pub values: Vec<Option<f64>>,
 }
 
-/// How long a heart-rate reading stands for the time behind it, at most: 300 s.
+/// The longest time that one heart-rate reading is weighted, in seconds: 5 minutes.
 ///
-/// Watches that save power measure at rest about every five minutes; a longer gap means that it was not worn.
-pub const HOLD_SECONDS: i64 = 300;
+/// The value is this product's convention. Watches that save power measure a resting wearer about every five minutes.
+/// After a longer gap the device was probably not worn.
+pub const READING_WEIGHT_SECONDS_MAX: i64 = 300;

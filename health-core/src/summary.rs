@@ -6,7 +6,7 @@
 
 use std::ops::AddAssign;
 
-use crate::stats::HOLD_SECONDS;
+use crate::stats::READING_WEIGHT_SECONDS_MAX;
 
 /// One source's samples over a stretch of time, boiled down.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -15,8 +15,8 @@ pub(crate) struct Summary {
     pub(crate) samples: u64,
     /// Steps and kilocalories.
     pub(crate) totals: Totals,
-    /// Heart rate, where there is a reading.
-    pub(crate) heart: Option<Heart>,
+    /// HeartRateSummary rate, where there is a reading.
+    pub(crate) heart: Option<HeartRateSummary>,
 }
 
 /// Sums of what is counted.
@@ -25,16 +25,16 @@ pub(crate) struct Totals {
     /// Steps.
     pub(crate) steps: i64,
     /// Kilocalories.
-    pub(crate) calories: Energy,
+    pub(crate) calories: ExactCalories,
 }
 
 /// Kilocalories in units of 2^-64: exact for every `f64` from 0.00025 to 10 000, with room for 10^14 samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Energy(pub(crate) i128);
+pub(crate) struct ExactCalories(pub(crate) i128);
 
 /// The heart-rate readings of a stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Heart {
+pub(crate) struct HeartRateSummary {
     /// How many.
     pub(crate) readings: u64,
     /// Their sum, in units of 2^-48 beats per minute.
@@ -44,12 +44,12 @@ pub(crate) struct Heart {
     /// The highest, beats per minute.
     pub(crate) highest: f64,
     /// How long each stands for, where any stands for a time before now.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<TimeWeightedSum>,
 }
 
 /// Readings weighted by the time each stands for, from the first to the last; the last one's own time is still open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct TimeWeightedSum {
     /// When the first was taken, microseconds since 1970.
     pub(crate) first_at: i64,
     /// When the last was taken, likewise.
@@ -64,7 +64,7 @@ pub(crate) struct Held {
 
 /// One sample as the fold takes it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Point {
+pub(crate) struct Observation {
     /// When, microseconds since 1970.
     pub(crate) at: i64,
     /// Beats per minute.
@@ -75,10 +75,10 @@ pub(crate) struct Point {
     pub(crate) calories: Option<f64>,
 }
 
-/// [`HOLD_SECONDS`] in microseconds.
-const HOLD_MICROS: i64 = HOLD_SECONDS * 1_000_000;
+/// [`READING_WEIGHT_SECONDS_MAX`] in microseconds.
+const READING_WEIGHT_MICROS_MAX: i64 = READING_WEIGHT_SECONDS_MAX * 1_000_000;
 
-/// Heart rates lie in 16..256, where the last bit of an `f64` is worth at least 2^-48: as multiples of that all are exact. This is 2^48.
+/// HeartRateSummary rates lie in 16..256, where the last bit of an `f64` is worth at least 2^-48: as multiples of that all are exact. This is 2^48.
 const HEART_RATE_UNITS: f64 = ENERGY_UNITS / 65_536.0;
 
 /// Units in a kilocalorie: 2^64.
@@ -86,14 +86,16 @@ const ENERGY_UNITS: f64 = 18_446_744_073_709_551_616.0;
 
 impl Summary {
     /// A single sample. Its reading stands for no time where it was taken at `weights_end` (now) or later.
-    pub(crate) fn of(point: Point, weights_end: i64) -> Self {
+    pub(crate) fn of(point: Observation, weights_end: i64) -> Self {
         Self {
             samples: 1,
             totals: Totals {
                 steps: point.steps.map_or(0, i64::from),
-                calories: point.calories.map_or(Energy(0), Energy::from_kcal),
+                calories: point.calories.map_or(ExactCalories(0), ExactCalories::from_kcal),
             },
-            heart: point.heart_rate.map(|bpm| Heart::of(bpm, point.at, weights_end)),
+            heart: point
+                .heart_rate
+                .map(|bpm| HeartRateSummary::of(bpm, point.at, weights_end)),
         }
     }
 
@@ -109,7 +111,7 @@ impl Summary {
     }
 }
 
-impl Heart {
+impl HeartRateSummary {
     fn of(bpm: f64, at: i64, weights_end: i64) -> Self {
         let units = heart_rate_to_units(bpm);
         Self {
@@ -117,7 +119,7 @@ impl Heart {
             sum: units.into(),
             lowest: bpm,
             highest: bpm,
-            held: (at < weights_end).then_some(Held {
+            held: (at < weights_end).then_some(TimeWeightedSum {
                 first_at: at,
                 last_at: at,
                 last: units,
@@ -145,7 +147,7 @@ impl Heart {
     }
 }
 
-impl Held {
+impl TimeWeightedSum {
     fn append(&mut self, later: &Self) {
         debug_assert!(
             self.last_at < later.first_at,
@@ -160,7 +162,7 @@ impl Held {
 
     /// The same with the last reading standing until `end`, or as long as one may.
     pub(crate) fn until(mut self, end: i64) -> Self {
-        let weight = (end - self.last_at).clamp(0, HOLD_MICROS);
+        let weight = (end - self.last_at).clamp(0, READING_WEIGHT_MICROS_MAX);
         self.weighted += i128::from(self.last) * i128::from(weight);
         self.covered += weight;
         self
@@ -172,7 +174,7 @@ impl Held {
     }
 }
 
-impl Energy {
+impl ExactCalories {
     pub(crate) fn from_kcal(kcal: f64) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
@@ -210,23 +212,23 @@ pub(crate) fn to_f64(exact: i128) -> f64 {
 
 /// What a stored summary looks like.
 ///
-/// Version 1, little endian: the version; samples u64; steps i64, calories i128, and what of these won likewise; readings u64.
+/// Version 1, little endian: the version; samples u64; steps i64, calories i128, and what of these winning_totals likewise; readings u64.
 /// Where there are readings: sum i128, lowest f64, highest f64; times of the first and the last i64, the last i64, weighted
 /// i128, covered i64.
 pub(crate) mod codec {
-    use super::{Energy, Heart, Held, Summary, Totals};
+    use super::{ExactCalories, HeartRateSummary, Summary, TimeWeightedSum, Totals};
 
     const VERSION: u8 = 1;
 
     /// Bytes of a summary with readings.
     const LONGEST_BYTES: usize = 1 + 8 + 2 * (8 + 16) + 8 + 16 + 8 + 8 + 8 + 8 + 8 + 16 + 8;
 
-    /// A summary as it is stored, and what of it won: of times before now, so that every reading stands for some.
-    pub(crate) fn encode(summary: &Summary, won: Totals) -> Vec<u8> {
+    /// A summary as it is stored, and what of it winning_totals: of times before now, so that every reading stands for some.
+    pub(crate) fn encode(summary: &Summary, winning_totals: Totals) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(LONGEST_BYTES);
         bytes.push(VERSION);
         bytes.extend(summary.samples.to_le_bytes());
-        for totals in [summary.totals, won] {
+        for totals in [summary.totals, winning_totals] {
             bytes.extend(totals.steps.to_le_bytes());
             bytes.extend(totals.calories.0.to_le_bytes());
         }
@@ -247,24 +249,24 @@ pub(crate) mod codec {
         bytes
     }
 
-    /// The summary in these bytes, and what of it won; none where they are something else.
+    /// The summary in these bytes, and what of it winning_totals; none where they are something else.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Summary, Totals)> {
         let (&VERSION, mut bytes) = bytes.split_first()? else {
             return None;
         };
         let rest = &mut bytes;
         let samples = u64::from_le_bytes(take(rest)?);
-        let (totals, won) = (take_totals(rest)?, take_totals(rest)?);
+        let (totals, winning_totals) = (take_totals(rest)?, take_totals(rest)?);
         let readings = u64::from_le_bytes(take(rest)?);
         let heart = if readings == 0 {
             None
         } else {
-            Some(Heart {
+            Some(HeartRateSummary {
                 readings,
                 sum: i128::from_le_bytes(take(rest)?),
                 lowest: f64::from_le_bytes(take(rest)?),
                 highest: f64::from_le_bytes(take(rest)?),
-                held: Some(Held {
+                held: Some(TimeWeightedSum {
                     first_at: i64::from_le_bytes(take(rest)?),
                     last_at: i64::from_le_bytes(take(rest)?),
                     last: i64::from_le_bytes(take(rest)?),
@@ -274,13 +276,13 @@ pub(crate) mod codec {
             })
         };
         let summary = Summary { samples, totals, heart };
-        rest.is_empty().then_some((summary, won))
+        rest.is_empty().then_some((summary, winning_totals))
     }
 
     fn take_totals(bytes: &mut &[u8]) -> Option<Totals> {
         Some(Totals {
             steps: i64::from_le_bytes(take(bytes)?),
-            calories: Energy(i128::from_le_bytes(take(bytes)?)),
+            calories: ExactCalories(i128::from_le_bytes(take(bytes)?)),
         })
     }
 
@@ -303,14 +305,14 @@ mod tests {
     use super::*;
 
     /// Samples of one source in the order of time.
-    pub(crate) fn points() -> impl Strategy<Value = Vec<Point>> {
+    pub(crate) fn points() -> impl Strategy<Value = Vec<Observation>> {
         let values = (
             prop::option::of(20.0_f64..=250.0),
             prop::option::of(0..100_000_i32),
             prop::option::of(0.0_f64..10_000.0),
         );
         prop::collection::btree_map(0_i64..4_000_000_000, values, 0..40).prop_map(|points| {
-            let point = |(at, (heart_rate, steps, calories))| Point {
+            let point = |(at, (heart_rate, steps, calories))| Observation {
                 at,
                 heart_rate,
                 steps,
@@ -320,7 +322,7 @@ mod tests {
         })
     }
 
-    fn fold(points: &[Point]) -> Summary {
+    fn fold(points: &[Observation]) -> Summary {
         let mut all = Summary::default();
         for point in points {
             all.append(&Summary::of(*point, i64::MAX));
@@ -356,8 +358,8 @@ mod tests {
         #[test]
         fn what_is_stored_comes_back(points in points()) {
             let all = fold(&points);
-            let won = Totals { steps: 7, calories: Energy(-1) };
-            prop_assert_eq!(codec::decode(&codec::encode(&all, won)), Some((all, won)));
+            let winning_totals = Totals { steps: 7, calories: ExactCalories(-1) };
+            prop_assert_eq!(codec::decode(&codec::encode(&all, winning_totals)), Some((all, winning_totals)));
         }
 
         #[test]
@@ -367,7 +369,7 @@ mod tests {
             let rates: Vec<_> = points.iter().filter_map(|point| point.heart_rate.map(|bpm| (point.at, bpm))).collect();
             let weight = |place: usize| {
                 let next = rates.get(place + 1).map_or(end, |next| next.0);
-                (next - rates[place].0).min(HOLD_MICROS)
+                (next - rates[place].0).min(READING_WEIGHT_MICROS_MAX)
             };
             prop_assert_eq!(all.samples, points.len() as u64);
             prop_assert_eq!(all.totals.steps, points.iter().filter_map(|point| point.steps).map(i64::from).sum::<i64>());
@@ -378,7 +380,7 @@ mod tests {
                 return Ok(());
             };
             let mean = rates.iter().map(|rate| rate.1).sum::<f64>() / rates.len() as f64;
-            prop_assert!((Heart::mean(heart.sum, heart.readings).unwrap() - mean).abs() < 1e-10);
+            prop_assert!((HeartRateSummary::mean(heart.sum, heart.readings).unwrap() - mean).abs() < 1e-10);
             prop_assert_eq!(heart.lowest, rates.iter().map(|rate| rate.1).fold(f64::MAX, f64::min));
             prop_assert_eq!(heart.highest, rates.iter().map(|rate| rate.1).fold(f64::MIN, f64::max));
             let held = heart.held.unwrap().until(end);
@@ -398,24 +400,24 @@ mod tests {
             249.999_999_999_999_97,
             250.0,
         ] {
-            let point = Point {
+            let point = Observation {
                 at: 0,
                 heart_rate: Some(bpm),
                 steps: None,
                 calories: None,
             };
             let heart = Summary::of(point, 1).heart.unwrap();
-            assert_eq!(Heart::mean(heart.sum, 1), Some(bpm));
+            assert_eq!(HeartRateSummary::mean(heart.sum, 1), Some(bpm));
             assert_eq!(heart.held.unwrap().until(1).mean(), Some(bpm));
         }
         for kcal in [0.0, 0.000_3, 0.1, 12.5, 9_999.999_999, 10_000.0] {
-            assert_eq!(Energy::from_kcal(kcal).kcal(), kcal);
+            assert_eq!(ExactCalories::from_kcal(kcal).kcal(), kcal);
         }
     }
 
     #[test]
     fn other_bytes_are_no_summary() {
-        let point = Point {
+        let point = Observation {
             at: 5,
             heart_rate: Some(60.0),
             steps: None,

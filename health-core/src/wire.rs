@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use crate::{
     record::RecordFault,
     sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
-    stats::Stats,
+    stats::{SourceTotals, Stats},
     time::rfc3339,
 };
 
@@ -65,7 +65,7 @@ pub struct Problem {
 
 /// The answer of `GET /metrics`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StatsAnswer {
+pub struct StatsResponse {
     /// Whose.
     pub user_id: UserId,
     /// The first instant of the range.
@@ -77,6 +77,8 @@ pub struct StatsAnswer {
     /// The statistics.
     #[serde(flatten)]
     pub stats: Stats,
+    /// The totals of each source, by name.
+    pub sources: Vec<SourceTotals>,
     /// Says so where there is nothing in the range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Cow<'static, str>>,
@@ -84,7 +86,7 @@ pub struct StatsAnswer {
 
 /// The answer of `GET /metrics/series`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SeriesAnswer {
+pub struct SeriesResponse {
     /// Whose.
     pub user_id: UserId,
     /// The width as asked, such as `1h`.
@@ -92,47 +94,26 @@ pub struct SeriesAnswer {
     /// The IANA zone whose clock cuts the buckets.
     pub tz: String,
     /// Every bucket that touches the range, empty ones included.
-    pub buckets: Vec<BucketAnswer>,
+    pub buckets: Vec<SeriesBucket>,
 }
 
-/// One bucket of a [`SeriesAnswer`].
+/// One bucket of a [`SeriesResponse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BucketAnswer {
+pub struct SeriesBucket {
     /// The first instant.
     #[serde(with = "rfc3339")]
     pub start: DateTime<Utc>,
     /// The first instant behind it.
     #[serde(with = "rfc3339")]
     pub end: DateTime<Utc>,
-    /// The statistics, without `sources`.
+    /// The statistics of the bucket.
     #[serde(flatten)]
-    pub stats: BucketStats,
-}
-
-/// The fields of [`Stats`] that a bucket carries.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct BucketStats {
-    /// See [`Stats::samples`].
-    pub samples: i64,
-    /// See [`Stats::average_heart_rate`].
-    pub average_heart_rate: Option<f64>,
-    /// See [`Stats::min_heart_rate`].
-    pub min_heart_rate: Option<f64>,
-    /// See [`Stats::max_heart_rate`].
-    pub max_heart_rate: Option<f64>,
-    /// See [`Stats::time_weighted_heart_rate`].
-    pub time_weighted_heart_rate: Option<f64>,
-    /// See [`Stats::heart_rate_coverage`].
-    pub heart_rate_coverage: f64,
-    /// See [`Stats::total_steps`]; the winners of slices are those of the whole range.
-    pub total_steps: i64,
-    /// See [`Stats::total_calories`], likewise.
-    pub total_calories: f64,
+    pub stats: Stats,
 }
 
 /// The answer of `GET /metrics/percentiles`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PercentilesAnswer {
+pub struct PercentilesResponse {
     /// Heart rate in beats per minute by percentile, keyed as asked; none where there is no reading.
     pub percentiles: BTreeMap<String, Option<f64>>,
     /// Heart-rate readings in the range.
@@ -141,16 +122,16 @@ pub struct PercentilesAnswer {
 
 /// The answer of `GET /users`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UsersAnswer {
+pub struct UsersResponse {
     /// A page of users, by id.
-    pub users: Vec<UserAnswer>,
+    pub users: Vec<UserEntry>,
     /// What to ask `after` for the next page; none on the last.
     pub next: Option<UserId>,
 }
 
-/// One user of a [`UsersAnswer`].
+/// One user of a [`UsersResponse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UserAnswer {
+pub struct UserEntry {
     /// Who.
     pub user_id: UserId,
     /// Stored samples.
@@ -265,21 +246,6 @@ impl fmt::Display for Cursor {
     }
 }
 
-impl From<&Stats> for BucketStats {
-    fn from(stats: &Stats) -> Self {
-        Self {
-            samples: stats.samples,
-            average_heart_rate: stats.average_heart_rate,
-            min_heart_rate: stats.min_heart_rate,
-            max_heart_rate: stats.max_heart_rate,
-            time_weighted_heart_rate: stats.time_weighted_heart_rate,
-            heart_rate_coverage: stats.heart_rate_coverage,
-            total_steps: stats.total_steps,
-            total_calories: stats.total_calories,
-        }
-    }
-}
-
 /// A stored sample on the wire. Absent readings are left out, the source is always there.
 #[derive(Serialize, Deserialize)]
 struct SampleJson<'a> {
@@ -372,11 +338,11 @@ mod tests {
     #[test]
     fn a_stored_sample_can_be_posted_again() {
         let json = serde_json::to_vec(&sample()).unwrap();
-        let reception = crate::record::Reception {
+        let clock = crate::record::ReceiveClock {
             received_at: Utc::now(),
             max_future: chrono::TimeDelta::minutes(5),
         };
-        assert_eq!(crate::record::read_record(&json, &reception).unwrap(), sample());
+        assert_eq!(crate::record::read_record(&json, &clock).unwrap(), sample());
     }
 
     #[test]

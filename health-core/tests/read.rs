@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::{Asia, Europe, Tz};
 use health_core::{
-    Bucket, Calories, Config, Error, Health, HeartRate, Limits, Readings, Sample, Source, Stats, Steps, TimeRange,
+    Bucket, Calories, Config, Error, Health, HeartRate, Limits, RangeStats, Readings, Sample, Source, Steps, TimeRange,
     UserId, parse_timestamp,
 };
 use test_support::TestDatabase;
@@ -63,7 +63,7 @@ async fn buckets_add_up_to_the_whole_in_any_zone() -> Outcome {
     let (samples, range) = ten_days(7)?;
     health.ingest(samples).await?;
     let whole = health.stats(user, range).await?;
-    assert_eq!(whole.samples, 1_440 + 2_058);
+    assert_eq!(whole.overall.samples, 1_440 + 2_058);
     for zone in [Tz::UTC, Europe::Berlin, Asia::Kathmandu] {
         for bucket in [
             Bucket::FiveMinutes,
@@ -73,15 +73,22 @@ async fn buckets_add_up_to_the_whole_in_any_zone() -> Outcome {
             Bucket::Week,
         ] {
             let buckets = health.series(user, range, bucket, zone).await?;
-            let sum = |of: fn(&health_core::BucketAnswer) -> i64| buckets.iter().map(of).sum::<i64>();
-            assert_eq!(sum(|bucket| bucket.stats.samples), whole.samples, "{bucket} {zone}");
+            let sum = |of: fn(&health_core::SeriesBucket) -> i64| buckets.iter().map(of).sum::<i64>();
+            assert_eq!(
+                sum(|bucket| bucket.stats.samples),
+                whole.overall.samples,
+                "{bucket} {zone}"
+            );
             assert_eq!(
                 sum(|bucket| bucket.stats.total_steps),
-                whole.total_steps,
+                whole.overall.total_steps,
                 "{bucket} {zone}"
             );
             let calories: f64 = buckets.iter().map(|bucket| bucket.stats.total_calories).sum();
-            assert!((calories - whole.total_calories).abs() < 1e-9, "{bucket} {zone}");
+            assert!(
+                (calories - whole.overall.total_calories).abs() < 1e-9,
+                "{bucket} {zone}"
+            );
             assert_eq!(
                 (buckets[0].start, buckets[buckets.len() - 1].end),
                 (range.start(), range.end())
@@ -115,7 +122,7 @@ async fn what_is_exported_can_be_given_back_and_yields_the_same() -> Outcome {
 
     assert_eq!(health.erase(user).await?, 3_498);
     assert_eq!(health.erase(user).await?, 0);
-    assert_eq!(health.stats(user, range).await?, Stats::default());
+    assert_eq!(health.stats(user, range).await?, RangeStats::default());
     assert_eq!(export(&health, user, range).await?, []);
     // A sample of an erased user is simply a new one.
     assert_eq!(health.ingest(exported).await?.inserted, 3_498);
@@ -160,7 +167,7 @@ async fn users_come_by_id_and_in_pages() -> Outcome {
         let samples: Vec<_> = old.chain(sample(user, now, "b", 80.0, 2, 1.0)).collect();
         health.ingest(samples).await?;
     }
-    let counts = |page: &health_core::UsersAnswer| {
+    let counts = |page: &health_core::UsersResponse| {
         page.users
             .iter()
             .map(|user| (user.user_id.get(), user.samples))

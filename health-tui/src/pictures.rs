@@ -7,8 +7,8 @@ use std::{collections::HashMap, fs, io, path::Path};
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use health_core::{
-    BucketAnswer, BucketStats, Calories, HeartRate, PercentilesAnswer, Readings, Sample, Source, SourceTotals, Stats,
-    StatsAnswer, Steps, UserId,
+    Calories, HeartRate, PercentilesResponse, Readings, Sample, SeriesBucket, Source, SourceTotals, Stats,
+    StatsResponse, Steps, UserId,
 };
 use ratatui::{buffer::Buffer, layout::Rect, style::Color};
 
@@ -221,7 +221,7 @@ pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
         answer.stats.heart_rate_coverage = 0.85;
         answer.stats.total_steps = whole(window.clone().filter_map(|p| p.steps).sum());
         answer.stats.total_calories = window.filter_map(|p| p.calories).sum();
-        for source in &mut answer.stats.sources {
+        for source in &mut answer.sources {
             source.samples = answer.stats.samples;
         }
     }
@@ -257,17 +257,17 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
                 let mut at = start;
                 while at < end {
                     let next = at + bucket.length();
-                    buckets.push(BucketAnswer {
+                    buckets.push(SeriesBucket {
                         start: at,
                         end: next.min(end),
-                        stats: BucketStats::from(&stats(person, at, next)?.stats),
+                        stats: stats(person, at, next)?.stats,
                     });
                     at = next;
                 }
                 Some(UserRange {
                     stats: stats(person, start, end)?,
                     buckets,
-                    percentiles: PercentilesAnswer {
+                    percentiles: PercentilesResponse {
                         percentiles: [("50", 1.06), ("95", 1.5), ("99", 1.7)]
                             .map(|(p, of)| (p.to_owned(), Some((person.rest * of).round())))
                             .into(),
@@ -288,7 +288,7 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
 }
 
 /// What the server would say of a stretch of a made-up life: asleep at night, awake by day.
-fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<StatsAnswer> {
+fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<StatsResponse> {
     let mut stats = Stats::default();
     let (mut sum, mut low, mut high, mut n) = (0.0, f64::INFINITY, f64::NEG_INFINITY, 0.0);
     let mut at = start;
@@ -317,17 +317,18 @@ fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<St
     stats.min_heart_rate = Some(low);
     stats.max_heart_rate = Some(high);
     stats.heart_rate_coverage = 0.97;
-    stats.sources = vec![SourceTotals {
+    let sources = vec![SourceTotals {
         source: "watch".to_owned(),
         samples: stats.samples,
         steps: stats.total_steps,
         calories: stats.total_calories,
     }];
-    Some(StatsAnswer {
+    Some(StatsResponse {
         user_id: UserId::new(person.id).ok()?,
         start,
         end,
         stats,
+        sources,
         message: None,
     })
 }

@@ -12,14 +12,14 @@ use crate::{
     health::Health,
     range::TimeRange,
     sample::UserId,
-    stats::{Percentiles, Stats},
+    stats::{Percentiles, RangeStats},
     store::{
         erase,
         export::Samples,
         read::{self, Question},
         users,
     },
-    wire::{BucketAnswer, BucketStats, UsersAnswer},
+    wire::{SeriesBucket, UsersResponse},
 };
 
 /// How much longer than its statement's time an answer is waited for: it is PostgreSQL's to end the statement, unless it
@@ -39,11 +39,11 @@ impl Health {
     /// use chrono::TimeDelta;
     /// use health_core::{TimeRange, UserId};
     ///
-    /// let day = health.stats(UserId::new(101)?, TimeRange::last(TimeDelta::hours(24))).await?;
+    /// let day = health.stats(UserId::new(101)?, TimeRange::last(TimeDelta::hours(24))).await?.overall;
     /// println!("{} steps, {:.0} % worn", day.total_steps, day.heart_rate_coverage * 100.0);
     /// # Ok(()) }
     /// ```
-    pub async fn stats(&self, user: UserId, range: TimeRange) -> Result<Stats, Error> {
+    pub async fn stats(&self, user: UserId, range: TimeRange) -> Result<RangeStats, Error> {
         let now = Utc::now().timestamp_micros();
         self.in_time(read::stats(&self.inner.readers, user, range, now)).await
     }
@@ -55,15 +55,15 @@ impl Health {
     /// `stats` says of it.
     ///
     /// # Errors
-    /// [`Error::TooManyBuckets`] above [`Bucket::MOST`]; those of [`Health::stats`].
+    /// [`Error::TooManyBuckets`] above [`Bucket::COUNT_MAX`]; those of [`Health::stats`].
     pub async fn series(
         &self,
         user: UserId,
         range: TimeRange,
         bucket: Bucket,
         zone: Tz,
-    ) -> Result<Vec<BucketAnswer>, Error> {
-        let buckets = bucket.cut(range, zone)?;
+    ) -> Result<Vec<SeriesBucket>, Error> {
+        let buckets = bucket.split(range, zone)?;
         let ends: Vec<_> = buckets.iter().map(|bucket| bucket.end().timestamp_micros()).collect();
         let now = Utc::now().timestamp_micros();
         let question = Question {
@@ -73,12 +73,12 @@ impl Health {
             now,
         };
         let stats = self.in_time(read::series(&self.inner.readers, question)).await?;
-        let answer = |(bucket, stats): (&TimeRange, &Stats)| BucketAnswer {
+        let series_bucket = |(bucket, stats): (TimeRange, RangeStats)| SeriesBucket {
             start: bucket.start(),
             end: bucket.end(),
-            stats: BucketStats::from(stats),
+            stats: stats.overall,
         };
-        Ok(buckets.iter().zip(&stats).map(answer).collect())
+        Ok(buckets.into_iter().zip(stats).map(series_bucket).collect())
     }
 
     /// Percentiles of all heart-rate readings in a range, by nearest rank and to within half a beat; each of `percents` is
@@ -106,7 +106,7 @@ impl Health {
     ///
     /// # Errors
     /// Those of [`Health::stats`].
-    pub async fn users(&self, limit: usize, after: Option<UserId>) -> Result<UsersAnswer, Error> {
+    pub async fn users(&self, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Error> {
         self.in_time(users::users(&self.inner.readers, limit, after)).await
     }
 
@@ -119,7 +119,7 @@ impl Health {
         among: &[UserId],
         limit: usize,
         after: Option<UserId>,
-    ) -> Result<UsersAnswer, Error> {
+    ) -> Result<UsersResponse, Error> {
         self.in_time(users::users_among(&self.inner.readers, among, limit, after))
             .await
     }

@@ -65,7 +65,7 @@ fn row(to: &mut BytesMut, sample: &Sample) {
     }
     float(to, sample.calories().map(Calories::get));
     let source = sample.source().as_str();
-    // At most `Source::LONGEST_BYTES`.
+    // At most `Source::BYTES_MAX`.
     to.put_i32(i32::try_from(source.len()).unwrap_or(0));
     to.put_slice(source.as_bytes());
 }

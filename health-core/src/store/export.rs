@@ -86,6 +86,6 @@ impl Samples {
 
 fn sample(user: UserId, row: &Row) -> Result<Sample, Failure> {
     let source = Source::new(row.get::<_, &str>(1)).map_err(|_| Failure::IllegalSample)?;
-    let readings = Readings::stored(row.get(2), row.get(3), row.get(4));
+    let readings = Readings::from_row(row.get(2), row.get(3), row.get(4));
     Sample::new(user, row.get(0), source, readings).map_err(|_| Failure::IllegalSample)
 }

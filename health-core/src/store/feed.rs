@@ -328,7 +328,7 @@ async fn rows(session: &mut Session, span: Span, users: Option<&[i64]>) -> Resul
 fn stored_row(row: &Row) -> Option<StoredRow> {
     let RowXid(xid_low) = row.get(1);
     let sample = (|| {
-        let readings = Readings::stored(row.get(4), row.get(5), row.get(6));
+        let readings = Readings::from_row(row.get(4), row.get(5), row.get(6));
         let source = Source::new(row.get::<_, &str>(7))?;
         Sample::new(UserId::new(row.get(2))?, row.get(3), source, readings)
     })();

@@ -100,7 +100,7 @@ pub(crate) async fn look_up(
             .and_then(|place| places.get(place));
         if let Some(place) = place {
             stored[*place] = Some(Stored {
-                readings: Readings::stored(row.get(1), row.get(2), row.get(3)),
+                readings: Readings::from_row(row.get(1), row.get(2), row.get(3)),
                 ctid: row.get(4),
             });
         }

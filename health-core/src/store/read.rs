@@ -9,18 +9,18 @@ use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use crate::{
     error::Error,
-    fold::{Part, RawFold, SLICE_MICROS, assemble},
+    fold::{SLICE_MICROS, SampleSummariser, SourceSummary, assemble},
     histogram::Histogram,
-    plan::{Grain, Sealed, Span, cut_slices, plan},
+    plan::{Grain, RollupSpan, UsableRollups, plan, slices_cut_by},
     range::TimeRange,
     sample::UserId,
-    stats::Stats,
+    stats::RangeStats,
     store::{
         connection::{Readers, Session, checkout},
         failure::Failure,
         micros::Micros,
     },
-    summary::{Point, codec},
+    summary::{Observation, codec},
 };
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -71,7 +71,7 @@ pub(crate) struct Question<'a> {
 }
 
 /// The statistics of a range.
-pub(crate) async fn stats(readers: &Readers, user: UserId, range: TimeRange, now: i64) -> Result<Stats, Error> {
+pub(crate) async fn stats(readers: &Readers, user: UserId, range: TimeRange, now: i64) -> Result<RangeStats, Error> {
     let ends = [range.end().timestamp_micros()];
     let question = Question {
         user,
@@ -84,7 +84,7 @@ pub(crate) async fn stats(readers: &Readers, user: UserId, range: TimeRange, now
 }
 
 /// The statistics of each bucket, with the winners of the whole.
-pub(crate) async fn series(readers: &Readers, question: Question<'_>) -> Result<Vec<Stats>, Error> {
+pub(crate) async fn series(readers: &Readers, question: Question<'_>) -> Result<Vec<RangeStats>, Error> {
     let mut session = checkout(readers).await?;
     let mut snapshot = Snapshot::begin(&mut session, question).await?;
     let parts = snapshot.parts().await?;
@@ -164,7 +164,7 @@ impl<'a> Snapshot<'a> {
     fn plan(&mut self, state: &State) {
         let Question { start, ends, now, .. } = self.question;
         // Readings of the future stand for no time yet, which summaries do not know.
-        let sealed = Sealed {
+        let sealed = UsableRollups {
             before: state.before.min(Grain::Slice.floor(now)),
             dirty: &state.dirty,
             dense: &state.dense,
@@ -175,7 +175,7 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    fn add(&mut self, Span { grain, from, to }: Span) {
+    fn add(&mut self, RollupSpan { grain, from, to }: RollupSpan) {
         let spans = match grain {
             Some(Grain::Minute) => &mut self.minutes,
             Some(grain) => {
@@ -189,7 +189,7 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Everything there is, boiled down as far as it is.
-    pub(crate) async fn parts(&mut self) -> Result<Vec<Part>, Failure> {
+    pub(crate) async fn parts(&mut self) -> Result<Vec<SourceSummary>, Failure> {
         let rollups = self.session.prepare(ROLLUPS).await?;
         let minutes = self.session.prepare(MINUTES).await?;
         let raw = self.session.prepare(RAW).await?;
@@ -232,8 +232,8 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Boils down minutes and samples, each in the order of time and apart from each other.
-    fn fold(&self, minutes: &[Row], points: &[Row]) -> Result<Vec<Part>, Failure> {
-        let mut fold = RawFold::new(self.question.ends, self.question.now);
+    fn fold(&self, minutes: &[Row], points: &[Row]) -> Result<Vec<SourceSummary>, Failure> {
+        let mut fold = SampleSummariser::new(self.question.ends, self.question.now);
         let mut minutes = minutes.iter().map(stored_part).peekable();
         for row in points {
             let point = point(row);
@@ -241,13 +241,13 @@ impl<'a> Snapshot<'a> {
                 minutes.next_if(|minute| minute.as_ref().map_or(true, |minute| minute.at < point.at))
             {
                 let minute = minute?;
-                fold.push_summary(&minute.source, minute.at, &minute.summary);
+                fold.add_summary(&minute.source, minute.at, &minute.summary);
             }
             fold.push(row.get(1), point);
         }
         for minute in minutes {
             let minute = minute?;
-            fold.push_summary(&minute.source, minute.at, &minute.summary);
+            fold.add_summary(&minute.source, minute.at, &minute.summary);
         }
         Ok(fold.finish())
     }
@@ -302,7 +302,7 @@ struct State {
 async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) -> Result<State, Failure> {
     let end = question.ends.last().copied().unwrap_or(question.start);
     let (user, from, to) = (question.user.get(), Micros(question.start - SLICE_MICROS), Micros(end));
-    let cut: Vec<_> = cut_slices(question.start, question.ends)
+    let cut: Vec<_> = slices_cut_by(question.start, question.ends)
         .into_iter()
         .map(Micros)
         .collect();
@@ -350,19 +350,19 @@ impl Stored {
     }
 }
 
-fn stored_part(row: &Row) -> Result<Part, Failure> {
-    let (summary, won) = codec::decode(row.get(2)).ok_or(Failure::UnknownSummary)?;
-    Ok(Part {
+fn stored_part(row: &Row) -> Result<SourceSummary, Failure> {
+    let (summary, winning_totals) = codec::decode(row.get(2)).ok_or(Failure::UnknownSummary)?;
+    Ok(SourceSummary {
         at: row.get::<_, Micros>(0).0,
         source: row.get::<_, &str>(1).into(),
         summary,
-        won,
+        winning_totals,
         histogram: Histogram::default(),
     })
 }
 
-fn point(row: &Row) -> Point {
-    Point {
+fn point(row: &Row) -> Observation {
+    Observation {
         at: row.get::<_, Micros>(0).0,
         heart_rate: row.get(2),
         steps: row.get(3),

@@ -13,7 +13,7 @@ use crate::{
     histogram::Histogram,
     plan::Grain,
     sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
-    stats::{SourceTotals, Stats},
+    stats::{RangeStats, SourceTotals, Stats},
     store::{
         connection::{Session, readers},
         erase,
@@ -231,25 +231,21 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     drop(snapshot);
 
     assert_same(&stats, &plain);
+    let (stats, plain) = (stats.overall, plain.overall);
     assert_eq!(histogram, rates);
     for (bucket, plain) in series.iter().zip(&spans) {
         // Only the winners are others.
-        let (total_steps, total_calories) = (bucket.total_steps, bucket.total_calories);
-        assert_same(
-            bucket,
-            &Stats {
-                total_steps,
-                total_calories,
-                ..plain.clone()
-            },
-        );
+        let mut plain = plain.clone();
+        plain.overall.total_steps = bucket.overall.total_steps;
+        plain.overall.total_calories = bucket.overall.total_calories;
+        assert_same(bucket, &plain);
     }
     assert_eq!(
-        series.iter().map(|bucket| bucket.total_steps).sum::<i64>(),
+        series.iter().map(|bucket| bucket.overall.total_steps).sum::<i64>(),
         plain.total_steps
     );
     assert_near(
-        Some(series.iter().map(|bucket| bucket.total_calories).sum()),
+        Some(series.iter().map(|bucket| bucket.overall.total_calories).sum()),
         Some(plain.total_calories),
         &stats,
         &plain,
@@ -257,7 +253,7 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     stats.samples
 }
 
-async fn plain(session: &mut Session, question: Question<'_>) -> Stats {
+async fn plain(session: &mut Session, question: Question<'_>) -> RangeStats {
     let end = question.ends[0];
     let weights_end = end.min(question.now);
     let statement = session.prepare(PLAIN).await.unwrap();
@@ -268,7 +264,7 @@ async fn plain(session: &mut Session, question: Question<'_>) -> Stats {
         .await
         .unwrap();
     let Some(whole) = rows.first() else {
-        return Stats::default();
+        return RangeStats::default();
     };
     let sources: Vec<_> = rows
         .iter()
@@ -280,7 +276,7 @@ async fn plain(session: &mut Session, question: Question<'_>) -> Stats {
         })
         .collect();
     let covered = whole.get::<_, Option<i64>>("covered").unwrap_or(0);
-    Stats {
+    let overall = Stats {
         samples: sources.iter().map(|source| source.samples).sum(),
         average_heart_rate: whole.get("average"),
         min_heart_rate: whole.get("min"),
@@ -293,8 +289,8 @@ async fn plain(session: &mut Session, question: Question<'_>) -> Stats {
         },
         total_steps: whole.get("total_steps"),
         total_calories: whole.get("total_calories"),
-        sources,
-    }
+    };
+    RangeStats { overall, sources }
 }
 
 async fn plain_rates(session: &mut Session, question: Question<'_>) -> Histogram {
@@ -312,7 +308,9 @@ async fn plain_rates(session: &mut Session, question: Question<'_>) -> Histogram
     histogram
 }
 
-fn assert_same(stats: &Stats, plain: &Stats) {
+fn assert_same(stats: &RangeStats, plain: &RangeStats) {
+    let (all, all_plain) = (stats, plain);
+    let (stats, plain) = (&stats.overall, &plain.overall);
     assert_eq!(stats.samples, plain.samples);
     assert_eq!(stats.min_heart_rate, plain.min_heart_rate, "{stats:?} {plain:?}");
     assert_eq!(stats.max_heart_rate, plain.max_heart_rate, "{stats:?} {plain:?}");
@@ -322,8 +320,8 @@ fn assert_same(stats: &Stats, plain: &Stats) {
     near(stats.time_weighted_heart_rate, plain.time_weighted_heart_rate);
     near(Some(stats.heart_rate_coverage), Some(plain.heart_rate_coverage));
     near(Some(stats.total_calories), Some(plain.total_calories));
-    assert_eq!(stats.sources.len(), plain.sources.len(), "{stats:?} {plain:?}");
-    for (source, plain) in stats.sources.iter().zip(&plain.sources) {
+    assert_eq!(all.sources.len(), all_plain.sources.len(), "{all:?} {all_plain:?}");
+    for (source, plain) in all.sources.iter().zip(&all_plain.sources) {
         assert_eq!(
             (&source.source, source.samples, source.steps),
             (&plain.source, plain.samples, plain.steps)

@@ -7,11 +7,11 @@ use smol_str::SmolStr;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
-    fold::{Part, RawFold},
+    fold::{SampleSummariser, SourceSummary},
     histogram::Histogram,
     plan::Grain,
     store::{connection::Session, failure::Failure, micros::Micros},
-    summary::{Point, Summary, Totals, codec},
+    summary::{Observation, Summary, Totals, codec},
 };
 
 /// A stretch of one user's time, in whole slices; microseconds since 1970.
@@ -26,9 +26,9 @@ pub(crate) struct UserSpan {
 #[derive(Debug)]
 pub(crate) struct Piece {
     /// In slices, with their user.
-    pub(crate) slices: Vec<(i64, Part)>,
+    pub(crate) slices: Vec<(i64, SourceSummary)>,
     /// Of dense slices, in minutes.
-    pub(crate) minutes: Vec<(i64, Part)>,
+    pub(crate) minutes: Vec<(i64, SourceSummary)>,
     /// Where the limit was reached: in which span, and the first slice that is missing.
     pub(crate) stopped_at: Option<(usize, i64)>,
 }
@@ -95,23 +95,23 @@ pub(crate) async fn samples(
 
 /// One user's samples on their way, in both widths.
 struct UserFold {
-    slices: RawFold<'static>,
+    slices: SampleSummariser<'static>,
     /// Of the current slice.
-    minutes: RawFold<'static>,
+    minutes: SampleSummariser<'static>,
     /// Samples in it.
     samples: u64,
     /// Its first instant.
     slice: i64,
     dense: u64,
     /// Minutes of dense slices that are over.
-    kept: Vec<Part>,
+    kept: Vec<SourceSummary>,
 }
 
 impl UserFold {
     fn new(dense: u64) -> Self {
         Self {
             slices: fold(),
-            minutes: fold().in_minutes(),
+            minutes: fold().by_minute(),
             samples: 0,
             slice: i64::MIN,
             dense,
@@ -119,7 +119,7 @@ impl UserFold {
         }
     }
 
-    fn push(&mut self, source: &str, point: Point) {
+    fn push(&mut self, source: &str, point: Observation) {
         let slice = Grain::Slice.floor(point.at);
         if slice != self.slice {
             self.end_slice();
@@ -132,30 +132,30 @@ impl UserFold {
 
     /// Minutes of a slice that is not dense are forgotten at its end: of sparse samples there are as many minutes.
     fn end_slice(&mut self) {
-        let minutes = std::mem::replace(&mut self.minutes, fold().in_minutes());
+        let minutes = std::mem::replace(&mut self.minutes, fold().by_minute());
         if std::mem::take(&mut self.samples) >= self.dense {
             self.kept.extend(minutes.finish());
         }
     }
 
     /// In slices, and in minutes.
-    fn finish(mut self) -> (Vec<Part>, Vec<Part>) {
+    fn finish(mut self) -> (Vec<SourceSummary>, Vec<SourceSummary>) {
         self.end_slice();
         (self.slices.finish(), self.kept)
     }
 
-    fn without_current_slice(self) -> (Vec<Part>, Vec<Part>) {
+    fn without_current_slice(self) -> (Vec<SourceSummary>, Vec<SourceSummary>) {
         (self.slices.without_current_slice(), self.kept)
     }
 }
 
-fn fold() -> RawFold<'static> {
+fn fold() -> SampleSummariser<'static> {
     const ONE_BUCKET: &[i64] = &[i64::MAX];
-    RawFold::new(ONE_BUCKET, i64::MAX).with_histograms()
+    SampleSummariser::new(ONE_BUCKET, i64::MAX).with_histograms()
 }
 
 impl Piece {
-    fn take(&mut self, user: i64, (slices, minutes): (Vec<Part>, Vec<Part>)) {
+    fn take(&mut self, user: i64, (slices, minutes): (Vec<SourceSummary>, Vec<SourceSummary>)) {
         self.minutes.extend(iter::repeat(user).zip(minutes));
         self.slices.extend(iter::repeat(user).zip(slices));
     }
@@ -168,7 +168,7 @@ impl Piece {
 }
 
 /// Stores summaries, each in the place of the one that was there.
-async fn store(session: &mut Session, grain: Grain, parts: &[(i64, Part)]) -> Result<(), Failure> {
+async fn store(session: &mut Session, grain: Grain, parts: &[(i64, SourceSummary)]) -> Result<(), Failure> {
     if parts.is_empty() {
         return Ok(());
     }
@@ -181,7 +181,7 @@ async fn store(session: &mut Session, grain: Grain, parts: &[(i64, Part)]) -> Re
         .collect();
     let summaries: Vec<_> = parts
         .iter()
-        .map(|(_, part)| codec::encode(&part.summary, part.won))
+        .map(|(_, part)| codec::encode(&part.summary, part.winning_totals))
         .collect();
     let histograms: Vec<_> = parts.iter().map(|(_, part)| part.histogram.encode()).collect();
     let statement = session.prepare(STORE).await?;
@@ -252,7 +252,7 @@ fn widen(spans: &[UserSpan], grain: Grain, limit: impl Fn(&UserSpan) -> i64) -> 
 /// Finer summaries on their way to be coarser ones. They come by user and time.
 struct Merged {
     grain: Grain,
-    done: Vec<(i64, Part)>,
+    done: Vec<(i64, SourceSummary)>,
     /// Where in `done` each source of the current user's current row is.
     places: HashMap<SmolStr, usize>,
 }
@@ -269,7 +269,7 @@ impl Merged {
     fn push(&mut self, row: &Row) -> Result<(), Failure> {
         let (user, at) = (row.get(0), self.grain.floor(row.get::<_, Micros>(1).0));
         let source = SmolStr::new(row.get::<_, &str>(2));
-        let (summary, won) = codec::decode(row.get(3)).ok_or(Failure::UnknownSummary)?;
+        let (summary, winning_totals) = codec::decode(row.get(3)).ok_or(Failure::UnknownSummary)?;
         if self
             .done
             .last()
@@ -279,21 +279,21 @@ impl Merged {
         }
         let place = *self.places.entry(source.clone()).or_insert(self.done.len());
         if place == self.done.len() {
-            let (summary, won, histogram) = (Summary::default(), Totals::default(), Histogram::default());
+            let (summary, winning_totals, histogram) = (Summary::default(), Totals::default(), Histogram::default());
             self.done.push((
                 user,
-                Part {
+                SourceSummary {
                     at,
                     source,
                     summary,
-                    won,
+                    winning_totals,
                     histogram,
                 },
             ));
         }
         let (_, part) = &mut self.done[place];
         part.summary.append(&summary);
-        part.won += won;
+        part.winning_totals += winning_totals;
         part.histogram.append_encoded(row.get(4)).ok_or(Failure::UnknownSummary)
     }
 }
@@ -304,8 +304,8 @@ fn columns(spans: &[UserSpan]) -> (Vec<i64>, Vec<Micros>, Vec<Micros>) {
     (users, from, spans.iter().map(|span| Micros(span.to)).collect())
 }
 
-fn point(row: &Row) -> Point {
-    Point {
+fn point(row: &Row) -> Observation {
+    Observation {
         at: row.get::<_, Micros>(1).0,
         heart_rate: row.get(3),
         steps: row.get(4),

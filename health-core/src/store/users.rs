@@ -9,7 +9,7 @@ use crate::{
         connection::{Readers, Session, checkout},
         failure::Failure,
     },
-    wire::{UserAnswer, UsersAnswer},
+    wire::{UserEntry, UsersResponse},
 };
 
 /// Walks from user to user by one probe of the key each: there is no table of users.
@@ -43,7 +43,7 @@ const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp,
      FROM (SELECT DISTINCT slice FROM health_dirty WHERE user_id = ids.user_id AND slice < sealed.before) AS d) AS dirty) AS counted";
 
 /// Users behind `after`, at most `limit`, by id.
-pub(crate) async fn users(readers: &Readers, limit: usize, after: Option<UserId>) -> Result<UsersAnswer, Error> {
+pub(crate) async fn users(readers: &Readers, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Error> {
     let mut session = checkout(readers).await?;
     let page = all(&mut session, limit, after).await?;
     Ok(page)
@@ -55,7 +55,7 @@ pub(crate) async fn users_among(
     among: &[UserId],
     limit: usize,
     after: Option<UserId>,
-) -> Result<UsersAnswer, Error> {
+) -> Result<UsersResponse, Error> {
     let mut session = checkout(readers).await?;
     let ids = among.iter().filter(|id| after.is_none_or(|after| **id > after));
     let mut ids: Vec<i64> = ids.map(|id| id.get()).collect();
@@ -64,7 +64,7 @@ pub(crate) async fn users_among(
     Ok(page(details(&mut session, &ids).await?, limit))
 }
 
-async fn all(session: &mut Session, limit: usize, after: Option<UserId>) -> Result<UsersAnswer, Failure> {
+async fn all(session: &mut Session, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Failure> {
     // One more than asked for, to know whether that is all.
     let probe = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let statement = session.prepare(IDS).await?;
@@ -74,7 +74,7 @@ async fn all(session: &mut Session, limit: usize, after: Option<UserId>) -> Resu
     Ok(page(details(session, &ids).await?, limit))
 }
 
-async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserAnswer>, Failure> {
+async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserEntry>, Failure> {
     let statement = session.prepare(DETAILS).await?;
     let rows = session.client().query(&statement, &[&ids]).await?;
     let mut users = rows.iter().map(user).collect::<Result<Vec<_>, _>>()?;
@@ -82,19 +82,19 @@ async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserAnswer>, 
     Ok(users)
 }
 
-fn page(mut users: Vec<UserAnswer>, limit: usize) -> UsersAnswer {
+fn page(mut users: Vec<UserEntry>, limit: usize) -> UsersResponse {
     let more = users.len() > limit;
     users.truncate(limit);
     let next = users.last().map(|user| user.user_id).filter(|_| more);
-    UsersAnswer { users, next }
+    UsersResponse { users, next }
 }
 
-fn user(row: &Row) -> Result<UserAnswer, Failure> {
+fn user(row: &Row) -> Result<UserEntry, Failure> {
     let user_id = UserId::new(row.get(0)).map_err(|_| Failure::IllegalSample)?;
     let source = Source::new(row.get::<_, &str>(3)).map_err(|_| Failure::IllegalSample)?;
-    let readings = Readings::stored(row.get(4), row.get(5), row.get(6));
+    let readings = Readings::from_row(row.get(4), row.get(5), row.get(6));
     let last = Sample::new(user_id, row.get(2), source, readings).map_err(|_| Failure::IllegalSample)?;
-    Ok(UserAnswer {
+    Ok(UserEntry {
         user_id,
         samples: row.get(7),
         first: row.get(1),

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use health_core::{Ack, Error, Health, IngestCounts, Reception, Rejection, Sample, read_record};
+use health_core::{Ack, Error, Health, IngestCounts, ReceiveClock, Rejection, Sample, read_record};
 use hyper::StatusCode;
 
 use crate::{app::App, http::problem::Refusal};
@@ -27,7 +27,7 @@ const LISTED_ERRORS: usize = 100;
 /// Takes the records of one request.
 pub(crate) struct Intake<'a> {
     health: &'a Health,
-    reception: Reception,
+    clock: ReceiveClock,
     gathered: Vec<Sample>,
     in_flight: VecDeque<Ack>,
     records: u64,
@@ -54,7 +54,7 @@ impl<'a> Intake<'a> {
     pub(crate) fn new(app: &'a App) -> Self {
         Self {
             health: &app.health,
-            reception: Reception {
+            clock: ReceiveClock {
                 received_at: now(),
                 max_future: app.limits.max_future(),
             },
@@ -71,18 +71,18 @@ impl<'a> Intake<'a> {
 
     /// Says that what follows arrives now.
     pub(crate) fn arrives_now(&mut self) {
-        self.reception.received_at = self.reception.received_at.max(now());
+        self.clock.received_at = self.clock.received_at.max(now());
     }
 
     /// Reads one record.
     pub(crate) fn take(&mut self, json: &[u8]) {
         let index = self.records;
         self.records += 1;
-        match read_record(json, &self.reception) {
+        match read_record(json, &self.clock) {
             Ok(sample) => {
-                if sample.timestamp() == self.reception.received_at {
+                if sample.timestamp() == self.clock.received_at {
                     // Two records without a time are two readings: the next one arrives a microsecond later.
-                    self.reception.received_at += TimeDelta::microseconds(1);
+                    self.clock.received_at += TimeDelta::microseconds(1);
                 }
                 self.gathered.push(sample);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
-use health_core::{Bucket, Error, PercentilesAnswer, SeriesAnswer, StatsAnswer};
+use health_core::{Bucket, Error, PercentilesResponse, RangeStats, SeriesResponse, StatsResponse};
 use hyper::StatusCode;
 
 use crate::{
@@ -22,16 +22,20 @@ pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<Reply, Refus
     let mut query = Query::parse(query, &["user_id", "start", "end"]);
     let found = query.user_and_range();
     let (user_id, range) = query.finish(found)?;
-    let stats = app.health.stats(user_id, range).await?;
+    let RangeStats {
+        overall: stats,
+        sources,
+    } = app.health.stats(user_id, range).await?;
     let message = (stats.samples == 0).then_some("No data found".into());
     let (start, end) = (range.start(), range.end());
     Ok(json(
         StatusCode::OK,
-        &StatsAnswer {
+        &StatsResponse {
             user_id,
             start,
             end,
             stats,
+            sources,
             message,
         },
     ))
@@ -59,7 +63,7 @@ pub(crate) async fn series(app: &App, query: Option<&str>) -> Result<Reply, Refu
     };
     Ok(json(
         StatusCode::OK,
-        &SeriesAnswer {
+        &SeriesResponse {
             user_id,
             bucket: bucket.to_string(),
             tz: zone.name().to_owned(),
@@ -79,7 +83,7 @@ pub(crate) async fn percentiles(app: &App, query: Option<&str>) -> Result<Reply,
     let percentiles: BTreeMap<_, _> = names.into_iter().zip(found.values).collect();
     Ok(json(
         StatusCode::OK,
-        &PercentilesAnswer {
+        &PercentilesResponse {
             percentiles,
             samples: found.readings,
         },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use crossterm::event::MouseEvent;
-use health_core::{BucketAnswer, Calories, HOLD_SECONDS, PercentilesAnswer, Sample, StatsAnswer};
+use health_core::{Calories, PercentilesResponse, READING_WEIGHT_SECONDS_MAX, Sample, SeriesBucket, StatsResponse};
 
 use crate::{keys::Key, store::Entry};
 
@@ -167,7 +167,7 @@ pub(crate) enum Answer {
     },
     Window {
         points: Vec<Point>,
-        stats: Option<Box<StatsAnswer>>,
+        stats: Option<Box<StatsResponse>>,
     },
     Range(Vec<UserRange>),
 }
@@ -175,9 +175,9 @@ pub(crate) enum Answer {
 /// One user's part of the form's answer.
 #[derive(Clone, Debug)]
 pub(crate) struct UserRange {
-    pub(crate) stats: StatsAnswer,
-    pub(crate) buckets: Vec<BucketAnswer>,
-    pub(crate) percentiles: PercentilesAnswer,
+    pub(crate) stats: StatsResponse,
+    pub(crate) buckets: Vec<SeriesBucket>,
+    pub(crate) percentiles: PercentilesResponse,
 }
 
 /// One place on a chart: a sample, or a bucket of them.
@@ -198,7 +198,7 @@ impl Point {
     /// `previous` is the same source's sample before this one: what was counted, was counted since then.
     pub(crate) fn of_sample(sample: &Sample, previous: Option<DateTime<Utc>>) -> Self {
         let at = sample.timestamp();
-        let since = previous.filter(|p| *p < at && at - *p <= TimeDelta::seconds(HOLD_SECONDS));
+        let since = previous.filter(|p| *p < at && at - *p <= TimeDelta::seconds(READING_WEIGHT_SECONDS_MAX));
         Self {
             at,
             from: since.unwrap_or(at - TimeDelta::seconds(1)),
@@ -212,7 +212,7 @@ impl Point {
     /// What the table remembers of a sample.
     pub(crate) fn of_entry(entry: Entry, previous: Option<DateTime<Utc>>) -> Self {
         let at = entry.at();
-        let since = previous.filter(|p| *p < at && at - *p <= TimeDelta::seconds(HOLD_SECONDS));
+        let since = previous.filter(|p| *p < at && at - *p <= TimeDelta::seconds(READING_WEIGHT_SECONDS_MAX));
         Self {
             at,
             from: since.unwrap_or(at - TimeDelta::seconds(1)),
@@ -223,7 +223,7 @@ impl Point {
         }
     }
 
-    pub(crate) fn of_bucket(bucket: &BucketAnswer) -> Self {
+    pub(crate) fn of_bucket(bucket: &SeriesBucket) -> Self {
         let s = &bucket.stats;
         let some = s.samples > 0;
         Self {

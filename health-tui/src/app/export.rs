@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
-use health_core::{BucketStats, format_timestamp};
+use health_core::{Stats, format_timestamp};
 use serde_json::{Value, json};
 
 use crate::app::{
@@ -209,7 +209,7 @@ fn range(app: &App) -> Option<Table> {
     rows.extend(answer.iter().map(|r| {
         let all = &r.stats;
         let range = (all.start, all.end);
-        bucket(app, all.user_id.get(), range, &BucketStats::from(&all.stats))
+        bucket(app, all.user_id.get(), range, &all.stats)
     }));
     Some(Table {
         head: vec![
@@ -230,7 +230,7 @@ fn range(app: &App) -> Option<Table> {
 }
 
 /// A row of statistics: of a bucket, or of the whole range.
-fn bucket(app: &App, user: i64, (start, end): (DateTime<Utc>, DateTime<Utc>), s: &BucketStats) -> Vec<Value> {
+fn bucket(app: &App, user: i64, (start, end): (DateTime<Utc>, DateTime<Utc>), s: &Stats) -> Vec<Value> {
     vec![
         who(app, user),
         json!(format_timestamp(start)),

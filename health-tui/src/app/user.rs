@@ -1,7 +1,7 @@
 //! The view of one user: a window on time that can be moved, and what the server knows of it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use health_core::{Sample, StatsAnswer};
+use health_core::{Sample, StatsResponse};
 
 use crate::{
     app::action::{BucketWidth, Point, Query},
@@ -32,7 +32,7 @@ pub(crate) struct UserView {
     /// The instant under the read-out.
     pub(crate) cursor: Option<DateTime<Utc>>,
     pub(crate) points: Vec<Point>,
-    stats: Option<Box<StatsAnswer>>,
+    stats: Option<Box<StatsResponse>>,
     /// The window the statistics were asked for.
     stats_of: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// What the points cover, and in which buckets.
@@ -245,7 +245,7 @@ impl UserView {
     }
 
     /// What the server says of the window that is seen; none while it says it of another.
-    pub(crate) fn stats(&self, now: DateTime<Utc>) -> Option<&StatsAnswer> {
+    pub(crate) fn stats(&self, now: DateTime<Utc>) -> Option<&StatsResponse> {
         self.stats
             .as_deref()
             .filter(|s| self.fits((s.start, s.end), self.window(now)))
@@ -257,7 +257,7 @@ impl UserView {
         (one.0 - other.0).abs() <= near && (one.1 - other.1).abs() <= near
     }
 
-    pub(crate) fn answered(&mut self, points: Vec<Point>, stats: Option<Box<StatsAnswer>>, now: DateTime<Utc>) {
+    pub(crate) fn answered(&mut self, points: Vec<Point>, stats: Option<Box<StatsResponse>>, now: DateTime<Utc>) {
         let raw = self.asked_for.is_some_and(|a| a.2.is_none()) && self.loaded.is_none_or(|l| l.2.is_none());
         let mut points = points;
         if raw {

@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use health_core::{Calories, PercentilesAnswer, Sample, SeriesAnswer, StatsAnswer, UsersAnswer, format_timestamp};
+use health_core::{
+    Calories, PercentilesResponse, Sample, SeriesResponse, StatsResponse, UsersResponse, format_timestamp,
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
@@ -122,7 +124,7 @@ async fn answer(client: &Client, query: Query, id: u64, to: &mpsc::Sender<Net>) 
 async fn everyone(connection: &mut Connection<'_>, id: u64, to: &mpsc::Sender<Net>) -> Result<Answer, QueryError> {
     let mut after = String::new();
     loop {
-        let page: UsersAnswer = json(connection, &format!("/users?limit={PAGE}{after}")).await?;
+        let page: UsersResponse = json(connection, &format!("/users?limit={PAGE}{after}")).await?;
         let samples: Vec<Sample> = page.users.into_iter().map(|u| u.last).collect();
         let Some(next) = page.next else {
             return Ok(Answer::Known { samples, last: true });
@@ -164,7 +166,7 @@ async fn stats(
     user: i64,
     start: DateTime<Utc>,
     end: DateTime<Utc>,
-) -> Result<StatsAnswer, QueryError> {
+) -> Result<StatsResponse, QueryError> {
     json(c, &format!("/metrics?{}", range(user, start, end))).await
 }
 
@@ -175,7 +177,7 @@ async fn series(
     end: DateTime<Utc>,
     bucket: BucketWidth,
     tz: Tz,
-) -> Result<SeriesAnswer, QueryError> {
+) -> Result<SeriesResponse, QueryError> {
     let tz = utf8_percent_encode(tz.name(), NON_ALPHANUMERIC);
     json(
         c,
@@ -193,7 +195,7 @@ async fn percentiles(
     user: i64,
     start: DateTime<Utc>,
     end: DateTime<Utc>,
-) -> Result<PercentilesAnswer, QueryError> {
+) -> Result<PercentilesResponse, QueryError> {
     json(
         c,
         &format!("/metrics/percentiles?{}&p=50,95,99", range(user, start, end)),

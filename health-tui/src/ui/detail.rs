@@ -1,7 +1,7 @@
 //! One user: charts over a window of time, the read-out, and what the window says.
 
 use chrono::{DateTime, Utc};
-use health_core::StatsAnswer;
+use health_core::StatsResponse;
 use ratatui::layout::Rect;
 
 use crate::{
@@ -331,14 +331,14 @@ fn zones(p: &mut Paint<'_>, area: Rect, mut y: u16, marks: &[Mark]) -> u16 {
     y + 1
 }
 
-fn sources(p: &mut Paint<'_>, area: Rect, mut y: u16, answer: &StatsAnswer) {
+fn sources(p: &mut Paint<'_>, area: Rect, mut y: u16, answer: &StatsResponse) {
     let t = p.theme;
-    if answer.stats.sources.is_empty() || y + 1 >= area.bottom() {
+    if answer.sources.is_empty() || y + 1 >= area.bottom() {
         return;
     }
     p.text(area.x, y, area.width, "Sources", t.strong);
     y += 1;
-    for source in &answer.stats.sources {
+    for source in &answer.sources {
         if y >= area.bottom() {
             break;
         }
