@@ -44,6 +44,8 @@ mod error;
 #[cfg(feature = "store")]
 mod fold;
 #[cfg(feature = "store")]
+mod grain;
+#[cfg(feature = "store")]
 mod health;
 #[cfg(feature = "store")]
 mod histogram;
@@ -65,7 +67,7 @@ pub use crate::{
     range::{EmptyRange, TimeRange},
     record::{ReceiveClock, RecordFault, read_record},
     sample::{Calories, HeartRate, Identity, InvalidSample, Readings, Sample, Source, Steps, UserId},
-    stats::{Percentiles, READING_WEIGHT_SECONDS_MAX, RangeStats, SourceTotals, Stats},
+    stats::{Percentiles, READING_WEIGHT_SECONDS_MAX, RangeStats, SLICE_SECONDS, SourceTotals, Stats, winning_source},
     time::{TimestampError, format_timestamp, parse_timestamp},
     wire::{
         Cursor, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesResponse, Problem, Rejection, SeriesBucket,

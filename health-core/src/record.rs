@@ -1,7 +1,7 @@
-//! From the JSON of one record to a [`Sample`], or to every reason why not.
+//! Parsing of one record (the JSON form of a sample) into a [`Sample`], or into the list of all its faults.
 //!
-//! Two readers, one rule book. The first reads what is right in one pass that borrows; whatever it does not take goes to the
-//! second, which looks at each field by itself and so can name every fault.
+//! There are two parsers with the same rules. The fast one reads a valid record in one pass and borrows its strings. If it
+//! refuses the record, the thorough one reads it again, field by field, and names every fault.
 
 use std::borrow::Cow;
 
@@ -17,28 +17,31 @@ use crate::{
     time::parse_timestamp,
 };
 
-/// When records arrived, and how far ahead of that moment their timestamps may be.
+/// The receive time of records and the limit for timestamps in the future.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiveClock {
-    /// The timestamp of a record that carries none.
+    /// When the records arrived. A record without a timestamp gets this one.
     pub received_at: DateTime<Utc>,
-    /// How far ahead of `received_at` a device's clock may be.
+    /// How far ahead of `received_at` a timestamp may be.
     pub max_future: TimeDelta,
 }
 
-/// One reason why a record is refused.
+/// A reason why a record is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordFault {
-    /// The field at fault; none where the record is no object that can be read.
+    /// The name of the faulty field; `None` if the record as a whole cannot be read.
     pub field: Option<String>,
-    /// What is wrong with it, as the rest of a sentence that begins with the field.
+    /// What is wrong with it: the rest of a sentence that begins with the name of the field.
     pub reason: String,
 }
 
-/// Reads one record.
+/// Parses one record.
+///
+/// The record is a JSON object with the fields `user_id` (required), `timestamp`, `heart_rate`, `steps`, `calories` and
+/// `source`. A field that is `null` counts as absent. Unknown and repeated fields are faults.
 ///
 /// # Errors
-/// Every fault found, at least one, at most a hundred.
+/// All faults of the record: at least one, at most 100.
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
@@ -58,7 +61,7 @@ pub fn read_record(json: &[u8], clock: &ReceiveClock) -> Result<Sample, Vec<Reco
     }
 }
 
-/// A record as it stands in the JSON, its strings borrowed where they hold no escape.
+/// A record before validation. A string is borrowed unless it contains an escape.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record<'a> {
@@ -72,7 +75,7 @@ struct Record<'a> {
     source: Option<BorrowedText<'a>>,
 }
 
-/// serde borrows a bare `Cow`, but not one inside an `Option`.
+/// A string that serde borrows if possible. Without this wrapper, serde copies a `Cow` that is inside an `Option`.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -97,7 +100,9 @@ impl Record<'_> {
     }
 }
 
-/// Takes the members of an object as they come, duplicates included: there may be a million of them.
+/// Passes the members of an object to a [`RecordBuilder`] one by one.
+///
+/// It keeps no list of the members, because an object may have a million of them. Repeated members are passed as well.
 struct FieldVisitor<'a>(&'a mut RecordBuilder);
 
 impl<'de> DeserializeSeed<'de> for FieldVisitor<'_> {
@@ -117,42 +122,42 @@ impl<'de> Visitor<'de> for FieldVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((name, value)) = map.next_entry::<BorrowedText<'de>, &RawValue>()? {
-            self.0.take(&name.0, value);
+            self.0.add(&name.0, value);
         }
         Ok(())
     }
 }
 
 fn read_field_by_field(json: &[u8], clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
-    let whole = |reason: String| vec![RecordFault { field: None, reason }];
+    let record_fault = |reason: String| vec![RecordFault { field: None, reason }];
     let text = std::str::from_utf8(json).map_err(|error| {
-        whole(format!(
+        record_fault(format!(
             "the record is not JSON: not UTF-8 from byte {}",
             error.valid_up_to()
         ))
     })?;
     let value: &RawValue =
-        serde_json::from_str(text).map_err(|error| whole(format!("the record is not JSON: {error}")))?;
+        serde_json::from_str(text).map_err(|error| record_fault(format!("the record is not JSON: {error}")))?;
     if !value.get().starts_with('{') {
-        return Err(whole(format!("the record is {}, not an object", kind_of(value))));
+        return Err(record_fault(format!("the record is {}, not an object", kind_of(value))));
     }
-    let mut fields = RecordBuilder::default();
-    FieldVisitor(&mut fields)
+    let mut builder = RecordBuilder::default();
+    FieldVisitor(&mut builder)
         .deserialize(&mut serde_json::Deserializer::from_str(value.get()))
-        .map_err(|error| whole(format!("the record has a field name that cannot be read: {error}")))?;
-    fields.into_sample(clock)
+        .map_err(|error| record_fault(format!("the record has a field name that cannot be read: {error}")))?;
+    builder.into_sample(clock)
 }
 
-/// Faults that are told of one record.
+/// The maximum number of faults that are reported for one record. It bounds the size of the response.
 const FAULTS_MAX: usize = 100;
 
-/// The fields a record may have.
+/// The names of all fields of a record.
 const FIELD_NAMES: [&str; 6] = ["user_id", "timestamp", "heart_rate", "steps", "calories", "source"];
 
-/// What the fields of one record say so far, and what is wrong with them.
+/// The fields of one record that were read so far, and their faults.
 #[derive(Default)]
 struct RecordBuilder {
-    /// Which of [`FIELD_NAMES`] were there already.
+    /// For each of [`FIELD_NAMES`], whether it was present already.
     seen: [bool; FIELD_NAMES.len()],
     user_id: Option<UserId>,
     timestamp: Option<DateTime<Utc>>,
@@ -162,14 +167,14 @@ struct RecordBuilder {
 }
 
 impl RecordBuilder {
-    fn take(&mut self, name: &str, value: &RawValue) {
+    fn add(&mut self, name: &str, value: &RawValue) {
         if let Some(index) = FIELD_NAMES.iter().position(|known| *known == name)
             && std::mem::replace(&mut self.seen[index], true)
         {
-            self.fault(name, "is given more than once");
+            self.add_fault(name, "is given more than once");
             return;
         }
-        let taken = match name {
+        let read = match name {
             "user_id" => read_into(&mut self.user_id, value, |value| {
                 Ok(UserId::new(integer(value, "a user id")?)?)
             }),
@@ -187,31 +192,32 @@ impl RecordBuilder {
                 Ok(Calories::new(number(value)?)?)
             }),
             _ => Err(FieldError(
-                "is not a field of a sample: user_id, timestamp, heart_rate, steps, calories and source are".to_owned(),
+                "is not a field of a record; the fields are user_id, timestamp, heart_rate, steps, calories and source"
+                    .to_owned(),
             )),
         };
-        if let Err(FieldError(reason)) = taken {
-            self.fault(name, reason);
+        if let Err(FieldError(reason)) = read {
+            self.add_fault(name, reason);
         }
     }
 
     fn into_sample(mut self, clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
         if self.user_id.is_none() && !self.is_faulty("user_id") {
-            self.fault("user_id", "is required");
+            self.add_fault("user_id", "is required");
         }
-        let measured = ["heart_rate", "steps", "calories"];
-        if self.readings.is_empty() && !measured.iter().any(|field| self.is_faulty(field)) {
-            self.fault("heart_rate", InvalidSample::Empty.to_string());
+        let reading_names = ["heart_rate", "steps", "calories"];
+        if self.readings.is_empty() && !reading_names.iter().any(|field| self.is_faulty(field)) {
+            self.add_fault("heart_rate", InvalidSample::Empty.to_string());
         }
         let timestamp = self.timestamp.unwrap_or(clock.received_at);
         if timestamp < Sample::EARLIEST {
-            self.fault("timestamp", InvalidSample::TooEarly(timestamp).to_string());
+            self.add_fault("timestamp", InvalidSample::TooEarly(timestamp).to_string());
         } else if timestamp - clock.received_at > clock.max_future {
             let fault = InvalidSample::TooLate {
                 timestamp,
                 max_future: clock.max_future,
             };
-            self.fault("timestamp", fault.to_string());
+            self.add_fault("timestamp", fault.to_string());
         }
         match self.user_id {
             Some(user_id) if self.faults.is_empty() => {
@@ -230,7 +236,7 @@ impl RecordBuilder {
         self.faults.iter().any(|fault| fault.field.as_deref() == Some(field))
     }
 
-    fn fault(&mut self, field: impl AsRef<str>, reason: impl Into<String>) {
+    fn add_fault(&mut self, field: impl AsRef<str>, reason: impl Into<String>) {
         if self.faults.len() >= FAULTS_MAX {
             return;
         }
@@ -241,7 +247,7 @@ impl RecordBuilder {
     }
 }
 
-/// Why a value cannot be taken, as the rest of a sentence.
+/// The reason why a value is refused: the rest of a sentence that begins with the name of the field.
 struct FieldError(String);
 
 impl From<InvalidSample> for FieldError {
@@ -250,28 +256,28 @@ impl From<InvalidSample> for FieldError {
     }
 }
 
-/// Puts what `read` makes of a value into its index; `null` is the same as absent.
+/// Reads a value into a field. A value of `null` leaves the field absent.
 fn read_into<T>(
-    index: &mut Option<T>,
+    field: &mut Option<T>,
     value: &RawValue,
     read: impl FnOnce(&RawValue) -> Result<T, FieldError>,
 ) -> Result<(), FieldError> {
     if value.get() != "null" {
-        *index = Some(read(value)?);
+        *field = Some(read(value)?);
     }
     Ok(())
 }
 
 fn string(value: &RawValue) -> Result<String, FieldError> {
     if !value.get().starts_with('"') {
-        return Err(FieldError(format!("is {}, a string is needed", kind_of(value))));
+        return Err(FieldError(format!("is {}; a string is required", kind_of(value))));
     }
-    serde_json::from_str(value.get()).map_err(|error| FieldError(format!("is not a string of Unicode: {error}")))
+    serde_json::from_str(value.get()).map_err(|error| FieldError(format!("is not valid Unicode text: {error}")))
 }
 
 fn number(value: &RawValue) -> Result<f64, FieldError> {
     if !is_number(value) {
-        return Err(FieldError(format!("is {}, a number is needed", kind_of(value))));
+        return Err(FieldError(format!("is {}; a number is required", kind_of(value))));
     }
     match value.get().parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
@@ -282,11 +288,11 @@ fn number(value: &RawValue) -> Result<f64, FieldError> {
 fn integer(value: &RawValue, what: &str) -> Result<i64, FieldError> {
     let text = value.get();
     if !is_number(value) {
-        return Err(FieldError(format!("is {}, an integer is needed", kind_of(value))));
+        return Err(FieldError(format!("is {}; an integer is required", kind_of(value))));
     }
     if text.contains(['.', 'e', 'E']) {
         return Err(FieldError(format!(
-            "{} is not an integer: write it without fraction or exponent",
+            "{} is not an integer: write it without a fraction or an exponent",
             shorten(text)
         )));
     }
@@ -311,10 +317,10 @@ fn kind_of(value: &RawValue) -> &'static str {
     }
 }
 
-/// As much of a number or a name as an error message has room for.
+/// Shortens a number or a name for an error message.
 fn shorten(text: &str) -> Cow<'_, str> {
-    const LONGEST_CHARS: usize = 64;
-    match text.char_indices().nth(LONGEST_CHARS) {
+    const CHARS_MAX: usize = 64;
+    match text.char_indices().nth(CHARS_MAX) {
         Some((cut, _)) => Cow::Owned(format!("{}…", &text[..cut])),
         None => Cow::Borrowed(text),
     }
@@ -340,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_every_legal_record() {
+    fn accepts_every_valid_record() {
         for json in [
             r#"{"user_id":1,"heart_rate":20}"#,
             r#"{"user_id":9223372036854775807,"heart_rate":250.0}"#,
@@ -362,14 +368,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_million_faults_is_refused_with_some_of_them() {
+    fn at_most_a_hundred_faults_of_a_record_are_reported() {
         let members: Vec<_> = (0..1_000_000).map(|number| format!("\"a{number}\":1")).collect();
         let faults = read(&format!("{{{}}}", members.join(","))).unwrap_err();
         assert_eq!(faults.len(), FAULTS_MAX);
     }
 
     #[test]
-    fn names_every_fault() {
+    fn reports_every_fault_by_field() {
         for (json, expected) in [
             ("", "-"),
             ("{", "-"),
@@ -434,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_to_do_when_a_watch_was_not_worn() {
+    fn tells_the_sender_to_leave_out_the_heart_rate_of_a_device_that_is_not_worn() {
         for value in ["0", "-1", "255", "0.0", "-0"] {
             let faults = read(&format!(r#"{{"user_id":1,"heart_rate":{value}}}"#)).unwrap_err();
             assert!(faults[0].reason.ends_with("leave the field out"), "{value}: {faults:?}");

@@ -1,6 +1,7 @@
-//! One reading of one person's wearable, legal by construction.
+//! A sample and its values. All of them are valid by construction.
 //!
-//! Every value that reaches the store has passed through the constructors of this file, also when it was read by serde.
+//! Every value that reaches the store was checked by a constructor of this file. Deserialisation with serde uses the
+//! same constructors.
 
 use std::fmt;
 
@@ -10,38 +11,49 @@ use smol_str::SmolStr;
 
 use crate::time::{self, TimestampError};
 
-/// Who was measured: 1 to 2^63 - 1.
+/// The number of a user, from 1 to 2^63 - 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct UserId(i64);
 
-/// Beats per minute, 20 to 250.
+/// A heart rate in beats per minute, from 20 to 250.
 ///
-/// The bounds leave room for athletes asleep and infants' maxima, and leave out 0, -1 and 255, which devices send when
-/// they are not worn (the Bluetooth Heart Rate Service and FIT's invalid `uint8`).
+/// The bounds are this product's convention. They admit athletes asleep and the highest rates of infants. They exclude 0,
+/// -1 and 255, which devices send when they are not worn: many sensors of the Bluetooth Heart Rate Service send 0, and
+/// 255 is the invalid value of type `uint8` in the Garmin FIT protocol.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct HeartRate(f64);
 
-/// Steps since the source's previous sample, 0 to 100 000.
+/// A number of steps since the source's previous sample, from 0 to 100 000.
+///
+/// The upper bound is this product's convention. A larger value is probably a running total of the device, not
+/// an increase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct Steps(i32);
 
-/// Kilocalories since the source's previous sample, 0 to 10 000.
+/// An energy in kilocalories since the source's previous sample, from 0 to 10 000.
+///
+/// The upper bound is this product's convention. A larger value is probably a running total of the device, not
+/// an increase.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Calories(f64);
 
-/// The device that measured: at most 64 bytes of UTF-8 without control characters; empty where nobody said.
+/// The name of the device that measured: at most 64 bytes of UTF-8 without control characters.
+///
+/// The default, the empty name, stands for an unnamed device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "SmolStr", into = "SmolStr")]
 pub struct Source(SmolStr);
 
-/// What was measured at one moment. Absent is not zero: it is stored as NULL and never averaged.
+/// The measured values of a sample.
+///
+/// Absent is not zero: an absent value is stored as NULL and takes no part in averages.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Readings {
-    /// Beats per minute at that moment.
+    /// Heart rate at the time of the sample.
     pub heart_rate: Option<HeartRate>,
     /// Steps since the source's previous sample.
     pub steps: Option<Steps>,
@@ -49,20 +61,22 @@ pub struct Readings {
     pub calories: Option<Calories>,
 }
 
-/// What tells one sample from another: sending the same identity again changes nothing.
+/// The key of a sample: a second sample with the same identity is merged into the first.
 ///
-/// Ordered as the table's key is, which is the order batches are written in.
+/// Identities are ordered like the primary key of the table. The writer writes batches in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
-    /// Who was measured.
+    /// The user who was measured.
     pub user_id: UserId,
-    /// When, to the microsecond.
+    /// Time of the measurement, to the microsecond.
     pub timestamp: DateTime<Utc>,
-    /// By which device.
+    /// The device that measured.
     pub source: Source,
 }
 
-/// One reading (or one small delta) of one person's wearable.
+/// One reading of one user from one source at one time.
+///
+/// Steps and kilocalories are the increase since the source's previous sample.
 ///
 /// ```
 /// use health_core::{HeartRate, Readings, Sample, Source, UserId, parse_timestamp};
@@ -74,7 +88,7 @@ pub struct Identity {
 ///     Readings { heart_rate: Some(HeartRate::new(72.0)?), ..Readings::default() },
 /// )?;
 /// assert_eq!(sample.heart_rate().map(HeartRate::get), Some(72.0));
-/// assert!(HeartRate::new(255.0).is_err()); // "not worn"
+/// assert!(HeartRate::new(255.0).is_err()); // devices send it when they are not worn
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -83,55 +97,55 @@ pub struct Sample {
     readings: Readings,
 }
 
-/// A rule of a sample that a value breaks. The message names the value and says what to do.
+/// The reason why a value is not valid in a sample. The message names the value and the remedy.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSample {
-    /// See [`UserId`].
+    /// The number is not a [`UserId`].
     #[error("{0} is not between 1 and 9223372036854775807")]
     UserId(i64),
-    /// See [`Sample::EARLIEST`].
+    /// The timestamp is before [`Sample::EARLIEST`].
     #[error("{} is before 2000-01-01T00:00:00Z: check the device's clock", time::format_timestamp(*.0))]
     TooEarly(DateTime<Utc>),
-    /// Ahead of the clock of the machine that takes the sample.
+    /// The timestamp is too far ahead of the clock of the receiving machine.
     #[error("{} is more than {} s ahead of the server's clock: check the device's clock", time::format_timestamp(*.timestamp), .max_future.as_seconds_f64())]
     TooLate {
-        /// What the sample says.
+        /// The timestamp of the sample.
         timestamp: DateTime<Utc>,
-        /// What is tolerated.
+        /// How far a timestamp may be ahead.
         max_future: TimeDelta,
     },
-    /// 0, -1 and 255 are what devices send when they are not worn.
-    #[error("{0} is what devices send when they are not worn: leave the field out")]
+    /// The heart rate is 0, -1 or 255, which devices send when they are not worn.
+    #[error("{0} means that the device was not worn: leave the field out")]
     NotWorn(f64),
-    /// See [`HeartRate`].
+    /// The number is not a [`HeartRate`].
     #[error("{0} is not between 20 and 250 beats per minute")]
     HeartRate(f64),
-    /// See [`Steps`].
+    /// The number is not a count of [`Steps`].
     #[error("{0} is not between 0 and 100000 steps")]
     Steps(i64),
-    /// See [`Calories`].
+    /// The number is not an energy in [`Calories`].
     #[error("{0} is not between 0 and 10000 kcal")]
     Calories(f64),
-    /// See [`Source`].
-    #[error("is {0} bytes long, at most 64 are kept")]
+    /// The name is longer than [`Source::BYTES_MAX`]. The value is its length in bytes.
+    #[error("is {length} bytes long; at most {max} bytes are allowed", length = .0, max = Source::BYTES_MAX)]
     SourceTooLong(usize),
-    /// See [`Source`].
-    #[error("holds the control character U+{:04X}", u32::from(*.0))]
+    /// The name contains a control character, which a [`Source`] must not.
+    #[error("contains the control character U+{:04X}", u32::from(*.0))]
     SourceControl(char),
-    /// Nothing was measured.
-    #[error("at least one of heart_rate, steps, calories has to be present")]
+    /// None of the three readings is present.
+    #[error("at least one of heart_rate, steps and calories is required")]
     Empty,
-    /// The time cannot be read.
+    /// The timestamp is not valid.
     #[error(transparent)]
     Timestamp(#[from] TimestampError),
 }
 
 impl UserId {
-    /// A user id, if it is at least 1.
+    /// Returns the user id with this number.
     ///
     /// # Errors
-    /// [`InvalidSample::UserId`].
+    /// [`InvalidSample::UserId`] if the number is less than 1.
     pub fn new(id: i64) -> Result<Self, InvalidSample> {
         if id < 1 {
             Err(InvalidSample::UserId(id))
@@ -140,17 +154,17 @@ impl UserId {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> i64 {
         self.0
     }
 }
 
 impl HeartRate {
-    /// A heart rate in beats per minute, if it is between 20 and 250.
+    /// Returns a heart rate of this many beats per minute.
     ///
     /// # Errors
-    /// [`InvalidSample::NotWorn`] for 0, -1 and 255, else [`InvalidSample::HeartRate`].
+    /// [`InvalidSample::NotWorn`] for 0, -1 and 255, [`InvalidSample::HeartRate`] for other values outside 20 to 250.
     pub fn new(bpm: f64) -> Result<Self, InvalidSample> {
         if (20.0..=250.0).contains(&bpm) {
             Ok(Self(bpm))
@@ -161,35 +175,35 @@ impl HeartRate {
         }
     }
 
-    /// Beats per minute.
+    /// Returns the beats per minute.
     pub fn get(self) -> f64 {
         self.0
     }
 }
 
 impl Steps {
-    /// A step count, if it is between 0 and 100 000.
+    /// Returns a count of this many steps.
     ///
     /// # Errors
-    /// [`InvalidSample::Steps`].
+    /// [`InvalidSample::Steps`] if the number is not between 0 and 100 000.
     pub fn new(steps: i64) -> Result<Self, InvalidSample> {
         match i32::try_from(steps) {
-            Ok(kept @ 0..=100_000) => Ok(Self(kept)),
+            Ok(steps @ 0..=100_000) => Ok(Self(steps)),
             _ => Err(InvalidSample::Steps(steps)),
         }
     }
 
-    /// Steps.
+    /// Returns the number of steps.
     pub fn get(self) -> i32 {
         self.0
     }
 }
 
 impl Calories {
-    /// An energy in kilocalories, if it is between 0 and 10 000. A negative zero becomes zero.
+    /// Returns an energy of this many kilocalories. A negative zero becomes zero.
     ///
     /// # Errors
-    /// [`InvalidSample::Calories`].
+    /// [`InvalidSample::Calories`] if the number is not between 0 and 10 000.
     pub fn new(kcal: f64) -> Result<Self, InvalidSample> {
         if (0.0..=10_000.0).contains(&kcal) {
             Ok(Self(kcal + 0.0))
@@ -198,20 +212,23 @@ impl Calories {
         }
     }
 
-    /// Kilocalories.
+    /// Returns the kilocalories.
     pub fn get(self) -> f64 {
         self.0
     }
 }
 
 impl Source {
-    /// Bytes of UTF-8 a source may be long.
+    /// The greatest length of a name in bytes of UTF-8.
+    ///
+    /// The limit is this product's convention: it bounds the size of rows, index entries and lines of the feed.
     pub const BYTES_MAX: usize = 64;
 
-    /// A source name, if it is short enough and holds no control character (Unicode's category Cc).
+    /// Returns the source with this name.
     ///
     /// # Errors
-    /// [`InvalidSample::SourceTooLong`] or [`InvalidSample::SourceControl`].
+    /// [`InvalidSample::SourceTooLong`] for more than [`Source::BYTES_MAX`] bytes, [`InvalidSample::SourceControl`] if the
+    /// name contains a control character (Unicode category Cc).
     pub fn new(name: impl Into<SmolStr>) -> Result<Self, InvalidSample> {
         let name = name.into();
         if name.len() > Self::BYTES_MAX {
@@ -223,19 +240,19 @@ impl Source {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Readings {
-    /// True where nothing was measured.
+    /// Returns whether no value was measured.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What a row holds, as it is.
+    /// Returns the readings of a table row, unchecked: only valid values are stored.
     #[cfg(feature = "store")]
     pub(crate) fn from_row(heart_rate: Option<f64>, steps: Option<i32>, calories: Option<f64>) -> Self {
         Self {
@@ -245,7 +262,7 @@ impl Readings {
         }
     }
 
-    /// These readings with a newer write laid over them: what the newer one leaves out keeps its value.
+    /// Returns these readings merged with newer ones. Values that are absent in `newer` are kept.
     #[must_use]
     pub fn merged_with(self, newer: Self) -> Self {
         Self {
@@ -257,18 +274,22 @@ impl Readings {
 }
 
 impl Sample {
-    /// The earliest moment a sample may carry, 2000-01-01T00:00:00Z: before it no wearable had a clock worth believing.
+    /// The earliest valid timestamp, 2000-01-01T00:00:00Z.
+    ///
+    /// The limit is this product's convention: an earlier timestamp shows that the clock of the device was not set.
     pub const EARLIEST: DateTime<Utc> = match DateTime::from_timestamp(946_684_800, 0) {
         Some(earliest) => earliest,
         None => DateTime::UNIX_EPOCH,
     };
 
-    /// A sample. The timestamp is cut to the microsecond.
+    /// Returns a sample. The timestamp is truncated to the microsecond.
     ///
-    /// How far ahead of the clock a sample may be is for whoever takes it: see [`Sample::check_not_in_future`].
+    /// The constructor knows no clock. A receiver that refuses timestamps of the future calls
+    /// [`Sample::check_not_in_future`].
     ///
     /// # Errors
-    /// [`InvalidSample::Empty`] where nothing was measured, [`InvalidSample::TooEarly`] before [`Sample::EARLIEST`].
+    /// [`InvalidSample::Empty`] if there is no reading, [`InvalidSample::TooEarly`] if the timestamp is before
+    /// [`Sample::EARLIEST`].
     pub fn new(
         user_id: UserId,
         timestamp: DateTime<Utc>,
@@ -292,10 +313,10 @@ impl Sample {
         })
     }
 
-    /// Refuses a sample from the future: `max_future` is how far a device's clock may be ahead of `now`.
+    /// Checks that the timestamp is not too far in the future.
     ///
     /// # Errors
-    /// [`InvalidSample::TooLate`].
+    /// [`InvalidSample::TooLate`] if the timestamp is more than `max_future` after `now`.
     pub fn check_not_in_future(&self, now: DateTime<Utc>, max_future: TimeDelta) -> Result<(), InvalidSample> {
         if self.timestamp() - now > max_future {
             return Err(InvalidSample::TooLate {
@@ -306,47 +327,47 @@ impl Sample {
         Ok(())
     }
 
-    /// What tells it from other samples.
+    /// Returns the key of the sample.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What was measured.
+    /// Returns the measured values.
     pub fn readings(&self) -> Readings {
         self.readings
     }
 
-    /// Who was measured.
+    /// Returns the user who was measured.
     pub fn user_id(&self) -> UserId {
         self.identity.user_id
     }
 
-    /// When, to the microsecond.
+    /// Returns the time of the measurement, to the microsecond.
     pub fn timestamp(&self) -> DateTime<Utc> {
         self.identity.timestamp
     }
 
-    /// By which device.
+    /// Returns the device that measured.
     pub fn source(&self) -> &Source {
         &self.identity.source
     }
 
-    /// Beats per minute, if measured.
+    /// Returns the heart rate, if measured.
     pub fn heart_rate(&self) -> Option<HeartRate> {
         self.readings.heart_rate
     }
 
-    /// Steps since the source's previous sample, if measured.
+    /// Returns the steps since the source's previous sample, if measured.
     pub fn steps(&self) -> Option<Steps> {
         self.readings.steps
     }
 
-    /// Kilocalories since the source's previous sample, if measured.
+    /// Returns the kilocalories since the source's previous sample, if measured.
     pub fn calories(&self) -> Option<Calories> {
         self.readings.calories
     }
 
-    /// The sample after a newer write of the same identity.
+    /// Returns the sample merged with the readings of a newer sample of the same identity.
     #[must_use]
     pub fn merged_with(self, newer: Readings) -> Self {
         Self {

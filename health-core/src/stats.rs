@@ -75,3 +75,32 @@ pub struct Percentiles {
 /// The value is this product's convention. Watches that save power measure a resting wearer about every five minutes.
 /// After a longer gap the device was probably not worn.
 pub const READING_WEIGHT_SECONDS_MAX: i64 = 300;
+
+/// The length of a slice in seconds: 15 minutes.
+///
+/// Slices are aligned to UTC: a slice begins at every Unix time that is a multiple of this length. The offset of every
+/// time zone in use today is a multiple of 15 minutes, so slices divide local days evenly.
+pub const SLICE_SECONDS: i64 = 900;
+
+/// Returns the source with the largest total; of sources with equal totals the first by name.
+///
+/// This is the rule for the winning source of a slice: of several devices that count the same steps (or the same
+/// kilocalories), only the one with the most is counted. The rule is this product's convention. Returns `None` if there
+/// are no sources.
+///
+/// ```
+/// use health_core::winning_source;
+///
+/// assert_eq!(winning_source([("phone", 100), ("watch", 110)]), Some("watch"));
+/// assert_eq!(winning_source([("watch", 100), ("phone", 100)]), Some("phone"));
+/// assert_eq!(winning_source::<&str, f64>([]), None);
+/// ```
+pub fn winning_source<S: Ord, T: PartialOrd>(totals: impl IntoIterator<Item = (S, T)>) -> Option<S> {
+    totals
+        .into_iter()
+        .reduce(|best, next| {
+            let wins = next.1 > best.1 || (next.1 == best.1 && next.0 < best.0);
+            if wins { next } else { best }
+        })
+        .map(|(source, _)| source)
+}

@@ -1,25 +1,28 @@
-//! What a stretch of time boils down to, so that years can be answered from a few hundred rows.
+//! The mergeable statistics of a stretch of time.
 //!
-//! A [`Summary`] of one source merges with the one that follows it, in any grouping, without rounding: sums are kept as
-//! integers fine enough for every value a sample may hold. An answer is therefore the same to the last bit whether it was
-//! made from raw samples, from quarters of an hour or from days.
+//! A [`Summary`] of one source can be merged with the summary of the time that follows it, in any grouping and without
+//! rounding: sums are integers in units fine enough for every value that a sample may have. An answer is therefore the
+//! same to the last bit, whether it was computed from raw samples, from slices or from days. So years can be answered
+//! from a few hundred rows.
 
 use std::ops::AddAssign;
 
 use crate::stats::READING_WEIGHT_SECONDS_MAX;
 
-/// One source's samples over a stretch of time, boiled down.
+pub(crate) mod codec;
+
+/// The statistics of one source over a stretch of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Summary {
-    /// Samples, whatever they measured.
+    /// Number of samples, whatever they measured.
     pub(crate) samples: u64,
-    /// Steps and kilocalories.
+    /// Sums of steps and kilocalories.
     pub(crate) totals: Totals,
-    /// HeartRateSummary rate, where there is a reading.
-    pub(crate) heart: Option<HeartRateSummary>,
+    /// The heart-rate readings; `None` if there are none.
+    pub(crate) heart_rate: Option<HeartRateSummary>,
 }
 
-/// Sums of what is counted.
+/// Sums of steps and kilocalories.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Steps.
@@ -28,44 +31,49 @@ pub(crate) struct Totals {
     pub(crate) calories: ExactCalories,
 }
 
-/// Kilocalories in units of 2^-64: exact for every `f64` from 0.00025 to 10 000, with room for 10^14 samples.
+/// Kilocalories as a whole number of units of 2^-64.
+///
+/// An `f64` has 53 significant bits, so every value from 2^-12 (0.00025) to 10 000 is exact. An `i128` has room for the
+/// sum of 10^14 samples of 10 000 kcal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ExactCalories(pub(crate) i128);
 
 /// The heart-rate readings of a stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct HeartRateSummary {
-    /// How many.
+    /// Number of readings.
     pub(crate) readings: u64,
     /// Their sum, in units of 2^-48 beats per minute.
     pub(crate) sum: i128,
-    /// The lowest, beats per minute.
+    /// The lowest, in beats per minute.
     pub(crate) lowest: f64,
-    /// The highest, beats per minute.
+    /// The highest, in beats per minute.
     pub(crate) highest: f64,
-    /// How long each stands for, where any stands for a time before now.
-    pub(crate) held: Option<TimeWeightedSum>,
+    /// The time-weighted sum; `None` if all readings are of the future.
+    pub(crate) time_weighted: Option<TimeWeightedSum>,
 }
 
-/// Readings weighted by the time each stands for, from the first to the last; the last one's own time is still open.
+/// Readings weighted by the time until the next one.
+///
+/// The weight of the last reading is not included: it depends on what follows. See [`TimeWeightedSum::closed_at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeWeightedSum {
-    /// When the first was taken, microseconds since 1970.
+    /// Time of the first reading, in microseconds since 1970.
     pub(crate) first_at: i64,
-    /// When the last was taken, likewise.
+    /// Time of the last reading, in microseconds since 1970.
     pub(crate) last_at: i64,
-    /// The last, in units of 2^-48 beats per minute.
-    pub(crate) last: i64,
+    /// The last reading, in units of 2^-48 beats per minute.
+    pub(crate) last_rate: i64,
     /// The weighted sum, in units of 2^-48 beats per minute times microseconds.
-    pub(crate) weighted: i128,
-    /// The sum of the weights, microseconds.
+    pub(crate) sum: i128,
+    /// The sum of the weights, in microseconds.
     pub(crate) covered: i64,
 }
 
-/// One sample as the fold takes it.
+/// The values of one sample that a summary needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observation {
-    /// When, microseconds since 1970.
+    /// Time, in microseconds since 1970.
     pub(crate) at: i64,
     /// Beats per minute.
     pub(crate) heart_rate: Option<f64>,
@@ -78,34 +86,41 @@ pub(crate) struct Observation {
 /// [`READING_WEIGHT_SECONDS_MAX`] in microseconds.
 const READING_WEIGHT_MICROS_MAX: i64 = READING_WEIGHT_SECONDS_MAX * 1_000_000;
 
-/// HeartRateSummary rates lie in 16..256, where the last bit of an `f64` is worth at least 2^-48: as multiples of that all are exact. This is 2^48.
-const HEART_RATE_UNITS: f64 = ENERGY_UNITS / 65_536.0;
+/// Units in one beat per minute: 2^48.
+///
+/// A heart rate is at least 16, so the last of the 53 bits of its `f64` is worth at least 2^(4 - 52) = 2^-48. Every
+/// heart rate is therefore a whole number of these units.
+const HEART_RATE_UNITS: f64 = 281_474_976_710_656.0;
 
 /// Units in a kilocalorie: 2^64.
-const ENERGY_UNITS: f64 = 18_446_744_073_709_551_616.0;
+const CALORIE_UNITS: f64 = 18_446_744_073_709_551_616.0;
 
 impl Summary {
-    /// A single sample. Its reading stands for no time where it was taken at `weights_end` (now) or later.
-    pub(crate) fn of(point: Observation, weights_end: i64) -> Self {
+    /// Summarises a single sample. A reading at or after `weights_end` (the present) has no weight.
+    pub(crate) fn of(observation: Observation, weights_end: i64) -> Self {
+        let Observation {
+            at,
+            heart_rate,
+            steps,
+            calories,
+        } = observation;
         Self {
             samples: 1,
             totals: Totals {
-                steps: point.steps.map_or(0, i64::from),
-                calories: point.calories.map_or(ExactCalories(0), ExactCalories::from_kcal),
+                steps: steps.map_or(0, i64::from),
+                calories: calories.map_or(ExactCalories(0), ExactCalories::from_kcal),
             },
-            heart: point
-                .heart_rate
-                .map(|bpm| HeartRateSummary::of(bpm, point.at, weights_end)),
+            heart_rate: heart_rate.map(|bpm| HeartRateSummary::of(bpm, at, weights_end)),
         }
     }
 
-    /// Appends what the same source measured later.
+    /// Appends the summary of a later stretch of time of the same source.
     pub(crate) fn append(&mut self, later: &Self) {
         self.samples += later.samples;
         self.totals += later.totals;
-        match (&mut self.heart, &later.heart) {
-            (Some(heart), Some(later)) => heart.append(later),
-            (heart @ None, later) => *heart = *later,
+        match (&mut self.heart_rate, &later.heart_rate) {
+            (Some(heart_rate), Some(later)) => heart_rate.append(later),
+            (heart_rate @ None, later) => *heart_rate = *later,
             (Some(_), None) => {}
         }
     }
@@ -113,17 +128,17 @@ impl Summary {
 
 impl HeartRateSummary {
     fn of(bpm: f64, at: i64, weights_end: i64) -> Self {
-        let units = heart_rate_to_units(bpm);
+        let rate = heart_rate_to_units(bpm);
         Self {
             readings: 1,
-            sum: units.into(),
+            sum: rate.into(),
             lowest: bpm,
             highest: bpm,
-            held: (at < weights_end).then_some(TimeWeightedSum {
+            time_weighted: (at < weights_end).then_some(TimeWeightedSum {
                 first_at: at,
                 last_at: at,
-                last: units,
-                weighted: 0,
+                last_rate: rate,
+                sum: 0,
                 covered: 0,
             }),
         }
@@ -134,14 +149,14 @@ impl HeartRateSummary {
         self.sum += later.sum;
         self.lowest = self.lowest.min(later.lowest);
         self.highest = self.highest.max(later.highest);
-        match (&mut self.held, &later.held) {
-            (Some(held), Some(later)) => held.append(later),
-            (held @ None, later) => *held = *later,
+        match (&mut self.time_weighted, &later.time_weighted) {
+            (Some(time_weighted), Some(later)) => time_weighted.append(later),
+            (time_weighted @ None, later) => *time_weighted = *later,
             (Some(_), None) => {}
         }
     }
 
-    /// Beats per minute.
+    /// Returns the mean of `readings` readings in beats per minute, given their sum in units.
     pub(crate) fn mean(sum: i128, readings: u64) -> Option<f64> {
         (readings > 0).then(|| to_f64(sum) / HEART_RATE_UNITS / to_f64(readings.into()))
     }
@@ -153,24 +168,24 @@ impl TimeWeightedSum {
             self.last_at < later.first_at,
             "summaries are appended in the order of time"
         );
-        *self = self.until(later.first_at);
+        *self = self.closed_at(later.first_at);
         self.last_at = later.last_at;
-        self.last = later.last;
-        self.weighted += later.weighted;
+        self.last_rate = later.last_rate;
+        self.sum += later.sum;
         self.covered += later.covered;
     }
 
-    /// The same with the last reading standing until `end`, or as long as one may.
-    pub(crate) fn until(mut self, end: i64) -> Self {
+    /// Adds the weight of the last reading: the time until `end`, at most [`READING_WEIGHT_SECONDS_MAX`].
+    pub(crate) fn closed_at(mut self, end: i64) -> Self {
         let weight = (end - self.last_at).clamp(0, READING_WEIGHT_MICROS_MAX);
-        self.weighted += i128::from(self.last) * i128::from(weight);
+        self.sum += i128::from(self.last_rate) * i128::from(weight);
         self.covered += weight;
         self
     }
 
-    /// Beats per minute, where any time is covered.
+    /// Returns the weighted mean in beats per minute; `None` if no time is covered.
     pub(crate) fn mean(self) -> Option<f64> {
-        (self.covered > 0).then(|| to_f64(self.weighted) / HEART_RATE_UNITS / to_f64(self.covered.into()))
+        (self.covered > 0).then(|| to_f64(self.sum) / HEART_RATE_UNITS / to_f64(self.covered.into()))
     }
 }
 
@@ -178,14 +193,14 @@ impl ExactCalories {
     pub(crate) fn from_kcal(kcal: f64) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "a sample holds at most 10000 kcal, which fits"
+            reason = "a sample has at most 10000 kcal, which fits"
         )]
-        let units = (kcal * ENERGY_UNITS).round() as i128;
+        let units = (kcal * CALORIE_UNITS).round() as i128;
         Self(units)
     }
 
     pub(crate) fn kcal(self) -> f64 {
-        to_f64(self.0) / ENERGY_UNITS
+        to_f64(self.0) / CALORIE_UNITS
     }
 }
 
@@ -204,195 +219,123 @@ fn heart_rate_to_units(bpm: f64) -> i64 {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "the one rounding of an exact sum, on its way out"
+    reason = "the only rounding of an exact sum, when it leaves the summary"
 )]
 pub(crate) fn to_f64(exact: i128) -> f64 {
     exact as f64
-}
-
-/// What a stored summary looks like.
-///
-/// Version 1, little endian: the version; samples u64; steps i64, calories i128, and what of these winning_totals likewise; readings u64.
-/// Where there are readings: sum i128, lowest f64, highest f64; times of the first and the last i64, the last i64, weighted
-/// i128, covered i64.
-pub(crate) mod codec {
-    use super::{ExactCalories, HeartRateSummary, Summary, TimeWeightedSum, Totals};
-
-    const VERSION: u8 = 1;
-
-    /// Bytes of a summary with readings.
-    const LONGEST_BYTES: usize = 1 + 8 + 2 * (8 + 16) + 8 + 16 + 8 + 8 + 8 + 8 + 8 + 16 + 8;
-
-    /// A summary as it is stored, and what of it winning_totals: of times before now, so that every reading stands for some.
-    pub(crate) fn encode(summary: &Summary, winning_totals: Totals) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(LONGEST_BYTES);
-        bytes.push(VERSION);
-        bytes.extend(summary.samples.to_le_bytes());
-        for totals in [summary.totals, winning_totals] {
-            bytes.extend(totals.steps.to_le_bytes());
-            bytes.extend(totals.calories.0.to_le_bytes());
-        }
-        let held = summary.heart.and_then(|heart| heart.held.map(|held| (heart, held)));
-        let Some((heart, held)) = held else {
-            bytes.extend(0_u64.to_le_bytes());
-            return bytes;
-        };
-        bytes.extend(heart.readings.to_le_bytes());
-        bytes.extend(heart.sum.to_le_bytes());
-        bytes.extend(heart.lowest.to_le_bytes());
-        bytes.extend(heart.highest.to_le_bytes());
-        bytes.extend(held.first_at.to_le_bytes());
-        bytes.extend(held.last_at.to_le_bytes());
-        bytes.extend(held.last.to_le_bytes());
-        bytes.extend(held.weighted.to_le_bytes());
-        bytes.extend(held.covered.to_le_bytes());
-        bytes
-    }
-
-    /// The summary in these bytes, and what of it winning_totals; none where they are something else.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<(Summary, Totals)> {
-        let (&VERSION, mut bytes) = bytes.split_first()? else {
-            return None;
-        };
-        let rest = &mut bytes;
-        let samples = u64::from_le_bytes(take(rest)?);
-        let (totals, winning_totals) = (take_totals(rest)?, take_totals(rest)?);
-        let readings = u64::from_le_bytes(take(rest)?);
-        let heart = if readings == 0 {
-            None
-        } else {
-            Some(HeartRateSummary {
-                readings,
-                sum: i128::from_le_bytes(take(rest)?),
-                lowest: f64::from_le_bytes(take(rest)?),
-                highest: f64::from_le_bytes(take(rest)?),
-                held: Some(TimeWeightedSum {
-                    first_at: i64::from_le_bytes(take(rest)?),
-                    last_at: i64::from_le_bytes(take(rest)?),
-                    last: i64::from_le_bytes(take(rest)?),
-                    weighted: i128::from_le_bytes(take(rest)?),
-                    covered: i64::from_le_bytes(take(rest)?),
-                }),
-            })
-        };
-        let summary = Summary { samples, totals, heart };
-        rest.is_empty().then_some((summary, winning_totals))
-    }
-
-    fn take_totals(bytes: &mut &[u8]) -> Option<Totals> {
-        Some(Totals {
-            steps: i64::from_le_bytes(take(bytes)?),
-            calories: ExactCalories(i128::from_le_bytes(take(bytes)?)),
-        })
-    }
-
-    fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-        let (taken, rest) = bytes.split_first_chunk()?;
-        *bytes = rest;
-        Some(*taken)
-    }
 }
 
 #[cfg(test)]
 #[expect(
     clippy::float_cmp,
     clippy::cast_precision_loss,
-    reason = "exact by design; small counts"
+    reason = "the sums are exact by design; the counts are small"
 )]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Samples of one source in the order of time.
-    pub(crate) fn points() -> impl Strategy<Value = Vec<Observation>> {
+    /// Observations of one source in the order of time.
+    fn observations() -> impl Strategy<Value = Vec<Observation>> {
         let values = (
             prop::option::of(20.0_f64..=250.0),
             prop::option::of(0..100_000_i32),
             prop::option::of(0.0_f64..10_000.0),
         );
-        prop::collection::btree_map(0_i64..4_000_000_000, values, 0..40).prop_map(|points| {
-            let point = |(at, (heart_rate, steps, calories))| Observation {
+        prop::collection::btree_map(0_i64..4_000_000_000, values, 0..40).prop_map(|values_by_time| {
+            let observation = |(at, (heart_rate, steps, calories))| Observation {
                 at,
                 heart_rate,
                 steps,
                 calories,
             };
-            points.into_iter().map(point).collect()
+            values_by_time.into_iter().map(observation).collect()
         })
     }
 
-    fn fold(points: &[Observation]) -> Summary {
+    fn summarise(observations: &[Observation]) -> Summary {
         let mut all = Summary::default();
-        for point in points {
-            all.append(&Summary::of(*point, i64::MAX));
+        for observation in observations {
+            all.append(&Summary::of(*observation, i64::MAX));
         }
         all
     }
 
     proptest! {
         #[test]
-        fn any_grouping_gives_the_same(points in points(), cuts in prop::collection::vec(0_usize..40, 2)) {
-            let one = cuts[0].min(cuts[1]).min(points.len());
-            let other = cuts[0].max(cuts[1]).min(points.len());
-            let (a, b, c) = (fold(&points[..one]), fold(&points[one..other]), fold(&points[other..]));
+        fn any_grouping_gives_the_same_summary(
+            observations in observations(), cuts in prop::collection::vec(0_usize..40, 2),
+        ) {
+            let first_cut = cuts[0].min(cuts[1]).min(observations.len());
+            let second_cut = cuts[0].max(cuts[1]).min(observations.len());
+            let a = summarise(&observations[..first_cut]);
+            let b = summarise(&observations[first_cut..second_cut]);
+            let c = summarise(&observations[second_cut..]);
             let (mut left, mut right, mut bc) = (a, a, b);
             left.append(&b);
             left.append(&c);
             bc.append(&c);
             right.append(&bc);
             prop_assert_eq!(left, right);
-            prop_assert_eq!(left, fold(&points));
+            prop_assert_eq!(left, summarise(&observations));
         }
 
         #[test]
-        fn nothing_changes_nothing(points in points()) {
-            let all = fold(&points);
-            let mut before = Summary::default();
-            before.append(&all);
-            let mut behind = all;
-            behind.append(&Summary::default());
-            prop_assert_eq!((before, behind), (all, all));
+        fn an_empty_summary_before_or_after_changes_nothing(observations in observations()) {
+            let all = summarise(&observations);
+            let mut empty_first = Summary::default();
+            empty_first.append(&all);
+            let mut empty_last = all;
+            empty_last.append(&Summary::default());
+            prop_assert_eq!((empty_first, empty_last), (all, all));
         }
 
         #[test]
-        fn what_is_stored_comes_back(points in points()) {
-            let all = fold(&points);
+        fn a_decoded_summary_equals_the_encoded_one(observations in observations()) {
+            let all = summarise(&observations);
             let winning_totals = Totals { steps: 7, calories: ExactCalories(-1) };
             prop_assert_eq!(codec::decode(&codec::encode(&all, winning_totals)), Some((all, winning_totals)));
         }
 
         #[test]
-        fn agrees_with_a_naive_fold(points in points(), open in 0_i64..900_000_000) {
-            let all = fold(&points);
-            let end = points.last().map_or(0, |last| last.at) + open;
-            let rates: Vec<_> = points.iter().filter_map(|point| point.heart_rate.map(|bpm| (point.at, bpm))).collect();
-            let weight = |place: usize| {
-                let next = rates.get(place + 1).map_or(end, |next| next.0);
-                (next - rates[place].0).min(READING_WEIGHT_MICROS_MAX)
+        fn a_summary_agrees_with_a_naive_computation(
+            observations in observations(), after_the_last in 0_i64..900_000_000,
+        ) {
+            let all = summarise(&observations);
+            let end = observations.last().map_or(0, |last| last.at) + after_the_last;
+            let readings: Vec<_> = observations
+                .iter()
+                .filter_map(|observation| observation.heart_rate.map(|bpm| (observation.at, bpm)))
+                .collect();
+            let weight = |index: usize| {
+                let next = readings.get(index + 1).map_or(end, |next| next.0);
+                (next - readings[index].0).min(READING_WEIGHT_MICROS_MAX)
             };
-            prop_assert_eq!(all.samples, points.len() as u64);
-            prop_assert_eq!(all.totals.steps, points.iter().filter_map(|point| point.steps).map(i64::from).sum::<i64>());
-            let calories: f64 = points.iter().filter_map(|point| point.calories).sum();
+            let steps = observations.iter().filter_map(|observation| observation.steps).map(i64::from);
+            let calories: f64 = observations.iter().filter_map(|observation| observation.calories).sum();
+            prop_assert_eq!(all.samples, observations.len() as u64);
+            prop_assert_eq!(all.totals.steps, steps.sum::<i64>());
             prop_assert!((all.totals.calories.kcal() - calories).abs() <= 1e-12 * calories);
-            let Some(heart) = all.heart else {
-                prop_assert!(rates.is_empty());
+            let Some(heart_rate) = all.heart_rate else {
+                prop_assert!(readings.is_empty());
                 return Ok(());
             };
-            let mean = rates.iter().map(|rate| rate.1).sum::<f64>() / rates.len() as f64;
-            prop_assert!((HeartRateSummary::mean(heart.sum, heart.readings).unwrap() - mean).abs() < 1e-10);
-            prop_assert_eq!(heart.lowest, rates.iter().map(|rate| rate.1).fold(f64::MAX, f64::min));
-            prop_assert_eq!(heart.highest, rates.iter().map(|rate| rate.1).fold(f64::MIN, f64::max));
-            let held = heart.held.unwrap().until(end);
-            prop_assert_eq!(held.covered, (0..rates.len()).map(weight).sum::<i64>());
-            let weighted: f64 = rates.iter().enumerate().map(|(place, rate)| rate.1 * weight(place) as f64).sum();
-            let mean = held.mean();
-            prop_assert!(mean.is_none_or(|mean| (mean - weighted / held.covered as f64).abs() < 1e-10));
+            let rates = || readings.iter().map(|(_, bpm)| *bpm);
+            let mean = rates().sum::<f64>() / readings.len() as f64;
+            prop_assert!((HeartRateSummary::mean(heart_rate.sum, heart_rate.readings).unwrap() - mean).abs() < 1e-10);
+            prop_assert_eq!(heart_rate.lowest, rates().fold(f64::MAX, f64::min));
+            prop_assert_eq!(heart_rate.highest, rates().fold(f64::MIN, f64::max));
+            let time_weighted = heart_rate.time_weighted.unwrap().closed_at(end);
+            prop_assert_eq!(time_weighted.covered, (0..readings.len()).map(weight).sum::<i64>());
+            let weighted: f64 = rates().enumerate().map(|(index, bpm)| bpm * weight(index) as f64).sum();
+            let mean = time_weighted.mean();
+            prop_assert!(mean.is_none_or(|mean| (mean - weighted / time_weighted.covered as f64).abs() < 1e-10));
         }
     }
 
     #[test]
-    fn every_legal_value_is_exact() {
+    fn every_legal_value_is_kept_exactly() {
         for bpm in [
             20.0,
             20.000_000_000_000_004,
@@ -400,33 +343,18 @@ mod tests {
             249.999_999_999_999_97,
             250.0,
         ] {
-            let point = Observation {
+            let observation = Observation {
                 at: 0,
                 heart_rate: Some(bpm),
                 steps: None,
                 calories: None,
             };
-            let heart = Summary::of(point, 1).heart.unwrap();
-            assert_eq!(HeartRateSummary::mean(heart.sum, 1), Some(bpm));
-            assert_eq!(heart.held.unwrap().until(1).mean(), Some(bpm));
+            let heart_rate = Summary::of(observation, 1).heart_rate.unwrap();
+            assert_eq!(HeartRateSummary::mean(heart_rate.sum, 1), Some(bpm));
+            assert_eq!(heart_rate.time_weighted.unwrap().closed_at(1).mean(), Some(bpm));
         }
         for kcal in [0.0, 0.000_3, 0.1, 12.5, 9_999.999_999, 10_000.0] {
             assert_eq!(ExactCalories::from_kcal(kcal).kcal(), kcal);
         }
-    }
-
-    #[test]
-    fn other_bytes_are_no_summary() {
-        let point = Observation {
-            at: 5,
-            heart_rate: Some(60.0),
-            steps: None,
-            calories: None,
-        };
-        let stored = codec::encode(&Summary::of(point, 9), Totals::default());
-        assert_eq!(codec::decode(&[]), None);
-        assert_eq!(codec::decode(&stored[..stored.len() - 1]), None);
-        assert_eq!(codec::decode(&[stored.as_slice(), &[0]].concat()), None);
-        assert_eq!(codec::decode(&[&[9], &stored[1..]].concat()), None);
     }
 }

@@ -1,11 +1,11 @@
-//! Both readers, against arbitrary bytes and records that are nearly right.
+//! Property tests: both parsers agree, on valid records, damaged records and arbitrary bytes.
 
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
 
-/// Pieces that records are made of, and that they break at.
-const PIECES: [&str; 40] = [
+/// Fragments that are inserted into records to damage them.
+const FRAGMENTS: [&str; 40] = [
     "{",
     "}",
     "[",
@@ -75,7 +75,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Records with fields in any order, missing, or twice, most of them legal in most of their fields.
+/// Records with fields in any order, missing or repeated. Most fields are valid.
 fn record() -> impl Strategy<Value = String> {
     let field = prop_oneof![
         (1..4_i64).prop_map(|user| format!("\"user_id\":{user}")),
@@ -90,56 +90,56 @@ fn record() -> impl Strategy<Value = String> {
     prop::collection::vec(field, 0..7).prop_map(|fields| format!("{{{}}}", fields.join(",")))
 }
 
-/// Something that was a record before a few things happened to it.
+/// Records in which a few ranges of bytes were replaced by fragments or arbitrary bytes.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let piece = prop_oneof![
-        prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
+    let fragment = prop_oneof![
+        prop::sample::select(&FRAGMENTS[..]).prop_map(|fragment| fragment.as_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 0..3),
     ];
-    let damage = (any::<Index>(), 0..12_usize, piece);
+    let damage = (any::<Index>(), 0..12_usize, fragment);
     (record(), prop::collection::vec(damage, 0..4)).prop_map(|(record, damages)| {
         let mut bytes = record.into_bytes();
-        for (at, length, piece) in damages {
-            let at = at.index(bytes.len() + 1);
-            let end = bytes.len().min(at + length);
-            bytes.splice(at..end, piece);
+        for (start, length, fragment) in damages {
+            let start = start.index(bytes.len() + 1);
+            let end = bytes.len().min(start + length);
+            bytes.splice(start..end, fragment);
         }
         bytes
     })
 }
 
-/// What every input has to hold to.
+/// Checks that both parsers give the same result for an input, and that an accepted input is a JSON object.
 fn check(json: &[u8]) -> Result<(), TestCaseError> {
     let clock = clock();
-    let careful = read_field_by_field(json, &clock);
+    let thorough = read_field_by_field(json, &clock);
     if let Ok(record) = serde_json::from_slice::<Record<'_>>(json)
         && let Ok(sample) = record.into_sample(&clock)
     {
-        prop_assert_eq!(careful.as_ref(), Ok(&sample));
+        prop_assert_eq!(thorough.as_ref(), Ok(&sample));
     }
-    match (&careful, read_record(json, &clock)) {
-        (Ok(careful), Ok(sample)) => {
-            prop_assert_eq!(careful, &sample);
+    match (&thorough, read_record(json, &clock)) {
+        (Ok(thorough), Ok(sample)) => {
+            prop_assert_eq!(thorough, &sample);
             prop_assert!(sample.check_not_in_future(clock.received_at, clock.max_future).is_ok());
             prop_assert!(serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|value| value.is_object()));
         }
-        (Err(careful), Err(faults)) => {
+        (Err(thorough), Err(faults)) => {
             prop_assert!(!faults.is_empty());
-            prop_assert_eq!(careful, &faults);
+            prop_assert_eq!(thorough, &faults);
         }
-        (careful, other) => prop_assert!(false, "one takes what the other refuses: {careful:?}, {other:?}"),
+        (thorough, other) => prop_assert!(false, "only one parser accepts the record: {thorough:?}, {other:?}"),
     }
     Ok(())
 }
 
 proptest! {
     #[test]
-    fn both_readers_agree_on_records(json in record()) {
+    fn both_parsers_agree_on_records(json in record()) {
         check(json.as_bytes())?;
     }
 
     #[test]
-    fn both_readers_agree_on_damaged_records(json in damaged()) {
+    fn both_parsers_agree_on_damaged_records(json in damaged()) {
         check(&json)?;
     }
 

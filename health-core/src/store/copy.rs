@@ -10,7 +10,7 @@ use futures_util::SinkExt;
 use crate::{
     batch::pieces,
     sample::{Calories, HeartRate, Sample, Steps},
-    store::connection::Session,
+    store::{connection::Session, micros::Micros},
 };
 
 const COPY: &str = "COPY health_metrics (user_id, timestamp, heart_rate, steps, calories, source) FROM STDIN BINARY";
@@ -21,9 +21,6 @@ const COPY_PIECE_ROWS: usize = 1_000;
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const COLUMNS: i16 = 6;
 const NULL: i32 = -1;
-
-/// 2000-01-01, where PostgreSQL counts microseconds from, in those of Unix.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Loads rows that are not there yet.
 pub(crate) async fn copy(session: &mut Session, samples: &[Sample]) -> Result<(), tokio_postgres::Error> {
@@ -54,7 +51,7 @@ fn row(to: &mut BytesMut, sample: &Sample) {
     to.put_i32(8);
     to.put_i64(sample.user_id().get());
     to.put_i32(8);
-    to.put_i64(sample.timestamp().timestamp_micros() - POSTGRES_EPOCH_MICROS);
+    to.put_i64(Micros(sample.timestamp().timestamp_micros()).to_postgres());
     float(to, sample.heart_rate().map(HeartRate::get));
     match sample.steps().map(Steps::get) {
         Some(steps) => {

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use crate::{
-    fold::SLICE_MICROS,
+    grain::Grain,
     sample::Sample,
     store::{connection::Session, micros::Micros},
 };
@@ -99,7 +99,7 @@ pub(crate) async fn leave(session: &mut Session, line: Line, slices: &[Slice]) -
 /// The slice of a sample that is older than the threshold.
 fn late(sample: &Sample, threshold: i64) -> Option<Slice> {
     let at = sample.timestamp().timestamp_micros();
-    (at < threshold).then(|| (sample.user_id().get(), at - at.rem_euclid(SLICE_MICROS)))
+    (at < threshold).then(|| (sample.user_id().get(), Grain::Slice.floor(at)))
 }
 
 #[cfg(test)]

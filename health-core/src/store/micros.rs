@@ -1,20 +1,34 @@
-//! `timestamptz` as microseconds since 1970, for the arithmetic of summaries and for millions of rows.
+//! Times as microseconds since 1970, for the arithmetic of summaries and for statements with millions of rows.
 
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-/// Microseconds since 1970.
+/// A `timestamptz` as microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Micros(pub(crate) i64);
 
-/// 2000-01-01, where PostgreSQL counts from.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+/// PostgreSQL's epoch, 2000-01-01T00:00:00Z, in microseconds since 1970.
+///
+/// The binary form of a `timestamptz` counts microseconds from this moment (PostgreSQL: `POSTGRES_EPOCH_JDATE`).
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+impl Micros {
+    /// Returns PostgreSQL's binary form of the time.
+    pub(crate) const fn to_postgres(self) -> i64 {
+        self.0 - POSTGRES_EPOCH_MICROS
+    }
+
+    /// Reads PostgreSQL's binary form. `infinity` becomes the latest time that fits.
+    pub(crate) const fn from_postgres(micros: i64) -> Self {
+        Self(micros.saturating_add(POSTGRES_EPOCH_MICROS))
+    }
+}
 
 impl<'a> FromSql<'a> for Micros {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(i64::from_be_bytes(raw.try_into()?).saturating_add(POSTGRES_EPOCH)))
+        Ok(Self::from_postgres(i64::from_be_bytes(raw.try_into()?)))
     }
 
     accepts!(TIMESTAMPTZ);
@@ -22,7 +36,7 @@ impl<'a> FromSql<'a> for Micros {
 
 impl ToSql for Micros {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        out.put_i64(self.0 - POSTGRES_EPOCH);
+        out.put_i64(self.to_postgres());
         Ok(IsNull::No)
     }
 

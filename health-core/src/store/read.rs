@@ -9,9 +9,10 @@ use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use crate::{
     error::Error,
-    fold::{SLICE_MICROS, SampleSummariser, SourceSummary, assemble},
+    fold::{SampleSummariser, SourceSummary, assemble},
+    grain::Grain,
     histogram::Histogram,
-    plan::{Grain, RollupSpan, UsableRollups, plan, slices_cut_by},
+    plan::{RollupSpan, UsableRollups, plan, slices_cut_by},
     range::TimeRange,
     sample::UserId,
     stats::RangeStats,
@@ -165,7 +166,7 @@ impl<'a> Snapshot<'a> {
         let Question { start, ends, now, .. } = self.question;
         // Readings of the future stand for no time yet, which summaries do not know.
         let sealed = UsableRollups {
-            before: state.before.min(Grain::Slice.floor(now)),
+            sealed_before: state.before.min(Grain::Slice.floor(now)),
             dirty: &state.dirty,
             dense: &state.dense,
         };
@@ -301,7 +302,11 @@ struct State {
 
 async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) -> Result<State, Failure> {
     let end = question.ends.last().copied().unwrap_or(question.start);
-    let (user, from, to) = (question.user.get(), Micros(question.start - SLICE_MICROS), Micros(end));
+    let (user, from, to) = (
+        question.user.get(),
+        Micros(question.start - Grain::Slice.micros()),
+        Micros(end),
+    );
     let cut: Vec<_> = slices_cut_by(question.start, question.ends)
         .into_iter()
         .map(Micros)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
 use crate::{
-    fold::SLICE_MICROS,
+    grain::Grain,
     store::{
         connection::Session,
         failure::Failure,
@@ -217,7 +217,7 @@ impl Roller {
                 cut.to = slice;
                 if place == 0 && slice == cut.from {
                     // Not even one slice was whole: that one is read to its end, however much it holds.
-                    cut.to += SLICE_MICROS;
+                    cut.to += Grain::Slice.micros();
                     piece = summarise::samples(session, &spans, None, self.dense).await?;
                 }
                 (spans[place].user, spans[place].to)
@@ -255,11 +255,11 @@ impl Roller {
         let mut spans: Vec<UserSpan> = Vec::new();
         for (user, slice) in marks {
             match spans.last_mut() {
-                Some(last) if last.user == user && last.to == slice => last.to += SLICE_MICROS,
+                Some(last) if last.user == user && last.to == slice => last.to += Grain::Slice.micros(),
                 _ => spans.push(UserSpan {
                     user,
                     from: slice,
-                    to: slice + SLICE_MICROS,
+                    to: slice + Grain::Slice.micros(),
                 }),
             }
         }

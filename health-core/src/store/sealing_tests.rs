@@ -9,9 +9,9 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     config::{Config, Limits},
     fold::assemble,
+    grain::Grain,
     health::Health,
     histogram::Histogram,
-    plan::Grain,
     sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
     stats::{RangeStats, SourceTotals, Stats},
     store::{

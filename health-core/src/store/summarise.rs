@@ -8,8 +8,8 @@ use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     fold::{SampleSummariser, SourceSummary},
+    grain::Grain,
     histogram::Histogram,
-    plan::Grain,
     store::{connection::Session, failure::Failure, micros::Micros},
     summary::{Observation, Summary, Totals, codec},
 };
@@ -87,7 +87,7 @@ pub(crate) async fn samples(
         piece.take(user, open.finish());
     } else {
         // There may be more of the last slice.
-        piece.stopped_at = Some((place, open.slices.current_slice()));
+        piece.stopped_at = Some((place, open.slices.current_interval()));
         piece.take(user, open.without_current_slice());
     }
     Ok(piece)
@@ -145,7 +145,7 @@ impl UserFold {
     }
 
     fn without_current_slice(self) -> (Vec<SourceSummary>, Vec<SourceSummary>) {
-        (self.slices.without_current_slice(), self.kept)
+        (self.slices.finish_without_current_interval(), self.kept)
     }
 }
 
@@ -209,7 +209,7 @@ pub(crate) async fn coarser(
     spans: &[UserSpan],
     limit: impl Fn(&UserSpan) -> i64,
 ) -> Result<(), Failure> {
-    for (finer, grain) in iter::zip(Grain::ALL, Grain::ALL.into_iter().skip(1)) {
+    for (finer, grain) in iter::zip(Grain::ALWAYS_STORED, Grain::ALWAYS_STORED.into_iter().skip(1)) {
         let whole = widen(spans, grain, &limit);
         if whole.is_empty() {
             continue;
