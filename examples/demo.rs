@@ -14,13 +14,14 @@ use std::{
     pin::pin,
     process::ExitCode,
     sync::Mutex,
+    time::Duration,
 };
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
 use examples::{Client, ClientError, Crowd, Database, Interval, Server, Simulation, asked_to_end};
-use health_core::{Config, Health, Sample, StatsResponse, embedded::EmbeddedError};
-use health_server::{Limits, Listeners, Span, run};
+use health_core::{Config, Health, Sample, StatsResponse, embedded::EmbeddedError, flags::parse_duration};
+use health_server::{Listeners, ServerLimits, run};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tracing::level_filters::LevelFilter;
 
@@ -41,8 +42,8 @@ struct Args {
     #[arg(long)]
     headless: bool,
     /// End after so long; without it, on Ctrl-C or when the dashboard is quit
-    #[arg(long = "for", value_name = "TIME")]
-    lasting: Option<Span>,
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    lasting: Option<Duration>,
     /// How many people: users 101 and 202, then 1001, 1002 and so on
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     users: u32,
@@ -50,8 +51,8 @@ struct Args {
     #[arg(long, value_name = "TIME", default_value = "2s")]
     interval: Interval,
     /// How much of the past to fill first
-    #[arg(long, value_name = "TIME", default_value = "2h")]
-    backfill: Span,
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2h")]
+    backfill: Duration,
     /// Other people with the same ids
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -110,8 +111,7 @@ async fn open(url: Option<String>, data_dir: Option<PathBuf>) -> Outcome<Databas
 }
 
 async fn with_database(args: &Args, database: &Database, end: impl Future<Output = ()>) -> Outcome<()> {
-    let limits = Limits::default();
-    let health = Health::open(Config::from_url(database.url())?.limits(limits.core())).await?;
+    let health = Health::open(Config::from_url(database.url())?).await?;
     let listeners = listen().await?;
     let (http, feed) = (listeners.http_address(), listeners.feed_address());
     let server: Server = format!("http://{http}").parse()?;
@@ -119,7 +119,7 @@ async fn with_database(args: &Args, database: &Database, end: impl Future<Output
     print(&format!("{listeners}"))?;
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(run(listeners, health, limits, async {
+    let serving = tokio::spawn(run(listeners, health, ServerLimits::default(), async {
         // Dropped is as good as told.
         let _ = stopped.await;
     }));
@@ -159,7 +159,7 @@ async fn listen() -> Outcome<Listeners> {
 
 /// Fills a little of the past, so that there is something to see, then goes on with the present. Ends only where the server refuses it.
 fn simulate(crowd: Crowd, client: Client, args: &Args) -> JoinHandle<ClientError> {
-    let past = TimeDelta::from_std(args.backfill.get()).unwrap_or_default();
+    let past = TimeDelta::from_std(args.backfill).unwrap_or_default();
     tokio::spawn(async move {
         let mut simulation = Simulation::new(crowd, client, |line| tracing::warn!("{line}"));
         let now = Utc::now().trunc_subsecs(3);
@@ -178,7 +178,7 @@ fn simulate(crowd: Crowd, client: Client, args: &Args) -> JoinHandle<ClientError
 async fn show(args: &Args, server: String, feed: String, end: impl Future<Output = ()>) -> Outcome<()> {
     let lasting = async {
         match args.lasting {
-            Some(lasting) => sleep(lasting.get()).await,
+            Some(lasting) => sleep(lasting).await,
             None => pending().await,
         }
     };

@@ -8,13 +8,13 @@ use std::{
     io::{self, Write},
     pin::pin,
     process::ExitCode,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
 use examples::{Client, ClientError, Crowd, Interval, Server, Simulation, asked_to_end};
-use health_server::Span;
+use health_core::flags::parse_duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::sleep;
 
@@ -32,11 +32,11 @@ struct Args {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
     server: Server,
     /// First fill so much of the past, such as 30d
-    #[arg(long, value_name = "TIME")]
-    backfill: Option<Span>,
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    backfill: Option<Duration>,
     /// End after so long; without it, on Ctrl-C
-    #[arg(long = "for", value_name = "TIME")]
-    lasting: Option<Span>,
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    lasting: Option<Duration>,
     /// The API token, where the server wants one
     #[arg(long, env = "HEALTH_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -81,12 +81,12 @@ async fn run(
     simulation: &mut Simulation,
     crowd: &Crowd,
     bar: &ProgressBar,
-    backfill: Option<Span>,
-    lasting: Option<Span>,
+    backfill: Option<Duration>,
+    lasting: Option<Duration>,
 ) -> Result<(), ClientError> {
     let now = Utc::now().trunc_subsecs(3);
     if let Some(past) = backfill {
-        let from = now - TimeDelta::from_std(past.get()).unwrap_or_default();
+        let from = now - TimeDelta::from_std(past).unwrap_or_default();
         bar.set_length(crowd.due(from, now));
         bar.set_style(style());
         bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -100,7 +100,7 @@ async fn run(
     }
     let lasting = async {
         match lasting {
-            Some(lasting) => sleep(lasting.get()).await,
+            Some(lasting) => sleep(lasting).await,
             None => std::future::pending().await,
         }
     };

@@ -3,8 +3,8 @@
 use std::{error::Error, io, net::SocketAddr, process::Stdio};
 
 use clap::Parser;
-use health_core::{Config, Health};
-use health_server::{Limits, Listeners, run};
+use health_core::{Config, Health, Limits};
+use health_server::{Listeners, ServerLimits, run};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
@@ -24,6 +24,8 @@ pub struct Server {
 #[derive(Parser)]
 struct Environment {
     #[command(flatten)]
+    server_limits: ServerLimits,
+    #[command(flatten)]
     limits: Limits,
 }
 
@@ -32,15 +34,15 @@ struct Environment {
 /// # Errors
 /// What keeps it from serving.
 pub async fn serve(url: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let Environment { limits } = Environment::try_parse_from(["server"])?;
-    let health = Health::open(Config::from_url(url)?.limits(limits.core())).await?;
+    let Environment { server_limits, limits } = Environment::try_parse_from(["server"])?;
+    let health = Health::open(Config::from_url(url)?.limits(limits)).await?;
     let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await?;
     announce(&listeners);
     let parent_is_gone = async {
         let mut nothing = Vec::new();
         let _ = tokio::io::stdin().read_to_end(&mut nothing).await;
     };
-    run(listeners, health, limits, parent_is_gone).await?;
+    run(listeners, health, server_limits, parent_is_gone).await?;
     Ok(())
 }
 

@@ -3,8 +3,7 @@
 use std::{str::FromStr, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use health_core::{Sample, UserId};
-use health_server::Span;
+use health_core::{Sample, UserId, flags::parse_time_delta};
 
 use crate::person::{Diary, Person};
 
@@ -126,8 +125,7 @@ impl FromStr for Interval {
     type Err = UnreadableInterval;
 
     fn from_str(text: &str) -> Result<Self, UnreadableInterval> {
-        let span: Span = text.parse().map_err(|_| UnreadableInterval)?;
-        let interval = TimeDelta::from_std(span.get()).map_err(|_| UnreadableInterval)?;
+        let interval = parse_time_delta(text).map_err(|_| UnreadableInterval)?;
         // Longer ones would carry steps over midnight, where no day looks for them.
         let possible = TimeDelta::milliseconds(10)..=TimeDelta::hours(1);
         possible

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use examples::{Client, ClientError, Crowd, Simulation};
 use health_core::{Config, Health, UserId};
-use health_server::{Limits, Listeners, run};
+use health_server::{Listeners, ServerLimits, run};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, header::RETRY_AFTER, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -41,7 +41,7 @@ async fn what_is_filled_is_stored_and_filling_it_again_changes_nothing() {
     let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
     let client = client(listeners.http_address().port());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(run(listeners, health, Limits::default(), async {
+    let server = tokio::spawn(run(listeners, health, ServerLimits::default(), async {
         let _ = stopped.await;
     }));
     let (start, end) = hour();

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, env, process::Stdio, time::Duration};
 
 use health_core::{Config, Health, Readings, Sample, Source, Steps, UserId};
-use health_server::{Limits, Listeners, run};
+use health_server::{Listeners, ServerLimits, run};
 use test_support::TestDatabase;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
@@ -31,7 +31,7 @@ impl Server {
         let listeners = Listeners::bind("127.0.0.1:0", feed).await.unwrap();
         let feed = listeners.feed_address().to_string();
         let (stop, stopped) = oneshot::channel();
-        let serving = run(listeners, health.clone(), Limits::default(), async {
+        let serving = run(listeners, health.clone(), ServerLimits::default(), async {
             let _ = stopped.await;
         });
         Self {

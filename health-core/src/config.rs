@@ -1,12 +1,17 @@
-//! Which database, and every limit the core has.
+//! The configuration of a [`Health`](crate::Health): its database and its limits.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
 use crate::error::Error;
+#[cfg(feature = "clap")]
+use crate::flags::{
+    format_byte_size, format_duration, format_time_delta, parse_byte_size, parse_count, parse_duration,
+    parse_time_delta,
+};
 
-/// What [`Health::open`](crate::Health::open) needs to know.
+/// The database and the limits that [`Health::open`](crate::Health::open) uses.
 ///
 /// ```
 /// use health_core::{Config, Limits};
@@ -20,81 +25,117 @@ pub struct Config {
     pub(crate) limits: Limits,
 }
 
-/// Every limit of the core, with its unit. The defaults suit one server on one machine.
-#[derive(Debug, Clone)]
+/// Every adjustable limit of the core. The defaults suit one server on one machine.
+///
+/// With the feature `clap` the fields are also command-line flags and `HEALTH_…` variables, and their comments are the
+/// help texts.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Limits"))]
 pub struct Limits {
-    /// Rows queued and being written, together. Memory is bounded by it: a row takes about 150 bytes.
+    /// Maximum number of samples in the queue, including those being written; each takes about 150 bytes.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_QUEUE_ROWS", value_name = "ROWS",
+        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.queue_rows))]
     pub queue_rows: usize,
-    /// Rows a writer takes into one transaction at most; a single request of more goes whole.
+    /// Maximum number of samples in one transaction; a single larger request is still written whole.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_BATCH_ROWS", value_name = "ROWS",
+        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.batch_rows))]
     pub batch_rows: usize,
-    /// Connections that write. Users are split between them.
+    /// Number of database connections that write; each user's samples always go through the same one.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_WRITERS", value_name = "N",
+        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.writers))]
     pub writers: usize,
-    /// Connections that read, at most.
-    pub reader_connections: u32,
-    /// How long a call waits, for room in the queue and for its commit together, before it is told to come again.
+    /// Maximum number of database connections that read.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_READERS", value_name = "N",
+        value_parser = parse_count::<u32>, default_value_t = Self::DEFAULT.readers))]
+    pub readers: u32,
+    /// How long an ingest request waits for room in the queue and for its commit; then the client must retry.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_INGEST_DEADLINE", value_name = "TIME",
+        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.ingest_deadline)))]
     pub ingest_deadline: Duration,
-    /// How long one reading statement may run.
+    /// How long one reading SQL statement may run.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_STATEMENT_TIMEOUT", value_name = "TIME",
+        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.statement_timeout)))]
     pub statement_timeout: Duration,
-    /// How long a reader waits for a connection.
+    /// How long a query waits for a free database connection.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_CONNECTION_WAIT", value_name = "TIME",
+        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.connection_wait)))]
     pub connection_wait: Duration,
-    /// How long [`Health::close`](crate::Health::close) waits for what it accepted to be stored.
-    pub drain_deadline: Duration,
-    /// How far ahead of this machine's clock a sample's timestamp may be.
+    /// How long a shutdown may take to store every sample that was accepted.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_DRAIN_TIMEOUT", value_name = "TIME",
+        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.drain_timeout)))]
+    pub drain_timeout: Duration,
+    /// How far a sample's timestamp may be ahead of this machine's clock.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_MAX_FUTURE", value_name = "TIME",
+        value_parser = parse_time_delta, default_value = format_time_delta(Self::DEFAULT.max_future)))]
     pub max_future: TimeDelta,
-    /// Samples that wait for one slow subscriber; what comes on top is skipped and reported.
+    /// Maximum number of samples that wait for one slow feed subscriber; it misses further ones and is told so.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SUBSCRIBER_QUEUE", value_name = "SAMPLES",
+        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.subscriber_queue))]
     pub subscriber_queue: usize,
-    /// Memory for samples that wait for subscribers, all of them together, in bytes. Where it is spent, those who are
-    /// furthest behind are told what they miss.
+    /// Memory for the waiting samples of all feed subscribers; if it is full, the slowest ones miss samples.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SUBSCRIBER_MEMORY", value_name = "BYTES",
+        value_parser = parse_byte_size, default_value = format_byte_size(Self::DEFAULT.subscriber_memory)))]
     pub subscriber_memory: usize,
-    /// How long the feed can be resumed.
+    /// How long after a disconnect a feed subscriber can resume from its cursor.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_REPLAY_WINDOW", value_name = "TIME",
+        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.replay_window)))]
     pub replay_window: Duration,
-    /// How old samples have to be before they are summarised. What comes later is summarised again, which costs its writer
-    /// a mark a quarter of an hour; what is not summarised yet is read sample by sample.
+    /// How old samples must be before they are summarised; later changes cause another summary.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SETTLE", value_name = "TIME",
+        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.settle)))]
     pub settle: Duration,
 }
 
-/// How long a database's machine may leave bytes unacknowledged until its connections are given up.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a database machine may leave bytes unacknowledged before its connections are given up.
+///
+/// The operating system's own timeout is 15 minutes or more. 30 s is well above any delay of a healthy network.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+
+/// How long one attempt to connect to the database may take, unless the URL says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Limits {
+    const DEFAULT: Self = Self {
+        queue_rows: 100_000,
+        batch_rows: 20_000,
+        writers: 2,
+        readers: 8,
+        ingest_deadline: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(30),
+        connection_wait: Duration::from_secs(3),
+        drain_timeout: Duration::from_secs(30),
+        max_future: TimeDelta::minutes(5),
+        subscriber_queue: 32_768,
+        subscriber_memory: 64 << 20,
+        replay_window: Duration::from_hours(24),
+        settle: Duration::from_mins(5),
+    };
+}
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            queue_rows: 100_000,
-            batch_rows: 20_000,
-            writers: 2,
-            reader_connections: 8,
-            ingest_deadline: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(30),
-            connection_wait: Duration::from_secs(3),
-            drain_deadline: Duration::from_secs(30),
-            max_future: TimeDelta::minutes(5),
-            subscriber_queue: 32_768,
-            subscriber_memory: 64 << 20,
-            replay_window: Duration::from_hours(24),
-            settle: Duration::from_mins(5),
-        }
+        Self::DEFAULT
     }
 }
 
 impl Config {
-    /// A database by its URL, or by `key=value` pairs as libpq takes them.
+    /// Creates a configuration from a database URL, or from `key=value` pairs in libpq's form.
     ///
     /// # Errors
-    /// [`Error::Config`] where it cannot be understood.
+    /// [`Error::Config`] if the text cannot be parsed.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let mut postgres = tokio_postgres::Config::from_str(url).map_err(|error| Error::Config(Arc::new(error)))?;
         if postgres.get_application_name().is_none() {
             postgres.application_name("health");
         }
         if postgres.get_connect_timeout().is_none() {
-            postgres.connect_timeout(Duration::from_secs(5));
+            postgres.connect_timeout(CONNECT_TIMEOUT);
         }
-        // The system's own patience with a machine that is gone without a word is a quarter of an hour at best.
         if postgres.get_tcp_user_timeout().is_none() {
-            postgres.tcp_user_timeout(SILENCE_MAX);
+            postgres.tcp_user_timeout(UNACKNOWLEDGED_MAX);
         }
-        if postgres.get_keepalives_idle() > SILENCE_MAX {
-            postgres.keepalives_idle(SILENCE_MAX);
+        if postgres.get_keepalives_idle() > UNACKNOWLEDGED_MAX {
+            postgres.keepalives_idle(UNACKNOWLEDGED_MAX);
         }
         Ok(Self {
             postgres,
@@ -102,7 +143,7 @@ impl Config {
         })
     }
 
-    /// The same with other limits.
+    /// Replaces the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -110,7 +151,7 @@ impl Config {
     }
 }
 
-/// Leaves the password out.
+/// Omits the password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")

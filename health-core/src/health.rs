@@ -182,13 +182,13 @@ impl Health {
     /// Takes nothing more, stores what was accepted, ends every subscription, then stops.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] where that took longer than [`Limits::drain_deadline`]; what is not stored by then was not
+    /// [`Error::TimedOut`] where that took longer than [`Limits::drain_timeout`]; what is not stored by then was not
     /// acknowledged either.
     pub async fn close(self) -> Result<(), Error> {
         self.inner.queue.close();
         self.inner.closing.send_replace(true);
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let deadline = self.inner.limits.drain_deadline;
+        let deadline = self.inner.limits.drain_timeout;
         let stopping: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         let drained = timeout(deadline, async {
             for task in tasks {

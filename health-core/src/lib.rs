@@ -20,10 +20,12 @@
 //! them, answers for them ([`Stats`]) and tells what was committed (`Subscription`); `Error` says what a caller can do.
 //!
 //! Features: `store` (default) is everything that needs PostgreSQL; without it there are the types and the wire forms alone.
-//! `embedded` adds a supervised PostgreSQL of our own.
+//! `embedded` adds a supervised PostgreSQL of our own. `clap` makes the limits command-line flags.
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "clap")]
+pub mod flags;
 
 mod bucket;
 mod range;

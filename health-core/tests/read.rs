@@ -217,7 +217,7 @@ async fn percentiles_by_nearest_rank() -> Outcome {
 async fn an_answer_nobody_waits_for_leaves_no_transaction_open() -> Outcome {
     let database = TestDatabase::new().await;
     let limits = Limits {
-        reader_connections: 1,
+        readers: 1,
         ..Limits::default()
     };
     let health = Health::open(Config::from_url(database.url())?.limits(limits)).await?;

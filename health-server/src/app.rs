@@ -1,4 +1,4 @@
-//! What every connection shares.
+//! The state that all connections of a server share.
 
 use std::sync::Arc;
 
@@ -7,39 +7,39 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     http::{room::BodyMemory, seats::Seats},
-    limits::Limits,
+    limits::ServerLimits,
     metrics::Metrics,
 };
 
-/// The handle, the limits, the counters, and how far the end has come.
+/// The handle to the core, the limits, the counters, and the progress of a shutdown.
 pub(crate) struct App {
     pub(crate) health: Health,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ServerLimits,
     pub(crate) metrics: Metrics,
-    /// The HTTP connections.
+    /// The HTTP connections that wait for a request.
     pub(crate) seats: Arc<Seats>,
-    /// The server is ending: answer what is asked, take nothing new.
+    /// First step of a shutdown: requests that were received are answered, new ones are not accepted.
     pub(crate) closing: CancellationToken,
-    /// Bodies that still are on their way are not waited for any longer.
-    pub(crate) uploads_end: CancellationToken,
-    /// Nothing is waited for any longer.
-    pub(crate) ended: CancellationToken,
-    /// Counts the requests whose samples are being read.
+    /// Second step: request bodies that have not arrived completely are given up.
+    pub(crate) abort_uploads: CancellationToken,
+    /// Last step: connections that are still open are cut off.
+    pub(crate) abort_connections: CancellationToken,
+    /// Counts the requests whose samples are being read: one clone for each.
     pub(crate) intakes: Arc<()>,
     pub(crate) body_memory: BodyMemory,
 }
 
 impl App {
-    pub(crate) fn new(health: Health, limits: Limits) -> Self {
-        let body_memory = BodyMemory::new(&limits);
+    pub(crate) fn new(health: Health, limits: ServerLimits) -> Self {
+        let body_memory = BodyMemory::new(&limits, health.limits().ingest_deadline);
         Self {
             health,
             limits,
             metrics: Metrics::default(),
             seats: Arc::default(),
             closing: CancellationToken::new(),
-            uploads_end: CancellationToken::new(),
-            ended: CancellationToken::new(),
+            abort_uploads: CancellationToken::new(),
+            abort_connections: CancellationToken::new(),
             intakes: Arc::default(),
             body_memory,
         }

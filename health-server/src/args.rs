@@ -4,66 +4,73 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::limits::Limits;
+use crate::limits::ServerLimits;
 
-/// Takes wearable readings over HTTP, keeps them in PostgreSQL, answers for them, and streams them live over TCP.
+const AFTER_HELP: &str = "BYTES is written like 65536, 64KiB or 16MiB; TIME like 250ms, 30s, 5m, 24h or 1d.\n\
+     Each option can also be set by the environment variable that stands beside it. HEALTH_LOG sets the log \
+     level: error, warn, info (the default), debug or trace.";
+
+/// Stores wearable readings in PostgreSQL: accepts them over HTTP, answers queries, and streams new samples over TCP.
 #[derive(Debug, Parser)]
 #[command(
     name = "health-server",
     version,
     args_conflicts_with_subcommands = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = AFTER_HELP
 )]
 pub struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     #[command(flatten)]
-    pub(crate) serve: Serve,
+    pub(crate) serve: ServeArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring the schema up to date and serve; the same as no command at all
-    Serve(Box<Serve>),
-    /// Bring the schema up to date and end
-    Migrate(Database),
+    /// Migrate the database schema, then serve (the default without a command).
+    Serve(Box<ServeArgs>),
+    /// Migrate the database schema, then exit.
+    Migrate(DatabaseArgs),
 }
 
-/// Where to serve, and what.
+/// Options of `serve`.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Serve {
-    /// Where to serve HTTP; port 0 takes any that is free
+pub(crate) struct ServeArgs {
+    /// Address for HTTP; port 0 takes any free port.
     #[arg(long, env = "HEALTH_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8000")]
     pub(crate) http: String,
-    /// Where to serve the live feed
+    /// Address for the live feed; port 0 takes any free port.
     #[arg(long, env = "HEALTH_FEED", value_name = "ADDR", default_value = "127.0.0.1:8001")]
     pub(crate) feed: String,
-    /// Serve whoever can reach the addresses, also where they are not loopback
-    #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = yes_or_no)]
+    /// Serve on addresses that other machines can reach: every client may read, write and erase all data.
+    #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(crate) allow_anonymous: bool,
     #[command(flatten)]
-    pub(crate) database: Database,
+    pub(crate) database: DatabaseArgs,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    pub(crate) server_limits: ServerLimits,
+    #[command(flatten)]
+    pub(crate) core_limits: health_core::Limits,
 }
 
-/// Which database.
+/// Options that choose the database.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Database {
-    /// The PostgreSQL to use, such as `postgres://user:password@host/health_db`; without it, one of our own is kept
+pub(crate) struct DatabaseArgs {
+    /// PostgreSQL to use, such as `postgres://user:password@host/health_db`; without it, the server runs its own.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
-    /// Where the PostgreSQL of our own keeps its data
+    /// Data directory of the server's own PostgreSQL.
     #[arg(long, env = "HEALTH_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
-/// What a variable says that stands for a flag; an empty one says nothing.
-fn yes_or_no(text: &str) -> Result<bool, &'static str> {
+/// Reads the variable of a flag that takes no value. An empty variable is the same as none.
+fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "" | "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("it is 1, true, yes or on, or else 0, false, no or off"),
+        _ => Err("write 1, true, yes or on, or else 0, false, no or off"),
     }
 }
 
@@ -79,44 +86,55 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_has_a_flag_and_a_variable_named_alike() {
-        for argument in Args::command()
+    fn every_limit_has_a_variable_with_the_name_of_its_flag() {
+        let limits: Vec<_> = Args::command()
             .get_arguments()
             .filter(|argument| argument.get_help_heading() == Some("Limits"))
-        {
-            let flag = argument.get_long().unwrap();
-            let variable = format!("HEALTH_{}", flag.to_uppercase().replace('-', "_"));
-            assert_eq!(
-                argument.get_env().and_then(|name| name.to_str()),
-                Some(variable.as_str()),
-                "--{flag}"
-            );
+            .map(|argument| {
+                (
+                    argument.get_long().unwrap().to_owned(),
+                    argument.get_env().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        assert_eq!(limits.len(), 23);
+        for (flag, variable) in limits {
+            let expected = format!("HEALTH_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(variable.to_str(), Some(expected.as_str()), "--{flag}");
         }
     }
 
     #[test]
-    fn a_flags_variable_says_yes_or_no() {
+    fn the_defaults_of_the_flags_are_the_defaults_of_the_limits() {
+        let args = Args::try_parse_from(["health-server"]).unwrap();
+        assert_eq!(args.serve.server_limits, ServerLimits::default());
+        assert_eq!(args.serve.core_limits, health_core::Limits::default());
+    }
+
+    #[test]
+    fn the_variable_of_a_switch_turns_it_on_or_off() {
         for text in ["1", "true", "Yes", "on"] {
-            assert!(matches!(yes_or_no(text), Ok(true)), "{text}");
+            assert!(matches!(parse_switch(text), Ok(true)), "{text}");
         }
         for text in ["", "0", "FALSE", "no", "off"] {
-            assert!(matches!(yes_or_no(text), Ok(false)), "{text}");
+            assert!(matches!(parse_switch(text), Ok(false)), "{text}");
         }
-        assert!(yes_or_no("perhaps").is_err());
-        assert!(
-            Args::try_parse_from(["health-server", "--allow-anonymous"])
-                .unwrap()
-                .serve
-                .allow_anonymous
-        );
+        assert!(parse_switch("perhaps").is_err());
+        let args = Args::try_parse_from(["health-server", "--allow-anonymous"]).unwrap();
+        assert!(args.serve.allow_anonymous);
     }
 
     #[test]
-    fn serve_is_what_happens_without_a_command() {
-        let bare = Args::try_parse_from(["health-server", "--http", "127.0.0.1:0", "--max-body", "1MiB"]).unwrap();
-        assert_eq!(bare.serve.http, "127.0.0.1:0");
+    fn serve_is_the_default_command() {
+        let implied = Args::try_parse_from(["health-server", "--http", "127.0.0.1:0", "--max-body", "1MiB"]).unwrap();
+        assert_eq!(implied.serve.http, "127.0.0.1:0");
+        assert_eq!(implied.serve.server_limits.max_body, 1 << 20);
         let named = Args::try_parse_from(["health-server", "serve", "--http", "127.0.0.1:0"]).unwrap();
         assert!(matches!(named.command, Some(Command::Serve(serve)) if serve.http == "127.0.0.1:0"));
+    }
+
+    #[test]
+    fn options_that_cannot_work_are_refused() {
         assert!(Args::try_parse_from(["health-server", "migrate", "--http", "127.0.0.1:0"]).is_err());
         for flag in ["--max-line", "--readers", "--max-connections"] {
             assert!(Args::try_parse_from(["health-server", flag, "0"]).is_err(), "{flag}");

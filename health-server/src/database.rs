@@ -1,82 +1,75 @@
-//! Which database the program works with: one that was named, or one of our own.
+//! The PostgreSQL that the program uses: an external one, or one that the program runs itself.
 
 use std::future::pending;
 
 use health_core::{
-    Config, Error,
+    Config, Error, Limits,
     embedded::{Cluster, EmbeddedError, Options},
 };
 
-use crate::{args::Database, error::ProgramError, limits::Limits};
+use crate::{args::DatabaseArgs, error::ProgramError};
 
-/// The database's name in a PostgreSQL of our own.
-const OWN_NAME: &str = "health_db";
+/// The name of the database in a PostgreSQL that the program runs itself.
+const EMBEDDED_DATABASE: &str = "health_db";
 
-/// A database, and the PostgreSQL that runs for it alone.
-pub(crate) struct Provided {
-    url: String,
-    cluster: Option<Cluster>,
+/// The PostgreSQL that the program uses.
+pub(crate) enum Postgres {
+    /// A PostgreSQL that somebody else runs, by its URL.
+    External(String),
+    /// A PostgreSQL that the program runs itself.
+    Embedded(Cluster),
 }
 
-impl Provided {
-    /// For as long as the server runs: a second server on the same data directory is refused.
-    pub(crate) async fn for_serving(database: &Database) -> Result<Self, ProgramError> {
-        match named(database) {
-            Some(url) => Ok(Self::named(url)),
-            None => Ok(Self::own(Cluster::start(options(database)).await?)),
+impl Postgres {
+    /// Provides a PostgreSQL to `serve`. A second server on the same data directory is refused.
+    pub(crate) async fn for_serving(args: &DatabaseArgs) -> Result<Self, ProgramError> {
+        match external_url(args) {
+            Some(url) => Ok(Self::External(url)),
+            None => Ok(Self::Embedded(Cluster::start(options(args)).await?)),
         }
     }
 
-    /// For one command: beside a server that runs on the same data directory, too.
-    pub(crate) async fn for_a_moment(database: &Database) -> Result<Self, ProgramError> {
-        match named(database) {
-            Some(url) => Ok(Self::named(url)),
-            None => Ok(Self::own(Cluster::attach(options(database)).await?)),
+    /// Provides a PostgreSQL to a short command, which can share the data directory with a running server.
+    pub(crate) async fn for_command(args: &DatabaseArgs) -> Result<Self, ProgramError> {
+        match external_url(args) {
+            Some(url) => Ok(Self::External(url)),
+            None => Ok(Self::Embedded(Cluster::attach(options(args)).await?)),
         }
     }
 
-    pub(crate) fn config(&self, limits: &Limits) -> Result<Config, Error> {
-        Ok(Config::from_url(&self.url)?.limits(limits.core()))
+    pub(crate) fn config(&self, limits: Limits) -> Result<Config, Error> {
+        let config = match self {
+            Self::External(url) => Config::from_url(url),
+            Self::Embedded(cluster) => Config::from_url(&cluster.url(EMBEDDED_DATABASE)),
+        };
+        Ok(config?.limits(limits))
     }
 
-    /// Resolves when a PostgreSQL of our own ends although nobody asked it to.
+    /// Resolves if an embedded PostgreSQL ends although the program did not stop it.
     pub(crate) async fn ended(&self) -> EmbeddedError {
-        match &self.cluster {
-            Some(cluster) => cluster.ended().await,
-            None => pending().await,
+        match self {
+            Self::External(_) => pending().await,
+            Self::Embedded(cluster) => cluster.ended().await,
         }
     }
 
+    /// Stops an embedded PostgreSQL.
     pub(crate) async fn stop(self) -> Result<(), EmbeddedError> {
-        match self.cluster {
-            Some(cluster) => cluster.stop().await,
-            None => Ok(()),
-        }
-    }
-
-    fn named(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            cluster: None,
-        }
-    }
-
-    fn own(cluster: Cluster) -> Self {
-        Self {
-            url: cluster.url(OWN_NAME),
-            cluster: Some(cluster),
+        match self {
+            Self::External(_) => Ok(()),
+            Self::Embedded(cluster) => cluster.stop().await,
         }
     }
 }
 
-/// The URL, if there is one; an empty variable names nothing.
-fn named(database: &Database) -> Option<&str> {
-    database.database_url.as_deref().filter(|url| !url.is_empty())
+/// Returns the URL, if there is one. An empty variable is the same as none.
+fn external_url(args: &DatabaseArgs) -> Option<String> {
+    args.database_url.clone().filter(|url| !url.is_empty())
 }
 
-fn options(database: &Database) -> Options {
+fn options(args: &DatabaseArgs) -> Options {
     let options = Options::new();
-    match &database.data_dir {
+    match &args.data_dir {
         Some(directory) => options.data_dir(directory),
         None => options,
     }

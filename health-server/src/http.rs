@@ -78,12 +78,12 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
             Ok::<_, Infallible>(seat.silent_behind(reply))
         })
     });
-    let stream = Explaining::new(Impatient::new(stream, app.limits.write_timeout.get()));
+    let stream = Explaining::new(Impatient::new(stream, app.limits.write_timeout));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(app.limits.header_timeout.get())
-        .max_header_size(app.limits.max_header.get())
-        .max_buf_size(app.limits.max_header.get().max(BUFFER_BYTES))
+        .header_read_timeout(app.limits.header_timeout)
+        .max_header_size(app.limits.max_header)
+        .max_buf_size(app.limits.max_header.max(BUFFER_BYTES))
         // `nc` and scripts close their side once they have asked.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
@@ -94,7 +94,7 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
             Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
                 ended = &mut connection => ended,
-                () = app.ended.cancelled() => return,
+                () = app.abort_connections.cancelled() => return,
             }
         }
     };

@@ -1,23 +1,22 @@
-//! HTTP ingest and query, and a live TCP line feed, around `health-core`.
+//! HTTP ingest and queries, and a live feed over TCP, on top of `health-core`.
 //!
-//! The binary `health-server` is a shell around [`run`]: tests and other programs call the same entry.
+//! The program `health-server` is a thin shell around [`run`]. Tests and other programs call the same function:
 //!
 //! ```no_run
 //! use health_core::{Config, Health};
-//! use health_server::{Limits, Listeners, run};
+//! use health_server::{Listeners, ServerLimits, run};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let limits = Limits::default();
-//! let config = Config::from_url("postgres://localhost/health_db")?.limits(limits.core());
-//! let health = Health::open(config).await?;
+//! let health = Health::open(Config::from_url("postgres://localhost/health_db")?).await?;
 //! let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await?;
 //! println!("{listeners}");
-//! run(listeners, health, limits, async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;
+//! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+//! run(listeners, health, ServerLimits::default(), shutdown).await?;
 //! # Ok(())
 //! # }
 //! ```
 
-mod accept;
+mod acceptor;
 mod app;
 mod args;
 mod database;
@@ -25,15 +24,16 @@ mod error;
 mod feed;
 mod http;
 mod limits;
+mod listeners;
 mod metrics;
 mod program;
 mod server;
 
 pub use crate::{
-    accept::{BindError, Listeners},
     args::Args,
     error::ProgramError,
-    limits::{ByteSize, Limits, Span, UnreadableLimit},
+    limits::ServerLimits,
+    listeners::{BindError, Listeners},
     program::main,
     server::run,
 };

@@ -1,4 +1,4 @@
-//! `health-server`: takes wearable readings, keeps them, answers for them, streams them.
+//! `health-server`: stores wearable readings, answers queries about them, and streams them live.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The program around [`run`](crate::run): a database, two ports, signals, and sentences for whoever started it.
+//! The program around [`run`](crate::run): the command line, the database, the listeners, signals and the exit status.
 
 use std::{
     future::Future,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use health_core::{Config, Error, Health, migrate};
+use health_core::{Config, Error, Health, Limits, migrate};
 use tokio::{
     net::lookup_host,
     signal::unix::{SignalKind, signal},
@@ -18,160 +18,172 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    accept::Listeners,
-    args::{Args, Command, Serve},
-    database::Provided,
+    args::{Args, Command, ServeArgs},
+    database::Postgres,
     error::ProgramError,
-    limits::Limits,
+    limits::ServerLimits,
+    listeners::Listeners,
     server::run,
 };
 
-/// How long a database that is not there yet is waited for.
-const DATABASE_WAIT: Duration = Duration::from_mins(1);
+/// How long the program waits at its start for a database that is out of reach. Both may start together with the machine.
+const DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long to wait before asking for it again.
-const DATABASE_RETRY: Duration = Duration::from_millis(500);
+/// The pause between two attempts to reach the database.
+const DATABASE_RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long answers may take that are still due when our own PostgreSQL has ended.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long the server may still send responses after its embedded PostgreSQL has ended. Nothing can be stored any more.
+const LAST_RESPONSES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Carries out a command line, and says on stderr why where it could not.
+/// Executes a command line. If that fails, writes the reason to stderr.
 pub fn main(args: Args) -> ExitCode {
-    trace();
+    init_tracing();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(ProgramError::System)
-        .and_then(|runtime| runtime.block_on(carry_out(args)));
+        .and_then(|runtime| runtime.block_on(execute(args)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With stderr gone there is nobody to tell.
-            let _ = match &error {
-                // Several lines, made to be read as they stand.
-                ProgramError::Embedded(error) => writeln!(io::stderr(), "{error}"),
-                error => writeln!(io::stderr(), "health-server: {error}"),
+            let message = match &error {
+                // Has several lines and needs no prefix.
+                ProgramError::Embedded(error) => error.to_string(),
+                ProgramError::Health(error) => format!("health-server: {}", error.chain()),
+                error => format!("health-server: {error}"),
             };
+            // If stderr is closed, the exit status remains.
+            let _ = writeln!(io::stderr(), "{message}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn carry_out(args: Args) -> Result<(), ProgramError> {
+async fn execute(args: Args) -> Result<(), ProgramError> {
     match args.command {
         None => serve(args.serve).await,
         Some(Command::Serve(args)) => serve(*args).await,
-        Some(Command::Migrate(database)) => {
-            let provided = Provided::for_a_moment(&database).await?;
-            let migrated = migrate(&provided.config(&Limits::default())?).await;
-            provided.stop().await?;
+        Some(Command::Migrate(args)) => {
+            let postgres = Postgres::for_command(&args).await?;
+            let migrated = migrate(&postgres.config(Limits::default())?).await;
+            postgres.stop().await?;
             Ok(migrated?)
         }
     }
 }
 
-async fn serve(args: Serve) -> Result<(), ProgramError> {
+async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
     if !args.allow_anonymous {
         for (flag, address) in [("--http", &args.http), ("--feed", &args.feed)] {
-            refuse_strangers(flag, address).await?;
+            require_loopback(flag, address).await?;
         }
     }
-    raise_open_files();
-    // Registered before the first slow step, so that an early Ctrl-C ends it in order as well.
-    let mut shutdown = pin!(asked_to_end()?);
+    raise_open_files_limit();
+    // Registered before the first slow step, so that an early Ctrl-C stops PostgreSQL in order, too.
+    let mut shutdown = pin!(shutdown_signal()?);
     let listeners = Listeners::bind(&args.http, &args.feed).await?;
-    let provided = tokio::select! {
-        provided = Provided::for_serving(&args.database) => provided?,
+    let postgres = tokio::select! {
+        postgres = Postgres::for_serving(&args.database) => postgres?,
         () = &mut shutdown => return Ok(()),
     };
-    let served = serve_from(&provided, listeners, args.limits, shutdown).await;
-    let stopped = provided.stop().await;
+    let config = postgres.config(args.core_limits);
+    let served = match config {
+        Ok(config) => serve_from(&postgres, config, listeners, args.server_limits, shutdown).await,
+        Err(error) => Err(error.into()),
+    };
+    let stopped = postgres.stop().await;
     served?;
     Ok(stopped?)
 }
 
+/// Serves until `shutdown` resolves or the embedded PostgreSQL ends.
 async fn serve_from(
-    provided: &Provided,
+    postgres: &Postgres,
+    config: Config,
     listeners: Listeners,
-    limits: Limits,
+    limits: ServerLimits,
     mut shutdown: impl Future<Output = ()> + Unpin,
 ) -> Result<(), ProgramError> {
-    let config = provided.config(&limits)?;
     let health = tokio::select! {
-        opened = open_once_there(config) => opened?,
-        error = provided.ended() => return Err(error.into()),
+        opened = open_with_retries(config) => opened?,
+        error = postgres.ended() => return Err(error.into()),
         () = &mut shutdown => return Ok(()),
     };
-    say(&listeners).map_err(ProgramError::System)?;
-    let mut lost = None;
-    let end = async {
+    announce(&listeners).map_err(ProgramError::System)?;
+    let mut postgres_error = None;
+    let shutdown = async {
         tokio::select! {
             () = shutdown => {}
-            error = provided.ended() => lost = Some(error),
+            error = postgres.ended() => postgres_error = Some(error),
         }
     };
-    let given_up = async {
-        provided.ended().await;
-        sleep(LAST_ANSWERS).await;
+    let last_responses = async {
+        postgres.ended().await;
+        sleep(LAST_RESPONSES_TIMEOUT).await;
     };
     let outcome = tokio::select! {
-        outcome = run(listeners, health, limits, end) => outcome,
-        // Nothing can be stored any more: whoever still waits is not kept for the whole of the deadline.
-        () = given_up => Ok(()),
+        outcome = run(listeners, health, limits, shutdown) => outcome,
+        // Without a database nothing can be stored, so requests need not wait for their full deadline.
+        () = last_responses => Ok(()),
     };
-    lost.map_or(Ok(()), |error| Err(error.into()))
-        .and(outcome.map_err(ProgramError::Health))
+    match postgres_error {
+        Some(error) => Err(error.into()),
+        None => Ok(outcome?),
+    }
 }
 
-/// Opens the database, waiting for it where it is not there yet.
-async fn open_once_there(config: Config) -> Result<Health, Error> {
-    let deadline = Instant::now() + DATABASE_WAIT;
-    let mut told = false;
+/// Opens the database. If it is out of reach, tries again until [`DATABASE_TIMEOUT`].
+async fn open_with_retries(config: Config) -> Result<Health, Error> {
+    let deadline = Instant::now() + DATABASE_TIMEOUT;
+    let mut is_logged = false;
     loop {
         match Health::open(config.clone()).await {
             Err(error) if error.is_retryable() && Instant::now() < deadline => {
-                if !told {
+                if !is_logged {
                     tracing::warn!(
                         error = error.chain(),
-                        "the database is not there yet, waiting up to {DATABASE_WAIT:?} for it"
+                        "the database is not available yet: waiting up to {DATABASE_TIMEOUT:?} for it"
                     );
-                    told = true;
+                    is_logged = true;
                 }
-                sleep(DATABASE_RETRY).await;
+                sleep(DATABASE_RETRY_PAUSE).await;
             }
             outcome => return outcome,
         }
     }
 }
 
-/// Until there are tokens, whoever can connect can read and write everything.
-async fn refuse_strangers(flag: &'static str, address: &str) -> Result<(), ProgramError> {
-    // What cannot be looked up cannot be bound either, and that has an error of its own.
-    let mut found = lookup_host(address).await.into_iter().flatten();
-    if found.all(|address: SocketAddr| address.ip().is_loopback()) {
+/// Refuses an address that other machines can reach, because every client may read, write and erase all data.
+async fn require_loopback(flag: &'static str, address: &str) -> Result<(), ProgramError> {
+    // An address that cannot be resolved passes here; binding it fails with a message of its own.
+    let mut resolved = lookup_host(address).await.into_iter().flatten();
+    if resolved.all(|address: SocketAddr| address.ip().is_loopback()) {
         Ok(())
     } else {
-        Err(ProgramError::NotLoopback(format!("{flag} {address}")))
+        Err(ProgramError::NotLoopback {
+            flag,
+            address: address.to_owned(),
+        })
     }
 }
 
-/// Thousands of feed connections are thousands of open files, and many systems start programs with 1024.
-fn raise_open_files() {
+/// Raises the limit of open files to the highest permitted value.
+///
+/// Many systems start programs with a limit of 1024, and each of thousands of feed connections is an open file.
+fn raise_open_files_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    ) {
-        tracing::debug!(%error, "the number of open files stays as it was");
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// Resolves on SIGINT or SIGTERM.
-fn asked_to_end() -> Result<impl Future<Output = ()>, ProgramError> {
+/// Registers for SIGINT and SIGTERM. The returned future resolves when one arrives.
+fn shutdown_signal() -> Result<impl Future<Output = ()>, ProgramError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ProgramError::System)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ProgramError::System)?;
     Ok(async move {
@@ -182,13 +194,15 @@ fn asked_to_end() -> Result<impl Future<Output = ()>, ProgramError> {
     })
 }
 
-fn say(listeners: &Listeners) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{listeners}")?;
-    out.flush()
+/// Prints the addresses on stdout.
+fn announce(listeners: &Listeners) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{listeners}")?;
+    stdout.flush()
 }
 
-fn trace() {
+/// Sends log lines to stderr. `HEALTH_LOG` sets the filter, such as `debug` or `health_core=trace`.
+fn init_tracing() {
     let filter = EnvFilter::try_from_env("HEALTH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_ansi(io::stderr().is_terminal())

@@ -1,87 +1,88 @@
-//! A running server: both doors, and the order in which it ends.
+//! A running server: HTTP, the feed, and the order of a shutdown.
 
 use std::{future::Future, sync::Arc};
 
 use health_core::{Error, Health};
 use tokio::{
+    net::TcpListener,
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    accept::{Door, Listeners},
+    acceptor::Acceptor,
     app::App,
     feed,
     http::{self, TOO_MANY_CONNECTIONS},
-    limits::Limits,
+    limits::ServerLimits,
+    listeners::Listeners,
 };
 
-/// Of so many parts of the drain time uploads under way get one to arrive, answers another one, and what nobody waits for any
-/// more the rest.
+/// A shutdown divides the drain timeout into three equal parts:
+///
+/// 1. Request bodies under way may arrive, and every received request is answered.
+/// 2. Request bodies under way are given up, and their requests are answered.
+/// 3. Connections are cut off, and samples that were accepted but not stored yet are stored.
 const DRAIN_PARTS: u32 = 3;
 
-/// Serves until `shutdown` resolves, then stores what was accepted and ends.
+/// Serves until `shutdown` resolves, then stores every accepted sample and returns.
 ///
-/// Feed clients get `bye`. Uploads under way get a third of [`Limits::drain_timeout`] to arrive.
+/// During the shutdown, feed clients receive `bye`, and HTTP requests that were received are answered. Uploads under way
+/// may take a third of [`Limits::drain_timeout`](health_core::Limits::drain_timeout) to arrive.
 ///
 /// # Errors
-/// [`Error::TimedOut`] where not everything was stored within [`Limits::drain_timeout`]; none of that was acknowledged.
+/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No client was told that such a
+/// sample is stored.
 pub async fn run(
     listeners: Listeners,
     health: Health,
-    limits: Limits,
+    limits: ServerLimits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let app = Arc::new(App::new(health, limits));
-    let tasks = TaskTracker::new();
-    let doors = tokio::spawn({
-        let app = Arc::clone(&app);
-        let tasks = tasks.clone();
-        async move {
-            let (http, feed) = doors(&app, listeners, &tasks);
-            let refused = || app.metrics.connection_refused();
-            let make_way = || app.seats.make_way(app.limits.idle_grace.get());
-            tokio::join!(
-                http.open(make_way, refused, |stream| http::serve(stream, Arc::clone(&app))),
-                // Whoever listens to the feed is silent, and right to be.
-                feed.open(|| false, refused, |stream| feed::serve(stream, Arc::clone(&app))),
-            );
-        }
-    });
+    let connections = TaskTracker::new();
+    let accepting = tokio::spawn(accept(Arc::clone(&app), listeners, connections.clone()));
     shutdown.await;
-    tracing::info!("ending: storing what was accepted");
+    tracing::info!("shutting down: storing the accepted samples");
     app.closing.cancel();
-    tasks.close();
-    let drain = app.limits.drain_timeout.get();
-    let (began, part) = (Instant::now(), drain / DRAIN_PARTS);
-    if timeout_at(began + part, tasks.wait()).await.is_err() {
-        app.uploads_end.cancel();
-        if timeout_at(began + part * 2, tasks.wait()).await.is_err() {
-            tracing::warn!("connections were cut off: they did not end within the drain time");
+    connections.close();
+    let drain_timeout = app.health.limits().drain_timeout;
+    let (began, part) = (Instant::now(), drain_timeout / DRAIN_PARTS);
+    if timeout_at(began + part, connections.wait()).await.is_err() {
+        app.abort_uploads.cancel();
+        if timeout_at(began + part * 2, connections.wait()).await.is_err() {
+            tracing::warn!("cutting off connections that did not end in time");
         }
     }
-    app.ended.cancel();
-    // Ended by `closing`; a panic in it was reported already.
-    let _ = doors.await;
-    let closed = timeout_at(began + drain, app.health.clone().close()).await;
-    closed.unwrap_or(Err(Error::TimedOut(drain)))
+    app.abort_connections.cancel();
+    // Ended by `closing`. If it panicked, the panic was already reported.
+    let _ = accepting.await;
+    let closed = timeout_at(began + drain_timeout, app.health.clone().close()).await;
+    closed.unwrap_or(Err(Error::TimedOut(drain_timeout)))
 }
 
-fn doors(app: &App, listeners: Listeners, tasks: &TaskTracker) -> (Door, Door) {
-    let http = Door {
-        listener: listeners.http,
-        connections: Arc::new(Semaphore::new(app.limits.max_connections)),
-        refusal: TOO_MANY_CONNECTIONS.as_bytes(),
+/// Accepts HTTP and feed connections until the server closes.
+async fn accept(app: Arc<App>, listeners: Listeners, connections: TaskTracker) {
+    let acceptor = |listener: TcpListener, limit, refusal: &'static str| Acceptor {
+        listener,
+        permits: Arc::new(Semaphore::new(limit)),
+        refusal: refusal.as_bytes(),
         closing: app.closing.clone(),
-        tasks: tasks.clone(),
+        tasks: connections.clone(),
     };
-    let feed = Door {
-        listener: listeners.feed,
-        connections: Arc::new(Semaphore::new(app.limits.max_feed_connections)),
-        refusal: feed::TOO_MANY_CONNECTIONS.as_bytes(),
-        closing: app.closing.clone(),
-        tasks: tasks.clone(),
-    };
-    (http, feed)
+    let http = acceptor(listeners.http, app.limits.max_connections, TOO_MANY_CONNECTIONS);
+    let feed = acceptor(
+        listeners.feed,
+        app.limits.max_feed_connections,
+        feed::TOO_MANY_CONNECTIONS,
+    );
+    let on_refused = || app.metrics.connection_refused();
+    let close_idle = || app.seats.make_way(app.limits.idle_grace);
+    // A feed connection is silent because it listens, so none of them counts as idle.
+    let keep_all = || false;
+    tokio::join!(
+        http.run(close_idle, on_refused, |stream| http::serve(stream, Arc::clone(&app))),
+        feed.run(keep_all, on_refused, |stream| feed::serve(stream, Arc::clone(&app))),
+    );
 }

@@ -21,8 +21,8 @@ async fn a_process_that_serves() {
         return;
     };
     let address = |name: &str| std::env::var(name).unwrap();
-    let limits = health_server::Limits::default();
-    let config = health_core::Config::from_url(&url).unwrap().limits(limits.core());
+    let limits = health_server::ServerLimits::default();
+    let config = health_core::Config::from_url(&url).unwrap();
     let health = health_core::Health::open(config).await.unwrap();
     let (http, feed) = (address("HEALTH_TUI_TEST_HTTP"), address("HEALTH_TUI_TEST_FEED"));
     let listeners = health_server::Listeners::bind(&http, &feed).await.unwrap();

@@ -111,7 +111,7 @@ pub(crate) fn readers(config: &Config) -> Readers {
         statement_timeout: config.limits.statement_timeout,
     };
     bb8::Pool::builder()
-        .max_size(config.limits.reader_connections)
+        .max_size(config.limits.readers)
         // A broken connection shows when it is used; a round trip at each checkout would be the dearest part of a query.
         .test_on_check_out(false)
         .connection_timeout(config.limits.connection_wait)

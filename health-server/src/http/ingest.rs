@@ -38,7 +38,7 @@ pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) 
 
 async fn take(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Result<Verdict, Refusal> {
     let (media_type, encoding) = kind_of_body(headers)?;
-    let reader = BodyReader::new(body, encoding, app.limits.body_timeout.get());
+    let reader = BodyReader::new(body, encoding, app.limits.body_timeout);
     match media_type {
         MediaType::Json => take_json(app, reader).await,
         MediaType::Ndjson => take_ndjson(app, reader).await,
@@ -70,7 +70,7 @@ async fn take_json(app: &App, reader: BodyReader<'_>) -> Result<Verdict, Refusal
 
 /// Reads a body that has to be seen whole, and holds the room set aside for such.
 async fn read_whole<'a>(app: &'a App, mut reader: BodyReader<'_>) -> Result<(Bytes, Room<'a>), Refusal> {
-    let max = app.limits.max_body.get();
+    let max = app.limits.max_body;
     let declared = reader.declared_length();
     if declared.is_some_and(|length| length > max as u64) {
         return Err(too_large(max));
@@ -101,7 +101,7 @@ async fn take_ndjson(app: &App, mut reader: BodyReader<'_>) -> Result<Verdict, R
 
 /// Reads lines to the end of the body. A failure of the queue ends it as well; the intake remembers it.
 async fn stream_lines(app: &App, reader: &mut BodyReader<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-    let mut lines = Lines::new(app.limits.max_line.get());
+    let mut lines = Lines::new(app.limits.max_line);
     let mut blank_bytes = 0;
     loop {
         let piece = if intake.is_empty() {
@@ -129,8 +129,8 @@ async fn stream_lines(app: &App, reader: &mut BodyReader<'_>, intake: &mut Intak
         } else {
             0
         };
-        if blank_bytes > app.limits.max_body.get() {
-            return Err(too_large(app.limits.max_body.get()));
+        if blank_bytes > app.limits.max_body {
+            return Err(too_large(app.limits.max_body));
         }
         if intake.is_full() && intake.send().await == Err(GivenUp) {
             return Ok(());
@@ -143,7 +143,7 @@ async fn next_piece(app: &App, reader: &mut BodyReader<'_>) -> Result<Option<Byt
     tokio::select! {
         biased; // A piece that is there is worth more than an early end.
         piece = reader.next() => piece.map_err(|error| Refusal::new(error.status(), error.to_string())),
-        () = app.uploads_end.cancelled() => Err(Refusal::new(
+        () = app.abort_uploads.cancelled() => Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "The server is ending, and the body was still on its way. Send the request again later.",
         )),
@@ -163,7 +163,7 @@ fn too_large(max: usize) -> Refusal {
 }
 
 fn line_too_long(app: &App, intake: &Intake<'_>) -> Refusal {
-    let max = app.limits.max_line.get();
+    let max = app.limits.max_line;
     let detail = format!(
         "The line of record {} is longer than {max} bytes. What came before it is stored as counted here, it and what follows is not.",
         intake.records()

@@ -56,7 +56,7 @@ impl<'a> Intake<'a> {
             health: &app.health,
             clock: ReceiveClock {
                 received_at: now(),
-                max_future: app.limits.max_future(),
+                max_future: app.health.limits().max_future,
             },
             gathered: Vec::new(),
             in_flight: VecDeque::new(),

@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::limits::Limits;
+use crate::limits::ServerLimits;
 
 /// What all large bodies together may take. Those of some length have a part of it to themselves, so that a very large one that
 /// comes slowly is waited for by its like alone.
@@ -39,8 +39,8 @@ const MEDIUM_BYTES: usize = 1 << 20;
 const GIVEN_BACK_BYTES: usize = (32 << 20) + 1;
 
 impl BodyMemory {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let (all, max_body) = (limits.body_memory.get(), limits.max_body.get());
+    pub(crate) fn new(limits: &ServerLimits, patience: Duration) -> Self {
+        let (all, max_body) = (limits.body_memory, limits.max_body);
         let spare = all.saturating_sub(max_body);
         let (medium, large) = if spare >= MEDIUM_BYTES {
             (Some((semaphore(spare), spare)), max_body)
@@ -51,7 +51,7 @@ impl BodyMemory {
             medium,
             large: semaphore(large),
             max_body,
-            patience: limits.ingest_deadline.get(),
+            patience,
         }
     }
 
@@ -124,17 +124,15 @@ fn kib(bytes: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{ByteSize, Span};
 
     #[tokio::test]
     async fn a_large_body_is_waited_for_by_its_like_alone() {
-        let limits = Limits {
-            max_body: ByteSize::mib(16),
-            body_memory: ByteSize::mib(18),
-            ingest_deadline: Span::millis(1),
-            ..Limits::default()
+        let limits = ServerLimits {
+            max_body: 16 << 20,
+            body_memory: 18 << 20,
+            ..ServerLimits::default()
         };
-        let memory = BodyMemory::new(&limits);
+        let memory = BodyMemory::new(&limits, Duration::from_millis(1));
         let first = memory.room(2 << 20, None).await.unwrap();
         assert_eq!(first.bytes, 16 << 20);
         assert!(memory.room(1 << 20, Some(3 << 20)).await.is_none());
@@ -154,13 +152,12 @@ mod tests {
 
     #[tokio::test]
     async fn where_there_is_room_for_one_body_there_is_room_for_one() {
-        let limits = Limits {
-            max_body: ByteSize::mib(16),
-            body_memory: ByteSize::mib(1),
-            ingest_deadline: Span::millis(1),
-            ..Limits::default()
+        let limits = ServerLimits {
+            max_body: 16 << 20,
+            body_memory: 1 << 20,
+            ..ServerLimits::default()
         };
-        let memory = BodyMemory::new(&limits);
+        let memory = BodyMemory::new(&limits, Duration::from_millis(1));
         let first = memory.room(70_000, None).await.unwrap();
         assert_eq!(first.bytes, 16 << 20);
         assert!(memory.room(70_000, Some(70_000)).await.is_none());

@@ -1,4 +1,4 @@
-//! The other end of the wire, no more than a test needs of it.
+//! Minimal clients for HTTP and the feed.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,24 +9,24 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than anything here takes, so that a test that waits in vain fails rather than hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any response takes, so that a test whose response never comes fails instead of hanging.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An HTTP connection.
-pub(crate) struct Http(BufReader<TcpStream>);
+/// A keep-alive HTTP connection.
+pub(crate) struct HttpConnection(BufReader<TcpStream>);
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
 /// A feed connection.
-pub(crate) struct Lines(BufReader<TcpStream>);
+pub(crate) struct FeedConnection(BufReader<TcpStream>);
 
-impl Http {
+impl HttpConnection {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
     }
@@ -35,17 +35,18 @@ impl Http {
         self.0.get_mut().write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends what may be refused while it is still on its way.
+    /// Sends bytes that the server may refuse before all of them have arrived.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.0.get_mut().write_all(bytes.as_ref()).await
     }
 
-    /// No more will come from us.
+    /// Closes the sending side of the connection.
     pub(crate) async fn finish(&mut self) {
         self.0.get_mut().shutdown().await.unwrap();
     }
 
-    pub(crate) async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    /// Sends a request and returns its response.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
@@ -62,30 +63,30 @@ impl Http {
         }
     }
 
-    /// The next answer.
-    pub(crate) async fn answer(&mut self) -> Answer {
-        let mut answer = self.head().await;
+    /// Returns the next response.
+    pub(crate) async fn answer(&mut self) -> Response {
+        let mut response = self.head().await;
         let mut body = Vec::new();
-        if let Some(length) = answer.header("content-length") {
+        if let Some(length) = response.header("content-length") {
             body.resize(length.parse().unwrap(), 0);
-            timeout(PATIENCE, self.0.read_exact(&mut body)).await.unwrap().unwrap();
-        } else if answer.header("transfer-encoding") == Some("chunked") {
+            timeout(TIMEOUT, self.0.read_exact(&mut body)).await.unwrap().unwrap();
+        } else if response.header("transfer-encoding") == Some("chunked") {
             loop {
                 let size = usize::from_str_radix(self.line().await.trim(), 16).unwrap();
                 let mut chunk = vec![0; size + 2];
-                timeout(PATIENCE, self.0.read_exact(&mut chunk)).await.unwrap().unwrap();
+                timeout(TIMEOUT, self.0.read_exact(&mut chunk)).await.unwrap().unwrap();
                 if size == 0 {
                     break;
                 }
                 body.extend_from_slice(&chunk[..size]);
             }
         }
-        answer.body = String::from_utf8(body).unwrap();
-        answer
+        response.body = String::from_utf8(body).unwrap();
+        response
     }
 
-    /// The next answer to a HEAD: its body does not come, whatever its length.
-    pub(crate) async fn head(&mut self) -> Answer {
+    /// Returns the head of the next response. A response to HEAD has no body, whatever its `content-length`.
+    pub(crate) async fn head(&mut self) -> Response {
         let status = self.line().await;
         let status = status
             .split(' ')
@@ -101,22 +102,22 @@ impl Http {
             };
             headers.push((name.to_owned(), value.to_owned()));
         }
-        Answer {
+        Response {
             status,
             headers,
             body: String::new(),
         }
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads until the connection ends.
     pub(crate) async fn read_rest(&mut self, rest: &mut Vec<u8>) -> std::io::Result<usize> {
-        timeout(PATIENCE, self.0.read_to_end(rest)).await.unwrap()
+        timeout(TIMEOUT, self.0.read_to_end(rest)).await.unwrap()
     }
 
-    /// Whether the server has closed, without another byte.
+    /// Waits for the server, and returns whether it closed the connection without sending another byte.
     pub(crate) async fn is_closed(&mut self) -> bool {
-        // A reset is as closed as it gets.
-        timeout(PATIENCE, self.0.fill_buf())
+        // A reset connection is closed, too.
+        timeout(TIMEOUT, self.0.fill_buf())
             .await
             .unwrap()
             .map_or(true, <[u8]>::is_empty)
@@ -124,15 +125,15 @@ impl Http {
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        timeout(PATIENCE, self.0.read_line(&mut line))
+        timeout(TIMEOUT, self.0.read_line(&mut line))
             .await
-            .expect("an answer in time")
+            .expect("a response in time")
             .unwrap();
         line
     }
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -140,11 +141,12 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Returns the body, parsed as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The detail of a problem, checked for form.
+    /// Checks the form of a problem response (RFC 9457) and returns its detail.
     pub(crate) fn problem(&self) -> String {
         assert_eq!(
             self.header("content-type"),
@@ -158,7 +160,7 @@ impl Answer {
     }
 }
 
-impl Lines {
+impl FeedConnection {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
     }
@@ -167,32 +169,32 @@ impl Lines {
         self.0.get_mut().write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// No more will come from us.
+    /// Closes the sending side of the connection.
     pub(crate) async fn finish(&mut self) {
         self.0.get_mut().shutdown().await.unwrap();
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub(crate) async fn event(&mut self) -> Value {
         let mut line = String::new();
-        timeout(PATIENCE, self.0.read_line(&mut line))
+        timeout(TIMEOUT, self.0.read_line(&mut line))
             .await
             .expect("an event in time")
             .unwrap();
-        assert!(line.ends_with('\n'), "a whole line: {line:?}");
+        assert!(line.ends_with('\n'), "incomplete line: {line:?}");
         serde_json::from_str(&line).unwrap()
     }
 
-    /// The name of the next event, and its reason, if it has one.
-    pub(crate) async fn told(&mut self) -> (String, String) {
+    /// Returns the name of the next event and its reason, which is empty if it has none.
+    pub(crate) async fn event_and_reason(&mut self) -> (String, String) {
         let event = self.event().await;
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         (text("event"), text("reason"))
     }
 
-    /// Whether the server has closed, without another byte.
+    /// Waits for the server, and returns whether it closed the connection without sending another byte.
     pub(crate) async fn is_closed(&mut self) -> bool {
-        timeout(PATIENCE, self.0.fill_buf())
+        timeout(TIMEOUT, self.0.fill_buf())
             .await
             .unwrap()
             .map_or(true, <[u8]>::is_empty)

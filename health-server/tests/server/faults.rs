@@ -1,26 +1,73 @@
-//! A database that is gone or stuck, and a server that is told to end in the middle of it.
+//! A database that is out of reach or stuck, and shutdowns in the middle of requests.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use health_core::Error;
-use health_server::{Limits, Span};
-
 use test_support::TestDatabase;
+use tokio_postgres::Transaction;
 
 use crate::{
-    client::Http,
-    line::Line,
+    client::HttpConnection,
+    proxy::PausableProxy,
     support::{Server, counts, record, records},
 };
 
+/// Long enough for a database that answers, short enough that a test can wait until it has passed.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// Ends the connections of the server, but not the one that executes this.
+const TERMINATE_OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+/// Counts the sessions of this database that wait for a lock.
+const LOCK_WAITS: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+/// Opens a transaction that keeps every writer and reader of the samples waiting.
+async fn lock_samples(sql: &mut tokio_postgres::Client) -> Transaction<'_> {
+    let transaction = sql.transaction().await.unwrap();
+    transaction.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    transaction
+}
+
+/// Sends a whole ingest request without waiting for its response.
+async fn send_request(http: &mut HttpConnection, kind: &str, body: &str) {
+    let length = body.len();
+    http.send(format!(
+        "POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\ncontent-length: {length}\r\n\r\n{body}"
+    ))
+    .await;
+}
+
+/// Sends one request after another while the writer waits for a lock. The writer takes all but the first into its next
+/// batch.
+async fn enqueue(server: &Server, bodies: &[String]) -> Vec<HttpConnection> {
+    let mut clients = Vec::new();
+    for (index, body) in bodies.iter().enumerate() {
+        let mut http = server.connect().await;
+        send_request(&mut http, "json", body).await;
+        clients.push(http);
+        let queued = format!("health_store_queued_rows {}", index + 1);
+        while !server.get("/-/metrics").await.body.lines().any(|line| line == queued) {}
+    }
+    clients
+}
+
+/// Checks that `/-/ready` answers 503, and returns the reason.
+async fn reason_not_ready(server: &Server) -> String {
+    let response = server.get("/-/ready").await;
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(response.header("retry-after").is_some(), "{response:?}");
+    response.problem()
+}
+
 #[tokio::test]
-async fn a_database_that_is_gone_is_a_503_until_it_returns() {
-    let limits = Limits {
-        ingest_deadline: Span::millis(500),
-        connection_wait: Span::millis(500),
-        ..Limits::default()
-    };
-    let server = Server::with(limits).await;
+async fn a_database_out_of_reach_gives_503_until_it_is_back() {
+    let server = Server::with_limits(|_, core| {
+        core.ingest_deadline = SHORT;
+        core.connection_wait = SHORT;
+    })
+    .await;
     assert_eq!(server.post("json", record(1, 0)).await.status, 200);
     let sql = server.sql_in("postgres").await;
     let name = server.database.name();
@@ -30,10 +77,10 @@ async fn a_database_that_is_gone_is_a_503_until_it_returns() {
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
     sql.execute(others, &[&name]).await.unwrap();
 
-    let answer = server.post("x-ndjson", records(1, 10)).await;
-    assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(answer.header("retry-after").unwrap().parse::<u32>().is_ok());
-    assert_eq!(counts(&answer), [0; 4]);
+    let response = server.post("x-ndjson", records(1, 10)).await;
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(response.header("retry-after").unwrap().parse::<u32>().is_ok());
+    assert_eq!(counts(&response), [0; 4]);
     let ready = server.get("/-/ready").await;
     assert_eq!(ready.status, 503, "{ready:?}");
     assert!(ready.problem().contains("Samples cannot be stored"), "{ready:?}");
@@ -41,10 +88,10 @@ async fn a_database_that_is_gone_is_a_503_until_it_returns() {
         .get("/metrics?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z")
         .await;
     assert_eq!(range.status, 503, "{range:?}");
-    for answer in [answer, ready, range] {
+    for response in [response, ready, range] {
         assert!(
-            !answer.body.contains(name) && !answer.body.contains("SELECT"),
-            "{answer:?}"
+            !response.body.contains(name) && !response.body.contains("SELECT"),
+            "{response:?}"
         );
     }
     assert_eq!(server.get("/-/healthy").await.status, 200);
@@ -68,30 +115,22 @@ async fn a_database_that_is_gone_is_a_503_until_it_returns() {
 }
 
 #[tokio::test]
-async fn a_full_queue_puts_requests_off_and_loses_none_it_took() {
-    let limits = Limits {
-        queue_rows: 100,
-        ingest_deadline: Span::millis(300),
-        ..Limits::default()
-    };
-    let server = Server::with(limits).await;
+async fn a_full_queue_gives_429_and_stores_what_it_accepted() {
+    let server = Server::with_limits(|_, core| {
+        core.queue_rows = 100;
+        core.ingest_deadline = Duration::from_millis(300);
+    })
+    .await;
     let mut sql = server.sql().await;
-    let lock = sql.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    let lock = lock_samples(&mut sql).await;
     let mut stuck = server.connect().await;
-    let body = records(1, 90);
-    stuck
-        .send(format!(
-            "POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        ))
-        .await;
-    // The other takes the room first or finds none; what is stuck is told so after its deadline.
+    send_request(&mut stuck, "x-ndjson", &records(1, 90)).await;
+    // Either request may enter the queue first. That one gets 503 after its deadline, the other one gets 429.
     let refused = loop {
-        let answer = server.post("x-ndjson", records(2, 90)).await;
-        assert!([429, 503].contains(&answer.status), "{answer:?}");
-        if answer.status == 429 {
-            break answer;
+        let response = server.post("x-ndjson", records(2, 90)).await;
+        assert!([429, 503].contains(&response.status), "{response:?}");
+        if response.status == 429 {
+            break response;
         }
     };
     assert!(refused.header("retry-after").is_some());
@@ -103,12 +142,8 @@ async fn a_full_queue_puts_requests_off_and_loses_none_it_took() {
 }
 
 #[tokio::test]
-async fn an_upload_under_way_when_the_server_ends_hears_what_was_stored() {
-    let server = Server::with(Limits {
-        drain_timeout: Span::millis(900),
-        ..Limits::default()
-    })
-    .await;
+async fn an_upload_that_a_shutdown_interrupts_gets_the_counts_of_what_was_stored() {
+    let server = Server::with_limits(|_, core| core.drain_timeout = Duration::from_millis(900)).await;
     let mut live = server.subscribed("").await;
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: 100000\r\n\r\n")
@@ -116,29 +151,22 @@ async fn an_upload_under_way_when_the_server_ends_hears_what_was_stored() {
     http.send(records(1, 3)).await;
     assert_eq!(live.event().await["event"], "sample");
     let (running, _database) = server.stop();
-    let answer = http.answer().await;
-    assert_eq!((answer.status, counts(&answer)), (503, [3, 3, 0, 0]));
+    let response = http.answer().await;
+    assert_eq!((response.status, counts(&response)), (503, [3, 3, 0, 0]));
     running.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn what_was_being_written_when_the_server_ends_is_stored_and_acknowledged() {
+async fn a_shutdown_stores_and_acknowledges_what_is_being_written() {
     let server = Server::start().await;
     let mut sql = server.sql().await;
-    let lock = sql.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+    let lock = lock_samples(&mut sql).await;
     let mut http = server.connect().await;
-    let body = record(1, 0);
-    http.send(format!(
-        "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-    .await;
-    // Only once the writer waits for the lock is the sample surely on its way.
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    // Its own connection, because a transaction sees one and the same activity to its end.
+    send_request(&mut http, "json", &record(1, 0)).await;
+    // When the writer waits for the lock, the sample is being written. The check needs a connection of its own, because
+    // PostgreSQL shows an open transaction the same activity until its end.
     let watcher = server.sql().await;
-    while watcher.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    while watcher.query_one(LOCK_WAITS, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
     let (running, _database) = server.stop();
     lock.rollback().await.unwrap();
     assert_eq!(counts(&http.answer().await), [1, 1, 0, 0]);
@@ -146,32 +174,14 @@ async fn what_was_being_written_when_the_server_ends_is_stored_and_acknowledged(
     running.await.unwrap().unwrap();
 }
 
-/// One request after another behind a writer that waits for a lock, so that they share the next transaction.
-async fn queued(server: &Server, bodies: &[String]) -> Vec<Http> {
-    let mut clients = Vec::new();
-    for (place, body) in bodies.iter().enumerate() {
-        let mut http = server.connect().await;
-        http.send(format!(
-            "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        ))
-        .await;
-        clients.push(http);
-        let taken = format!("health_store_queued_rows {}", place + 1);
-        while !server.get("/-/metrics").await.body.lines().any(|line| line == taken) {}
-    }
-    clients
-}
-
 #[tokio::test]
-async fn a_client_that_goes_away_cancels_nothing_that_others_share() {
+async fn a_client_that_disconnects_does_not_cancel_the_batch_of_other_clients() {
     let server = Server::start().await;
     let mut sql = server.sql().await;
-    let lock = sql.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
-    // One user has one writer.
-    let mut clients = queued(&server, &[record(1, 0), record(1, 1), record(1, 2), record(1, 3)]).await;
-    // One whose transaction is under way, and one whose samples wait.
+    let lock = lock_samples(&mut sql).await;
+    // All samples of a user go through one writer, so that the last three share a batch.
+    let mut clients = enqueue(&server, &[record(1, 0), record(1, 1), record(1, 2), record(1, 3)]).await;
+    // One client whose request waits, and the one whose request is being written.
     drop(clients.remove(2));
     drop(clients.remove(0));
     lock.rollback().await.unwrap();
@@ -182,23 +192,26 @@ async fn a_client_that_goes_away_cancels_nothing_that_others_share() {
 }
 
 #[tokio::test]
-async fn a_request_that_the_database_refuses_is_refused_alone() {
+async fn a_request_that_the_database_refuses_does_not_fail_the_rest_of_its_batch() {
     let server = Server::start().await;
     let mut sql = server.sql().await;
     let rule = "ALTER TABLE health_metrics ADD CHECK (steps <> 7)";
     sql.batch_execute(rule).await.unwrap();
-    let lock = sql.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
-    // A record's steps are its second's last digit.
-    let mut clients = queued(&server, &[record(1, 0), record(1, 6), record(1, 7), record(1, 8)]).await;
+    let lock = lock_samples(&mut sql).await;
+    // The third record has 7 steps.
+    let mut clients = enqueue(&server, &[record(1, 0), record(1, 6), record(1, 7), record(1, 8)]).await;
     lock.rollback().await.unwrap();
-    for (place, client) in clients.iter_mut().enumerate() {
-        let answer = client.answer().await;
-        if place == 2 {
-            assert_eq!((answer.status, counts(&answer)), (500, [0; 4]), "{answer:?}");
-            assert!(!answer.problem().contains("check"), "{answer:?}");
+    for (index, client) in clients.iter_mut().enumerate() {
+        let response = client.answer().await;
+        if index == 2 {
+            assert_eq!((response.status, counts(&response)), (500, [0; 4]), "{response:?}");
+            assert!(!response.problem().contains("check"), "{response:?}");
         } else {
-            assert_eq!((answer.status, counts(&answer)), (200, [1, 1, 0, 0]), "{answer:?}");
+            assert_eq!(
+                (response.status, counts(&response)),
+                (200, [1, 1, 0, 0]),
+                "{response:?}"
+            );
         }
     }
     assert_eq!(server.samples(1).await, 3);
@@ -206,54 +219,41 @@ async fn a_request_that_the_database_refuses_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn the_drain_time_is_all_there_is() {
-    let drain = Span::seconds(3);
-    let server = Server::with(Limits {
-        drain_timeout: drain,
-        ..Limits::default()
-    })
-    .await;
+async fn a_shutdown_ends_with_an_error_after_the_drain_timeout() {
+    let drain_timeout = Duration::from_secs(3);
+    let server = Server::with_limits(|_, core| core.drain_timeout = drain_timeout).await;
     let mut sql = server.sql().await;
-    let lock = sql.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
-    let _clients = queued(&server, &[record(1, 0)]).await;
+    let _lock = lock_samples(&mut sql).await;
+    let _clients = enqueue(&server, &[record(1, 0)]).await;
     let began = Instant::now();
     let (running, _database) = server.stop();
     assert!(matches!(running.await.unwrap(), Err(Error::TimedOut(_))));
-    assert!(began.elapsed() < drain.get() * 2, "{:?}", began.elapsed());
-}
-
-/// What `/-/ready` says against it.
-async fn not_ready(server: &Server) -> String {
-    let answer = server.get("/-/ready").await;
-    assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(answer.header("retry-after").is_some(), "{answer:?}");
-    answer.problem()
+    assert!(began.elapsed() < drain_timeout * 2, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_store_is_not_ready_and_says_why() {
+async fn a_server_that_cannot_store_is_not_ready_and_tells_the_reason() {
     let server = Server::start().await;
     let mut sql = server.sql().await;
     let lock = sql.transaction().await.unwrap();
-    // As an index that is being built holds it: readers are let in, writers are not.
+    // CREATE INDEX takes the same lock: readers pass, writers wait.
     lock.batch_execute("LOCK TABLE health_metrics IN SHARE MODE")
         .await
         .unwrap();
-    let reason = not_ready(&server).await;
+    let reason = reason_not_ready(&server).await;
     assert!(reason.contains("locked"), "{reason}");
     lock.rollback().await.unwrap();
     assert_eq!(server.get("/-/ready").await.status, 200);
 
-    // Nothing is locked that could be asked for, and yet a writer waits.
+    // The table can be locked by others, but a writer waits for one row.
     server.post("json", record(1, 0)).await;
     let row = sql.transaction().await.unwrap();
     row.batch_execute("SELECT FROM health_metrics FOR UPDATE")
         .await
         .unwrap();
     let changed = record(1, 0).replace("70", "71");
-    let mut clients = queued(&server, &[changed]).await;
-    let reason = not_ready(&server).await;
+    let mut clients = enqueue(&server, &[changed]).await;
+    let reason = reason_not_ready(&server).await;
     assert!(reason.contains("2s"), "{reason}");
     row.rollback().await.unwrap();
     assert_eq!(counts(&clients[0].answer().await), [1, 0, 1, 0]);
@@ -262,12 +262,10 @@ async fn a_server_that_cannot_store_is_not_ready_and_says_why() {
     let name = server.database.name();
     let read_only = |value| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
     sql.batch_execute(&read_only("on")).await.unwrap();
-    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    sql.batch_execute(others).await.unwrap();
+    sql.batch_execute(TERMINATE_OTHERS).await.unwrap();
     let reason = loop {
-        // The connections that ended may be found out about one by one.
-        let reason = not_ready(&server).await;
+        // The pool may notice one ended connection at a time.
+        let reason = reason_not_ready(&server).await;
         if !reason.contains("out of reach") {
             break reason;
         }
@@ -276,20 +274,19 @@ async fn a_server_that_cannot_store_is_not_ready_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_database_that_falls_silent_keeps_nobody_waiting_for_ever() {
-    let limits = Limits {
-        ingest_deadline: Span::millis(500),
-        statement_timeout: Span::millis(500),
-        connection_wait: Span::millis(500),
-        ..Limits::default()
-    };
+async fn a_database_that_stops_answering_gives_503_after_the_limits() {
     let database = TestDatabase::new().await;
-    let line = Line::to(database.url()).await;
-    let server = Server::over(database, Some(&line.url), limits).await;
+    let proxy = PausableProxy::start(database.url()).await;
+    let server = Server::with_database(database, Some(&proxy.url), |_, core| {
+        core.ingest_deadline = SHORT;
+        core.statement_timeout = SHORT;
+        core.connection_wait = SHORT;
+    })
+    .await;
     assert_eq!(server.post("json", record(1, 0)).await.status, 200);
     assert_eq!(server.get("/-/ready").await.status, 200);
-    line.falls_silent(true);
-    not_ready(&server).await;
+    proxy.pause();
+    reason_not_ready(&server).await;
     let range = "user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z";
     for path in [
         format!("/metrics?{range}"),
@@ -298,19 +295,19 @@ async fn a_database_that_falls_silent_keeps_nobody_waiting_for_ever() {
         format!("/samples?{range}"),
         "/users".to_owned(),
     ] {
-        let answer = server.get(&path).await;
-        assert_eq!(answer.status, 503, "{path}: {answer:?}");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        let response = server.get(&path).await;
+        assert_eq!(response.status, 503, "{path}: {response:?}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
     }
-    let answer = server.post("json", record(1, 1)).await;
-    assert_eq!((answer.status, counts(&answer)), (503, [0; 4]));
-    line.falls_silent(false);
+    let response = server.post("json", record(1, 1)).await;
+    assert_eq!((response.status, counts(&response)), (503, [0; 4]));
+    proxy.resume();
     loop {
-        let answer = server.get("/-/ready").await;
-        if answer.status == 200 {
+        let response = server.get("/-/ready").await;
+        if response.status == 200 {
             break;
         }
-        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(response.status, 503, "{response:?}");
     }
     assert_eq!(server.post("json", record(1, 1)).await.status, 200);
     assert_eq!(server.samples(1).await, 2);

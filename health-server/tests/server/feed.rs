@@ -1,19 +1,18 @@
-//! The live feed, line by line.
+//! The live feed as a client sees it, line by line.
 
 use std::collections::BTreeSet;
 
-use health_server::Limits;
 use serde_json::json;
 
 use crate::{
-    client::Lines,
+    client::FeedConnection,
     support::{Server, record, records},
 };
 
 #[tokio::test]
-async fn a_reader_hears_what_was_committed_as_it_is_stored() {
+async fn a_subscriber_gets_each_committed_sample_as_it_is_stored() {
     let server = Server::start().await;
-    let mut live = Lines::connect(server.feed).await;
+    let mut live = FeedConnection::connect(server.feed).await;
     let hello = live.event().await;
     assert_eq!(
         (&hello["event"], &hello["protocol"], &hello["auth"]),
@@ -36,7 +35,7 @@ async fn a_reader_hears_what_was_committed_as_it_is_stored() {
         json!({"event":"sample","cursor":null,"user_id":1,"timestamp":"2025-03-02T17:00:00.500Z","heart_rate":72.0,"source":""})
     );
 
-    // Nothing for what changed nothing, the whole sample for a merge.
+    // A sample that changes nothing is not sent. A merge sends the whole sample.
     server
         .post(
             "json",
@@ -54,7 +53,7 @@ async fn a_reader_hears_what_was_committed_as_it_is_stored() {
 }
 
 #[tokio::test]
-async fn a_reader_of_some_users_hears_only_of_them() {
+async fn a_subscriber_of_some_users_gets_only_their_samples() {
     let server = Server::start().await;
     let mut live = server.subscribed("users=2,3").await;
     for user in [1, 2, 4, 3] {
@@ -62,7 +61,7 @@ async fn a_reader_of_some_users_hears_only_of_them() {
     }
     assert_eq!(live.event().await["user_id"], 2);
     assert_eq!(live.event().await["user_id"], 3);
-    // The second one replaces the first.
+    // A second SUBSCRIBE replaces the first one.
     live.send("subscribe USERS=4\r\n").await;
     assert_eq!(live.event().await["event"], "subscribed");
     server.post("json", record(3, 1)).await;
@@ -71,7 +70,7 @@ async fn a_reader_of_some_users_hears_only_of_them() {
 }
 
 #[tokio::test]
-async fn each_users_samples_come_in_the_order_of_their_commits() {
+async fn the_samples_of_a_user_arrive_in_commit_order() {
     let server = Server::start().await;
     let mut live = server.subscribed("").await;
     for second in [5, 3, 4, 1] {
@@ -83,7 +82,7 @@ async fn each_users_samples_come_in_the_order_of_their_commits() {
 }
 
 #[tokio::test]
-async fn mistakes_are_told_and_the_connection_stays() {
+async fn an_invalid_command_gets_an_error_and_the_connection_stays_open() {
     let server = Server::start().await;
     let mut live = server.feed().await;
     for (line, part) in [
@@ -98,7 +97,7 @@ async fn mistakes_are_told_and_the_connection_stays() {
         (b"\x00\x01\n", "no command"),
     ] {
         live.send(line).await;
-        let (event, reason) = live.told().await;
+        let (event, reason) = live.event_and_reason().await;
         assert_eq!(event, "error", "{line:?}");
         assert!(reason.contains(part), "{line:?}: {reason}");
     }
@@ -107,12 +106,12 @@ async fn mistakes_are_told_and_the_connection_stays() {
     live.send(format!("{}\r\nPing\n", " ".repeat(4096))).await;
     assert_eq!(live.event().await, json!({"event": "pong"}));
     live.send("quit\n").await;
-    assert_eq!(live.told().await.0, "bye");
+    assert_eq!(live.event_and_reason().await.0, "bye");
     assert!(live.is_closed().await);
 }
 
 #[tokio::test]
-async fn an_over_long_line_is_the_last() {
+async fn an_over_long_line_gets_an_error_and_ends_the_connection() {
     let server = Server::start().await;
     for line in [
         "x".repeat(4097),
@@ -121,7 +120,7 @@ async fn an_over_long_line_is_the_last() {
     ] {
         let mut live = server.feed().await;
         live.send(line).await;
-        let (event, reason) = live.told().await;
+        let (event, reason) = live.event_and_reason().await;
         assert_eq!(event, "error");
         assert!(reason.contains("4096"), "{reason}");
         assert!(live.is_closed().await);
@@ -129,7 +128,7 @@ async fn an_over_long_line_is_the_last() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_input_is_not_the_end_of_the_stream() {
+async fn the_stream_goes_on_after_the_end_of_the_input() {
     let server = Server::start().await;
     let mut live = server.feed().await;
     live.send("SUBSCRIBE").await;
@@ -137,19 +136,19 @@ async fn the_end_of_the_input_is_not_the_end_of_the_stream() {
     assert_eq!(live.event().await["event"], "subscribed");
     server.post("json", record(1, 0)).await;
     assert_eq!(live.event().await["user_id"], 1);
-    // Without a subscription there is nothing to wait for, be the last line whole or not.
+    // Without a subscription the connection ends, whether the last line has a line end or not.
     for (line, event) in [("PING\n", "pong"), ("PING", "pong"), ("SUBSCRIBE every=0", "error")] {
         let mut idle = server.feed().await;
         idle.send(line).await;
         idle.finish().await;
         assert_eq!(idle.event().await["event"], event, "{line}");
-        assert_eq!(idle.told().await.0, "bye", "{line}");
+        assert_eq!(idle.event_and_reason().await.0, "bye", "{line}");
         assert!(idle.is_closed().await);
     }
 }
 
 #[tokio::test]
-async fn subscribers_hear_that_all_is_well() {
+async fn subscribers_get_heartbeats() {
     let server = Server::start().await;
     let mut live = server.subscribed("").await;
     let heartbeat = live.event().await;
@@ -161,68 +160,60 @@ async fn subscribers_hear_that_all_is_well() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_too_slow_is_told_how_much_it_missed() {
-    let server = Server::with(Limits {
-        subscriber_queue: 10,
-        ..Limits::default()
-    })
-    .await;
+async fn a_slow_subscriber_is_told_how_many_samples_it_missed() {
+    let server = Server::with_limits(|_, core| core.subscriber_queue = 10).await;
     let (mut live, mut other) = (server.subscribed("").await, server.subscribed("users=2").await);
-    // One commit, and room for ten of it.
+    // One commit has more samples than the subscriber queue holds.
     server.post("x-ndjson", records(1, 100)).await;
     server.post("json", record(2, 0)).await;
-    let mut heard = 0;
+    let mut received = 0;
     let lagged = loop {
         let event = live.event().await;
         match event["event"].as_str() {
-            Some("sample") => heard += 1,
+            Some("sample") => received += 1,
             _ => break event,
         }
     };
     assert_eq!(lagged["event"], "lagged");
-    assert_eq!(heard + lagged["missed"].as_i64().unwrap(), 100);
+    assert_eq!(received + lagged["missed"].as_i64().unwrap(), 100);
     assert!(lagged["cursor"].is_string());
     assert_eq!(live.event().await["user_id"], 2);
     assert_eq!(other.event().await["user_id"], 2);
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_holds_up_nobody() {
-    let server = Server::with(Limits {
-        subscriber_queue: 1000,
-        ..Limits::default()
-    })
-    .await;
-    let mut asleep = server.subscribed("").await;
+async fn a_subscriber_that_does_not_read_does_not_slow_ingestion() {
+    let server = Server::with_limits(|_, core| core.subscriber_queue = 1000).await;
+    let mut stalled = server.subscribed("").await;
     for user in 1..=10 {
-        let answer = server.post("x-ndjson", records(user, 20_000)).await;
-        assert_eq!(answer.status, 200);
+        let response = server.post("x-ndjson", records(user, 20_000)).await;
+        assert_eq!(response.status, 200);
     }
-    // More than any socket buffers were written to it, so it must have missed some, and can say how many.
-    let (mut heard, mut missed) = (0, 0);
-    while heard + missed < 200_000 {
-        let event = asleep.event().await;
+    // The samples exceed every socket buffer, so the subscriber missed some. The counts must add up.
+    let (mut received, mut missed) = (0, 0);
+    while received + missed < 200_000 {
+        let event = stalled.event().await;
         match event["event"].as_str() {
-            Some("sample") => heard += 1,
+            Some("sample") => received += 1,
             Some("lagged") => missed += event["missed"].as_i64().unwrap(),
             _ => {}
         }
     }
-    assert_eq!(heard + missed, 200_000);
+    assert_eq!(received + missed, 200_000);
     assert!(missed > 0);
 }
 
 #[tokio::test]
-async fn readers_are_told_when_the_server_ends() {
+async fn subscribers_get_bye_when_the_server_shuts_down() {
     let server = Server::start().await;
     let (mut live, mut idle) = (server.subscribed("").await, server.feed().await);
-    let asleep = server.subscribed("").await;
+    let stalled = server.subscribed("").await;
     server.post("x-ndjson", records(1, 50_000)).await;
     let (running, _database) = server.stop();
-    assert_eq!(idle.told().await.0, "bye");
+    assert_eq!(idle.event_and_reason().await.0, "bye");
     assert!(idle.is_closed().await);
     loop {
-        match live.told().await {
+        match live.event_and_reason().await {
             (event, _) if event == "sample" => {}
             (event, reason) => {
                 assert_eq!(event, "bye");
@@ -233,17 +224,17 @@ async fn readers_are_told_when_the_server_ends() {
     }
     drop((live, idle));
     running.await.unwrap().unwrap();
-    drop(asleep);
+    drop(stalled);
 }
 
 #[tokio::test]
-async fn a_reader_that_comes_back_with_its_cursor_hears_what_it_missed() {
+async fn a_subscriber_that_resumes_from_its_cursor_gets_what_it_missed() {
     let server = Server::start().await;
     let mut live = server.subscribed("").await;
     server.post("json", record(1, 0)).await;
     let cursor = live.event().await["cursor"].as_str().unwrap().to_owned();
     drop(live);
-    // New, late, corrected, and somebody else's.
+    // A new sample, a late one, a correction, and a sample of another user.
     server.post("json", record(1, 2)).await;
     server.post("json", record(1, 1)).await;
     server
@@ -253,36 +244,32 @@ async fn a_reader_that_comes_back_with_its_cursor_hears_what_it_missed() {
         )
         .await;
     server.post("json", record(2, 3)).await;
-    let mut again = server.feed().await;
-    again.send(format!("SUBSCRIBE after={cursor} users=1\n")).await;
-    assert_eq!(again.event().await, json!({"event": "subscribed", "resumed": true}));
+    let mut resumed = server.feed().await;
+    resumed.send(format!("SUBSCRIBE after={cursor} users=1\n")).await;
+    assert_eq!(resumed.event().await, json!({"event": "subscribed", "resumed": true}));
     server.post("json", record(1, 9)).await;
-    let (mut heard, mut corrected) = (BTreeSet::new(), false);
-    while !heard.contains("2025-03-02T00:00:09Z") || heard.len() < 3 {
-        let sample = again.event().await;
+    let (mut received, mut corrected) = (BTreeSet::new(), false);
+    while !received.contains("2025-03-02T00:00:09Z") || received.len() < 3 {
+        let sample = resumed.event().await;
         assert_eq!((&sample["event"], &sample["user_id"]), (&json!("sample"), &json!(1)));
         corrected |= sample["calories"] == 1.0 && sample["steps"] == 2;
-        heard.insert(sample["timestamp"].as_str().unwrap().to_owned());
+        received.insert(sample["timestamp"].as_str().unwrap().to_owned());
     }
-    assert!(heard.contains("2025-03-02T00:00:01Z") && corrected, "{heard:?}");
+    assert!(received.contains("2025-03-02T00:00:01Z") && corrected, "{received:?}");
 }
 
 #[tokio::test]
-async fn what_a_slow_reader_missed_can_be_had_from_the_cursor_it_was_given() {
-    let server = Server::with(Limits {
-        subscriber_queue: 10,
-        ..Limits::default()
-    })
-    .await;
+async fn a_slow_subscriber_gets_what_it_missed_from_the_cursor_of_lagged() {
+    let server = Server::with_limits(|_, core| core.subscriber_queue = 10).await;
     let mut live = server.subscribed("").await;
     server.post("x-ndjson", records(1, 500)).await;
-    let mut heard = BTreeSet::new();
+    let mut received = BTreeSet::new();
     let mut connections = 1;
-    while heard.len() < 500 {
+    while received.len() < 500 {
         let event = live.event().await;
         match event["event"].as_str() {
             Some("sample") => {
-                heard.insert(event["timestamp"].as_str().unwrap().to_owned());
+                received.insert(event["timestamp"].as_str().unwrap().to_owned());
             }
             Some("lagged") => {
                 connections += 1;
@@ -296,7 +283,7 @@ async fn what_a_slow_reader_missed_can_be_had_from_the_cursor_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_is_not_ours_is_told_and_the_stream_goes_on() {
+async fn an_unusable_cursor_gives_resumed_false_and_the_stream_goes_on() {
     let server = Server::start().await;
     for cursor in ["nonsense", "0-0", "cd55f807a5584be983aa35053151e7fb-728", "%"] {
         let mut live = server.feed().await;
@@ -320,13 +307,13 @@ async fn a_cursor_that_is_not_ours_is_told_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn every_thins_the_stream_to_the_newest_of_each_user() {
+async fn every_sends_only_the_newest_sample_of_each_user() {
     let server = Server::start().await;
     let mut live = server.subscribed("every=500").await;
     let mut http = server.connect().await;
     for second in 0..100 {
         let body = format!("[{},{}]", record(1, second), record(2, second));
-        let answer = http
+        let response = http
             .ask(
                 "POST",
                 "/ingest",
@@ -334,17 +321,17 @@ async fn every_thins_the_stream_to_the_newest_of_each_user() {
                 body.as_bytes(),
             )
             .await;
-        assert_eq!(answer.status, 200);
+        assert_eq!(response.status, 200);
     }
-    let (mut heard, mut last) = (0, BTreeSet::new());
+    let (mut received, mut last) = (0, BTreeSet::new());
     while last.len() < 2 {
         let event = live.event().await;
         if event["event"] == "sample" {
-            heard += 1;
+            received += 1;
         }
         if event["timestamp"] == "2025-03-02T00:01:39Z" {
             last.insert(event["user_id"].as_i64());
         }
     }
-    assert!(heard < 100, "{heard}");
+    assert!(received < 100, "{received}");
 }

@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
-use health_server::{ByteSize, Limits};
 use serde_json::{Value, json};
 
 use crate::support::{Server, counts, faults, record, records};
@@ -304,11 +303,7 @@ async fn other_media_types_and_encodings_are_a_415() {
 
 #[tokio::test]
 async fn a_json_body_over_the_limit_is_refused_whole() {
-    let limits = Limits {
-        max_body: ByteSize::bytes(100_000),
-        ..Limits::default()
-    };
-    let server = Server::with(limits).await;
+    let server = Server::with_limits(|server, _| server.max_body = 100_000).await;
     let array = |bytes: usize| {
         let mut body = format!("[{}", record(1, 0));
         body.push_str(&" ".repeat(bytes - body.len() - 1));

@@ -1,19 +1,20 @@
-//! What there is a limit for, and what is said behind it.
+//! What happens at each limit, and what the client is told.
 
-use health_server::{ByteSize, Limits, Span};
+use std::time::Duration;
+
+use health_server::ServerLimits;
 
 use crate::{
-    client::{Http, Lines},
+    client::{FeedConnection, HttpConnection},
     support::{Server, record, records},
 };
 
+/// Short enough that a test can wait until it has passed.
+const SHORT: Duration = Duration::from_millis(200);
+
 #[tokio::test]
-async fn a_client_that_is_slow_to_ask_is_let_go() {
-    let server = Server::with(Limits {
-        header_timeout: Span::millis(200),
-        ..Limits::default()
-    })
-    .await;
+async fn a_connection_is_closed_if_the_request_head_does_not_arrive_in_time() {
+    let server = Server::with_limits(|server, _| server.header_timeout = SHORT).await;
     for beginning in ["", "GET /-/healthy HT"] {
         let mut http = server.connect().await;
         http.send(beginning).await;
@@ -22,102 +23,87 @@ async fn a_client_that_is_slow_to_ask_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_within_its_body_is_told_so() {
-    let server = Server::with(Limits {
-        body_timeout: Span::millis(200),
-        ..Limits::default()
-    })
-    .await;
+async fn a_client_that_pauses_within_its_body_gets_408() {
+    let server = Server::with_limits(|server, _| server.body_timeout = SHORT).await;
     for kind in ["json", "x-ndjson"] {
         let mut http = server.connect().await;
         http.send(format!(
             "POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\ncontent-length: 100\r\n\r\n{{"
         ))
         .await;
-        let answer = http.answer().await;
-        assert_eq!(answer.status, 408);
-        assert!(answer.problem().contains("200ms"), "{answer:?}");
+        let response = http.answer().await;
+        assert_eq!(response.status, 408);
+        assert!(response.problem().contains("200ms"), "{response:?}");
     }
 }
 
 #[tokio::test]
-async fn a_head_up_to_the_limit_is_taken_however_long() {
-    let server = Server::with(Limits {
-        max_header: ByteSize::mib(1),
-        ..Limits::default()
-    })
-    .await;
+async fn a_request_head_within_a_large_limit_is_accepted() {
+    let server = Server::with_limits(|server, _| server.max_header = 1 << 20).await;
     let mut http = server.connect().await;
-    let answer = http
+    let response = http
         .ask("GET", "/-/healthy", &[("x", &"x".repeat(1_000_000))], b"")
         .await;
-    assert_eq!(answer.status, 200);
+    assert_eq!(response.status, 200);
 }
 
 #[tokio::test]
-async fn a_head_over_the_limit_is_refused() {
-    let server = Server::with(Limits {
-        max_header: ByteSize::bytes(1000),
-        ..Limits::default()
-    })
-    .await;
+async fn a_request_head_over_the_limit_gets_431() {
+    let server = Server::with_limits(|server, _| server.max_header = 1000).await;
     for head in [
         format!("GET /-/healthy HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2_000_000)),
         format!("GET /-/healthy?{} HTTP/1.1\r\n\r\n", "x".repeat(2000)),
     ] {
         let mut http = server.connect().await;
-        // A client that sends before it reads hears why all the same.
+        // A client that sends everything before it reads must still receive the reason.
         http.try_send(head).await.unwrap();
-        let answer = http.answer().await;
-        assert_eq!(answer.status, 431);
-        assert!(answer.problem().contains("too large"), "{answer:?}");
+        let response = http.answer().await;
+        assert_eq!(response.status, 431);
+        assert!(response.problem().contains("too large"), "{response:?}");
         http.finish().await;
         assert!(http.is_closed().await);
     }
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_so() {
-    let limits = Limits {
-        max_connections: 1,
-        max_feed_connections: 1,
-        ..Limits::default()
-    };
-    let server = Server::with(limits).await;
+async fn a_connection_over_the_limit_is_told_the_reason_and_closed() {
+    let server = Server::with_limits(|server, _| {
+        server.max_connections = 1;
+        server.max_feed_connections = 1;
+    })
+    .await;
     let mut first = server.connect().await;
     assert_eq!(first.ask("GET", "/-/healthy", &[], b"").await.status, 200);
-    let mut second = Http::connect(server.http).await;
-    let answer = second.answer().await;
-    assert_eq!(answer.status, 503);
-    assert!(
-        answer
-            .header("retry-after")
-            .is_some_and(|seconds| seconds.parse::<u32>().is_ok())
-    );
-    assert!(answer.problem().contains("connections"), "{answer:?}");
+    let mut second = HttpConnection::connect(server.http).await;
+    let response = second.answer().await;
+    assert_eq!(response.status, 503);
+    let retry_after = response.header("retry-after");
+    assert!(retry_after.is_some_and(|seconds| seconds.parse::<u32>().is_ok()));
+    assert!(response.problem().contains("connections"), "{response:?}");
     assert!(second.is_closed().await);
     assert_eq!(first.ask("GET", "/-/healthy", &[], b"").await.status, 200);
 
     let _first = server.feed().await;
-    let mut second = Lines::connect(server.feed).await;
-    assert_eq!(second.told().await.0, "error");
-    assert_eq!(second.told().await.0, "bye");
+    let mut second = FeedConnection::connect(server.feed).await;
+    assert_eq!(second.event_and_reason().await.0, "error");
+    assert_eq!(second.event_and_reason().await.0, "bye");
     assert!(second.is_closed().await);
 }
 
 #[tokio::test]
-async fn whoever_does_not_ask_makes_way_for_whoever_does() {
-    let limits = Limits {
-        max_connections: 3,
-        idle_grace: Span::millis(0),
-        ..Limits::default()
-    };
-    let server = Server::with(limits).await;
-    // One that has sent half a head, one that has had its answer, and one whose upload is under way.
+async fn a_new_connection_over_the_limit_replaces_an_idle_one() {
+    let server = Server::with_limits(|server, _| {
+        server.max_connections = 3;
+        server.idle_grace = Duration::ZERO;
+    })
+    .await;
+    // Half a request head was sent: idle.
     let mut slow = server.connect().await;
     slow.send("GET /-/heal").await;
+    // The last request was answered: idle.
     let mut idle = server.connect().await;
     assert_eq!(idle.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    // An upload is under way: not idle.
     let mut busy = server.connect().await;
     let body = record(1, 0);
     busy.send(format!(
@@ -138,43 +124,36 @@ async fn whoever_does_not_ask_makes_way_for_whoever_does() {
 }
 
 #[tokio::test]
-async fn a_timestamp_ahead_of_the_clock_is_refused_beyond_the_limit() {
-    let server = Server::with(Limits {
-        max_future: Span::seconds(3600),
-        ..Limits::default()
-    })
-    .await;
-    let ahead = |minutes| {
+async fn a_timestamp_further_ahead_than_the_limit_is_refused() {
+    let server = Server::with_limits(|_, core| core.max_future = chrono::TimeDelta::hours(1)).await;
+    let record_ahead_by = |minutes| {
         let time = health_core::format_timestamp(chrono::Utc::now() + chrono::TimeDelta::minutes(minutes));
         format!(r#"{{"user_id":1,"timestamp":"{time}","steps":1}}"#)
     };
-    assert_eq!(server.post("json", ahead(59)).await.status, 200);
-    assert_eq!(server.post("json", ahead(61)).await.status, 422);
+    assert_eq!(server.post("json", record_ahead_by(59)).await.status, 200);
+    assert_eq!(server.post("json", record_ahead_by(61)).await.status, 422);
 }
 
 #[tokio::test]
-async fn large_bodies_share_their_memory() {
-    let limits = Limits {
-        max_body: ByteSize::bytes(200_000),
-        body_memory: ByteSize::bytes(200_000),
-        ingest_deadline: Span::millis(300),
-        ..Limits::default()
-    };
-    let server = Server::with(limits).await;
+async fn large_bodies_wait_for_the_body_memory_and_small_ones_do_not() {
+    let server = Server::with_limits(|server, core| {
+        server.max_body = 200_000;
+        server.body_memory = 200_000;
+        core.ingest_deadline = Duration::from_millis(300);
+    })
+    .await;
     let padding = " ".repeat(150_000);
     let head = "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 180000\r\n\r\n";
     let mut first = server.connect().await;
     first.send(format!("{head}{padding}")).await;
-    // The first one's share is taken once its bytes were read: ask until it shows.
-    let mut second = loop {
-        let answer = server.post("json", format!("{padding}{}", record(1, 0))).await;
-        if answer.status == 503 {
-            break answer;
+    // The server reserves the memory when it has read the bytes. Until then, a second large body still gets some.
+    let second = loop {
+        let response = server.post("json", format!("{padding}{}", record(1, 0))).await;
+        if response.status == 503 {
+            break response;
         }
     };
     assert!(second.header("retry-after").is_some());
-    second.body.clear();
-    // Small ones are not concerned, and the first goes on.
     assert_eq!(server.post("json", record(1, 1)).await.status, 200);
     let rest = record(1, 2);
     first.send(format!("{rest}{}", " ".repeat(30_000 - rest.len()))).await;
@@ -182,28 +161,33 @@ async fn large_bodies_share_their_memory() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_is_given_up() {
-    let server = Server::with(Limits {
-        write_timeout: Span::millis(200),
-        ..Limits::default()
-    })
-    .await;
+async fn a_connection_is_cut_off_if_its_client_does_not_read_the_response() {
+    let server = Server::with_limits(|server, _| server.write_timeout = SHORT).await;
     assert_eq!(server.post("x-ndjson", records(1, 60_000)).await.status, 200);
-    let mut deaf = server.connect().await;
+    let mut stalled = server.connect().await;
     let export = "GET /samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z HTTP/1.1\r\n\r\n";
-    deaf.send(export.repeat(5)).await;
+    stalled.send(export.repeat(5)).await;
     loop {
-        let counters = server.get("/-/metrics").await.body;
-        let open = counters
+        let metrics = server.get("/-/metrics").await.body;
+        let open = metrics
             .lines()
             .find_map(|line| line.strip_prefix("health_http_connections "));
-        // The one that asks, and at times the one that asked before.
+        // The connection that asks for the metrics counts, and for a moment its predecessor may count, too.
         if open == Some("1") {
             break;
         }
     }
-    // What was sent is still there to be read; the end is not.
+    // The bytes that were sent before the cut can still be read, but the end of the last response is missing.
     let mut rest = Vec::new();
-    let _ = deaf.read_rest(&mut rest).await;
+    let _ = stalled.read_rest(&mut rest).await;
     assert!(!rest.ends_with(b"0\r\n\r\n"));
+}
+
+#[test]
+fn the_defaults_are_those_that_the_documentation_promises() {
+    let limits = ServerLimits::default();
+    assert_eq!((limits.max_body, limits.max_line), (16 << 20, 64 << 10));
+    let core = health_core::Limits::default();
+    assert_eq!(core.max_future, chrono::TimeDelta::minutes(5));
+    assert_eq!(core.replay_window, Duration::from_hours(24));
 }

@@ -1,4 +1,4 @@
-//! The server from outside: bytes over TCP, against a real PostgreSQL.
+//! The server as its clients see it: bytes over TCP, with a real PostgreSQL.
 
 #![cfg(test)]
 
@@ -8,6 +8,6 @@ mod feed;
 mod http;
 mod ingest;
 mod limits;
-mod line;
+mod proxy;
 mod query;
 mod support;

@@ -1,16 +1,16 @@
-//! A server of a test's own.
+//! A server for one test, and what most tests send to it.
 
 use std::net::SocketAddr;
 
-use health_core::{Config, Error, Health};
-use health_server::{Limits, Listeners, run};
+use health_core::{Config, Error, Health, Limits};
+use health_server::{Listeners, ServerLimits, run};
 use serde_json::Value;
 use test_support::TestDatabase;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::client::{Answer, Http, Lines};
+use crate::client::{FeedConnection, HttpConnection, Response};
 
-/// Serves on free ports over a database of its own until it is stopped or dropped.
+/// A server on free ports with a database of its own. It runs until it is stopped or dropped.
 pub(crate) struct Server {
     pub(crate) http: SocketAddr,
     pub(crate) feed: SocketAddr,
@@ -20,23 +20,30 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts a server with the default limits.
     pub(crate) async fn start() -> Self {
-        Self::with(Limits::default()).await
+        Self::with_limits(|_, _| {}).await
     }
 
-    pub(crate) async fn with(limits: Limits) -> Self {
-        Self::over(TestDatabase::new().await, None, limits).await
+    /// Starts a server with the default limits, changed by `change`.
+    pub(crate) async fn with_limits(change: impl FnOnce(&mut ServerLimits, &mut Limits)) -> Self {
+        Self::with_database(TestDatabase::new().await, None, change).await
     }
 
-    /// Over a database that is reached by another URL than its own.
-    pub(crate) async fn over(database: TestDatabase, url: Option<&str>, limits: Limits) -> Self {
+    /// Starts a server that reaches its database by another URL than the database's own.
+    pub(crate) async fn with_database(
+        database: TestDatabase,
+        url: Option<&str>,
+        change: impl FnOnce(&mut ServerLimits, &mut Limits),
+    ) -> Self {
+        let (mut server_limits, mut limits) = (ServerLimits::default(), Limits::default());
+        change(&mut server_limits, &mut limits);
         let config = Config::from_url(url.unwrap_or(database.url())).unwrap();
-        let config = config.limits(limits.core());
-        let health = Health::open(config).await.unwrap();
+        let health = Health::open(config.limits(limits)).await.unwrap();
         let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
         let (http, feed) = (listeners.http_address(), listeners.feed_address());
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn(run(listeners, health, limits, async {
+        let running = tokio::spawn(run(listeners, health, server_limits, async {
             let _ = stopped.await;
         }));
         Self {
@@ -48,62 +55,63 @@ impl Server {
         }
     }
 
-    /// Asks it to end, and gives back what becomes of that.
+    /// Begins a shutdown. Returns the running server, which resolves to its outcome, and its database.
     pub(crate) fn stop(self) -> (JoinHandle<Result<(), Error>>, TestDatabase) {
         self.stop.send(()).unwrap();
         (self.running, self.database)
     }
 
-    pub(crate) async fn connect(&self) -> Http {
-        Http::connect(self.http).await
+    pub(crate) async fn connect(&self) -> HttpConnection {
+        HttpConnection::connect(self.http).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.connect().await.ask("GET", path, &[], b"").await
     }
 
-    /// Posts a body of a media type: `json` or `x-ndjson`.
-    pub(crate) async fn post(&self, kind: &str, body: impl AsRef<[u8]>) -> Answer {
+    /// Posts a body to `/ingest`. Its media type is `application/` and `kind`, such as `json` or `x-ndjson`.
+    pub(crate) async fn post(&self, kind: &str, body: impl AsRef<[u8]>) -> Response {
         self.post_with(&[("content-type", &format!("application/{kind}"))], body)
             .await
     }
 
-    pub(crate) async fn post_with(&self, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+    /// Posts a body with these headers to `/ingest`.
+    pub(crate) async fn post_with(&self, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Response {
         self.connect()
             .await
             .ask("POST", "/ingest", headers, body.as_ref())
             .await
     }
 
-    /// How many samples a user has.
+    /// Returns how many samples of a user the server reports.
     pub(crate) async fn samples(&self, user: i64) -> i64 {
         let path = format!("/metrics?user_id={user}&start=2000-01-01T00:00:00Z&end=2100-01-01T00:00:00Z");
-        let answer = self.get(&path).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()["samples"].as_i64().unwrap()
+        let response = self.get(&path).await;
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()["samples"].as_i64().unwrap()
     }
 
-    /// A feed connection that has said hello.
-    pub(crate) async fn feed(&self) -> Lines {
-        let mut lines = Lines::connect(self.feed).await;
-        assert_eq!(lines.event().await["event"], "hello");
-        lines
+    /// Opens a feed connection and reads its `hello`.
+    pub(crate) async fn feed(&self) -> FeedConnection {
+        let mut feed = FeedConnection::connect(self.feed).await;
+        assert_eq!(feed.event().await["event"], "hello");
+        feed
     }
 
-    /// A feed connection that is subscribed.
-    pub(crate) async fn subscribed(&self, options: &str) -> Lines {
-        let mut lines = self.feed().await;
-        lines.send(format!("SUBSCRIBE {options}\n")).await;
-        assert_eq!(lines.event().await["event"], "subscribed");
-        lines
+    /// Opens a feed connection, subscribes with these options, and reads `subscribed`.
+    pub(crate) async fn subscribed(&self, options: &str) -> FeedConnection {
+        let mut feed = self.feed().await;
+        feed.send(format!("SUBSCRIBE {options}\n")).await;
+        assert_eq!(feed.event().await["event"], "subscribed");
+        feed
     }
 
-    /// A connection to the database itself.
+    /// Opens a connection to the server's database.
     pub(crate) async fn sql(&self) -> tokio_postgres::Client {
         self.sql_in(self.database.name()).await
     }
 
-    /// A connection to another database of the same PostgreSQL.
+    /// Opens a connection to another database of the same PostgreSQL.
     pub(crate) async fn sql_in(&self, database: &str) -> tokio_postgres::Client {
         let mut config: tokio_postgres::Config = self.database.url().parse().unwrap();
         let (client, connection) = config.dbname(database).connect(tokio_postgres::NoTls).await.unwrap();
@@ -112,14 +120,14 @@ impl Server {
     }
 }
 
-/// The four counts of an answer.
-pub(crate) fn counts(answer: &Answer) -> [i64; 4] {
-    let json = answer.json();
+/// Returns the counts of an ingest response: accepted, inserted, updated, unchanged.
+pub(crate) fn counts(response: &Response) -> [i64; 4] {
+    let json = response.json();
     ["accepted", "inserted", "updated", "unchanged"]
-        .map(|name| json[name].as_i64().unwrap_or_else(|| panic!("{answer:?}")))
+        .map(|name| json[name].as_i64().unwrap_or_else(|| panic!("{response:?}")))
 }
 
-/// One record of a user at a second of a minute.
+/// Returns one JSON record of a user, at this second of 2025-03-02. Its steps are the last digit of the second.
 pub(crate) fn record(user: i64, second: i64) -> String {
     let time = format!(
         "2025-03-02T{:02}:{:02}:{:02}Z",
@@ -133,15 +141,15 @@ pub(crate) fn record(user: i64, second: i64) -> String {
     )
 }
 
-/// So many lines of records of a user.
+/// Returns `count` records of a user as NDJSON, one for each second.
 pub(crate) fn records(user: i64, count: i64) -> String {
     (0..count).map(|second| record(user, second) + "\n").collect()
 }
 
-/// The fields of the errors of a problem, by index.
-pub(crate) fn faults(answer: &Answer) -> Vec<(i64, Value)> {
-    let errors = answer.json()["errors"].clone();
-    let errors = errors.as_array().unwrap_or_else(|| panic!("{answer:?}"));
+/// Returns the index and the field of each listed error of a 422.
+pub(crate) fn faults(response: &Response) -> Vec<(i64, Value)> {
+    let errors = response.json()["errors"].clone();
+    let errors = errors.as_array().unwrap_or_else(|| panic!("{response:?}"));
     errors
         .iter()
         .map(|error| (error["index"].as_i64().unwrap(), error["field"].clone()))
