@@ -6,7 +6,7 @@ use health_core::Health;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::{room::BodyMemory, seats::Seats},
+    http::{body_memory::BodyMemoryBudget, idle_connections::IdleConnections},
     limits::ServerLimits,
     metrics::Metrics,
 };
@@ -17,7 +17,7 @@ pub(crate) struct App {
     pub(crate) limits: ServerLimits,
     pub(crate) metrics: Metrics,
     /// The HTTP connections that wait for a request.
-    pub(crate) seats: Arc<Seats>,
+    pub(crate) idle_connections: Arc<IdleConnections>,
     /// First step of a shutdown: requests that were received are answered, new ones are not accepted.
     pub(crate) closing: CancellationToken,
     /// Second step: request bodies that have not arrived completely are given up.
@@ -25,22 +25,22 @@ pub(crate) struct App {
     /// Last step: connections that are still open are cut off.
     pub(crate) abort_connections: CancellationToken,
     /// Counts the requests whose samples are being read: one clone for each.
-    pub(crate) intakes: Arc<()>,
-    pub(crate) body_memory: BodyMemory,
+    pub(crate) active_uploads: Arc<()>,
+    pub(crate) body_memory: BodyMemoryBudget,
 }
 
 impl App {
     pub(crate) fn new(health: Health, limits: ServerLimits) -> Self {
-        let body_memory = BodyMemory::new(&limits, health.limits().ingest_deadline);
+        let body_memory = BodyMemoryBudget::new(&limits, health.limits().ingest_deadline);
         Self {
             health,
             limits,
             metrics: Metrics::default(),
-            seats: Arc::default(),
+            idle_connections: Arc::default(),
             closing: CancellationToken::new(),
             abort_uploads: CancellationToken::new(),
             abort_connections: CancellationToken::new(),
-            intakes: Arc::default(),
+            active_uploads: Arc::default(),
             body_memory,
         }
     }

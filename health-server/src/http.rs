@@ -1,29 +1,30 @@
-//! HTTP: one connection, one request, and who answers it.
+//! The HTTP server: serves a connection, finds the endpoint of each request, and calls its handler.
 
 mod body;
-mod elements;
+pub(crate) mod body_memory;
+mod error;
 mod gunzip;
+pub(crate) mod idle_connections;
 mod ingest;
-mod intake;
-mod lines;
+mod json_records;
+mod line_splitter;
 mod ops;
-mod problem;
+mod parse_errors;
 mod query;
-pub(crate) mod room;
+mod response;
 mod route;
 mod samples;
-pub(crate) mod seats;
 mod stats;
-mod unparsed;
-mod unread;
+mod upload;
 mod users;
+mod write_timeout;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{self, HeaderValue},
     server::conn::http1,
     service::service_fn,
@@ -38,15 +39,17 @@ use tokio::{
 use crate::{
     app::App,
     http::{
-        problem::{Refusal, Reply, empty},
-        query::{no_parameters, quote},
+        error::HttpError,
+        parse_errors::ExplainParseErrors,
+        query::no_parameters,
+        response::{HttpResponse, empty},
         route::Route,
-        unparsed::Explaining,
-        unread::Impatient,
+        write_timeout::WriteTimeout,
     },
+    quote::quote,
 };
 
-/// What a connection is told that is one too many.
+/// The response to a connection over the limit of open connections. It is written without hyper.
 pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\n",
     "content-type: application/problem+json\r\ncontent-length: 137\r\n\r\n",
@@ -54,177 +57,161 @@ pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
     r#""detail":"Too many connections are open. Send the request again later."}"#
 );
 
-/// What a connection holds at most of what it has read, and of what it is to write, unless a head may be longer. hyper would
-/// go up to seven times that for a client that sends fast, and a thousand of those would be half a gigabyte.
+/// The size of a connection's read buffer and of its write buffer, unless a request head may be longer.
+///
+/// hyper's default is about 400 KiB. A thousand clients that send fast would then take half a gigabyte.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// How long a pause may be in what is read and thrown away behind an early answer. Closing over unread bytes would make the
-/// system take the answer back, and a client that sends before it reads would never see why.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long a client may pause while the server discards the rest of its request after an early response.
+///
+/// If the server closed a connection with unread bytes, the system would reset it, and a client that sends its whole
+/// request before it reads would never see the response.
+const MAX_DISCARD_PAUSE: Duration = Duration::from_secs(5);
 
-/// For how long that goes on, for a client that sends and sends.
-const LINGER_MAX: Duration = Duration::from_mins(5);
+/// How long the server discards at most, for a client that never stops sending.
+const MAX_DISCARD_TIME: Duration = Duration::from_mins(5);
+
+/// The `Allow` header of `OPTIONS *`: the methods that any endpoint supports.
+const ALL_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
     let _open = app.metrics.http_connections.count();
-    let seat = app.seats.take();
+    let tracked = app.idle_connections.track();
     let service = service_fn(|request| {
-        let (app, seat) = (Arc::clone(&app), Arc::clone(&seat));
-        // Boxed, because a connection keeps room for what it answers with from its first moment on.
+        let (app, tracked) = (Arc::clone(&app), Arc::clone(&tracked));
+        // On the heap, because the future of an idle connection would otherwise have the size of the largest handler.
         Box::pin(async move {
-            seat.is_asked();
-            let reply = answer(&app, request).await;
-            Ok::<_, Infallible>(seat.silent_behind(reply))
+            tracked.mark_busy();
+            let response = respond(&app, request).await;
+            Ok::<_, Infallible>(tracked.idle_after(response))
         })
     });
-    let stream = Explaining::new(Impatient::new(stream, app.limits.write_timeout));
+    let stream = ExplainParseErrors::new(WriteTimeout::new(stream, app.limits.write_timeout));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.header_timeout)
         .max_header_size(app.limits.max_header)
         .max_buf_size(app.limits.max_header.max(BUFFER_BYTES))
-        // `nc` and scripts close their side once they have asked.
+        // `nc` and scripts close their sending side after the request.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = seat.asked_to_leave() => return,
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = tracked.close_requested() => return,
         () = app.closing.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
-                ended = &mut connection => ended,
+                result = &mut connection => result,
                 () = app.abort_connections.cancelled() => return,
             }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an HTTP connection broke");
+    if let Err(error) = result {
+        tracing::debug!(%error, "an HTTP connection failed");
         if error.is_parse() {
             tokio::select! {
-                () = hear_out(connection.into_parts().io.into_inner()) => {}
+                () = discard_connection(connection.into_parts().io.into_inner()) => {}
                 () = app.closing.cancelled() => {}
             }
         }
     }
 }
 
-/// Reads what is left of a connection whose client was told why it ends, for a while.
-async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let hearing = async {
+/// Reads and discards what a client still sends after hyper could not parse its request.
+async fn discard_connection(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let discard = async {
         stream.shutdown().await?;
-        // On the heap, or every connection would carry it for its whole life.
-        let mut ignored = vec![0; 4096];
-        while stream.read(&mut ignored).await? > 0 {}
+        // On the heap, because the future of every connection would otherwise contain the buffer.
+        let mut buffer = vec![0; 4096];
+        while stream.read(&mut buffer).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // Whether the client listened is its own affair.
-    let _ = timeout(LINGER, hearing).await;
+    // It makes no difference whether the client closes, the connection breaks, or the time is over.
+    let _ = timeout(MAX_DISCARD_PAUSE, discard).await;
 }
 
-async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Reply {
-    let began = Instant::now();
+/// Responds to one request, and counts it.
+async fn respond(app: &Arc<App>, request: Request<Incoming>) -> HttpResponse {
+    let start = Instant::now();
     let (head, mut body) = request.into_parts();
-    let route = Route::find(head.uri.path());
-    let reply = match route {
-        None if head.method == Method::OPTIONS && head.uri.path() == "*" => {
-            allowing(StatusCode::NO_CONTENT, ANY_METHOD)
-        }
+    let (path, method) = (head.uri.path(), &head.method);
+    let route = Route::find(path);
+    let response = match route {
+        None if *method == Method::OPTIONS && path == "*" => with_allow(empty(StatusCode::NO_CONTENT), ALL_METHODS),
         None => {
             let detail = format!(
-                "There is nothing at {}. /openapi.json says what there is.",
-                quote(head.uri.path())
+                "No endpoint has the path {}. /openapi.json lists all endpoints.",
+                quote(path)
             );
-            Refusal::new(StatusCode::NOT_FOUND, detail).into_reply()
+            HttpError::new(StatusCode::NOT_FOUND, detail).into_response()
         }
-        Some(route) if head.method == Method::OPTIONS => allowing(StatusCode::NO_CONTENT, route.allow()),
-        Some(route) if !route.allows(&head.method) => {
+        Some(route) if *method == Method::OPTIONS => with_allow(empty(StatusCode::NO_CONTENT), route.allow()),
+        Some(route) if !route.allows(method) => {
             let detail = format!(
-                "{} has no method {}. It has {}.",
-                head.uri.path(),
-                quote(head.method.as_str()),
+                "{path} does not support the method {}. It supports {}.",
+                quote(method.as_str()),
                 route.allow()
             );
-            let mut reply = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_reply();
-            reply
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static(route.allow()));
-            reply
+            let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+            with_allow(error.into_response(), route.allow())
         }
         Some(route) => {
-            let answered = dispatch(app, route, head.uri.query(), &head.headers, &mut body).await;
-            answered.unwrap_or_else(Refusal::into_reply)
+            let response = dispatch(app, route, head.uri.query(), &head.headers, &mut body).await;
+            response.unwrap_or_else(HttpError::into_response)
         }
     };
     let template = route.map_or("other", Route::template);
     app.metrics
-        .answered(template, &head.method, reply.status(), began.elapsed());
-    // A client that waits for leave to send has sent nothing that could be in the way.
+        .answered(template, method, response.status(), start.elapsed());
+    // A client that waits for `100 Continue` has not sent its body.
     if !head.headers.contains_key(header::EXPECT) {
-        linger(app, body);
+        discard_body(app, body);
     }
-    reply
+    response
 }
 
+/// Calls the handler of an endpoint.
 async fn dispatch(
     app: &Arc<App>,
     route: Route<'_>,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &mut Incoming,
-) -> Result<Reply, Refusal> {
+) -> Result<HttpResponse, HttpError> {
+    if !route.has_parameters() {
+        no_parameters(query)?;
+    }
     match route {
+        Route::Ingest => ingest::ingest(app, headers, body).await,
         Route::Stats => stats::stats(app, query).await,
         Route::Series => stats::series(app, query).await,
         Route::Percentiles => stats::percentiles(app, query).await,
         Route::Users => users::list(app, query).await,
-        Route::User(id) => {
-            no_parameters(query)?;
-            users::erase(app, id).await
-        }
+        Route::User(id) => users::erase(app, id).await,
         Route::Samples => samples::samples(app, query, headers).await,
-        Route::Ingest => {
-            no_parameters(query)?;
-            Ok(ingest::ingest(app, headers, body).await)
-        }
-        Route::Healthy => {
-            no_parameters(query)?;
-            Ok(ops::healthy())
-        }
-        Route::Ready => {
-            no_parameters(query)?;
-            ops::ready(app).await
-        }
-        Route::Counters => {
-            no_parameters(query)?;
-            Ok(ops::counters(app))
-        }
-        Route::OpenApi => {
-            no_parameters(query)?;
-            Ok(ops::open_api())
-        }
+        Route::Healthy => Ok(ops::healthy()),
+        Route::Ready => ops::ready(app).await,
+        Route::Prometheus => Ok(ops::prometheus(app)),
+        Route::OpenApi => Ok(ops::open_api()),
     }
 }
 
-const ANY_METHOD: &str = "GET, HEAD, POST, DELETE, OPTIONS";
-
-fn allowing(status: StatusCode, methods: &'static str) -> Reply {
-    let mut reply = empty(status);
-    reply
+fn with_allow(mut response: HttpResponse, methods: &'static str) -> HttpResponse {
+    response
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static(methods));
-    reply
+    response
 }
 
-/// Reads what is left of a body, for a while. It goes on while the answer is being sent.
-fn linger(app: &App, mut body: Incoming) {
-    use hyper::body::Body;
+/// Reads and discards the rest of a body, in a task of its own, while the response is being sent.
+fn discard_body(app: &App, mut body: Incoming) {
     if body.is_end_stream() {
         return;
     }
     let closing = app.closing.clone();
-    let rest = async move { while let Ok(Some(Ok(_))) = timeout(LINGER, body.frame()).await {} };
-    tokio::spawn(closing.run_until_cancelled_owned(timeout(LINGER_MAX, rest)));
+    let discard = async move { while let Ok(Some(Ok(_))) = timeout(MAX_DISCARD_PAUSE, body.frame()).await {} };
+    tokio::spawn(closing.run_until_cancelled_owned(timeout(MAX_DISCARD_TIME, discard)));
 }
 
 #[cfg(test)]
@@ -232,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ready_made_refusal_is_as_long_as_it_says() {
+    fn the_response_to_a_connection_too_many_declares_its_length() {
         let (head, body) = TOO_MANY_CONNECTIONS.split_once("\r\n\r\n").unwrap();
         assert!(
             head.ends_with(&format!("content-length: {}", body.len())),

@@ -27,6 +27,7 @@ mod limits;
 mod listeners;
 mod metrics;
 mod program;
+mod quote;
 mod server;
 
 pub use crate::{

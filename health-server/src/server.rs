@@ -78,7 +78,7 @@ async fn accept(app: Arc<App>, listeners: Listeners, connections: TaskTracker) {
         feed::TOO_MANY_CONNECTIONS,
     );
     let on_refused = || app.metrics.connection_refused();
-    let close_idle = || app.seats.make_way(app.limits.idle_grace);
+    let close_idle = || app.idle_connections.close_longest_idle(app.limits.idle_grace);
     // A feed connection is silent because it listens, so none of them counts as idle.
     let keep_all = || false;
     tokio::join!(

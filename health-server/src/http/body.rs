@@ -1,8 +1,9 @@
-//! Reading a request's body: what it claims to be, its bytes without their encoding, its lines.
+//! Reads the body of a request: its media type, its encoding, and its decoded bytes while they arrive.
 
-use std::{fmt, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
+use futures_util::stream;
 use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, StatusCode,
@@ -11,97 +12,108 @@ use hyper::{
 };
 use tokio::time::timeout;
 
-use crate::http::{gunzip::Gunzip, problem::Refusal, query::quote};
+use crate::{
+    http::{error::HttpError, gunzip::Gunzip},
+    quote::quote,
+};
 
-/// What a body is.
+/// The media types that the server reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaType {
     Json,
     Ndjson,
 }
 
-/// How a body is encoded.
+/// The content encodings that the server decodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Identity,
     Gzip,
 }
 
-/// The decoded bytes of a body, piece by piece.
-#[derive(Debug)]
+/// A body that is decoded while it arrives.
 pub(crate) struct BodyReader<'a> {
+    declared_length: Option<u64>,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Identity(Frames<'a>),
+    Gzip(Box<Gunzip<'a>>),
+}
+
+/// The body as the client sent it, without HTTP's framing.
+struct Frames<'a> {
     incoming: &'a mut Incoming,
-    pause_limit: Duration,
-    gunzip: Option<Gunzip>,
-    ended: bool,
+    timeout: Duration,
 }
 
-/// Why a body could not be read to its end.
-#[derive(Debug)]
+/// Why the server cannot read a body to its end. The message is a sentence for the client.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The connection or its framing broke.
-    Broken(hyper::Error),
-    /// Nothing came for too long.
-    Paused(Duration),
-    /// The compressed bytes are damaged or cut short.
-    Gzip(std::io::Error),
+    /// The connection or HTTP's framing broke.
+    #[error("Cannot read the body to its end: {0}.")]
+    Broken(#[source] hyper::Error),
+    /// The client sent nothing for too long.
+    #[error("The client sent nothing more of the body for {0:?}.")]
+    TimedOut(Duration),
+    /// The compressed bytes are damaged or end too early.
+    #[error("The body is not valid gzip: {0}.")]
+    Gzip(#[source] io::Error),
 }
 
-/// What the head says of the body, if it is something we read.
-pub(crate) fn kind_of_body(headers: &HeaderMap) -> Result<(MediaType, Encoding), Refusal> {
+/// Reads the media type and the encoding of a body from its headers.
+pub(crate) fn media_type_and_encoding(headers: &HeaderMap) -> Result<(MediaType, Encoding), HttpError> {
     check_transfer_coding(headers)?;
     Ok((media_type(headers)?, encoding(headers)?))
 }
 
 impl<'a> BodyReader<'a> {
-    pub(crate) fn new(incoming: &'a mut Incoming, encoding: Encoding, pause_limit: Duration) -> Self {
-        Self {
-            incoming,
-            pause_limit,
-            gunzip: (encoding == Encoding::Gzip).then(Gunzip::new),
-            ended: false,
+    /// Creates a reader that fails if the client pauses for longer than `timeout`.
+    pub(crate) fn new(incoming: &'a mut Incoming, encoding: Encoding, timeout: Duration) -> Self {
+        let length = incoming.size_hint().exact();
+        let frames = Frames { incoming, timeout };
+        match encoding {
+            Encoding::Identity => Self {
+                declared_length: length,
+                source: Source::Identity(frames),
+            },
+            Encoding::Gzip => Self {
+                declared_length: None,
+                source: Source::Gzip(Box::new(frames.gunzip())),
+            },
         }
     }
 
-    /// The decoded length, where it is known beforehand.
+    /// Returns the decoded length, if the client declared it.
     pub(crate) fn declared_length(&self) -> Option<u64> {
-        if self.gunzip.is_some() {
-            None
-        } else {
-            self.incoming.size_hint().exact()
-        }
+        self.declared_length
     }
 
-    /// The next piece, or none at the end. Cancelling loses nothing.
+    /// Returns the next decoded bytes, or `None` at the end. Cancelling the call loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
-        loop {
-            if let Some(gunzip) = &mut self.gunzip {
-                match gunzip.next().map_err(BodyError::Gzip)? {
-                    Some(unfolded) => return Ok(Some(unfolded)),
-                    None if self.ended => return Ok(None),
-                    None => {}
-                }
-            }
-            match (self.next_frame().await?, &mut self.gunzip) {
-                (Some(data), None) => return Ok(Some(data)),
-                (Some(data), Some(gunzip)) => gunzip.push(data),
-                (None, None) => return Ok(None),
-                (None, Some(gunzip)) => {
-                    gunzip.finish();
-                    self.ended = true;
-                }
-            }
+        match &mut self.source {
+            Source::Identity(frames) => frames.next().await,
+            Source::Gzip(gunzip) => gunzip.next().await,
         }
     }
+}
 
-    /// The next bytes as they were sent.
-    async fn next_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
+impl<'a> Frames<'a> {
+    fn gunzip(self) -> Gunzip<'a> {
+        Gunzip::new(stream::unfold(self, |mut frames| async {
+            let frame = frames.next().await.transpose()?;
+            Some((frame, frames))
+        }))
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
-            let frame = timeout(self.pause_limit, self.incoming.frame());
-            let Some(frame) = frame.await.map_err(|_| BodyError::Paused(self.pause_limit))? else {
+            let frame = timeout(self.timeout, self.incoming.frame());
+            let Some(frame) = frame.await.map_err(|_| BodyError::TimedOut(self.timeout))? else {
                 return Ok(None);
             };
-            // Trailers say nothing we need.
+            // Frames without data are trailers, which have no meaning here.
             if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
                 return Ok(Some(data));
             }
@@ -113,41 +125,47 @@ impl BodyError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Broken(_) | Self::Gzip(_) => StatusCode::BAD_REQUEST,
-            Self::Paused(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::TimedOut(_) => StatusCode::REQUEST_TIMEOUT,
         }
     }
 }
 
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(error) => write!(f, "The body could not be read to its end: {error}."),
-            Self::Paused(limit) => write!(f, "The body stopped in its middle: nothing came for {limit:?}."),
-            Self::Gzip(error) => write!(f, "The body is not whole gzip: {error}."),
-        }
+impl From<io::Error> for BodyError {
+    /// Returns the error of the compressed bytes that the decoder passed on, or else the decoder's own.
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(Self::Gzip)
     }
 }
 
-/// Chunks are undone before we see the body, and nothing else is: what was compressed for the way would be read as it stands
-/// (RFC 9112, 6.1).
-fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+impl From<BodyError> for HttpError {
+    fn from(error: BodyError) -> Self {
+        Self::new(error.status(), error.to_string())
+    }
+}
+
+/// Refuses transfer codings other than `chunked` (RFC 9112, 6.1).
+///
+/// hyper decodes `chunked` and hands out the bytes of any other coding as they are, which would be read as JSON.
+fn check_transfer_coding(headers: &HeaderMap) -> Result<(), HttpError> {
     for value in headers.get_all(header::TRANSFER_ENCODING) {
         let text = String::from_utf8_lossy(value.as_bytes());
         if !text.trim().eq_ignore_ascii_case("chunked") {
             let detail = format!(
-                "The Transfer-Encoding {} is not taken: send chunked or none.",
+                "The Transfer-Encoding {} is not supported: send chunked or none.",
                 quote(&text)
             );
-            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, detail));
+            return Err(HttpError::new(StatusCode::NOT_IMPLEMENTED, detail));
         }
     }
     Ok(())
 }
 
-fn media_type(headers: &HeaderMap) -> Result<MediaType, Refusal> {
+fn media_type(headers: &HeaderMap) -> Result<MediaType, HttpError> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(unsupported("One Content-Type is needed"));
+    let value = match (values.next(), values.next()) {
+        (Some(value), None) => value,
+        (None, _) => return Err(unsupported_media_type("The request has no Content-Type")),
+        (Some(_), Some(_)) => return Err(unsupported_media_type("The request has more than one Content-Type")),
     };
     let text = String::from_utf8_lossy(value.as_bytes());
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -156,16 +174,18 @@ fn media_type(headers: &HeaderMap) -> Result<MediaType, Refusal> {
     } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
         Ok(MediaType::Ndjson)
     } else {
-        Err(unsupported(&format!("The Content-Type {} is not taken", quote(&text))))
+        let problem = format!("The Content-Type {} is not supported", quote(&text));
+        Err(unsupported_media_type(&problem))
     }
 }
 
-fn unsupported(what: &str) -> Refusal {
-    let hint = "application/json for one object or an array of them, application/x-ndjson for one object a line";
-    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{what}: send {hint}."))
+fn unsupported_media_type(problem: &str) -> HttpError {
+    let remedy =
+        "send application/json with one object or an array of objects, or application/x-ndjson with one object a line";
+    HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{problem}: {remedy}."))
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+fn encoding(headers: &HeaderMap) -> Result<Encoding, HttpError> {
     let mut found = Encoding::Identity;
     for value in headers.get_all(header::CONTENT_ENCODING) {
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -174,8 +194,11 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
             if gzip && found == Encoding::Identity {
                 found = Encoding::Gzip;
             } else if !name.eq_ignore_ascii_case("identity") {
-                let detail = format!("The Content-Encoding {} is not taken: send gzip or none.", quote(&text));
-                return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+                let detail = format!(
+                    "The Content-Encoding {} is not supported: send gzip or none.",
+                    quote(&text)
+                );
+                return Err(HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
             }
         }
     }
@@ -186,21 +209,21 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
 mod tests {
     use super::*;
 
-    fn kind(lines: &[(&'static str, &'static str)]) -> Option<(MediaType, Encoding)> {
+    fn read(header_lines: &[(&'static str, &'static str)]) -> Option<(MediaType, Encoding)> {
         let mut headers = HeaderMap::new();
-        for (name, value) in lines {
+        for (name, value) in header_lines {
             headers.append(*name, value.parse().unwrap());
         }
-        kind_of_body(&headers).ok()
+        media_type_and_encoding(&headers).ok()
     }
 
     #[test]
-    fn media_types_and_encodings() {
+    fn reads_supported_media_types_and_encodings_and_refuses_others() {
         let (json, ndjson) = (
             ("content-type", "application/json"),
             ("content-type", "application/x-ndjson"),
         );
-        for (lines, expected) in [
+        for (header_lines, expected) in [
             (&[json][..], Some((MediaType::Json, Encoding::Identity))),
             (
                 &[("content-type", "Application/JSON; charset=\"utf-8\"")],
@@ -240,7 +263,7 @@ mod tests {
                 None,
             ),
         ] {
-            assert_eq!(kind(lines), expected, "{lines:?}");
+            assert_eq!(read(header_lines), expected, "{header_lines:?}");
         }
     }
 }

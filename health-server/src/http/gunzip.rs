@@ -1,152 +1,159 @@
-//! Unfolding gzip a piece at a time.
+//! Decodes gzip bodies while they arrive.
 
-use std::io::{self, Write};
+use std::io;
 
-use bytes::{Buf, Bytes};
-use flate2::write::MultiGzDecoder;
+use async_compression::tokio::bufread::GzipDecoder;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt, stream::BoxStream};
+use tokio::{io::AsyncReadExt, task::yield_now};
+use tokio_util::io::StreamReader;
 
-/// Bytes of one or several gzip members, which make one body.
+use crate::http::body::BodyError;
+
+/// The decoded bytes of a gzip body. Several gzip members are one body (RFC 1952, 2.2).
 ///
-/// What comes out at once is at most the decoder's buffer (32 KiB), whatever the ratio: a bomb unfolds slowly enough for the
-/// limits on lines and bodies to stop it.
-#[derive(Debug)]
-pub(crate) struct Gunzip {
-    decoder: MultiGzDecoder<Vec<u8>>,
-    folded: Bytes,
-    /// What is wrong, told once everything before it was given out.
-    damage: Option<io::Error>,
-    finished: bool,
-}
+/// A read returns at most [`MAX_READ_BYTES`], whatever the compression ratio. The limits on lines and bodies therefore
+/// stop a "zip bomb" before it fills the memory.
+pub(crate) struct Gunzip<'a>(GzipDecoder<StreamReader<BoxStream<'a, io::Result<Bytes>>, Bytes>>);
 
-impl Gunzip {
-    pub(crate) fn new() -> Self {
-        Self {
-            decoder: MultiGzDecoder::new(Vec::new()),
-            folded: Bytes::new(),
-            damage: None,
-            finished: false,
-        }
+/// The size of deflate's window. A larger buffer does not make decoding faster.
+const MAX_READ_BYTES: usize = 32 << 10;
+
+impl<'a> Gunzip<'a> {
+    /// Decodes the compressed bytes of `frames`.
+    pub(crate) fn new(frames: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'a) -> Self {
+        let frames = frames.then(|frame| async move {
+            if frame.is_err() {
+                // The decoder drops what it decoded in the same poll in which its input fails. Yielding before the error
+                // makes it return those bytes first, so that every record that has arrived is stored.
+                yield_now().await;
+            }
+            frame.map_err(io::Error::other)
+        });
+        let mut decoder = GzipDecoder::new(StreamReader::new(frames.boxed()));
+        decoder.multiple_members(true);
+        Self(decoder)
     }
 
-    /// Goes on with the next compressed bytes. Those before were unfolded: `next` gave none.
-    pub(crate) fn push(&mut self, folded: Bytes) {
-        debug_assert!(self.folded.is_empty(), "bytes are unfolded before the next come");
-        self.folded = folded;
-    }
-
-    /// There are no more compressed bytes.
-    pub(crate) fn finish(&mut self) {
-        if !self.finished && self.damage.is_none() {
-            self.damage = self.decoder.try_finish().err();
-        }
-        self.finished = true;
-    }
-
-    /// What comes next; none where more compressed bytes are needed, or all was given out.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            let unfolded = self.decoder.get_mut();
-            if !unfolded.is_empty() {
-                return Ok(Some(std::mem::take(unfolded).into()));
-            }
-            if let Some(damage) = self.damage.take() {
-                // What follows is noise, and nobody will ask for it.
-                self.folded.clear();
-                return Err(damage);
-            }
-            if self.folded.is_empty() {
-                return Ok(None);
-            }
-            match self.decoder.write(&self.folded) {
-                Ok(taken) => self.folded.advance(taken),
-                Err(damage) => self.damage = Some(damage),
-            }
+    /// Returns the next decoded bytes, or `None` at the end. Cancelling the call loses nothing.
+    ///
+    /// Damaged bytes and a body that ends within a member are an error, after everything that was decoded before.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let mut decoded = BytesMut::with_capacity(MAX_READ_BYTES);
+        match self.0.read_buf(&mut decoded).await? {
+            0 => Ok(None),
+            _ => Ok(Some(decoded.freeze())),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use flate2::{Compression, write::GzEncoder};
+    use futures_util::stream;
     use proptest::prelude::*;
+    use tokio::runtime::Builder;
 
     use super::*;
 
-    fn fold(bytes: &[u8]) -> Vec<u8> {
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
 
-    /// What comes out of compressed bytes that arrive in pieces of a size, and how that ended.
-    fn unfold(folded: &[u8], piece: usize) -> (Vec<u8>, io::Result<()>) {
-        let (mut gunzip, mut unfolded) = (Gunzip::new(), Vec::new());
-        let mut pieces = folded.chunks(piece);
-        let mut finished = false;
-        loop {
-            match gunzip.next() {
-                Ok(Some(bytes)) => {
-                    assert!(bytes.len() <= 64 << 10, "{} bytes at once", bytes.len());
-                    unfolded.extend_from_slice(&bytes);
-                }
-                Err(damage) => return (unfolded, Err(damage)),
-                Ok(None) if finished => return (unfolded, Ok(())),
-                Ok(None) => {
-                    if let Some(piece) = pieces.next() {
-                        gunzip.push(Bytes::copy_from_slice(piece));
-                    } else {
-                        gunzip.finish();
-                        finished = true;
+    /// Decodes frames. Returns the decoded bytes and how the body ended.
+    fn decode(frames: impl IntoIterator<Item = Result<Bytes, BodyError>>) -> (Vec<u8>, Result<(), BodyError>) {
+        let mut gunzip = Gunzip::new(stream::iter(frames.into_iter().collect::<Vec<_>>()));
+        let mut decoded = Vec::new();
+        Builder::new_current_thread().build().unwrap().block_on(async {
+            loop {
+                match gunzip.next().await {
+                    Ok(Some(bytes)) => {
+                        assert!(bytes.len() <= MAX_READ_BYTES, "{} bytes at once", bytes.len());
+                        decoded.extend_from_slice(&bytes);
                     }
+                    Ok(None) => return (decoded, Ok(())),
+                    Err(error) => return (decoded, Err(error)),
                 }
             }
-        }
+        })
+    }
+
+    fn frames(bytes: &[u8], frame_bytes: usize) -> impl Iterator<Item = Result<Bytes, BodyError>> {
+        bytes.chunks(frame_bytes).map(|frame| Ok(Bytes::copy_from_slice(frame)))
     }
 
     proptest! {
         #[test]
-        fn members_in_pieces_of_any_size_are_one_body(
+        fn members_in_frames_of_any_size_are_one_body(
             members in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..5),
-            piece in 1_usize..400,
+            frame_bytes in 1_usize..400,
         ) {
-            let folded: Vec<_> = members.iter().flat_map(|member| fold(member)).collect();
-            let (unfolded, end) = unfold(&folded, piece);
-            prop_assert_eq!(unfolded, members.concat());
+            let compressed: Vec<_> = members.iter().flat_map(|member| gzip(member)).collect();
+            let (decoded, end) = decode(frames(&compressed, frame_bytes));
+            prop_assert_eq!(decoded, members.concat());
             prop_assert!(end.is_ok());
         }
 
         #[test]
-        fn what_is_cut_off_or_damaged_is_noticed_behind_what_came_before(
+        fn damaged_and_truncated_bodies_fail_after_everything_that_came_before(
             first in prop::collection::vec(any::<u8>(), 0..300),
             second in prop::collection::vec(any::<u8>(), 1..300),
-            place in any::<prop::sample::Index>(),
-            piece in 1_usize..400,
-            cut in any::<bool>(),
+            index in any::<prop::sample::Index>(),
+            frame_bytes in 1_usize..400,
+            truncate in any::<bool>(),
         ) {
-            let (mut folded, tail) = (fold(&first), fold(&second));
-            let place = place.index(tail.len());
-            folded.extend_from_slice(&tail[..if cut { place } else { tail.len() }]);
-            if !cut {
-                let place = folded.len() - tail.len() + place;
-                folded[place] ^= 0x10;
+            let (mut compressed, mut tail) = (gzip(&first), gzip(&second));
+            let index = index.index(tail.len());
+            if truncate {
+                tail.truncate(index);
+            } else {
+                tail[index] ^= 0x10;
             }
-            let (unfolded, end) = unfold(&folded, piece);
-            prop_assert!(unfolded.starts_with(&first));
-            // A cut between the members cannot be seen, and some bits mean nothing; no wrong byte may pass.
-            let whole = unfolded == [&first[..], &second].concat();
-            prop_assert!(end.is_err() || cut && place == 0 || !cut && whole);
+            compressed.extend_from_slice(&tail);
+            let (decoded, end) = decode(frames(&compressed, frame_bytes));
+            prop_assert!(decoded.starts_with(&first));
+            // A cut between two members is no damage, and gzip ignores some bits. A wrong byte must never pass.
+            let whole = decoded == [&first[..], &second].concat();
+            prop_assert!(end.is_err() || truncate && index == 0 || !truncate && whole);
         }
 
         #[test]
-        fn any_bytes_come_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..2000), piece in 1_usize..100) {
-            let folded = [&[0x1f, 0x8b, 8, 0][..], &bytes].concat();
-            unfold(&folded, piece).1.ok();
+        fn any_bytes_come_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..2000), frame_bytes in 1_usize..100) {
+            let compressed = [&[0x1f, 0x8b, 8, 0][..], &bytes].concat();
+            decode(frames(&compressed, frame_bytes)).1.ok();
+        }
+
+        #[test]
+        fn a_body_that_breaks_off_yields_first_what_arrived(
+            bytes in prop::collection::vec(any::<u8>(), 0..2000),
+            frame_bytes in 1_usize..3000,
+        ) {
+            let broken = BodyError::TimedOut(std::time::Duration::ZERO);
+            let (decoded, end) = decode(frames(&gzip(&bytes), frame_bytes).chain([Err(broken)]));
+            prop_assert_eq!(decoded, bytes);
+            prop_assert!(matches!(end, Err(BodyError::TimedOut(_))));
         }
     }
 
     #[test]
-    fn a_bomb_comes_out_in_small_pieces() {
-        let (unfolded, end) = unfold(&fold(&vec![0; 100_000_000]), 1 << 20);
-        assert_eq!((unfolded.len(), end.is_ok()), (100_000_000, true));
+    fn garbage_after_the_last_member_is_an_error() {
+        let compressed = [gzip(b"data"), b"garbage".to_vec()].concat();
+        let (decoded, end) = decode(frames(&compressed, 1000));
+        assert_eq!((decoded.as_slice(), end.is_err()), (&b"data"[..], true));
+    }
+
+    #[test]
+    fn an_empty_body_is_an_error() {
+        assert!(decode([]).1.is_err());
+    }
+
+    #[test]
+    fn a_zip_bomb_is_decoded_in_small_portions() {
+        let (decoded, end) = decode(frames(&gzip(&vec![0; 100_000_000]), 1 << 20));
+        assert_eq!((decoded.len(), end.is_ok()), (100_000_000, true));
     }
 }

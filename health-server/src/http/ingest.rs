@@ -1,4 +1,4 @@
-//! `POST /ingest`: from bytes to committed samples, and a verdict for each record.
+//! `POST /ingest`: reads records, stores their samples, and responds after the commit.
 
 use std::time::Duration;
 
@@ -9,169 +9,169 @@ use tokio::time::timeout;
 use crate::{
     app::App,
     http::{
-        body::{BodyReader, MediaType, kind_of_body},
-        elements::Elements,
-        intake::{GivenUp, Intake, Verdict},
-        lines::Lines,
-        problem::{Refusal, Reply, json},
-        room::Room,
+        body::{BodyReader, MediaType, media_type_and_encoding},
+        body_memory::BodyPermit,
+        error::HttpError,
+        json_records::JsonRecords,
+        line_splitter::LineSplitter,
+        response::{HttpResponse, json},
+        upload::{QueueFailed, Upload, UploadOutcome},
     },
 };
 
-/// How long an upload may pause before what came so far is stored: a sensor that streams for hours is live all the same.
-const PAUSE_BEFORE_STORING: Duration = Duration::from_millis(100);
+/// How long an NDJSON upload may pause before the samples that have arrived are enqueued.
+///
+/// A sensor may keep one upload open for hours, and its samples should still appear on the live feed at once.
+const MAX_PAUSE_BEFORE_ENQUEUE: Duration = Duration::from_millis(100);
 
-/// Takes the samples of a request. Answers once they are committed.
-pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Reply {
-    match take(app, headers, body).await {
-        Ok(Verdict {
-            counts,
-            rejected,
-            refusal,
-        }) => {
-            app.metrics.ingested(&counts, rejected);
-            refusal.map_or_else(|| json(StatusCode::OK, &counts), Refusal::into_reply)
-        }
-        Err(refusal) => refusal.into_reply(),
-    }
-}
-
-async fn take(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Result<Verdict, Refusal> {
-    let (media_type, encoding) = kind_of_body(headers)?;
+/// Stores the samples of a request and responds after they are committed.
+pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Result<HttpResponse, HttpError> {
+    let (media_type, encoding) = media_type_and_encoding(headers)?;
     let reader = BodyReader::new(body, encoding, app.limits.body_timeout);
-    match media_type {
-        MediaType::Json => take_json(app, reader).await,
-        MediaType::Ndjson => take_ndjson(app, reader).await,
+    let UploadOutcome {
+        counts,
+        rejected,
+        error,
+    } = match media_type {
+        MediaType::Json => ingest_json(app, reader).await?,
+        MediaType::Ndjson => ingest_ndjson(app, reader).await?,
+    };
+    app.metrics.ingested(&counts, rejected);
+    match error {
+        None => Ok(json(StatusCode::OK, &counts)),
+        Some(error) => Err(error),
     }
 }
 
-async fn take_json(app: &App, reader: BodyReader<'_>) -> Result<Verdict, Refusal> {
-    let (body, room) = read_whole(app, reader).await?;
-    let elements = Elements::parse(&body).map_err(|reason| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            format!("The body is not JSON: {reason}. Nothing was stored."),
-        )
+async fn ingest_json(app: &App, reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
+    let (body, permit) = read_whole_body(app, reader).await?;
+    let records = JsonRecords::parse(&body).map_err(|reason| {
+        let detail = format!("The body is not valid JSON: {reason}. Nothing was stored.");
+        HttpError::new(StatusCode::BAD_REQUEST, detail)
     })?;
-    let mut intake = Intake::new(app);
-    for record in elements {
-        intake.take(record.as_bytes());
-        if intake.is_full() && intake.send().await == Err(GivenUp) {
+    let mut upload = Upload::new(app);
+    for record in records {
+        upload.add_record(record.as_bytes());
+        if upload.is_full() && upload.enqueue().await == Err(QueueFailed) {
             break;
         }
     }
-    if intake.records() == 0 {
+    if upload.records() == 0 {
         return Err(no_record());
     }
-    // What waits for its commit is in the queue, and the next body may have the room.
-    drop((body, room));
-    Ok(intake.finish(Ok(())).await)
+    // The samples are copies, so another body can have the memory while they wait for their commit.
+    drop((body, permit));
+    Ok(upload.finish(Ok(())).await)
 }
 
-/// Reads a body that has to be seen whole, and holds the room set aside for such.
-async fn read_whole<'a>(app: &'a App, mut reader: BodyReader<'_>) -> Result<(Bytes, Room<'a>), Refusal> {
-    let max = app.limits.max_body;
+/// Reads a body into memory, within the limit of one body and the budget for all bodies.
+async fn read_whole_body<'a>(app: &'a App, mut reader: BodyReader<'_>) -> Result<(Bytes, BodyPermit<'a>), HttpError> {
+    let max_bytes = app.limits.max_body;
     let declared = reader.declared_length();
-    if declared.is_some_and(|length| length > max as u64) {
-        return Err(too_large(max));
+    if declared.is_some_and(|length| length > max_bytes as u64) {
+        return Err(body_too_large(max_bytes));
     }
-    let (mut body, mut room) = (BytesMut::new(), Room::small());
-    while let Some(piece) = next_piece(app, &mut reader).await? {
-        let needed = body.len() + piece.len();
-        if needed > max {
-            return Err(too_large(max));
+    let (mut body, mut permit) = (BytesMut::new(), BodyPermit::small());
+    while let Some(bytes) = next_bytes(app, &mut reader).await? {
+        let needed = body.len() + bytes.len();
+        if needed > max_bytes {
+            return Err(body_too_large(max_bytes));
         }
-        if needed > room.bytes {
-            room = app.body_memory.room(needed, declared).await.ok_or_else(busy)?;
-            body.reserve(room.capacity() - body.len());
+        if needed > permit.max_bytes {
+            let larger = app.body_memory.acquire(needed, declared).await;
+            permit = larger.ok_or_else(body_memory_exhausted)?;
+            body.reserve(permit.allocation_bytes() - body.len());
         }
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&bytes);
     }
-    Ok((body.freeze(), room))
+    Ok((body.freeze(), permit))
 }
 
-async fn take_ndjson(app: &App, mut reader: BodyReader<'_>) -> Result<Verdict, Refusal> {
-    let mut intake = Intake::new(app);
-    let end = stream_lines(app, &mut reader, &mut intake).await;
-    if end.is_ok() && intake.records() == 0 {
+async fn ingest_ndjson(app: &App, mut reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
+    let mut upload = Upload::new(app);
+    let end = read_lines(app, &mut reader, &mut upload).await;
+    if end.is_ok() && upload.records() == 0 {
         return Err(no_record());
     }
-    Ok(intake.finish(end).await)
+    Ok(upload.finish(end).await)
 }
 
-/// Reads lines to the end of the body. A failure of the queue ends it as well; the intake remembers it.
-async fn stream_lines(app: &App, reader: &mut BodyReader<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-    let mut lines = Lines::new(app.limits.max_line);
+/// Reads lines to the end of the body, or until the queue fails. In that case [`Upload::finish`] reports the reason.
+async fn read_lines(app: &App, reader: &mut BodyReader<'_>, upload: &mut Upload<'_>) -> Result<(), HttpError> {
+    let max_blank_bytes = app.limits.max_body;
+    let mut splitter = LineSplitter::new(app.limits.max_line);
     let mut blank_bytes = 0;
     loop {
-        let piece = if intake.is_empty() {
-            next_piece(app, reader).await?
+        let bytes = if upload.is_empty() {
+            next_bytes(app, reader).await?
         } else {
-            match timeout(PAUSE_BEFORE_STORING, next_piece(app, reader)).await {
-                Ok(piece) => piece?,
-                Err(_) => match intake.send().await {
+            match timeout(MAX_PAUSE_BEFORE_ENQUEUE, next_bytes(app, reader)).await {
+                Ok(bytes) => bytes?,
+                Err(_) => match upload.enqueue().await {
                     Ok(()) => continue,
-                    Err(GivenUp) => return Ok(()),
+                    Err(QueueFailed) => return Ok(()),
                 },
             }
         };
-        intake.arrives_now();
-        let Some(piece) = piece else {
-            let end = lines.finish(|line| intake.take(line));
-            return end.map_err(|_| line_too_long(app, intake));
+        upload.update_receive_time();
+        let Some(bytes) = bytes else {
+            let last_line = splitter.finish(|line| upload.add_record(line));
+            return last_line.map_err(|_| line_too_long(app, upload));
         };
-        let before = intake.records();
-        let cut = lines.push(&piece, |line| intake.take(line));
-        cut.map_err(|_| line_too_long(app, intake))?;
-        // Blank lines cost a compressed body next to nothing, and us the time to read them.
-        blank_bytes = if intake.records() == before {
-            blank_bytes + piece.len()
+        let records_before = upload.records();
+        let split = splitter.push(&bytes, |line| upload.add_record(line));
+        split.map_err(|_| line_too_long(app, upload))?;
+        // A compressed body of blank lines costs its sender almost nothing, and the server the time to read it.
+        blank_bytes = if upload.records() == records_before {
+            blank_bytes + bytes.len()
         } else {
             0
         };
-        if blank_bytes > app.limits.max_body {
-            return Err(too_large(app.limits.max_body));
+        if blank_bytes > max_blank_bytes {
+            return Err(body_too_large(max_blank_bytes));
         }
-        if intake.is_full() && intake.send().await == Err(GivenUp) {
+        if upload.is_full() && upload.enqueue().await == Err(QueueFailed) {
             return Ok(());
         }
     }
 }
 
-/// The next piece of a body, unless the server ends first.
-async fn next_piece(app: &App, reader: &mut BodyReader<'_>) -> Result<Option<Bytes>, Refusal> {
+/// Returns the next bytes of a body. Fails when the server no longer waits for uploads.
+async fn next_bytes(app: &App, reader: &mut BodyReader<'_>) -> Result<Option<Bytes>, HttpError> {
     tokio::select! {
-        biased; // A piece that is there is worth more than an early end.
-        piece = reader.next() => piece.map_err(|error| Refusal::new(error.status(), error.to_string())),
-        () = app.abort_uploads.cancelled() => Err(Refusal::new(
+        biased; // Bytes that have arrived are read even if the server shuts down.
+        bytes = reader.next() => Ok(bytes?),
+        () = app.abort_uploads.cancelled() => Err(HttpError::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "The server is ending, and the body was still on its way. Send the request again later.",
+            "The server is shutting down and the body had not arrived completely. Send the request again later.",
         )),
     }
 }
 
-fn no_record() -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "The body holds no record. Nothing was stored.")
+fn no_record() -> HttpError {
+    HttpError::new(StatusCode::BAD_REQUEST, "The body has no record. Nothing was stored.")
 }
 
-fn too_large(max: usize) -> Refusal {
+fn body_too_large(max_bytes: usize) -> HttpError {
     let detail = format!(
-        "The body is larger than {max} bytes when decoded. Nothing more of it was read: send less at a time, or application/x-ndjson, \
-         which has no limit."
+        "The decoded body is larger than {max_bytes} bytes. The server did not read the rest: send smaller bodies, or \
+         application/x-ndjson, which has no size limit."
     );
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-fn line_too_long(app: &App, intake: &Intake<'_>) -> Refusal {
-    let max = app.limits.max_line;
+fn line_too_long(app: &App, upload: &Upload<'_>) -> HttpError {
     let detail = format!(
-        "The line of record {} is longer than {max} bytes. What came before it is stored as counted here, it and what follows is not.",
-        intake.records()
+        "The line of record {} is longer than {} bytes. The counts say what was stored of the lines before it. Neither this \
+         line nor any later one was stored.",
+        upload.records(),
+        app.limits.max_line
     );
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-fn busy() -> Refusal {
-    let detail = "Too many large bodies are being read. Send the request again later, or send application/x-ndjson.";
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+fn body_memory_exhausted() -> HttpError {
+    let detail =
+        "The server is reading too many large bodies. Send the request again later, or send application/x-ndjson.";
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }

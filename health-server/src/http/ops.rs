@@ -1,39 +1,43 @@
-//! What operators ask: is it alive, can it work, what has it done.
+//! Endpoints for operators: health, readiness, Prometheus metrics and the description of the API.
 
 use hyper::StatusCode;
 
 use crate::{
     app::App,
-    http::problem::{Refusal, Reply, json, with_body},
+    http::{
+        error::HttpError,
+        response::{HttpResponse, json, with_body},
+    },
 };
 
-/// 200 while the process runs.
-pub(crate) fn healthy() -> Reply {
+/// `GET /-/healthy`: 200 while the process runs.
+pub(crate) fn healthy() -> HttpResponse {
     json(StatusCode::OK, &serde_json::json!({"status": "healthy"}))
 }
 
-/// 200 while samples can be stored.
-pub(crate) async fn ready(app: &App) -> Result<Reply, Refusal> {
+/// `GET /-/ready`: 200 while the server can store samples.
+pub(crate) async fn ready(app: &App) -> Result<HttpResponse, HttpError> {
     if app.closing.is_cancelled() {
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "The server is ending."));
+        let detail = "The server is shutting down.";
+        return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
     match app.health.ready().await {
         Ok(()) => Ok(json(StatusCode::OK, &serde_json::json!({"status": "ready"}))),
         Err(error) => {
             tracing::warn!(error = error.chain(), "not ready");
-            let detail = format!("Samples cannot be stored now: {error}.");
-            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+            let detail = format!("The server cannot store samples now: {error}.");
+            Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail))
         }
     }
 }
 
-/// What Prometheus scrapes.
-pub(crate) fn counters(app: &App) -> Reply {
+/// `GET /-/metrics`: the server's metrics in Prometheus' text format.
+pub(crate) fn prometheus(app: &App) -> HttpResponse {
     let text = app.metrics.render(&app.health.counts());
     with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
-/// What describes all of this.
-pub(crate) fn open_api() -> Reply {
+/// `GET /openapi.json`: the description of every endpoint.
+pub(crate) fn open_api() -> HttpResponse {
     with_body(StatusCode::OK, "application/json", include_str!("openapi.json"))
 }

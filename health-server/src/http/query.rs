@@ -1,84 +1,97 @@
-//! The parameters of a query string: each known, each given once, each readable.
+//! Query parameters: reads each one, and reports every unknown, repeated, missing or unreadable one.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 use chrono::{DateTime, Utc};
-use health_core::{TimeRange, UserId, parse_timestamp};
+use health_core::{Rejection, TimeRange, UserId, parse_timestamp};
+use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 
-/// The parameters of one request, read one by one; every fault is kept, so that one answer names them all.
+use crate::{
+    http::error::HttpError,
+    quote::{quote, truncate},
+};
+
+/// The query parameters of one request. It collects errors, so that one response can name all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Query<'a> {
-    given: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    faults: Faults,
+    parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    errors: QueryErrors,
 }
 
-/// Which parameters are wrong, and why.
+/// The parameters that are wrong, and why.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Faults(pub(crate) Vec<(String, String)>);
+pub(crate) struct QueryErrors(Vec<QueryError>);
 
-/// Faults that are kept of one query: a head of some kilobytes could hold thousands, and each takes a sentence to name.
-const MOST_FAULTS: usize = 100;
+/// One wrong parameter. The reason continues a sentence that begins with the name.
+#[derive(Debug, PartialEq, Eq)]
+struct QueryError {
+    parameter: String,
+    reason: String,
+}
 
-/// Refuses any parameter at all.
-pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Faults> {
+/// Errors that a response lists. A query string of 32 KiB could contain thousands.
+const MAX_ERRORS: usize = 100;
+
+/// Errors that the detail of a problem repeats, to keep it readable.
+const MAX_ERRORS_IN_DETAIL: usize = 10;
+
+/// Checks that a request has no parameters.
+pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), QueryErrors> {
     Query::parse(query, &[]).finish(Some(()))
 }
 
 impl<'a> Query<'a> {
-    /// Takes a query string apart. A `+` stays a plus: times carry it in their offset, and nothing here holds spaces.
+    /// Parses a query string, in which only the `known` parameters may occur.
+    ///
+    /// A `+` stays a `+`, because times have it in their offset. That is why this is not `form_urlencoded`, which also
+    /// replaces invalid UTF-8 in silence.
     pub(crate) fn parse(query: Option<&'a str>, known: &[&str]) -> Self {
         let mut parsed = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = percent_decode_str(name).decode_utf8_lossy();
             if !known.contains(&name.as_ref()) {
-                let known = if known.is_empty() {
-                    "none is".to_owned()
-                } else {
-                    known.join(", ")
+                let remedy = match known {
+                    [] => "this endpoint has no parameters".to_owned(),
+                    known => format!("this endpoint has {}", known.join(", ")),
                 };
-                parsed.faults.add(&name, format!("is not known here: {known}"));
-            } else if parsed.given.iter().any(|(other, _)| *other == name) {
-                parsed.faults.add(&name, "is given more than once".to_owned());
+                parsed.errors.add(&name, format!("is not a known parameter: {remedy}"));
+            } else if parsed.find(&name).is_some() {
+                parsed.errors.add(&name, "is given more than once".to_owned());
             } else {
                 match percent_decode_str(value).decode_utf8() {
-                    Ok(value) => parsed.given.push((name, value)),
-                    Err(_) => parsed.faults.add(&name, "is not UTF-8".to_owned()),
+                    Ok(value) => parsed.parameters.push((name, value)),
+                    Err(_) => parsed.errors.add(&name, "is not valid UTF-8".to_owned()),
                 }
             }
         }
         parsed
     }
 
-    /// A parameter that has to be there.
+    /// Reads a required parameter. Returns `None` and keeps the error if it is missing or unreadable.
     pub(crate) fn required<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        if self.find(name).is_none() && !self.faults.name(name) {
-            self.faults.add(name, "is required".to_owned());
+        if self.find(name).is_none() && !self.errors.contains(name) {
+            self.errors.add(name, "is required".to_owned());
         }
         self.optional(name, read)
     }
 
-    fn optional<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let read = self.find(name).map(read)?;
-        read.map_err(|reason| self.faults.add(name, reason)).ok()
-    }
-
-    /// A parameter with a value to take where it is left out.
+    /// Reads an optional parameter, or returns the default if the request does not have it.
     pub(crate) fn optional_or<T>(
         &mut self,
         name: &str,
-        or: T,
+        default: T,
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         if self.find(name).is_some() {
             self.optional(name, read)
         } else {
-            Some(or)
+            Some(default)
         }
     }
 
-    /// `user_id`, `start` and `end`.
+    /// Reads `user_id`, `start` and `end`, which are required.
     pub(crate) fn user_and_range(&mut self) -> Option<(UserId, TimeRange)> {
         let user = self.required("user_id", user_id);
         let (start, end) = (self.required("start", time), self.required("end", time));
@@ -86,41 +99,68 @@ impl<'a> Query<'a> {
         Some((user?, range?))
     }
 
-    /// What was read, unless anything was wrong.
-    pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Faults> {
-        read.filter(|_| self.faults.0.is_empty()).ok_or(self.faults)
+    /// Returns the values that were read, or every error if there is any.
+    pub(crate) fn finish<T>(self, values: Option<T>) -> Result<T, QueryErrors> {
+        values.filter(|_| self.errors.0.is_empty()).ok_or(self.errors)
+    }
+
+    fn optional<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.find(name).map(read)?;
+        value.map_err(|reason| self.errors.add(name, reason)).ok()
     }
 
     fn range(&mut self, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<TimeRange> {
         TimeRange::new(start, end)
-            .map_err(|_| self.faults.add("start", "is not before end".to_owned()))
+            .map_err(|_| self.errors.add("start", "is not earlier than end".to_owned()))
             .ok()
     }
 
     fn find(&self, name: &str) -> Option<&str> {
-        self.given
+        self.parameters
             .iter()
-            .find(|(given, _)| given == name)
+            .find(|(found, _)| found == name)
             .map(|(_, value)| value.as_ref())
     }
 }
 
-impl Faults {
+impl QueryErrors {
     fn add(&mut self, name: &str, reason: String) {
-        const LONGEST_CHARS: usize = 64;
-        if self.0.len() >= MOST_FAULTS {
+        if self.0.len() >= MAX_ERRORS {
             return;
         }
-        let name = if name.is_empty() {
-            "a parameter without a name"
-        } else {
-            name
+        let parameter = match name {
+            "" => "a parameter without a name".to_owned(),
+            name => truncate(name).to_owned(),
         };
-        self.0.push((name.chars().take(LONGEST_CHARS).collect(), reason));
+        self.0.push(QueryError { parameter, reason });
     }
 
-    fn name(&self, name: &str) -> bool {
-        self.0.iter().any(|(named, _)| named == name)
+    fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|error| error.parameter == name)
+    }
+}
+
+impl From<QueryErrors> for HttpError {
+    fn from(QueryErrors(errors): QueryErrors) -> Self {
+        let phrases: Vec<_> = errors
+            .iter()
+            .take(MAX_ERRORS_IN_DETAIL)
+            .map(|QueryError { parameter, reason }| format!("{parameter} {reason}"))
+            .collect();
+        let more = match errors.len().saturating_sub(MAX_ERRORS_IN_DETAIL) {
+            0 => "",
+            _ => "; and more",
+        };
+        let error = Self::new(StatusCode::BAD_REQUEST, format!("{}{more}.", phrases.join("; ")));
+        if errors.len() < 2 {
+            return error;
+        }
+        let listed = errors.into_iter().map(|QueryError { parameter, reason }| Rejection {
+            index: 0,
+            field: Some(parameter),
+            reason,
+        });
+        error.with_errors(listed.collect())
     }
 }
 
@@ -131,22 +171,12 @@ pub(crate) fn user_id(text: &str) -> Result<UserId, String> {
         .ok_or_else(|| format!("{} is not an integer between 1 and 9223372036854775807", quote(text)))
 }
 
-/// Reads decimal digits into a range.
-pub(crate) fn integer(text: &str, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
+/// Reads an integer without a sign. Returns `None` if it is not in the range.
+pub(crate) fn integer(text: &str, range: RangeInclusive<i64>) -> Option<i64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits
         .then(|| text.parse().ok())?
         .filter(|number| range.contains(number))
-}
-
-/// As much of a value as a message has room for, in quotation marks.
-pub(crate) fn quote(text: &str) -> String {
-    const LONGEST_CHARS: usize = 64;
-    let mut head: String = text.chars().take(LONGEST_CHARS).collect();
-    if head.len() < text.len() {
-        head.push('…');
-    }
-    format!("{head:?}")
 }
 
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
@@ -155,14 +185,15 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use health_core::format_timestamp;
+
+    use super::*;
 
     fn read(query: &str) -> Result<String, String> {
         let mut parsed = Query::parse(Some(query), &["user_id", "start", "end"]);
-        let found = parsed.user_and_range();
-        let (user, range) = parsed.finish(found).map_err(|faults| {
-            let names: Vec<_> = faults.0.into_iter().map(|(name, _)| name).collect();
+        let values = parsed.user_and_range();
+        let (user, range) = parsed.finish(values).map_err(|errors| {
+            let names: Vec<_> = errors.0.into_iter().map(|error| error.parameter).collect();
             names.join(" ")
         })?;
         Ok(format!(
@@ -173,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_range_and_keeps_a_plus_a_plus() {
+    fn a_plus_in_an_offset_stays_a_plus() {
         let expected = Ok("101 2025-03-02T17:00:00Z 2025-03-02T18:00:00Z".to_owned());
         for query in [
             "user_id=101&start=2025-03-02T18:00:00+01:00&end=2025-03-02T19:00:00%2B01:00",
@@ -186,34 +217,34 @@ mod tests {
 
     #[test]
     fn names_every_parameter_that_is_wrong() {
-        let (from, to) = ("start=2025-03-02T18:00:00Z", "end=2025-03-02T19:00:00Z");
-        for (query, named) in [
+        let (start, end) = ("start=2025-03-02T18:00:00Z", "end=2025-03-02T19:00:00Z");
+        for (query, names) in [
             (String::new(), "user_id start end"),
-            (format!("user_id=1&{from}"), "end"),
-            (format!("user_id=1&{from}&{to}&tz=UTC"), "tz"),
-            (format!("user_id=1&user_id=1&{from}&{to}"), "user_id"),
-            (format!("user_id=1&us%65r_id=2&{from}&{to}"), "user_id"),
-            (format!("user_id&{from}&{to}"), "user_id"),
-            (format!("user_id=0&{from}&{to}"), "user_id"),
-            (format!("user_id=+1&{from}&{to}"), "user_id"),
-            (format!("user_id=1.0&{from}&{to}"), "user_id"),
-            (format!("user_id=9223372036854775808&{from}&{to}"), "user_id"),
-            (format!("user_id=%ff&{from}&{to}"), "user_id"),
-            (format!("user_id=%zz&{from}&{to}"), "user_id"),
-            (format!("User_id=1&{from}&{to}"), "User_id user_id"),
-            (format!("user_id=1&{from}&end=2025-03-02T19:00:00"), "end"),
-            (format!("user_id=1&{from}&end=2025-03-02T18:00:00Z"), "start"),
-            (format!("user_id=1&start=2025-03-03T00:00:00Z&{to}"), "start"),
-            (format!("user_id=1&{from}&end=2025-03-02T19:00:00%2001:00"), "end"),
-            (format!("=1&user_id=1&{from}&{to}"), "a parameter without a name"),
+            (format!("user_id=1&{start}"), "end"),
+            (format!("user_id=1&{start}&{end}&tz=UTC"), "tz"),
+            (format!("user_id=1&user_id=1&{start}&{end}"), "user_id"),
+            (format!("user_id=1&us%65r_id=2&{start}&{end}"), "user_id"),
+            (format!("user_id&{start}&{end}"), "user_id"),
+            (format!("user_id=0&{start}&{end}"), "user_id"),
+            (format!("user_id=+1&{start}&{end}"), "user_id"),
+            (format!("user_id=1.0&{start}&{end}"), "user_id"),
+            (format!("user_id=9223372036854775808&{start}&{end}"), "user_id"),
+            (format!("user_id=%ff&{start}&{end}"), "user_id"),
+            (format!("user_id=%zz&{start}&{end}"), "user_id"),
+            (format!("User_id=1&{start}&{end}"), "User_id user_id"),
+            (format!("user_id=1&{start}&end=2025-03-02T19:00:00"), "end"),
+            (format!("user_id=1&{start}&end=2025-03-02T18:00:00Z"), "start"),
+            (format!("user_id=1&start=2025-03-03T00:00:00Z&{end}"), "start"),
+            (format!("user_id=1&{start}&end=2025-03-02T19:00:00%2001:00"), "end"),
+            (format!("=1&user_id=1&{start}&{end}"), "a parameter without a name"),
         ] {
-            assert_eq!(read(&query), Err(named.to_owned()), "{query}");
+            assert_eq!(read(&query), Err(names.to_owned()), "{query}");
         }
     }
 
     #[test]
-    fn a_query_of_thousands_of_faults_is_answered_with_some() {
-        let named = read(&"a=1&".repeat(7000)).unwrap_err();
-        assert_eq!(named.split(' ').count(), MOST_FAULTS);
+    fn a_query_with_thousands_of_errors_lists_a_hundred() {
+        let names = read(&"a=1&".repeat(7000)).unwrap_err();
+        assert_eq!(names.split(' ').count(), MAX_ERRORS);
     }
 }

@@ -1,8 +1,8 @@
-//! Which path is what, and which methods it has.
+//! The table of paths and the methods of each.
 
 use hyper::Method;
 
-/// A known path.
+/// An endpoint, as its path names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
     Ingest,
@@ -14,11 +14,12 @@ pub(crate) enum Route<'a> {
     Samples,
     Healthy,
     Ready,
-    Counters,
+    Prometheus,
     OpenApi,
 }
 
 impl<'a> Route<'a> {
+    /// Returns the endpoint of a path. Paths are compared byte by byte, without decoding.
     pub(crate) fn find(path: &'a str) -> Option<Self> {
         Some(match path {
             "/ingest" | "/ingest/" => Self::Ingest,
@@ -29,7 +30,7 @@ impl<'a> Route<'a> {
             "/samples" => Self::Samples,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
-            "/-/metrics" => Self::Counters,
+            "/-/metrics" => Self::Prometheus,
             "/openapi.json" => Self::OpenApi,
             _ => {
                 let id = path.strip_prefix("/users/")?;
@@ -39,7 +40,7 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// The methods it has, as `Allow` lists them.
+    /// Returns the supported methods, in the form of the `Allow` header.
     pub(crate) fn allow(self) -> &'static str {
         match self {
             Self::Ingest => "POST, OPTIONS",
@@ -48,7 +49,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether it has a method, OPTIONS aside.
+    /// Returns whether the endpoint has a handler for the method. `OPTIONS` needs none.
     pub(crate) fn allows(self, method: &Method) -> bool {
         match self {
             Self::Ingest => method == Method::POST,
@@ -57,7 +58,15 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The path as the counters and the API's description name it.
+    /// Returns whether the endpoint takes query parameters. Its handler then checks them.
+    pub(crate) fn has_parameters(self) -> bool {
+        matches!(
+            self,
+            Self::Stats | Self::Series | Self::Percentiles | Self::Users | Self::Samples
+        )
+    }
+
+    /// Returns the path as `openapi.json` and the labels of the metrics have it.
     pub(crate) fn template(self) -> &'static str {
         match self {
             Self::Ingest => "/ingest",
@@ -69,7 +78,7 @@ impl<'a> Route<'a> {
             Self::Samples => "/samples",
             Self::Healthy => "/-/healthy",
             Self::Ready => "/-/ready",
-            Self::Counters => "/-/metrics",
+            Self::Prometheus => "/-/metrics",
             Self::OpenApi => "/openapi.json",
         }
     }
@@ -80,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_taken_as_they_stand() {
+    fn paths_are_not_normalized() {
         for path in [
             "/ingest",
             "/metrics",

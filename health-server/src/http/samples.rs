@@ -1,4 +1,4 @@
-//! `GET /samples`: what is stored, as it can be posted again, in memory that a page bounds.
+//! `GET /samples`: exports the stored samples of a user as NDJSON or CSV, in memory that the size of one page bounds.
 
 use std::io;
 
@@ -15,103 +15,104 @@ use hyper::{
 use crate::{
     app::App,
     http::{
-        problem::{Refusal, Reply, empty},
+        error::HttpError,
         query::Query,
+        response::{HttpResponse, empty},
     },
 };
 
-/// How the samples are written.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Ndjson,
     Csv,
 }
 
-/// How much a client wants a media type (RFC 9110, 12.5.1).
+/// How much a client wants a media type, according to its `Accept` headers (RFC 9110, 12.5.1).
 #[derive(Debug, Clone, Copy, Default)]
-struct Wish {
-    /// 0 to 1: what the closest range that it falls into says.
-    weight: f64,
-    /// How closely that names it: 1 for `*/*`, 2 for all of its family, 3 for itself, 0 where none does.
-    closeness: u8,
+struct Preference {
+    /// The quality value of the most specific media range that matches, from 0 to 1.
+    quality: f64,
+    /// How specific that range is: 3 for the media type itself, 2 for `type/*`, 1 for `*/*`, 0 if no range matches.
+    specificity: u8,
 }
 
-const CSV_HEADER: &str = "user_id,timestamp,heart_rate,steps,calories,source\n";
+const CSV_HEADER: [&str; 6] = ["user_id", "timestamp", "heart_rate", "steps", "calories", "source"];
 
-pub(crate) async fn samples(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<Reply, Refusal> {
+/// The typical size of a sample in either format, to allocate the memory of a page at once.
+const TYPICAL_SAMPLE_BYTES: usize = 128;
+
+/// Exports the samples of a user in a time range, by time and source.
+pub(crate) async fn samples(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["user_id", "start", "end"]);
-    let found = query.user_and_range();
-    let (user, range) = query.finish(found)?;
-    let format = Format::wanted(headers);
+    let user_and_range = query.user_and_range();
+    let (user, range) = query.finish(user_and_range)?;
+    let format = Format::preferred(headers);
     let mut pages = app.health.samples(user, range);
-    // The first page comes before the status, so that a database out of reach is a 503 and not a cut answer.
-    let first = pages.next_page().await?;
-    let begin = format.begin(&first);
-    let rest = stream::unfold(Some(pages), move |pages| next_piece(pages, format));
-    let body = stream::iter([Ok(begin)])
-        .chain(rest)
-        .map(|piece| piece.map(Frame::data));
-    let mut reply = empty(StatusCode::OK);
-    *reply.body_mut() = StreamBody::new(body).boxed_unsync();
-    reply
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    reply
-        .headers_mut()
-        .insert(header::VARY, HeaderValue::from_static("accept"));
-    Ok(reply)
+    // Reading the first page before the head is sent makes an unreachable database a 503 and not a truncated export.
+    let first_page = pages.next_page().await?;
+    let begin = format.write_first(&first_page);
+    let rest = stream::unfold(Some(pages), move |pages| next_frame(pages, format));
+    let frames = stream::iter([begin]).chain(rest).map(|bytes| bytes.map(Frame::data));
+    let mut response = empty(StatusCode::OK);
+    *response.body_mut() = StreamBody::new(frames).boxed_unsync();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
 }
 
-/// The next page as bytes. An error behind the head can only cut the answer off, and the log says why.
-async fn next_piece(pages: Option<Samples>, format: Format) -> Option<(io::Result<Bytes>, Option<Samples>)> {
+/// Returns the next page as bytes.
+///
+/// The status is already sent, so an error can only end the connection before the body is complete. The log has the reason.
+async fn next_frame(pages: Option<Samples>, format: Format) -> Option<(io::Result<Bytes>, Option<Samples>)> {
     let mut pages = pages?;
     match pages.next_page().await {
         Ok(page) if page.is_empty() => None,
-        Ok(page) => Some((Ok(format.write(&page)), Some(pages))),
+        Ok(page) => Some((format.write(&page), Some(pages))),
         Err(error) => {
-            tracing::warn!(error = error.chain(), "an export was cut off");
+            tracing::warn!(error = error.chain(), "an export ended early");
             Some((Err(io::Error::other(error)), None))
         }
     }
 }
 
-impl Wish {
-    fn of(headers: &HeaderMap, family: &str, kind: &str) -> Self {
-        let mut wish = Self::default();
+impl Preference {
+    /// Reads the preference for the media type `family/kind`.
+    fn for_type(headers: &HeaderMap, family: &str, kind: &str) -> Self {
+        let mut preference = Self::default();
         for value in headers.get_all(header::ACCEPT) {
             for range in value.to_str().unwrap_or_default().to_ascii_lowercase().split(',') {
                 let mut parts = range.split(';').map(str::trim);
-                let closeness = match parts.next().and_then(|name| name.split_once('/')) {
+                let specificity = match parts.next().and_then(|range| range.split_once('/')) {
                     Some(("*", "*")) => 1,
                     Some((found, "*")) if found == family => 2,
                     Some((found, named)) if found == family && named == kind => 3,
                     _ => continue,
                 };
-                let weight = match parts.find_map(|part| part.strip_prefix("q=")) {
+                let quality = match parts.find_map(|part| part.strip_prefix("q=")) {
                     Some(q) => q.parse().ok().filter(|q| (0.0..=1.0).contains(q)).unwrap_or(0.0),
                     None => 1.0,
                 };
-                if closeness > wish.closeness {
-                    wish = Self { weight, closeness };
+                if specificity > preference.specificity {
+                    preference = Self { quality, specificity };
                 }
             }
         }
-        wish
+        preference
     }
 }
 
 impl Format {
-    /// CSV where the client prefers it, or takes both alike and names it more closely; NDJSON otherwise.
-    fn wanted(headers: &HeaderMap) -> Self {
-        let (csv, ndjson) = (
-            Wish::of(headers, "text", "csv"),
-            Wish::of(headers, "application", "x-ndjson"),
-        );
-        let csv_first = csv
-            .weight
-            .total_cmp(&ndjson.weight)
-            .then(csv.closeness.cmp(&ndjson.closeness));
-        if csv_first.is_gt() && csv.weight > 0.0 {
+    /// Returns CSV if the client prefers it, or accepts both alike and names CSV more specifically. Otherwise NDJSON.
+    fn preferred(headers: &HeaderMap) -> Self {
+        let csv = Preference::for_type(headers, "text", "csv");
+        let ndjson = Preference::for_type(headers, "application", "x-ndjson");
+        let order = csv
+            .quality
+            .total_cmp(&ndjson.quality)
+            .then(csv.specificity.cmp(&ndjson.specificity));
+        if order.is_gt() && csv.quality > 0.0 {
             Self::Csv
         } else {
             Self::Ndjson
@@ -125,49 +126,53 @@ impl Format {
         }
     }
 
-    fn begin(self, page: &[Sample]) -> Bytes {
+    /// Writes the first page, after the header row if the format has one.
+    fn write_first(self, page: &[Sample]) -> io::Result<Bytes> {
         match self {
-            Self::Ndjson => self.write(page),
-            Self::Csv => [CSV_HEADER.as_bytes(), &self.write(page)].concat().into(),
+            Self::Ndjson => ndjson(page),
+            Self::Csv => csv(Some(CSV_HEADER), page),
         }
     }
 
-    fn write(self, page: &[Sample]) -> Bytes {
-        const TYPICAL_BYTES: usize = 128;
-        let mut bytes = BytesMut::with_capacity(page.len() * TYPICAL_BYTES);
-        for sample in page {
-            match self {
-                // A sample is numbers and strings: writing it to memory cannot fail.
-                Self::Ndjson => serde_json::to_writer((&mut bytes).writer(), sample).unwrap_or_default(),
-                Self::Csv => bytes.put_slice(csv_row(sample).as_bytes()),
-            }
-            bytes.put_u8(b'\n');
+    fn write(self, page: &[Sample]) -> io::Result<Bytes> {
+        match self {
+            Self::Ndjson => ndjson(page),
+            Self::Csv => csv(None, page),
         }
-        bytes.freeze()
     }
 }
 
-fn csv_row(sample: &Sample) -> String {
-    let heart_rate = optional(sample.heart_rate().map(HeartRate::get));
-    let (steps, calories) = (
-        optional(sample.steps().map(Steps::get)),
-        optional(sample.calories().map(Calories::get)),
-    );
-    let (time, source) = (format_timestamp(sample.timestamp()), csv_text(sample.source().as_str()));
-    format!("{},{time},{heart_rate},{steps},{calories},{source}", sample.user_id())
+fn ndjson(page: &[Sample]) -> io::Result<Bytes> {
+    let mut bytes = BytesMut::with_capacity(page.len() * TYPICAL_SAMPLE_BYTES);
+    for sample in page {
+        serde_json::to_writer((&mut bytes).writer(), sample)?;
+        bytes.put_u8(b'\n');
+    }
+    Ok(bytes.freeze())
+}
+
+fn csv(header: Option<[&str; 6]>, page: &[Sample]) -> io::Result<Bytes> {
+    let mut writer = csv::Writer::from_writer(Vec::with_capacity(page.len() * TYPICAL_SAMPLE_BYTES));
+    if let Some(header) = header {
+        writer.write_record(header)?;
+    }
+    for sample in page {
+        // Not by serde, which would write 72 beats per minute as 72.0.
+        writer.write_record([
+            sample.user_id().to_string(),
+            format_timestamp(sample.timestamp()),
+            optional(sample.heart_rate().map(HeartRate::get)),
+            optional(sample.steps().map(Steps::get)),
+            optional(sample.calories().map(Calories::get)),
+            sample.source().to_string(),
+        ])?;
+    }
+    let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    Ok(bytes.into())
 }
 
 fn optional(value: Option<impl ToString>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
-}
-
-/// Quoted where it has to be (RFC 4180). There are no line breaks in a source.
-fn csv_text(text: &str) -> String {
-    if text.contains(['"', ',']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -175,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_says_which_format_it_prefers() {
+    fn the_accept_header_selects_the_format() {
         for (accept, expected) in [
             ("", Format::Ndjson),
             ("*/*", Format::Ndjson),
@@ -202,18 +207,20 @@ mod tests {
             ("image/png", Format::Ndjson),
         ] {
             let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
-            assert_eq!(Format::wanted(&headers), expected, "{accept}");
+            assert_eq!(Format::preferred(&headers), expected, "{accept}");
         }
     }
 
     #[test]
-    fn csv_quotes_what_it_must() {
-        assert_eq!(csv_text("watch"), "watch");
-        assert_eq!(csv_text("a, \"b\""), "\"a, \"\"b\"\"\"");
-        let sample: Sample = serde_json::from_str(
-            r#"{"user_id":1,"timestamp":"2025-03-02T18:00:00.5Z","heart_rate":72,"source":"a,b"}"#,
+    fn csv_quotes_fields_with_commas_and_quotation_marks() {
+        let page: [Sample; 2] = serde_json::from_str(
+            r#"[{"user_id":1,"timestamp":"2025-03-02T18:00:00.5Z","heart_rate":72,"source":"a, \"b\""},
+                {"user_id":1,"timestamp":"2025-03-02T18:00:01Z","steps":3,"calories":0.25,"source":"watch"}]"#,
         )
         .unwrap();
-        assert_eq!(csv_row(&sample), "1,2025-03-02T18:00:00.500Z,72,,,\"a,b\"");
+        let rows = "1,2025-03-02T18:00:00.500Z,72,,,\"a, \"\"b\"\"\"\n1,2025-03-02T18:00:01Z,,3,0.25,watch\n";
+        assert_eq!(Format::Csv.write(&page).unwrap(), rows);
+        let with_header = format!("user_id,timestamp,heart_rate,steps,calories,source\n{rows}");
+        assert_eq!(Format::Csv.write_first(&page).unwrap(), with_header);
     }
 }

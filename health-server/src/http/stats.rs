@@ -1,4 +1,4 @@
-//! `GET /metrics` and what lies below it: one user over one range.
+//! `GET /metrics`, `/metrics/series` and `/metrics/percentiles`: statistics of one user over one time range.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,21 @@ use hyper::StatusCode;
 use crate::{
     app::App,
     http::{
-        problem::{Refusal, Reply, json},
-        query::{Query, quote},
+        error::HttpError,
+        query::Query,
+        response::{HttpResponse, json},
     },
+    quote::quote,
 };
 
-/// Percentiles of one request.
-const MOST_PERCENTILES: usize = 1001;
+/// Percentiles that one request may ask for: every tenth of a percent from 0 to 100.
+const MAX_PERCENTILES: usize = 1001;
 
-/// `GET /metrics`
-pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<Reply, Refusal> {
+/// `GET /metrics`: totals, averages and extremes.
+pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["user_id", "start", "end"]);
-    let found = query.user_and_range();
-    let (user_id, range) = query.finish(found)?;
+    let user_and_range = query.user_and_range();
+    let (user_id, range) = query.finish(user_and_range)?;
     let RangeStats {
         overall: stats,
         sources,
@@ -41,25 +43,20 @@ pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<Reply, Refus
     ))
 }
 
-/// `GET /metrics/series`
-pub(crate) async fn series(app: &App, query: Option<&str>) -> Result<Reply, Refusal> {
+/// `GET /metrics/series`: the same for each bucket of the range.
+pub(crate) async fn series(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["user_id", "start", "end", "bucket", "tz"]);
-    let found = query.user_and_range();
+    let user_and_range = query.user_and_range();
     let bucket = query.required("bucket", |text| {
         text.parse::<Bucket>().map_err(|error| error.to_string())
     });
     let zone = query.optional_or("tz", Tz::UTC, zone);
-    let ((user_id, range), bucket, zone) = query.finish(
-        found
-            .zip(bucket)
-            .zip(zone)
-            .map(|((found, bucket), zone)| (found, bucket, zone)),
-    )?;
+    let (((user_id, range), bucket), zone) = query.finish(user_and_range.zip(bucket).zip(zone))?;
     let buckets = match app.health.series(user_id, range, bucket, zone).await {
         Err(Error::TooManyBuckets(error)) => {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("bucket: {error}.")));
+            return Err(HttpError::new(StatusCode::BAD_REQUEST, format!("bucket: {error}.")));
         }
-        outcome => outcome?,
+        series => series?,
     };
     Ok(json(
         StatusCode::OK,
@@ -72,13 +69,13 @@ pub(crate) async fn series(app: &App, query: Option<&str>) -> Result<Reply, Refu
     ))
 }
 
-/// `GET /metrics/percentiles`
-pub(crate) async fn percentiles(app: &App, query: Option<&str>) -> Result<Reply, Refusal> {
+/// `GET /metrics/percentiles`: percentiles of the heart rate.
+pub(crate) async fn percentiles(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["user_id", "start", "end", "p"]);
-    let found = query.user_and_range();
-    let asked = query.optional_or("p", usual_percentiles(), percents);
-    let ((user_id, range), asked) = query.finish(found.zip(asked))?;
-    let (names, percents): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+    let user_and_range = query.user_and_range();
+    let percents = query.optional_or("p", default_percents(), percents);
+    let ((user_id, range), percents) = query.finish(user_and_range.zip(percents))?;
+    let (names, percents): (Vec<_>, Vec<_>) = percents.into_iter().unzip();
     let found = app.health.percentiles(user_id, range, &percents).await?;
     let percentiles: BTreeMap<_, _> = names.into_iter().zip(found.values).collect();
     Ok(json(
@@ -91,17 +88,21 @@ pub(crate) async fn percentiles(app: &App, query: Option<&str>) -> Result<Reply,
 }
 
 fn zone(text: &str) -> Result<Tz, String> {
-    text.parse()
-        .map_err(|_| format!("{} is not an IANA time zone such as Europe/Berlin", quote(text)))
+    text.parse().map_err(|_| {
+        format!(
+            "{} is not the name of an IANA time zone, such as Europe/Berlin",
+            quote(text)
+        )
+    })
 }
 
-fn usual_percentiles() -> Vec<(String, f64)> {
+fn default_percents() -> Vec<(String, f64)> {
     [50.0, 95.0, 99.0]
         .map(|percent: f64| (percent.to_string(), percent))
         .to_vec()
 }
 
-/// Each percentile with its name, which is how it was written.
+/// Reads a list of percentages. Returns each with its text, which becomes its key in the response.
 fn percents(text: &str) -> Result<Vec<(String, f64)>, String> {
     let percent = |text: &str| {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -114,9 +115,9 @@ fn percents(text: &str) -> Result<Vec<(String, f64)>, String> {
             .ok_or_else(|| format!("{} is not a number between 0 and 100", quote(text)))
     };
     let percents = text.split(',').map(percent).collect::<Result<Vec<_>, _>>()?;
-    if percents.len() > MOST_PERCENTILES {
+    if percents.len() > MAX_PERCENTILES {
         return Err(format!(
-            "asks for {} percentiles, at most {MOST_PERCENTILES} are answered",
+            "has {} percentiles; the maximum is {MAX_PERCENTILES}",
             percents.len()
         ));
     }
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_keep_the_names_they_were_asked_by() {
+    fn percentiles_keep_their_text_as_a_name() {
         let names =
             |text| percents(text).map(|percents| percents.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
         assert_eq!(
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_those_of_iana() {
+    fn zones_are_iana_names() {
         for text in ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu"] {
             assert_eq!(zone(text).unwrap().name(), text);
         }

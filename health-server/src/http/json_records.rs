@@ -1,43 +1,48 @@
-//! The records of an `application/json` body, one by one.
+//! The records of an `application/json` body.
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// A body that is JSON as a whole: its records are the elements of its array, or the one value it is.
+/// An iterator over the records of a JSON body: the elements of its array, or its only value.
 ///
-/// The body is checked whole before the first record is looked at, so that a fault of its end stores nothing of its
-/// beginning. The check looks at the grammar alone: a number out of range or half a surrogate pair is the fault of one record.
+/// The constructor parses the whole body before the first record is read, so a syntax error at the end prevents that
+/// records before it are stored. That pass checks only the grammar. A number out of range or a lone surrogate makes one
+/// record invalid, not the body.
+///
+/// `serde_json` deserializes an array only as a whole. This iterator holds no more than the body itself.
 #[derive(Debug)]
-pub(crate) struct Elements<'a> {
+pub(crate) struct JsonRecords<'a> {
     rest: &'a str,
-    array: bool,
+    is_array: bool,
 }
 
-impl<'a> Elements<'a> {
-    /// A body, or why it is no JSON.
+impl<'a> JsonRecords<'a> {
+    /// Checks the syntax of a body. The error says what is wrong with it.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(body).map_err(|error| format!("not UTF-8 from byte {}", error.valid_up_to()))?;
+        let text = std::str::from_utf8(body)
+            .map_err(|error| format!("the byte at offset {} is not UTF-8", error.valid_up_to()))?;
         let text = skip_space(text);
         if text.is_empty() {
-            return Ok(Self { rest: "", array: false });
+            return Ok(Self {
+                rest: "",
+                is_array: false,
+            });
         }
         serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
-        Ok(match text.strip_prefix('[') {
-            Some(rest) => Self { rest, array: true },
-            None => Self {
-                rest: text,
-                array: false,
-            },
+        let array = text.strip_prefix('[');
+        Ok(Self {
+            rest: array.unwrap_or(text),
+            is_array: array.is_some(),
         })
     }
 }
 
-impl<'a> Iterator for Elements<'a> {
+impl<'a> Iterator for JsonRecords<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
         let mut rest = skip_space(self.rest);
-        if self.array {
+        if self.is_array {
             rest = skip_space(rest.strip_prefix(',').unwrap_or(rest));
             if rest.starts_with(']') {
                 rest = "";
@@ -45,7 +50,7 @@ impl<'a> Iterator for Elements<'a> {
         }
         self.rest = "";
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
-        // The text was checked, so an error here cannot be; if it were, the records would end rather than repeat.
+        // The text was checked, so this cannot fail. If it did, the iterator would end here instead of repeating a record.
         let value = values.next()?.ok()?;
         self.rest = &rest[values.byte_offset()..];
         Some(value.get())
@@ -63,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_each_record_as_it_was_written() {
+    fn yields_each_record_as_it_was_written() {
         for (body, expected) in [
             ("", &[][..]),
             (" \r\n\t", &[]),
@@ -86,13 +91,13 @@ mod tests {
                 ],
             ),
         ] {
-            let found: Vec<_> = Elements::parse(body.as_bytes()).unwrap().collect();
+            let found: Vec<_> = JsonRecords::parse(body.as_bytes()).unwrap().collect();
             assert_eq!(found, expected, "{body}");
         }
     }
 
     #[test]
-    fn refuses_what_is_not_json_as_a_whole() {
+    fn refuses_a_body_that_is_not_json() {
         for body in [
             "[1,]",
             "[1",
@@ -109,24 +114,24 @@ mod tests {
             "01",
             "[1}",
         ] {
-            assert!(Elements::parse(body.as_bytes()).is_err(), "{body}");
+            assert!(JsonRecords::parse(body.as_bytes()).is_err(), "{body}");
         }
-        assert!(Elements::parse(b"\"\xff\"").is_err());
+        assert!(JsonRecords::parse(b"\"\xff\"").is_err());
     }
 
     #[test]
-    fn depth_is_no_way_in() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        // Whether it is taken or refused is the parser's affair; that we are still here is ours.
-        if let Ok(elements) = Elements::parse(deep.as_bytes()) {
-            assert!(elements.count() <= 1);
+        // The parser may accept or refuse it.
+        if let Ok(records) = JsonRecords::parse(deep.as_bytes()) {
+            assert!(records.count() <= 1);
         }
     }
 
     proptest! {
-        /// Most of this is no JSON, and some of it nearly is.
+        /// Most of these texts are not JSON, and many are nearly JSON.
         #[test]
-        fn any_text_gives_what_a_whole_parse_gives(
+        fn any_text_yields_the_records_that_a_parse_of_the_whole_yields(
             tokens in prop::collection::vec(
                 prop::sample::select(vec!["[", "]", "{", "}", ",", ":", " ", "\n", "\"a\"", "\"\\ud800\"", "\"", "\\", "1", "-0.5e400", "null", "tru", "é"]),
                 0..12,
@@ -139,7 +144,7 @@ mod tests {
                 Err(_) if skip_space(&text).is_empty() => Some(Vec::new()),
                 Err(_) => serde_json::from_str::<&RawValue>(&text).ok().map(|value| vec![value.get()]),
             };
-            prop_assert_eq!(Elements::parse(text.as_bytes()).ok().map(Iterator::collect::<Vec<_>>), whole);
+            prop_assert_eq!(JsonRecords::parse(text.as_bytes()).ok().map(Iterator::collect::<Vec<_>>), whole);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! An end to waiting for clients that ask and do not read.
+//! A write timeout for clients that stop reading the response.
 
 use std::{
     io::{self, IoSlice},
@@ -13,49 +13,51 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A connection that breaks once nothing could be written for some time although there was something to write.
+/// A TCP connection whose writes fail if the client accepts no byte for the length of the timeout.
+///
+/// Without it, a client that sends requests and does not read the responses would occupy a connection for ever.
 #[derive(Debug)]
-pub(crate) struct Impatient {
+pub(crate) struct WriteTimeout {
     stream: TcpStream,
-    patience: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
+    timeout: Duration,
+    /// Runs while a write waits. On the heap, so that connections without such a write do not carry a timer.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
-    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
+impl WriteTimeout {
+    pub(crate) fn new(stream: TcpStream, timeout: Duration) -> Self {
         Self {
             stream,
-            patience,
-            waiting: None,
+            timeout,
+            timer: None,
         }
     }
 
-    fn within_patience<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Starts the timer if a write has to wait, and turns its end into an error.
+    fn check<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.waiting = None;
+            self.timer = None;
             return written;
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting.as_mut().poll(cx).map(|()| {
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client does not read its answer",
-            ))
+        let timeout = self.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        timer.as_mut().poll(cx).map(|()| {
+            let message = format!("the client did not read its response for {timeout:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
         })
     }
 }
 
-impl AsyncRead for Impatient {
+impl AsyncRead for WriteTimeout {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Impatient {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.within_patience(cx, written)
+        self.check(cx, written)
     }
 
     fn poll_write_vectored(
@@ -64,7 +66,7 @@ impl AsyncWrite for Impatient {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.within_patience(cx, written)
+        self.check(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

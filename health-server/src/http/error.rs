@@ -1,0 +1,118 @@
+//! Error responses: RFC 9457 problems that tell the client what is wrong and what it can do.
+
+use std::borrow::Cow;
+
+use health_core::{Error, IngestCounts, Problem, Rejection};
+use hyper::{
+    StatusCode,
+    header::{self, HeaderValue},
+};
+
+use crate::http::response::{HttpResponse, json};
+
+/// Seconds that a client should wait after a 429 or 503.
+///
+/// A database that restarts needs about that long, and the live view of a watch user is not late by much more.
+const RETRY_AFTER_SECONDS: u16 = 2;
+
+/// An error response, before it is written as JSON.
+///
+/// Handlers return it as their error type. `detail` is shown to the client, so it must not contain SQL, host names,
+/// file names or passwords.
+#[derive(Debug)]
+pub(crate) struct HttpError {
+    status: StatusCode,
+    detail: Cow<'static, str>,
+    counts: Option<IngestCounts>,
+    rejected: Option<u64>,
+    errors: Vec<Rejection>,
+}
+
+impl HttpError {
+    /// Creates an error with one or more full sentences as its detail.
+    pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+            counts: None,
+            rejected: None,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Adds what an ingest request stored although it failed.
+    pub(crate) fn with_counts(mut self, counts: IngestCounts, rejected: u64) -> Self {
+        self.counts = Some(counts);
+        self.rejected = Some(rejected);
+        self
+    }
+
+    /// Adds the list of the single errors.
+    pub(crate) fn with_errors(mut self, errors: Vec<Rejection>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    pub(crate) fn into_response(self) -> HttpResponse {
+        let status = self.status;
+        let mut response = json(status, &self.into_problem());
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+
+    pub(crate) fn into_problem(self) -> Problem {
+        Problem {
+            kind: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or("Problem").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail.into_owned(),
+            counts: self.counts,
+            rejected: self.rejected,
+            errors: self.errors,
+        }
+    }
+}
+
+impl From<&Error> for HttpError {
+    /// Converts an error of the core and logs its causes, which the client must not see.
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Overloaded { .. } => {
+                // A counter has it by its status. A warning for each request would add to the overload.
+                tracing::debug!(error = error.chain(), "deferred a request");
+                Self::new(StatusCode::TOO_MANY_REQUESTS, retry_later(error))
+            }
+            Error::Closed => {
+                tracing::warn!(error = error.chain(), "deferred a request");
+                let detail = "The server is shutting down. Send the request again later.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            }
+            error if error.is_retryable() => {
+                tracing::warn!(error = error.chain(), "deferred a request");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, retry_later(error))
+            }
+            error => {
+                tracing::error!(error = error.chain(), "a request failed");
+                let detail = "The server cannot process the request. Its log has the reason.";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+            }
+        }
+    }
+}
+
+impl From<Error> for HttpError {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+fn retry_later(error: &Error) -> String {
+    format!("The server cannot process the request now: {error}. Send it again later; nothing acknowledged is lost.")
+}

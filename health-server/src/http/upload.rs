@@ -1,0 +1,191 @@
+//! The records of one ingest request: parses them, hands their samples to the write queue, and counts the results.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use health_core::{Ack, Error, Health, IngestCounts, ReceiveClock, Rejection, Sample, read_record};
+use hyper::StatusCode;
+
+use crate::{app::App, http::error::HttpError};
+
+/// Samples that one upload buffers before it enqueues them: large enough for efficient `COPY` batches, small enough to
+/// keep memory flat.
+const MAX_BUFFERED: usize = 5_000;
+
+/// Samples that all uploads together should buffer. With many uploads, each one enqueues smaller portions.
+const MAX_BUFFERED_BY_ALL: usize = 40_000;
+
+/// The smallest portion, however many uploads there are.
+const MIN_PORTION: usize = 256;
+
+/// Portions of one upload that may wait for their commit: full batches for two writers, and the same amount queued.
+const MAX_UNACKNOWLEDGED: usize = 16;
+
+/// Errors that a response lists. It counts all of them.
+const MAX_LISTED_ERRORS: usize = 100;
+
+/// An ingest request in progress.
+pub(crate) struct Upload<'a> {
+    health: &'a Health,
+    clock: ReceiveClock,
+    /// Valid samples that are not in the queue yet.
+    buffer: Vec<Sample>,
+    /// Portions in the queue, oldest first.
+    unacknowledged: VecDeque<Ack>,
+    records: u64,
+    counts: IngestCounts,
+    rejected: u64,
+    errors: Vec<Rejection>,
+    /// The first error of the queue or the database.
+    failure: Option<Error>,
+    /// Its reference count is the number of uploads that share [`MAX_BUFFERED_BY_ALL`].
+    active_uploads: Arc<()>,
+}
+
+/// The queue or the database has failed, so reading the rest of the body is pointless. [`Upload::finish`] has the reason.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct QueueFailed;
+
+/// The result of an upload.
+pub(crate) struct UploadOutcome {
+    pub(crate) counts: IngestCounts,
+    pub(crate) rejected: u64,
+    /// The response, unless every record was stored.
+    pub(crate) error: Option<HttpError>,
+}
+
+impl<'a> Upload<'a> {
+    pub(crate) fn new(app: &'a App) -> Self {
+        Self {
+            health: &app.health,
+            clock: ReceiveClock {
+                received_at: now(),
+                max_future: app.health.limits().max_future,
+            },
+            buffer: Vec::new(),
+            unacknowledged: VecDeque::new(),
+            records: 0,
+            counts: IngestCounts::default(),
+            rejected: 0,
+            errors: Vec::new(),
+            failure: None,
+            active_uploads: Arc::clone(&app.active_uploads),
+        }
+    }
+
+    /// Sets the receive time of the records that follow, which samples without a timestamp get.
+    pub(crate) fn update_receive_time(&mut self) {
+        self.clock.received_at = self.clock.received_at.max(now());
+    }
+
+    /// Parses one record.
+    pub(crate) fn add_record(&mut self, json: &[u8]) {
+        let index = self.records;
+        self.records += 1;
+        match read_record(json, &self.clock) {
+            Ok(sample) => {
+                if sample.timestamp() == self.clock.received_at {
+                    // Two records without a timestamp are two samples, so they must not get the same time.
+                    self.clock.received_at += TimeDelta::microseconds(1);
+                }
+                self.buffer.push(sample);
+            }
+            Err(faults) => {
+                self.rejected += 1;
+                let listed = MAX_LISTED_ERRORS.saturating_sub(self.errors.len());
+                self.errors.extend(
+                    faults
+                        .into_iter()
+                        .take(listed)
+                        .map(|fault| Rejection::new(index, fault)),
+                );
+            }
+        }
+    }
+
+    /// Returns how many records were parsed, valid and invalid ones.
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Returns whether enough samples are buffered to enqueue them.
+    pub(crate) fn is_full(&self) -> bool {
+        let share = MAX_BUFFERED_BY_ALL / Arc::strong_count(&self.active_uploads);
+        self.buffer.len() >= share.clamp(MIN_PORTION, MAX_BUFFERED)
+    }
+
+    /// Returns whether no sample is buffered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Enqueues the buffered samples. Waits for space in the queue, and for older portions if too many are in it.
+    pub(crate) async fn enqueue(&mut self) -> Result<(), QueueFailed> {
+        while self.unacknowledged.len() >= MAX_UNACKNOWLEDGED {
+            self.await_oldest().await;
+        }
+        if !self.buffer.is_empty() && self.failure.is_none() {
+            match self.health.enqueue(std::mem::take(&mut self.buffer)).await {
+                Ok(ack) => self.unacknowledged.push_back(ack),
+                Err(error) => self.failure = Some(error),
+            }
+        }
+        if self.failure.is_some() {
+            Err(QueueFailed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits until every sample is committed or has failed. `end` says whether the body was read to its end.
+    pub(crate) async fn finish(mut self, end: Result<(), HttpError>) -> UploadOutcome {
+        // Complete records before a broken end are stored too. A failure is in `self.failure`.
+        let _ = self.enqueue().await;
+        while !self.unacknowledged.is_empty() {
+            self.await_oldest().await;
+        }
+        let Self {
+            counts,
+            records,
+            rejected,
+            errors,
+            failure,
+            ..
+        } = self;
+        let error = match (failure, end) {
+            (Some(failure), _) => Some(HttpError::from(failure)),
+            (None, Err(error)) => Some(error),
+            (None, Ok(())) if rejected > 0 => {
+                let detail = format!("{rejected} of {records} records are invalid. The others are stored.");
+                Some(HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+            }
+            (None, Ok(())) => None,
+        };
+        UploadOutcome {
+            counts,
+            rejected,
+            error: error.map(|error| error.with_counts(counts, rejected).with_errors(errors)),
+        }
+    }
+
+    async fn await_oldest(&mut self) {
+        let Some(ack) = self.unacknowledged.pop_front() else {
+            return;
+        };
+        match ack.receipt().await {
+            Ok(receipt) => self.counts.add(IngestCounts {
+                accepted: receipt.accepted(),
+                inserted: receipt.inserted,
+                updated: receipt.updated,
+                unchanged: receipt.unchanged,
+            }),
+            // The response reports the first failure, because later ones often follow from it.
+            Err(error) => self.failure = self.failure.take().or(Some(error)),
+        }
+    }
+}
+
+/// Returns the current time with the precision of a sample's timestamp.
+fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
+}
