@@ -1,7 +1,11 @@
-//! A throw-away PostgreSQL cluster a test process, one database a test.
+//! What the tests of all crates share: databases, processes and temporary directories.
 //!
-//! The cluster is started by the first test that wants a database, without syncing anything to the disk, and is gone with its
-//! files when the process ends, also when that is killed.
+//! * [`TestDatabase`]: an empty or migrated database for one test.
+//! * [`TestProcess`]: a program that is stopped with the test, and the addresses that it prints.
+//! * [`test_directory`]: a temporary directory that is removed with the test.
+//!
+//! The first test that asks for a database starts one PostgreSQL cluster for the whole test process. The cluster
+//! never waits for the disk. It ends, and its files are removed, when the test process ends or is killed.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -12,5 +16,13 @@
 
 mod admin;
 mod database;
+mod directory;
+mod process;
 
-pub use crate::database::TestDatabase;
+pub use crate::{
+    database::TestDatabase,
+    directory::test_directory,
+    process::{Addresses, TestProcess},
+};
+pub use rustix::process::Signal;
+pub use tempfile::TempDir;
