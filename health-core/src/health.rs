@@ -23,7 +23,7 @@ use crate::{
         queue::{Ack, Queue},
         writer::Writer,
     },
-    live::{courier::Courier, filter::Filter, hub::Hub, subscription::Subscription, upkeep},
+    live::{compactor, filter::Filter, hub::Hub, poller::Poller, subscription::Subscription},
     roller,
     sample::Sample,
     store::{
@@ -79,8 +79,8 @@ impl Health {
         let (queue, ends) = Queue::new(&limits);
         let (closing, _) = watch::channel(false);
         let (ending, end) = watch::channel(false);
-        let courier = tokio::spawn(Courier::new(config.clone(), Arc::clone(&hub), end).run());
-        let upkeep = tokio::spawn(upkeep::run(Arc::clone(&hub), closing.subscribe()));
+        let courier = tokio::spawn(Poller::new(config.clone(), Arc::clone(&hub), end).run());
+        let upkeep = tokio::spawn(compactor::run(Arc::clone(&hub), closing.subscribe()));
         let roller = tokio::spawn(roller::run(config.clone(), Arc::clone(&counters), closing.subscribe()));
         let tasks = ends
             .into_iter()

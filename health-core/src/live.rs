@@ -1,4 +1,4 @@
-//! What was committed, told to whoever listens.
+//! What was committed, logged to whoever listens.
 //!
 //! # Order and cursors
 //!
@@ -23,19 +23,19 @@
 //!
 //! # Who may wait for whom
 //!
-//! Writers wait for nobody here. The courier waits for the database and for nobody else. Readers have a [`mailbox`]
-//! each, bounded in samples; what does not fit is counted, and told with the cursor before it. What waits for all of them
+//! Writers wait for nobody here. The courier waits for the database and for nobody else. Readers have a [`queue`]
+//! each, bounded in samples; what does not fit is counted, and logged with the cursor before it. What waits for all of them
 //! together has a [`budget`]; where that is spent, those who are furthest behind lose what waits for them to the same count.
 
 pub(crate) mod budget;
-pub(crate) mod courier;
+pub(crate) mod compactor;
 pub(crate) mod cursor;
 pub(crate) mod event;
 pub(crate) mod filter;
-pub(crate) mod held;
 pub(crate) mod hub;
-pub(crate) mod mailbox;
+pub(crate) mod pending;
+pub(crate) mod poller;
 pub(crate) mod replay;
-pub(crate) mod snapshot;
+pub(crate) mod subscriber_queue;
 pub(crate) mod subscription;
-pub(crate) mod upkeep;
+pub(crate) mod transaction_snapshot;

@@ -14,7 +14,7 @@ use crate::{
     counters::Counters,
     error::Error,
     ingest::queue::Request,
-    live::hub::{Author, Hub},
+    live::hub::{Hub, WriterId},
     store::{
         connection::{Session, classify},
         known::{Known, Trust},
@@ -38,7 +38,7 @@ pub(crate) struct Writer {
 struct Connection {
     session: Option<WriterSession>,
     /// Under which name it commits. Given up with the connection: what became of its last commit is for the table to say.
-    author: Option<Author>,
+    author: Option<WriterId>,
     known: Known,
 }
 
@@ -210,8 +210,8 @@ impl Writer {
                 .map_err(|error| Setback::Again { error, at_once: false })?,
         };
         let ready = session.insert(ready);
-        let name = author.get_or_insert_with(|| self.hub.author()).name();
-        let written = write::write(ready, known, name, batch, trust).await;
+        let writer_id = author.get_or_insert_with(|| self.hub.register_writer()).get();
+        let written = write::write(ready, known, writer_id, batch, trust).await;
         if ready.is_closed() || matches!(written, Err(WriteError::Unknown { .. })) {
             *session = None;
             *author = None;

@@ -1,6 +1,6 @@
 //! How much memory waits for readers, all of them together.
 //!
-//! Each reader's mailbox is bounded in samples, and samples are shared by those who wait for the same ones; but a thousand
+//! Each reader's queue is bounded in samples, and samples are shared by those who wait for the same ones; but a thousand
 //! readers who stopped at different places keep different samples alive. So everything that waits is counted, and the hub
 //! [relieves](crate::live::hub) itself of those who are furthest behind.
 
@@ -11,19 +11,19 @@ use std::sync::{
 
 /// Bytes there are, and how many of them are used. Estimates, on the safe side.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct MemoryBudget {
     bytes: usize,
     used: AtomicUsize,
 }
 
-/// A part of a [`Budget`], given back on drop.
+/// A part of a [`MemoryBudget`], given back on drop.
 #[derive(Debug)]
-pub(crate) struct Share {
-    budget: Arc<Budget>,
+pub(crate) struct BudgetShare {
+    budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
-impl Budget {
+impl MemoryBudget {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes,
@@ -32,12 +32,12 @@ impl Budget {
     }
 
     /// Something has to go.
-    pub(crate) fn is_spent(&self) -> bool {
+    pub(crate) fn is_exceeded(&self) -> bool {
         self.used.load(Relaxed) > self.bytes
     }
 
     /// So much has gone that it is worth it.
-    pub(crate) fn is_relieved(&self) -> bool {
+    pub(crate) fn has_headroom(&self) -> bool {
         self.used.load(Relaxed) <= self.bytes / 4 * 3
     }
 
@@ -47,8 +47,8 @@ impl Budget {
     }
 }
 
-impl Share {
-    pub(crate) fn new(budget: &Arc<Budget>, bytes: usize) -> Self {
+impl BudgetShare {
+    pub(crate) fn new(budget: &Arc<MemoryBudget>, bytes: usize) -> Self {
         budget.used.fetch_add(bytes, Relaxed);
         Self {
             budget: Arc::clone(budget),
@@ -65,12 +65,12 @@ impl Share {
         self.bytes = bytes;
     }
 
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
+    pub(crate) fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Relaxed);
     }
@@ -82,14 +82,14 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_given_back() {
-        let budget = Budget::new(100);
-        let mut one = Share::new(&budget, 40);
-        let other = Share::new(&budget, 40);
-        assert!(budget.is_tight() && !budget.is_relieved() && !budget.is_spent());
+        let budget = MemoryBudget::new(100);
+        let mut one = BudgetShare::new(&budget, 40);
+        let other = BudgetShare::new(&budget, 40);
+        assert!(budget.is_tight() && !budget.has_headroom() && !budget.is_exceeded());
         one.resize(61);
-        assert!(budget.is_spent());
+        assert!(budget.is_exceeded());
         drop(other);
-        assert!(budget.is_relieved() && !budget.is_spent());
+        assert!(budget.has_headroom() && !budget.is_exceeded());
         one.resize(10);
         assert!(!budget.is_tight());
         drop(one);

@@ -1,13 +1,13 @@
 //! Places in the stream of committed changes.
 
-use crate::{live::snapshot::Snapshot, wire::Cursor};
+use crate::{live::transaction_snapshot::TransactionSnapshot, wire::Cursor};
 
 /// A place in the stream of one database: what its snapshot sees was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
     /// Which database's stream it is.
     pub(crate) stream: String,
-    pub(crate) seen: Snapshot,
+    pub(crate) seen: TransactionSnapshot,
 }
 
 /// Transactions in progress that a cursor names. Where there are more, it goes back to the first of them.
@@ -28,14 +28,14 @@ impl Position {
 
     /// What a client gives back, if it can be one of ours.
     pub(crate) fn from_cursor(cursor: &Cursor) -> Option<Self> {
-        let (stream, place) = cursor.as_str().split_once('-')?;
+        let (stream, snapshot) = cursor.as_str().split_once('-')?;
         let legal = |byte: u8| byte.is_ascii_digit() || byte == b':' || byte == b',';
-        let seen = if !place.bytes().all(legal) {
+        let seen = if !snapshot.bytes().all(legal) {
             None
-        } else if place.contains(':') {
-            place.parse().ok()
+        } else if snapshot.contains(':') {
+            snapshot.parse().ok()
         } else {
-            place.parse().ok().map(Snapshot::below)
+            snapshot.parse().ok().map(TransactionSnapshot::below)
         };
         let position = Self {
             stream: stream.to_owned(),
@@ -89,7 +89,7 @@ mod tests {
     fn with_many_in_progress_it_goes_back_to_the_first() {
         let position = Position {
             stream: "a".to_owned(),
-            seen: Snapshot::below(100).without(50..80),
+            seen: TransactionSnapshot::below(100).without(50..80),
         };
         assert_eq!(position.to_cursor().as_str(), "a-50");
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::{
-    live::budget::{Budget, Share},
+    live::budget::{MemoryBudget, BudgetShare},
     sample::Sample,
     wire::Cursor,
 };
@@ -15,7 +15,7 @@ use crate::{
 pub struct Published {
     sample: Sample,
     json: OnceLock<Bytes>,
-    _share: Share,
+    _share: BudgetShare,
 }
 
 /// What a sample takes beside itself: its JSON, and the pointers and counts of whoever shares it.
@@ -50,11 +50,11 @@ pub enum LiveEvent {
 }
 
 impl Published {
-    pub(crate) fn new(sample: Sample, budget: &Arc<Budget>) -> Self {
+    pub(crate) fn new(sample: Sample, budget: &Arc<MemoryBudget>) -> Self {
         Self {
             sample,
             json: OnceLock::new(),
-            _share: Share::new(budget, size_of::<Self>() + BESIDE_BYTES),
+            _share: BudgetShare::new(budget, size_of::<Self>() + BESIDE_BYTES),
         }
     }
 

@@ -1,10 +1,10 @@
-//! Whose samples are heard.
+//! RowFilter samples are heard.
 
 use std::collections::BTreeSet;
 
 use crate::sample::UserId;
 
-/// Whose samples a subscriber hears.
+/// RowFilter samples a subscriber hears.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     users: Option<BTreeSet<UserId>>,
@@ -23,7 +23,7 @@ impl Filter {
         }
     }
 
-    /// Whose, if not everybody's.
+    /// RowFilter, if not everybody's.
     pub(crate) fn named(&self) -> Option<&BTreeSet<UserId>> {
         self.users.as_ref()
     }

@@ -3,27 +3,28 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::{
     config::Limits,
     live::{
-        budget::Budget,
+        budget::MemoryBudget,
         cursor::Position,
         event::{LiveEvent, Published},
         filter::Filter,
-        held::Parcel,
-        mailbox::Mailbox,
-        snapshot::Snapshot,
+        pending::Chunk,
+        subscriber_queue::SubscriberQueue,
+        transaction_snapshot::TransactionSnapshot,
     },
     sample::{Sample, UserId},
     store::{
         connection::Readers,
-        feed::{Commit, MERGED, Span},
+        feed::{CommitRow, MERGED, IdRange},
     },
     wire::Cursor,
 };
@@ -31,103 +32,103 @@ use crate::{
 /// The meeting place of writers, the courier and subscribers.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    state: Mutex<State>,
+    state: Mutex<HubState>,
     stream: String,
     capacity: usize,
     /// For all that waits for readers.
-    budget: Arc<Budget>,
+    budget: Arc<MemoryBudget>,
     /// There is something for the courier to do.
     pub(crate) news: Notify,
     /// There is, and nobody waits for it.
     pub(crate) idle_news: Notify,
-    pub(crate) past: Past,
+    pub(crate) replay_source: ReplaySource,
 }
 
 /// Where those who resume read from.
 #[derive(Debug)]
-pub(crate) struct Past {
+pub(crate) struct ReplaySource {
     pub(crate) readers: Readers,
     pub(crate) window: Duration,
     /// Resuming takes its turn, so that a thousand who reconnect at once leave connections to those who ask for statistics.
-    pub(crate) turns: Semaphore,
+    pub(crate) query_permits: Semaphore,
     /// Rows that were read and are on their way to a reader take theirs.
-    pub(crate) rows: Semaphore,
+    pub(crate) row_permits: Semaphore,
 }
 
 /// The name one connection of a writer commits under, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Author {
-    name: i64,
+pub(crate) struct WriterId {
+    id: i64,
     hub: Arc<Hub>,
 }
 
 /// What a look of the courier's has to deliver, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
-    /// Our own, by [`Commit::span`]'s end: they are in memory.
-    pub(crate) ours: Vec<Commit>,
+pub(crate) struct DeliveryPlan {
+    /// Our own, by [`CommitRow::ids`]'s end: they are in memory.
+    pub(crate) own: Vec<CommitRow>,
     /// Stretches of the table, ascending and apart from each other.
-    pub(crate) table: Vec<Span>,
-    /// Committed by a writer of ours that has not handed it over yet, and what came behind it: not now.
-    pub(crate) later: Vec<u64>,
+    pub(crate) table: Vec<IdRange>,
+    /// Committed by a writer of ours that has not pending it over yet, and what came behind it: not now.
+    pub(crate) postponed: Vec<u64>,
 }
 
 #[derive(Debug)]
-struct State {
+struct HubState {
     /// What has been delivered.
-    seen: Snapshot,
+    seen: TransactionSnapshot,
     cursor: Cursor,
-    to_all: Vec<Arc<Mailbox>>,
-    to_user: HashMap<UserId, Vec<Arc<Mailbox>>>,
-    touched: Vec<Arc<Mailbox>>,
+    to_all: Vec<Arc<SubscriberQueue>>,
+    to_user: HashMap<UserId, Vec<Arc<SubscriberQueue>>>,
+    touched: Vec<Arc<SubscriberQueue>>,
     /// They are filled from the table, and not to be reached by what is published.
-    replaying: Vec<Arc<Mailbox>>,
-    joining: Vec<Joining>,
-    authors: HashSet<i64>,
-    handed: BTreeMap<u64, Handed>,
+    replaying: Vec<Arc<SubscriberQueue>>,
+    joining: Vec<JoinRequest>,
+    writers: HashSet<i64>,
+    pending_commits: BTreeMap<u64, PendingCommit>,
     /// Samples in `handed`.
-    handed_samples: usize,
+    pending_samples: usize,
     handovers: u64,
     /// Of those in the work under way, what has been delivered from memory.
     delivered: HashSet<u64>,
     /// Another server listens for rings.
-    others: bool,
-    /// Something was handed over since the last ring.
-    unrung: bool,
+    others_listen: bool,
+    /// Something was pending over since the last ring.
+    unannounced: bool,
     closed: bool,
 }
 
 /// A commit of ours that waits for its turn.
 #[derive(Debug)]
-struct Handed {
-    /// How many had been handed over with it.
-    place: u64,
-    samples: Kept,
+struct PendingCommit {
+    /// How many had been pending over with it.
+    number: u64,
+    samples: CommitSamples,
 }
 
 #[derive(Debug)]
-enum Kept {
-    Samples(Vec<Sample>),
-    /// Nobody listened then.
-    Nobody,
+enum CommitSamples {
+    InMemory(Vec<Sample>),
+    /// Unheard listened then.
+    Unheard,
     /// Too many wait: it is read from the table.
-    Dropped,
+    InTable,
 }
 
 #[derive(Debug)]
-struct Joining {
+struct JoinRequest {
     filter: Filter,
-    mailbox: Arc<Mailbox>,
-    joined: oneshot::Sender<Snapshot>,
+    queue: Arc<SubscriberQueue>,
+    joined: oneshot::Sender<TransactionSnapshot>,
     /// It was there when the look under way began.
-    before_look: bool,
+    before_poll: bool,
 }
 
 /// Samples of our own that wait for their turn, which takes a moment where the database answers. About 150 bytes each.
-const HANDED_SAMPLES_MAX: usize = 100_000;
+const PENDING_SAMPLES_MAX: usize = 100_000;
 
-/// Samples that are handed out at once, and so kept as long as anybody waits for one of them.
-const PARCEL_MAX: usize = 1_000;
+/// Samples that are pending out at once, and so kept as long as anybody waits for one of them.
+const CHUNK_SAMPLES_MAX: usize = 1_000;
 
 /// Replays that ask the database at the same time.
 const REPLAYS_AT_ONCE: usize = 2;
@@ -140,7 +141,7 @@ impl Hub {
     pub(crate) fn new(position: Position, limits: &Limits, readers: Readers) -> Self {
         let cursor = position.to_cursor();
         let Position { stream, seen } = position;
-        let state = State {
+        let state = HubState {
             seen,
             cursor,
             to_all: Vec::new(),
@@ -148,27 +149,27 @@ impl Hub {
             touched: Vec::new(),
             replaying: Vec::new(),
             joining: Vec::new(),
-            authors: HashSet::new(),
-            handed: BTreeMap::new(),
-            handed_samples: 0,
+            writers: HashSet::new(),
+            pending_commits: BTreeMap::new(),
+            pending_samples: 0,
             handovers: 0,
             delivered: HashSet::new(),
-            others: false,
-            unrung: false,
+            others_listen: false,
+            unannounced: false,
             closed: false,
         };
         Self {
             state: Mutex::new(state),
             stream,
             capacity: limits.subscriber_queue,
-            budget: Budget::new(limits.subscriber_memory),
+            budget: MemoryBudget::new(limits.subscriber_memory),
             news: Notify::new(),
             idle_news: Notify::new(),
-            past: Past {
+            replay_source: ReplaySource {
                 readers,
                 window: limits.replay_window,
-                turns: Semaphore::new(REPLAYS_AT_ONCE),
-                rows: Semaphore::new(REPLAYED_ROWS_MAX),
+                query_permits: Semaphore::new(REPLAYS_AT_ONCE),
+                row_permits: Semaphore::new(REPLAYED_ROWS_MAX),
             },
         }
     }
@@ -183,67 +184,67 @@ impl Hub {
         self.lock().cursor.clone()
     }
 
-    /// Where the stream stands, if all that was delivered up to there has left the mailbox.
-    pub(crate) fn cursor_if_idle(&self, mailbox: &Mailbox) -> Option<Cursor> {
+    /// Where the stream stands, if all that was delivered up to there has left the queue.
+    pub(crate) fn cursor_if_idle(&self, queue: &SubscriberQueue) -> Option<Cursor> {
         let state = self.lock();
-        mailbox.is_idle().then(|| state.cursor.clone())
+        queue.is_idle().then(|| state.cursor.clone())
     }
 
-    /// A mailbox that hears of what is handed over from now on, and of what others commit.
-    pub(crate) fn open(&self, filter: &Filter) -> (Arc<Mailbox>, Cursor) {
+    /// A queue that hears of what is pending over from now on, and of what others commit.
+    pub(crate) fn open(&self, filter: &Filter) -> (Arc<SubscriberQueue>, Cursor) {
         let mut state = self.lock();
-        let mailbox = Arc::new(Mailbox::new(self.capacity, state.handovers, &self.budget));
-        state.add(filter, &mailbox);
-        (mailbox, state.cursor.clone())
+        let queue = Arc::new(SubscriberQueue::new(self.capacity, state.handovers, &self.budget));
+        state.add(filter, &queue);
+        (queue, state.cursor.clone())
     }
 
-    /// Takes a mailbox out, to be filled from the table at first.
-    pub(crate) fn set_aside(&self, filter: &Filter, mailbox: &Arc<Mailbox>) {
+    /// Takes a queue out, to be filled from the table at first.
+    pub(crate) fn detach(&self, filter: &Filter, queue: &Arc<SubscriberQueue>) {
         let mut state = self.lock();
-        state.remove(filter, mailbox);
+        state.remove(filter, queue);
         if state.closed {
-            return mailbox.close();
+            return queue.close();
         }
-        state.replaying.push(Arc::clone(mailbox));
+        state.replaying.push(Arc::clone(queue));
     }
 
-    /// Puts a mailbox that was set aside back in, to go on from now.
-    pub(crate) fn put_back(&self, filter: &Filter, mailbox: &Arc<Mailbox>) {
+    /// Puts a queue that was set aside back in, to go on from now.
+    pub(crate) fn attach(&self, filter: &Filter, queue: &Arc<SubscriberQueue>) {
         let mut state = self.lock();
-        if !mailbox.is_abandoned() {
-            state.add(filter, mailbox);
+        if !queue.is_abandoned() {
+            state.add(filter, queue);
         }
     }
 
-    /// Puts a mailbox in between two looks, and tells which was the first of them: it gets what that one does not see.
-    pub(crate) fn join(&self, filter: Filter, mailbox: Arc<Mailbox>) -> oneshot::Receiver<Snapshot> {
+    /// Puts a queue in between two looks, and tells which was the first of them: it gets what that one does not see.
+    pub(crate) fn join(&self, filter: Filter, queue: Arc<SubscriberQueue>) -> oneshot::Receiver<TransactionSnapshot> {
         let (joined, answer) = oneshot::channel();
         let mut state = self.lock();
         if state.closed {
-            return answer; // It never comes, and the mailbox is closed already.
+            return answer; // It never comes, and the queue is closed already.
         }
-        state.joining.push(Joining {
+        state.joining.push(JoinRequest {
             filter,
-            mailbox,
+            queue,
             joined,
-            before_look: false,
+            before_poll: false,
         });
         drop(state);
         self.news.notify_one();
         answer
     }
 
-    pub(crate) fn remove(&self, filter: &Filter, mailbox: &Arc<Mailbox>) {
-        self.lock().remove(filter, mailbox);
+    pub(crate) fn remove(&self, filter: &Filter, queue: &Arc<SubscriberQueue>) {
+        self.lock().remove(filter, queue);
     }
 
     /// A name for a writer's connection.
-    pub(crate) fn author(self: &Arc<Self>) -> Author {
+    pub(crate) fn register_writer(self: &Arc<Self>) -> WriterId {
         // 0 is taken, see `feed::MERGED`.
-        let name = fastrand::i64(1..);
-        self.lock().authors.insert(name);
-        Author {
-            name,
+        let id = fastrand::i64(1..);
+        self.lock().writers.insert(id);
+        WriterId {
+            id,
             hub: Arc::clone(self),
         }
     }
@@ -255,19 +256,19 @@ impl Hub {
             return; // Its author's name was given up, so it was read from the table.
         }
         state.handovers += 1;
-        state.unrung = true;
-        let kept = if !state.anyone_listens() && state.joining.is_empty() {
-            Kept::Nobody
-        } else if state.handed_samples >= HANDED_SAMPLES_MAX {
-            Kept::Dropped
+        state.unannounced = true;
+        let samples = if !state.has_subscribers() && state.joining.is_empty() {
+            CommitSamples::Unheard
+        } else if state.pending_samples >= PENDING_SAMPLES_MAX {
+            CommitSamples::InTable
         } else {
             let samples: Vec<_> = samples.collect();
-            state.handed_samples += samples.len();
-            Kept::Samples(samples)
+            state.pending_samples += samples.len();
+            CommitSamples::InMemory(samples)
         };
-        let place = state.handovers;
-        state.handed.insert(xid, Handed { place, samples: kept });
-        let quiet = !state.others && !state.anyone_is_awake() && state.joining.is_empty();
+        let number = state.handovers;
+        state.pending_commits.insert(xid, PendingCommit { number, samples });
+        let quiet = !state.others_listen && !state.has_active_subscribers() && state.joining.is_empty();
         drop(state);
         if quiet {
             self.idle_news.notify_one();
@@ -276,95 +277,95 @@ impl Hub {
         }
     }
 
-    pub(crate) fn anyone_listens(&self) -> bool {
+    pub(crate) fn has_subscribers(&self) -> bool {
         let state = self.lock();
-        state.anyone_listens() || !state.joining.is_empty()
+        state.has_subscribers() || !state.joining.is_empty()
     }
 
-    /// Whether other servers are to be told of something.
-    pub(crate) fn owes_ring(&self) -> bool {
+    /// Whether other servers are to be logged of something.
+    pub(crate) fn must_notify_others(&self) -> bool {
         let state = self.lock();
-        state.others && state.unrung
+        state.others_listen && state.unannounced
     }
 
-    /// They are being told.
-    pub(crate) fn rings(&self) {
-        self.lock().unrung = false;
+    /// They are being logged.
+    pub(crate) fn notification_sent(&self) {
+        self.lock().unannounced = false;
     }
 
     /// Whether a ring is heard by anyone.
     pub(crate) fn others_listen(&self, others: bool) {
-        self.lock().others = others;
+        self.lock().others_listen = others;
     }
 
-    /// Another server rang, or the connection was lost.
-    pub(crate) fn heard_ring(&self) {
-        self.lock().others = true;
+    /// Another server notified_at, or the connection was lost.
+    pub(crate) fn received_notification(&self) {
+        self.lock().others_listen = true;
         self.news.notify_one();
     }
 
-    pub(crate) fn seen(&self) -> Snapshot {
+    pub(crate) fn seen(&self) -> TransactionSnapshot {
         self.lock().seen.clone()
     }
 
     /// What has been delivered, as a look begins. Whoever waits to be let in by now may be at its end.
-    pub(crate) fn begin_look(&self) -> Snapshot {
+    pub(crate) fn begin_poll(&self) -> TransactionSnapshot {
         let state = &mut *self.lock();
         for joining in &mut state.joining {
-            joining.before_look = true;
+            joining.before_poll = true;
         }
         state.seen.clone()
     }
 
-    /// What there is to do about commits that became visible, given by the ends of their spans.
-    pub(crate) fn sort(&self, commits: &[Commit]) -> Work {
+    /// What there is to do about commits that became visible, given by the ends of their ranges.
+    pub(crate) fn plan_delivery(&self, commits: &[CommitRow]) -> DeliveryPlan {
         let state = self.lock();
-        let mut work = Work::default();
-        for (place, commit) in commits.iter().enumerate() {
-            let handed = state.handed.get(&commit.xid).map(|handed| &handed.samples);
-            match handed {
+        let mut plan = DeliveryPlan::default();
+        for (index, commit) in commits.iter().enumerate() {
+            let pending = state.pending_commits.get(&commit.xid).map(|pending| &pending.samples);
+            match pending {
                 // It stands for others' commits as well, whoever's the last of them was.
-                _ if commit.author == MERGED => work.table.push(commit.span),
-                _ if state.delivered.contains(&commit.xid) => work.ours.push(*commit),
-                Some(Kept::Samples(_) | Kept::Nobody) => work.ours.push(*commit),
-                None if state.authors.contains(&commit.author) => {
-                    work.later = commits[place..].iter().map(|commit| commit.xid).collect();
+                _ if commit.writer == MERGED => plan.table.push(commit.ids),
+                _ if state.delivered.contains(&commit.xid) => plan.own.push(*commit),
+                Some(CommitSamples::InMemory(_) | CommitSamples::Unheard) => plan.own.push(*commit),
+                None if state.writers.contains(&commit.writer) => {
+                    plan.postponed = commits[index..].iter().map(|commit| commit.xid).collect();
                     break;
                 }
-                Some(Kept::Dropped) | None => work.table.push(commit.span),
+                Some(CommitSamples::InTable) | None => plan.table.push(commit.ids),
             }
         }
-        work.table = joined(work.table);
-        work
+        plan.table = joined(plan.table);
+        plan
     }
 
     /// Delivers a commit of ours, once.
-    pub(crate) fn publish_ours(&self, xid: u64) {
+    pub(crate) fn publish_own(&self, xid: u64) {
         let state = &mut *self.lock();
         state.delivered.insert(xid);
-        let Some(handed) = state.handed.remove(&xid) else {
+        let Some(pending) = state.pending_commits.remove(&xid) else {
             return;
         };
-        if let Kept::Samples(samples) = handed.samples {
-            state.handed_samples -= samples.len();
-            state.publish(samples, &self.budget, |mailbox| mailbox.hears(handed.place));
-            self.relieve(state);
+        if let CommitSamples::InMemory(samples) = pending.samples {
+            state.pending_samples -= samples.len();
+            state.publish(samples, &self.budget, |queue| queue.accepts(pending.number));
+            self.shed_excess(state);
         }
     }
 
     /// Where too much waits, those who are furthest behind lose it.
-    fn relieve(&self, state: &State) {
-        if !self.budget.is_spent() {
+    fn shed_excess(&self, state: &HubState) {
+        if !self.budget.is_exceeded() {
             return;
         }
-        let mailboxes = state.to_all.iter().chain(state.to_user.values().flatten());
-        let mut by_need: Vec<_> = mailboxes.map(|mailbox| (mailbox.behind(), mailbox)).collect();
+        let queues = state.to_all.iter().chain(state.to_user.values().flatten());
+        let mut by_need: Vec<_> = queues.map(|queue| (queue.live_len(), queue)).collect();
         by_need.sort_unstable_by_key(|(behind, _)| Reverse(*behind));
-        for (_, mailbox) in by_need.into_iter().take_while(|(behind, _)| *behind > 0) {
-            if self.budget.is_relieved() {
+        for (_, queue) in by_need.into_iter().take_while(|(behind, _)| *behind > 0) {
+            if self.budget.has_headroom() {
                 return;
             }
-            mailbox.shed();
+            queue.discard_live();
         }
     }
 
@@ -375,14 +376,14 @@ impl Hub {
         }
         let state = &mut *self.lock();
         state.publish(samples, &self.budget, |_| true);
-        self.relieve(state);
-        for mailbox in state.touched.drain(..) {
-            mailbox.settle(None);
+        self.shed_excess(state);
+        for queue in state.touched.drain(..) {
+            queue.end_poll(None);
         }
     }
 
     /// Where the stream stands for whoever has got what a snapshot sees.
-    pub(crate) fn cursor_of(&self, seen: Snapshot) -> Cursor {
+    pub(crate) fn cursor_of(&self, seen: TransactionSnapshot) -> Cursor {
         let position = Position {
             stream: self.stream.clone(),
             seen,
@@ -391,10 +392,10 @@ impl Hub {
     }
 
     /// Tells everyone who listens that not all may have been delivered, and why.
-    pub(crate) fn tell_of_hole(&self, why: &str) {
+    pub(crate) fn announce_gap(&self, why: &str) {
         let state = self.lock();
-        for mailbox in state.to_all.iter().chain(state.to_user.values().flatten()) {
-            mailbox.announce(LiveEvent::Subscribed {
+        for queue in state.to_all.iter().chain(state.to_user.values().flatten()) {
+            queue.announce(LiveEvent::Subscribed {
                 resumed: false,
                 reason: Some(why.to_owned()),
             });
@@ -402,7 +403,7 @@ impl Hub {
     }
 
     /// All that a snapshot sees was delivered.
-    pub(crate) fn settle(&self, seen: Snapshot) {
+    pub(crate) fn advance(&self, seen: TransactionSnapshot) {
         let state = &mut *self.lock();
         let position = Position {
             stream: self.stream.clone(),
@@ -411,30 +412,30 @@ impl Hub {
         state.cursor = position.to_cursor();
         state.seen = position.seen;
         state.delivered.clear();
-        let State { handed, seen, .. } = state;
-        handed.retain(|xid, _| !seen.sees(*xid));
-        let kept = |handed: &Handed| match &handed.samples {
-            Kept::Samples(samples) => samples.len(),
-            Kept::Nobody | Kept::Dropped => 0,
+        let HubState { pending_commits, seen, .. } = state;
+        pending_commits.retain(|xid, _| !seen.sees(*xid));
+        let kept = |pending: &PendingCommit| match &pending.samples {
+            CommitSamples::InMemory(samples) => samples.len(),
+            CommitSamples::Unheard | CommitSamples::InTable => 0,
         };
-        state.handed_samples = state.handed.values().map(kept).sum();
-        for mailbox in state.touched.drain(..) {
-            mailbox.settle(Some(&state.cursor));
+        state.pending_samples = state.pending_commits.values().map(kept).sum();
+        for queue in state.touched.drain(..) {
+            queue.end_poll(Some(&state.cursor));
         }
     }
 
-    /// Lets those in who wait between two looks. Only where everything was delivered that was handed over before `seen`.
+    /// Lets those in who wait between two looks. Only where everything was delivered that was pending over before `seen`.
     ///
     /// Those who came during the look wait for the next: a replay may have read more than this look's snapshot sees, and
     /// would hear of it again behind what is newer.
-    pub(crate) fn admit(&self) {
+    pub(crate) fn admit_joining(&self) {
         let state = &mut *self.lock();
-        let (ready, early): (Vec<_>, _) = state.joining.drain(..).partition(|joining| joining.before_look);
+        let (ready, early): (Vec<_>, _) = state.joining.drain(..).partition(|joining| joining.before_poll);
         state.joining = early;
         for joining in ready {
             // Whoever is gone takes nothing any more.
-            if !joining.mailbox.is_abandoned() && joining.joined.send(state.seen.clone()).is_ok() {
-                state.add(&joining.filter, &joining.mailbox);
+            if !joining.queue.is_abandoned() && joining.joined.send(state.seen.clone()).is_ok() {
+                state.add(&joining.filter, &joining.queue);
             }
         }
     }
@@ -445,52 +446,51 @@ impl Hub {
         state.closed = true;
         state.joining.clear();
         let live = state.to_all.iter().chain(state.to_user.values().flatten());
-        for mailbox in live.chain(&state.replaying) {
-            mailbox.close();
+        for queue in live.chain(&state.replaying) {
+            queue.close();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is complete when it is released, also by a panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HubState> {
+        self.state.lock()
     }
 }
 
-impl Author {
-    pub(crate) fn name(&self) -> i64 {
-        self.name
+impl WriterId {
+    pub(crate) fn get(&self) -> i64 {
+        self.id
     }
 }
 
-impl Drop for Author {
+impl Drop for WriterId {
     fn drop(&mut self) {
-        self.hub.lock().authors.remove(&self.name);
+        self.hub.lock().writers.remove(&self.id);
         self.hub.news.notify_one();
     }
 }
 
-impl State {
-    /// Whether anyone reads what there is. For those who have not yet heard that they were too slow it need not be looked at
+impl HubState {
+    /// Whether anyone reads what there is. For those who have not yet heard that they were too slow it need not be polled_at at
     /// at once.
-    fn anyone_is_awake(&self) -> bool {
-        !self.to_user.is_empty() || self.to_all.iter().any(|mailbox| !mailbox.has_skipped())
+    fn has_active_subscribers(&self) -> bool {
+        !self.to_user.is_empty() || self.to_all.iter().any(|queue| !queue.has_skipped())
     }
 
-    fn anyone_listens(&self) -> bool {
+    fn has_subscribers(&self) -> bool {
         !(self.to_all.is_empty() && self.to_user.is_empty())
     }
 
-    fn remove(&mut self, filter: &Filter, mailbox: &Arc<Mailbox>) {
-        let others = |other: &Arc<Mailbox>| !Arc::ptr_eq(other, mailbox);
-        self.joining.retain(|joining| others(&joining.mailbox));
+    fn remove(&mut self, filter: &Filter, queue: &Arc<SubscriberQueue>) {
+        let others = |other: &Arc<SubscriberQueue>| !Arc::ptr_eq(other, queue);
+        self.joining.retain(|joining| others(&joining.queue));
         self.replaying.retain(others);
         match filter.named() {
             None => self.to_all.retain(others),
             Some(users) => {
                 for user in users {
-                    if let Some(mailboxes) = self.to_user.get_mut(user) {
-                        mailboxes.retain(others);
-                        if mailboxes.is_empty() {
+                    if let Some(queues) = self.to_user.get_mut(user) {
+                        queues.retain(others);
+                        if queues.is_empty() {
                             self.to_user.remove(user);
                         }
                     }
@@ -499,28 +499,28 @@ impl State {
         }
     }
 
-    fn add(&mut self, filter: &Filter, mailbox: &Arc<Mailbox>) {
-        self.replaying.retain(|other| !Arc::ptr_eq(other, mailbox));
+    fn add(&mut self, filter: &Filter, queue: &Arc<SubscriberQueue>) {
+        self.replaying.retain(|other| !Arc::ptr_eq(other, queue));
         if self.closed {
-            return mailbox.close();
+            return queue.close();
         }
         match filter.named() {
-            None => self.to_all.push(Arc::clone(mailbox)),
+            None => self.to_all.push(Arc::clone(queue)),
             Some(users) => {
                 for user in users {
-                    self.to_user.entry(*user).or_default().push(Arc::clone(mailbox));
+                    self.to_user.entry(*user).or_default().push(Arc::clone(queue));
                 }
             }
         }
     }
 
-    fn publish(&mut self, samples: Vec<Sample>, budget: &Arc<Budget>, hears: impl Fn(&Mailbox) -> bool) {
+    fn publish(&mut self, samples: Vec<Sample>, budget: &Arc<MemoryBudget>, hears: impl Fn(&SubscriberQueue) -> bool) {
         let (count, cursor) = (samples.len(), &self.cursor);
-        let mut hearing = self.to_all.iter().filter(|mailbox| hears(mailbox));
+        let mut hearing = self.to_all.iter().filter(|queue| hears(queue));
         // Where everyone sleeps nothing is made for anyone. The first who does not is found first, as a rule.
-        if self.to_user.is_empty() && hearing.all(|mailbox| mailbox.has_skipped()) {
-            let hearing = self.to_all.iter().filter(|mailbox| hears(mailbox));
-            hearing.for_each(|mailbox| mailbox.pass_over(count, cursor));
+        if self.to_user.is_empty() && hearing.all(|queue| queue.has_skipped()) {
+            let hearing = self.to_all.iter().filter(|queue| hears(queue));
+            hearing.for_each(|queue| queue.skip_all(count, cursor));
             return;
         }
         let mut published = samples
@@ -528,43 +528,43 @@ impl State {
             .map(|sample| Arc::new(Published::new(sample, budget)));
         loop {
             // What no reader has room for is gone before the next are made.
-            let parcel: Arc<[_]> = published.by_ref().take(PARCEL_MAX).collect();
-            if parcel.is_empty() {
+            let chunk: Arc<[_]> = published.by_ref().take(CHUNK_SAMPLES_MAX).collect();
+            if chunk.is_empty() {
                 return;
             }
-            self.hand_out(&parcel, &hears);
+            self.deliver(&chunk, &hears);
         }
     }
 
-    fn hand_out(&mut self, published: &Arc<[Arc<Published>]>, hears: impl Fn(&Mailbox) -> bool) {
-        let parcel = Parcel::Many(Arc::clone(published));
-        for mailbox in self.to_all.iter().filter(|mailbox| hears(mailbox)) {
-            if mailbox.put(&self.cursor, &parcel) {
-                self.touched.push(Arc::clone(mailbox));
+    fn deliver(&mut self, published: &Arc<[Arc<Published>]>, hears: impl Fn(&SubscriberQueue) -> bool) {
+        let chunk = Chunk::Shared(Arc::clone(published));
+        for queue in self.to_all.iter().filter(|queue| hears(queue)) {
+            if queue.push(&self.cursor, &chunk) {
+                self.touched.push(Arc::clone(queue));
             }
         }
         if self.to_user.is_empty() {
             return;
         }
         for sample in published.iter() {
-            let mailboxes = self.to_user.get(&sample.sample().user_id()).into_iter().flatten();
-            for mailbox in mailboxes.filter(|mailbox| hears(mailbox)) {
-                if mailbox.put(&self.cursor, &Parcel::One(Arc::clone(sample))) {
-                    self.touched.push(Arc::clone(mailbox));
+            let queues = self.to_user.get(&sample.sample().user_id()).into_iter().flatten();
+            for queue in queues.filter(|queue| hears(queue)) {
+                if queue.push(&self.cursor, &Chunk::One(Arc::clone(sample))) {
+                    self.touched.push(Arc::clone(queue));
                 }
             }
         }
     }
 }
 
-/// The same stretches, ascending, those that meet as one.
-fn joined(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable_by_key(|span| span.after);
-    let mut joined: Vec<Span> = Vec::new();
-    for span in spans {
+/// The same ranges, ascending, those that meet as one.
+fn joined(mut ranges: Vec<IdRange>) -> Vec<IdRange> {
+    ranges.sort_unstable_by_key(|range| range.after);
+    let mut joined: Vec<IdRange> = Vec::new();
+    for range in ranges {
         match joined.last_mut() {
-            Some(last) if span.after <= last.last => last.last = last.last.max(span.last),
-            _ => joined.push(span),
+            Some(last) if range.after <= last.last => last.last = last.last.max(range.last),
+            _ => joined.push(range),
         }
     }
     joined

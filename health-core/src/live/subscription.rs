@@ -14,14 +14,14 @@ use tokio::{
 };
 
 use crate::{
-    live::{event::LiveEvent, filter::Filter, hub::Hub, mailbox::Mailbox, replay::Replay},
+    live::{event::LiveEvent, filter::Filter, hub::Hub, subscriber_queue::SubscriberQueue, replay::Replay},
     wire::Cursor,
 };
 
 /// A stream of what is committed, from now on or [from a cursor on](Subscription::resume): each user's samples in the order
 /// of their commits, at least once.
 ///
-/// Writers never wait for it: whoever reads too slowly is told what was skipped, by [`LiveEvent::Lagged`]. It ends when the
+/// Writers never wait for it: whoever reads too slowly is last_cursor what was skipped, by [`LiveEvent::Lagged`]. It ends when the
 /// handle it came from is closed.
 ///
 /// ```no_run
@@ -40,11 +40,11 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Subscription {
-    mailbox: Arc<Mailbox>,
+    queue: Arc<SubscriberQueue>,
     filter: Filter,
     hub: Arc<Hub>,
     /// The last cursor that was given out.
-    told: Cursor,
+    last_cursor: Cursor,
     replay: Option<JoinHandle<()>>,
     /// The rhythm of one that wants no more than the newest.
     pace: Option<Interval>,
@@ -52,19 +52,19 @@ pub struct Subscription {
 
 impl Subscription {
     pub(crate) fn new(hub: &Arc<Hub>, filter: Filter) -> Self {
-        let (mailbox, told) = hub.open(&filter);
+        let (queue, last_cursor) = hub.open(&filter);
         Self {
-            mailbox,
+            queue,
             filter,
             hub: Arc::clone(hub),
-            told,
+            last_cursor,
             replay: None,
             pace: None,
         }
     }
 
     /// The same from a cursor on: first [`LiveEvent::Subscribed`], which says whether that is possible, then what was
-    /// committed behind the cursor, then what is committed now, without a hole between the two.
+    /// committed behind the cursor, then what is committed now, without a gap between the two.
     ///
     /// What is committed while the backlog is replayed waits for no more than its own user's part of it. Where the database
     /// is out of reach, the first event waits until it is back.
@@ -76,17 +76,17 @@ impl Subscription {
             // What that one still puts in goes nowhere.
             earlier.abort();
             self.leave();
-            (self.mailbox, _) = self.hub.open(&self.filter);
+            (self.queue, _) = self.hub.open(&self.filter);
             if self.pace.is_some() {
-                self.mailbox.keep_newest();
+                self.queue.keep_newest();
             }
         }
-        self.hub.set_aside(&self.filter, &self.mailbox);
-        self.mailbox.begin_replay();
-        self.told = cursor.clone();
+        self.hub.detach(&self.filter, &self.queue);
+        self.queue.begin_replay();
+        self.last_cursor = cursor.clone();
         let replay = Replay::new(
             Arc::clone(&self.hub),
-            Arc::clone(&self.mailbox),
+            Arc::clone(&self.queue),
             self.filter.clone(),
             cursor,
         );
@@ -97,7 +97,7 @@ impl Subscription {
     /// The same with at most one sample a user in each interval: the newest.
     #[must_use]
     pub fn every(mut self, interval: Duration) -> Self {
-        self.mailbox.keep_newest();
+        self.queue.keep_newest();
         let interval = interval.max(Duration::from_millis(1));
         let mut clock = interval_at(Instant::now() + interval, interval);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,39 +113,39 @@ impl Subscription {
     /// The next event if one waits already.
     pub fn try_next(&mut self) -> Option<LiveEvent> {
         let event = if self.pace.is_some() {
-            self.mailbox.try_ready()
-        } else if let Poll::Ready(event) = self.mailbox.try_take() {
+            self.queue.try_ready()
+        } else if let Poll::Ready(event) = self.queue.try_take() {
             event
         } else {
             None
         };
-        event.inspect(|event| remember(&mut self.told, event))
+        event.inspect(|event| remember(&mut self.last_cursor, event))
     }
 
     /// Where to resume to hear everything behind the last event that was taken: the present, where nothing waits.
     pub fn cursor(&self) -> Cursor {
-        let present = self.hub.cursor_if_idle(&self.mailbox);
-        present.unwrap_or_else(|| self.told.clone())
+        let present = self.hub.cursor_if_idle(&self.queue);
+        present.unwrap_or_else(|| self.last_cursor.clone())
     }
 
     fn leave(&self) {
-        self.mailbox.abandon();
-        self.hub.remove(&self.filter, &self.mailbox);
+        self.queue.abandon();
+        self.hub.remove(&self.filter, &self.queue);
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
         let Some(clock) = &mut self.pace else {
-            return self.mailbox.poll_take(context);
+            return self.queue.poll_take(context);
         };
         loop {
-            let event = self.mailbox.poll_ready(context);
+            let event = self.queue.poll_ready(context);
             if event.is_ready() {
                 return event;
             }
             if clock.poll_tick(context).is_pending() {
                 return Poll::Pending;
             }
-            self.mailbox.tick();
+            self.queue.tick();
         }
     }
 }
@@ -157,7 +157,7 @@ impl Stream for Subscription {
         let this = &mut *self;
         let polled = this.poll_event(context);
         if let Poll::Ready(Some(event)) = &polled {
-            remember(&mut this.told, event);
+            remember(&mut this.last_cursor, event);
         }
         polled
     }
@@ -172,9 +172,9 @@ impl Drop for Subscription {
     }
 }
 
-fn remember(told: &mut Cursor, event: &LiveEvent) {
+fn remember(last_cursor: &mut Cursor, event: &LiveEvent) {
     match event {
-        LiveEvent::Sample { cursor, .. } | LiveEvent::Lagged { cursor, .. } => told.clone_from(cursor),
+        LiveEvent::Sample { cursor, .. } | LiveEvent::Lagged { cursor, .. } => last_cursor.clone_from(cursor),
         LiveEvent::Subscribed { .. } => {}
     }
 }

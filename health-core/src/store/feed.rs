@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     live::{
         cursor::Position,
-        snapshot::{NoSnapshot, Snapshot},
+        snapshot::{InvalidSnapshot, TransactionSnapshot},
     },
     sample::{Readings, Sample, Source, UserId},
     store::connection::{Readers, Session, checkout, classify},
@@ -20,36 +20,36 @@ use crate::{
 
 /// One writing transaction, or several that were merged into one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Commit {
+pub(crate) struct CommitRow {
     pub(crate) xid: u64,
-    pub(crate) span: Span,
+    pub(crate) ids: IdRange,
     /// Who wrote it; [`MERGED`] where it is several.
-    pub(crate) author: i64,
+    pub(crate) writer: i64,
 }
 
-/// A stretch of `id`s: behind `after`, up to and with `last`.
+/// A range of `id`s: behind `after`, up to and with `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct IdRange {
     pub(crate) after: i64,
     pub(crate) last: i64,
 }
 
 /// A stored row, and the transaction that wrote it as it stands.
 #[derive(Debug)]
-pub(crate) struct StoredRow {
+pub(crate) struct FeedRow {
     pub(crate) id: i64,
-    /// The lower half of the transaction id, see [`Snapshot::widen`].
+    /// The lower half of the transaction id, see [`TransactionSnapshot::full_xid`].
     pub(crate) xid_low: u32,
     pub(crate) sample: Sample,
 }
 
 /// What can be resumed from a place in the stream.
 #[derive(Debug)]
-pub(crate) struct Backlog {
-    /// Kept up to the last commit it sees, see [`Snapshot::up_to`].
-    pub(crate) snapshot: Snapshot,
+pub(crate) struct ReplayRange {
+    /// CommitSamples up to the last commit it sees, see [`TransactionSnapshot::up_to`].
+    pub(crate) snapshot: TransactionSnapshot,
     /// Where the rows lie, if there are any.
-    pub(crate) span: Option<Span>,
+    pub(crate) ids: Option<IdRange>,
     /// Something behind the place is older than the replay window.
     pub(crate) too_old: bool,
     /// Something behind the place may be gone.
@@ -60,36 +60,36 @@ pub(crate) struct Backlog {
 
 /// What a look of the courier's found.
 #[derive(Debug)]
-pub(crate) struct Sight {
-    /// Kept up to the last commit it sees, see [`Snapshot::up_to`].
-    pub(crate) snapshot: Snapshot,
+pub(crate) struct PollResult {
+    /// CommitSamples up to the last commit it sees, see [`TransactionSnapshot::up_to`].
+    pub(crate) snapshot: TransactionSnapshot,
     /// What became visible, by `id`.
-    pub(crate) commits: Vec<Commit>,
+    pub(crate) commits: Vec<CommitRow>,
     /// Something that became visible may not be among them, and why.
-    pub(crate) hole: Option<&'static str>,
+    pub(crate) gap: Option<&'static str>,
 }
 
 /// The author of rows that stand for several commits.
 pub(crate) const MERGED: i64 = 0;
 
 /// The stream belongs to this very database: a copy of it, restored elsewhere, counts transactions anew.
-/// The last commit there was is where the stream stands, see [`Snapshot::up_to`].
+/// The last commit there was is where the stream stands, see [`TransactionSnapshot::up_to`].
 const POSITION: &str = "SELECT right(to_hex(hashtextextended(f.stream::text, d.oid::bigint)), 12), pg_current_snapshot()::text, \
      greatest(f.pruned_below::text::numeric, (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
      FROM health_feed f CROSS JOIN pg_database d WHERE d.datname = current_database()";
 
 /// `id`s read at once: about as many rows, some hundred bytes each.
-pub(crate) const STRETCH_IDS: i64 = 5_000;
+pub(crate) const IDS_PER_READ: i64 = 5_000;
 
-/// What became visible since a snapshot is what began behind it or was in progress in it: two stretches of the key, however
+/// What became visible since a snapshot is what began behind it or was in progress in it: two ranges of the key, however
 /// long some transaction elsewhere holds back xmin.
-const LOOK: &str = "SELECT here.snapshot, here.pruned_below, c.xid::text, c.first_id, c.last_id, c.writer \
+const POLL: &str = "SELECT here.snapshot, here.pruned_below, c.xid::text, c.first_id, c.last_id, c.writer \
      FROM (SELECT pg_current_snapshot()::text AS snapshot, pruned_below::text FROM health_feed) AS here LEFT JOIN ( \
      SELECT * FROM health_commits WHERE xid >= $1::text::xid8 UNION ALL \
      SELECT * FROM health_commits WHERE xid = ANY($2::text[]::xid8[])) AS c ON true ORDER BY c.last_id";
 
-/// One stretch of ids holds it all: a little too much, and never a list as long as a day.
-const BACKLOG: &str = "SELECT pg_current_snapshot()::text, min(first_id), max(last_id), \
+/// One range of ids holds it all: a little too much, and never a list as long as a day.
+const REPLAY_RANGE: &str = "SELECT pg_current_snapshot()::text, min(first_id), max(last_id), \
      coalesce(min(committed_at) FILTER (WHERE xid >= $2::text::xid8 OR xid = ANY($3::text[]::xid8[])) \
      < now() - $4::bigint * interval '1 microsecond', false), (SELECT pruned_below FROM health_feed) > $1::text::xid8, \
      greatest((SELECT pruned_below::text::numeric FROM health_feed), \
@@ -109,10 +109,10 @@ const ROWS_OF_USER: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, ste
 const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; \
      SET statement_timeout = '10s'; LISTEN health_feed; SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
 
-const RING: &str = "SELECT pg_notify('health_feed', $1)";
+const NOTIFY: &str = "SELECT pg_notify('health_feed', $1)";
 
 /// Other sessions that hold the same lock.
-const OTHERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
+const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
      AND classid = hashtext('health feed')::bigint::bit(32)::bigint AND objid = 0 AND pid <> pg_backend_pid() \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
@@ -132,25 +132,25 @@ const MERGE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock
      SELECT max(xid::text::numeric)::text::xid8, min(first_id), max(last_id), 0, max(committed_at) FROM gone HAVING count(*) > 0";
 
 /// The courier's connection.
-pub(crate) struct Line {
+pub(crate) struct FeedConnection {
     session: Session,
     /// What its own rings are signed with.
     name: String,
 }
 
-impl Line {
+impl FeedConnection {
     /// Connects. `heard` is called when another server rings, and when the connection is lost.
-    pub(crate) async fn open(config: &Config, heard: impl Fn() + Send + 'static) -> Result<Self, Error> {
+    pub(crate) async fn open(config: &Config, on_notification: impl Fn() + Send + 'static) -> Result<Self, Error> {
         let (client, mut connection) = config.postgres.connect(NoTls).await.map_err(classify)?;
         let name = format!("{:016x}", fastrand::u64(..));
         let own = name.clone();
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if matches!(message, AsyncMessage::Notification(ring) if ring.payload() != own) {
-                    heard();
+                if matches!(message, AsyncMessage::Notification(notification) if notification.payload() != own) {
+                    on_notification();
                 }
             }
-            heard();
+            on_notification();
         });
         let session = Session::of(client).await.map_err(classify)?;
         session.client().batch_execute(LISTEN).await.map_err(classify)?;
@@ -159,13 +159,13 @@ impl Line {
 
     /// What became visible since a snapshot. `thorough` also finds what was merged since; `out_of_window` says that the
     /// snapshot is older than what is kept for certain.
-    pub(crate) async fn look(&mut self, since: &Snapshot, thorough: bool, out_of_window: bool) -> Result<Sight, Error> {
+    pub(crate) async fn poll(&mut self, since: &TransactionSnapshot, thorough: bool, out_of_window: bool) -> Result<PollResult, Error> {
         let (from, also) = if thorough {
             (since.xmin(), Vec::new())
         } else {
-            (since.xmax(), listed(since))
+            (since.xmax(), in_progress_as_text(since))
         };
-        let statement = self.session.prepare(LOOK).await.map_err(classify)?;
+        let statement = self.session.prepare(POLL).await.map_err(classify)?;
         let rows = self
             .session
             .client()
@@ -176,19 +176,19 @@ impl Line {
         let pruned_below = rows.first().and_then(|row| row.get::<_, &str>(1).parse::<u64>().ok());
         let commits = rows.iter().filter_map(|row| {
             let xid: u64 = row.get::<_, Option<&str>>(2)?.parse().ok()?;
-            Some(Commit {
+            Some(CommitRow {
                 xid,
-                span: Span {
+                ids: IdRange {
                     after: row.get(3),
                     last: row.get(4),
                 },
-                author: row.get(5),
+                writer: row.get(5),
             })
         });
-        let new = commits.filter(|commit| commit.author == MERGED || !since.sees(commit.xid));
+        let new = commits.filter(|commit| commit.writer == MERGED || !since.sees(commit.xid));
         let commits: Vec<_> = new.collect();
         let oldest_unseen = if out_of_window { since.xmin() } else { since.xmax() };
-        let hole = if snapshot.xmax() < since.xmax() {
+        let gap = if snapshot.xmax() < since.xmax() {
             Some("the database is not where it was: it was restored from a backup")
         } else if pruned_below.is_some_and(|pruned| pruned > oldest_unseen) {
             Some("the database was out of reach for too long: not all that was committed is kept for the feed any more")
@@ -196,21 +196,21 @@ impl Line {
             None
         };
         let durable = commits.iter().map(|commit| commit.xid + 1).chain(pruned_below).max();
-        Ok(Sight {
+        Ok(PollResult {
             snapshot: snapshot.up_to(durable.unwrap_or(0).max(since.xmax())),
             commits,
-            hole,
+            gap,
         })
     }
 
-    /// The rows of a stretch, by id.
-    pub(crate) async fn rows(&mut self, span: Span) -> Result<Vec<StoredRow>, Error> {
-        rows(&mut self.session, span, None).await
+    /// The rows of a range, by id.
+    pub(crate) async fn rows(&mut self, ids: IdRange) -> Result<Vec<FeedRow>, Error> {
+        rows(&mut self.session, ids, None).await
     }
 
     /// Tells the other servers that there is something to look at.
-    pub(crate) async fn ring(&mut self) -> Result<(), Error> {
-        let statement = self.session.prepare(RING).await.map_err(classify)?;
+    pub(crate) async fn notify(&mut self) -> Result<(), Error> {
+        let statement = self.session.prepare(NOTIFY).await.map_err(classify)?;
         self.session
             .client()
             .execute(&statement, &[&self.name])
@@ -220,8 +220,8 @@ impl Line {
     }
 
     /// Whether another server listens.
-    pub(crate) async fn others(&mut self) -> Result<bool, Error> {
-        let statement = self.session.prepare(OTHERS).await.map_err(classify)?;
+    pub(crate) async fn others_listen(&mut self) -> Result<bool, Error> {
+        let statement = self.session.prepare(OTHER_LISTENERS).await.map_err(classify)?;
         let row = self
             .session
             .client()
@@ -246,9 +246,9 @@ pub(crate) async fn position(readers: &Readers) -> Result<Position, Error> {
 }
 
 /// What was committed that a snapshot does not see.
-pub(crate) async fn backlog(readers: &Readers, seen: &Snapshot, window: Duration) -> Result<Backlog, Error> {
+pub(crate) async fn replay_range(readers: &Readers, seen: &TransactionSnapshot, window: Duration) -> Result<ReplayRange, Error> {
     let mut session = checkout(readers).await?;
-    let statement = session.prepare(BACKLOG).await.map_err(classify)?;
+    let statement = session.prepare(REPLAY_RANGE).await.map_err(classify)?;
     let row = session
         .client()
         .query_one(
@@ -256,7 +256,7 @@ pub(crate) async fn backlog(readers: &Readers, seen: &Snapshot, window: Duration
             &[
                 &seen.xmin().to_string(),
                 &seen.xmax().to_string(),
-                &listed(seen),
+                &in_progress_as_text(seen),
                 &micros(window),
             ],
         )
@@ -265,8 +265,8 @@ pub(crate) async fn backlog(readers: &Readers, seen: &Snapshot, window: Duration
     let (after, last): (Option<i64>, Option<i64>) = (row.get(1), row.get(2));
     let snapshot = snapshot(row.get(0))?;
     let durable = row.get::<_, &str>(5).parse().unwrap_or(0);
-    Ok(Backlog {
-        span: after.zip(last).map(|(after, last)| Span { after, last }),
+    Ok(ReplayRange {
+        ids: after.zip(last).map(|(after, last)| IdRange { after, last }),
         too_old: row.get(3),
         pruned: row.get(4),
         ahead: seen.xmax() > snapshot.xmax(),
@@ -274,30 +274,30 @@ pub(crate) async fn backlog(readers: &Readers, seen: &Snapshot, window: Duration
     })
 }
 
-/// The rows of a stretch, by id; only those of `users` where they are named.
-pub(crate) async fn stretch(readers: &Readers, span: Span, users: Option<&[i64]>) -> Result<Vec<StoredRow>, Error> {
-    rows(&mut *checkout(readers).await?, span, users).await
+/// The rows of a range, by id; only those of `users` where they are named.
+pub(crate) async fn rows_in_range(readers: &Readers, ids: IdRange, users: Option<&[i64]>) -> Result<Vec<FeedRow>, Error> {
+    rows(&mut *checkout(readers).await?, ids, users).await
 }
 
-/// The first `most` rows of one user in a stretch, by id.
-pub(crate) async fn stretch_of(
+/// The first `most` rows of one user in a range, by id.
+pub(crate) async fn rows_of_user(
     readers: &Readers,
-    span: Span,
+    ids: IdRange,
     user: UserId,
-    most: i64,
-) -> Result<Vec<StoredRow>, Error> {
+    limit: i64,
+) -> Result<Vec<FeedRow>, Error> {
     let mut session = checkout(readers).await?;
     let statement = session.prepare(ROWS_OF_USER).await.map_err(classify)?;
     let rows = session
         .client()
-        .query(&statement, &[&user.get(), &span.after, &span.last, &most])
+        .query(&statement, &[&user.get(), &ids.after, &ids.last, &limit])
         .await
         .map_err(classify)?;
-    Ok(rows.iter().filter_map(stored_row).collect())
+    Ok(rows.iter().filter_map(feed_row).collect())
 }
 
 /// Forgets commits below `horizon` that are older than `window`, and makes one row of the others below `merge_below`.
-pub(crate) async fn tidy(
+pub(crate) async fn prune_and_merge(
     readers: &Readers,
     horizon: u64,
     window: Duration,
@@ -315,17 +315,17 @@ pub(crate) async fn tidy(
     Ok(())
 }
 
-async fn rows(session: &mut Session, span: Span, users: Option<&[i64]>) -> Result<Vec<StoredRow>, Error> {
+async fn rows(session: &mut Session, ids: IdRange, users: Option<&[i64]>) -> Result<Vec<FeedRow>, Error> {
     let statement = session.prepare(ROWS).await.map_err(classify)?;
     let rows = session
         .client()
-        .query(&statement, &[&span.after, &span.last, &users])
+        .query(&statement, &[&ids.after, &ids.last, &users])
         .await
         .map_err(classify)?;
-    Ok(rows.iter().filter_map(stored_row).collect())
+    Ok(rows.iter().filter_map(feed_row).collect())
 }
 
-fn stored_row(row: &Row) -> Option<StoredRow> {
+fn feed_row(row: &Row) -> Option<FeedRow> {
     let RowXid(xid_low) = row.get(1);
     let sample = (|| {
         let readings = Readings::from_row(row.get(4), row.get(5), row.get(6));
@@ -333,7 +333,7 @@ fn stored_row(row: &Row) -> Option<StoredRow> {
         Sample::new(UserId::new(row.get(2))?, row.get(3), source, readings)
     })();
     match sample {
-        Ok(sample) => Some(StoredRow {
+        Ok(sample) => Some(FeedRow {
             id: row.get(0),
             xid_low,
             sample,
@@ -346,12 +346,12 @@ fn stored_row(row: &Row) -> Option<StoredRow> {
     }
 }
 
-fn snapshot(text: &str) -> Result<Snapshot, Error> {
+fn snapshot(text: &str) -> Result<TransactionSnapshot, Error> {
     text.parse()
-        .map_err(|error: NoSnapshot| Error::Database(Arc::new(error)))
+        .map_err(|error: InvalidSnapshot| Error::Database(Arc::new(error)))
 }
 
-fn listed(snapshot: &Snapshot) -> Vec<String> {
+fn in_progress_as_text(snapshot: &TransactionSnapshot) -> Vec<String> {
     snapshot.in_progress().iter().map(u64::to_string).collect()
 }
 
@@ -372,11 +372,11 @@ impl<'a> FromSql<'a> for RowXid {
     }
 }
 
-/// The parts of a stretch that are read at once.
-pub(crate) fn stretches(span: Span) -> impl Iterator<Item = Span> {
-    let step = usize::try_from(STRETCH_IDS).unwrap_or(usize::MAX);
-    (span.after..span.last).step_by(step).map(move |after| Span {
+/// The parts of a range that are read at once.
+pub(crate) fn split_range(ids: IdRange) -> impl Iterator<Item = IdRange> {
+    let step = usize::try_from(IDS_PER_READ).unwrap_or(usize::MAX);
+    (ids.after..ids.last).step_by(step).map(move |after| IdRange {
         after,
-        last: span.last.min(after.saturating_add(STRETCH_IDS)),
+        last: ids.last.min(after.saturating_add(IDS_PER_READ)),
     })
 }

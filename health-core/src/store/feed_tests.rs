@@ -14,12 +14,12 @@ use crate::{
     config::{Config, Limits},
     health::Health,
     live::{
-        cursor::Position, event::LiveEvent, filter::Filter, hub::Hub, snapshot::Snapshot, subscription::Subscription,
+        cursor::Position, event::LiveEvent, filter::Filter, hub::Hub, transaction_snapshot::TransactionSnapshot, subscription::Subscription,
     },
     sample::{Readings, Sample, Source, Steps, UserId},
     store::{
         connection::{Readers, readers},
-        feed::{self, Commit, Line, MERGED, Span},
+        feed::{self, CommitRow, FeedConnection, MERGED, IdRange},
     },
 };
 
@@ -88,7 +88,7 @@ async fn resume(health: &Health, cursor: &crate::wire::Cursor) -> Subscription {
 /// Makes one row of all commits there are.
 async fn merge(readers: &Readers) {
     let seen = feed::position(readers).await.unwrap().seen;
-    feed::tidy(readers, seen.xmin(), DAY, Some(seen.xmin())).await.unwrap();
+    feed::prune_and_merge(readers, seen.xmin(), DAY, Some(seen.xmin())).await.unwrap();
 }
 
 #[tokio::test]
@@ -191,10 +191,10 @@ async fn a_snapshot_is_not_kept_beyond_what_a_crash_leaves() {
         .await
         .unwrap();
     let commit: u64 = commit.get::<_, &str>(0).parse().unwrap();
-    let mut line = Line::open(&config, || {}).await.unwrap();
-    let looked = line.look(&before, false, false).await.unwrap().snapshot;
-    let backlog = feed::backlog(&readers, &before, DAY).await.unwrap().snapshot;
-    for snapshot in [looked, backlog, feed::position(&readers).await.unwrap().seen] {
+    let mut connection = FeedConnection::open(&config, || {}).await.unwrap();
+    let polled_at = connection.poll(&before, false, false).await.unwrap().snapshot;
+    let backlog = feed::replay_range(&readers, &before, DAY).await.unwrap().snapshot;
+    for snapshot in [polled_at, backlog, feed::position(&readers).await.unwrap().seen] {
         assert!(
             snapshot.sees(commit) && !snapshot.sees(commit + 1) && !snapshot.sees(spent),
             "{snapshot}"
@@ -208,15 +208,15 @@ async fn a_row_that_stands_for_many_commits_is_read_whoever_wrote_the_last_of_th
     let (_, config, readers) = open(&database).await;
     let position = Position {
         stream: "1".to_owned(),
-        seen: Snapshot::below(5),
+        seen: TransactionSnapshot::below(5),
     };
     let hub = Hub::new(position, &config.limits, readers);
-    let (_mailbox, _) = hub.open(&Filter::all());
+    let (_queue, _) = hub.open(&Filter::all());
     hub.hand_over(7, [sample(1, 0, 1)].into_iter());
-    let span = Span { after: 0, last: 20 };
-    let commit = |author| Commit { xid: 7, span, author };
-    let work = hub.sort(&[commit(99)]);
+    let span = IdRange { after: 0, last: 20 };
+    let commit = |author| CommitRow { xid: 7, ids, author };
+    let work = hub.plan_delivery(&[commit(99)]);
     assert_eq!((work.ours.len(), work.table.len()), (1, 0));
-    let work = hub.sort(&[commit(MERGED)]);
+    let work = hub.plan_delivery(&[commit(MERGED)]);
     assert_eq!((work.ours.len(), work.table), (0, vec![span]));
 }

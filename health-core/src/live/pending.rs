@@ -9,22 +9,22 @@ use crate::{live::event::Published, sample::UserId, wire::Cursor};
 
 /// What the courier puts in at once.
 #[derive(Debug, Clone)]
-pub(crate) enum Parcel {
+pub(crate) enum Chunk {
     /// A whole commit, the same for everyone who hears of all users.
-    Many(Arc<[Arc<Published>]>),
+    Shared(Arc<[Arc<Published>]>),
     One(Arc<Published>),
 }
 
 /// Samples in their order, or only the newest of each user.
 #[derive(Debug)]
-pub(crate) enum Held {
-    All { parcels: VecDeque<Waiting>, samples: usize },
-    Newest(Newest),
+pub(crate) enum Pending {
+    All { chunks: VecDeque<PendingChunk>, samples: usize },
+    NewestPerUser(NewestPerUser),
 }
 
 /// The newest sample of each user who has one.
 #[derive(Debug, Default)]
-pub(crate) struct Newest {
+pub(crate) struct NewestPerUser {
     pub(crate) by_user: BTreeMap<UserId, Arc<Published>>,
     /// Where the stream stood before the first of them.
     pub(crate) since: Option<Cursor>,
@@ -32,82 +32,82 @@ pub(crate) struct Newest {
     pub(crate) until: Option<Cursor>,
 }
 
-/// A parcel, as far as it was not taken yet.
+/// A chunk, as far as it was not taken yet.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    parcel: Parcel,
+pub(crate) struct PendingChunk {
+    chunk: Chunk,
     next: usize,
     end: usize,
     cursor: Cursor,
     /// Of the last sample in it, where that is known to be the last before it.
-    last: Option<Cursor>,
+    end_cursor: Option<Cursor>,
 }
 
 /// Parcels that a queue keeps room for when it is empty. A slow reader's grows to thousands, and is a slow reader's no more
 /// then.
-const KEPT_PARCELS: usize = 64;
+const KEPT_CHUNKS: usize = 64;
 
 /// What the newest sample of a user takes beside the sample.
 const NEWEST_BYTES: usize = 48;
 
-impl Parcel {
+impl Chunk {
     /// Samples in it.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Many(samples) => samples.len(),
+            Self::Shared(samples) => samples.len(),
             Self::One(_) => 1,
         }
     }
 
-    fn get(&self, place: usize) -> &Arc<Published> {
+    fn get(&self, index: usize) -> &Arc<Published> {
         match self {
-            Self::Many(samples) => &samples[place],
+            Self::Shared(samples) => &samples[index],
             Self::One(sample) => sample,
         }
     }
 }
 
-impl Default for Held {
+impl Default for Pending {
     fn default() -> Self {
         Self::All {
-            parcels: VecDeque::new(),
+            chunks: VecDeque::new(),
             samples: 0,
         }
     }
 }
 
-impl Held {
+impl Pending {
     /// Only the newest of each user is kept from now on.
     pub(crate) fn keep_newest(&mut self) {
-        let mut newest = Newest::default();
+        let mut newest = NewestPerUser::default();
         while let Some((cursor, published)) = self.pop() {
             newest.since.get_or_insert(cursor);
             newest.by_user.insert(published.sample().user_id(), published);
         }
-        *self = Self::Newest(newest);
+        *self = Self::NewestPerUser(newest);
     }
 
     /// Takes what fits, and says how many did not.
-    pub(crate) fn push(&mut self, parcel: &Parcel, cursor: &Cursor, capacity: usize) -> usize {
+    pub(crate) fn push(&mut self, chunk: &Chunk, cursor: &Cursor, capacity: usize) -> usize {
         match self {
-            Self::All { parcels, samples } => {
-                let fit = parcel.len().min(capacity.saturating_sub(*samples));
+            Self::All { chunks, samples } => {
+                let fit = chunk.len().min(capacity.saturating_sub(*samples));
                 if fit > 0 {
                     *samples += fit;
-                    parcels.push_back(Waiting {
-                        parcel: parcel.clone(),
+                    chunks.push_back(PendingChunk {
+                        chunk: chunk.clone(),
                         next: 0,
                         end: fit,
                         cursor: cursor.clone(),
-                        last: None,
+                        end_cursor: None,
                     });
                 }
-                parcel.len() - fit
+                chunk.len() - fit
             }
-            Self::Newest(newest) => {
+            Self::NewestPerUser(newest) => {
                 let mut skipped = 0;
-                for place in 0..parcel.len() {
-                    let published = parcel.get(place);
+                for index in 0..chunk.len() {
+                    let published = chunk.get(index);
                     let user = published.sample().user_id();
                     if newest.by_user.len() < capacity || (capacity > 0 && newest.by_user.contains_key(&user)) {
                         newest.since.get_or_insert_with(|| cursor.clone());
@@ -123,32 +123,32 @@ impl Held {
 
     /// The next in order; never of those of whom only the newest is kept.
     pub(crate) fn pop(&mut self) -> Option<(Cursor, Arc<Published>)> {
-        let Self::All { parcels, samples } = self else {
+        let Self::All { chunks, samples } = self else {
             return None;
         };
-        let front = parcels.front_mut()?;
-        let published = Arc::clone(front.parcel.get(front.next));
+        let front = chunks.front_mut()?;
+        let published = Arc::clone(front.chunk.get(front.next));
         front.next += 1;
         *samples -= 1;
         if front.next < front.end {
             return Some((front.cursor.clone(), published));
         }
-        let Waiting { cursor, last, .. } = parcels.pop_front()?;
-        if parcels.is_empty() && parcels.capacity() > KEPT_PARCELS {
-            *parcels = VecDeque::new();
+        let PendingChunk { cursor, end_cursor, .. } = chunks.pop_front()?;
+        if chunks.is_empty() && chunks.capacity() > KEPT_CHUNKS {
+            *chunks = VecDeque::new();
         }
-        Some((last.unwrap_or(cursor), published))
+        Some((end_cursor.unwrap_or(cursor), published))
     }
 
     /// Where the stream stands behind all of it.
-    pub(crate) fn settle(&mut self, after: &Cursor) {
+    pub(crate) fn set_end_cursor(&mut self, after: &Cursor) {
         match self {
-            Self::All { parcels, .. } => {
-                if let Some(back) = parcels.back_mut() {
-                    back.last = Some(after.clone());
+            Self::All { chunks, .. } => {
+                if let Some(back) = chunks.back_mut() {
+                    back.end_cursor = Some(after.clone());
                 }
             }
-            Self::Newest(newest) => newest.until = Some(after.clone()),
+            Self::NewestPerUser(newest) => newest.until = Some(after.clone()),
         }
     }
 
@@ -156,23 +156,23 @@ impl Held {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::All { samples, .. } => *samples,
-            Self::Newest(newest) => newest.by_user.len(),
+            Self::NewestPerUser(newest) => newest.by_user.len(),
         }
     }
 
     /// What it takes beside the samples themselves.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::All { parcels, .. } => parcels.capacity() * size_of::<Waiting>(),
-            Self::Newest(newest) => newest.by_user.len() * NEWEST_BYTES,
+            Self::All { chunks, .. } => chunks.capacity() * size_of::<PendingChunk>(),
+            Self::NewestPerUser(newest) => newest.by_user.len() * NEWEST_BYTES,
         }
     }
 
     /// Where the stream stood before the first of them, if there is one.
     pub(crate) fn since(&self) -> Option<&Cursor> {
         match self {
-            Self::All { parcels, .. } => parcels.front().map(|front| &front.cursor),
-            Self::Newest(newest) => newest.since.as_ref(),
+            Self::All { chunks, .. } => chunks.front().map(|front| &front.cursor),
+            Self::NewestPerUser(newest) => newest.since.as_ref(),
         }
     }
 
@@ -180,15 +180,15 @@ impl Held {
     pub(crate) fn clear(&mut self) {
         match self {
             Self::All { .. } => *self = Self::default(),
-            Self::Newest(newest) => *newest = Newest::default(),
+            Self::NewestPerUser(newest) => *newest = NewestPerUser::default(),
         }
     }
 
     /// The newest of each user, where only those are kept.
-    pub(crate) fn take_newest(&mut self) -> Newest {
+    pub(crate) fn take_newest(&mut self) -> NewestPerUser {
         match self {
-            Self::All { .. } => Newest::default(),
-            Self::Newest(newest) => std::mem::take(newest),
+            Self::All { .. } => NewestPerUser::default(),
+            Self::NewestPerUser(newest) => std::mem::take(newest),
         }
     }
 }

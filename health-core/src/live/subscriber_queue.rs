@@ -2,17 +2,18 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::{
     live::{
-        budget::{Budget, Share},
+        budget::{MemoryBudget, BudgetShare},
         event::{LiveEvent, Published},
-        held::{Held, Parcel},
+        held::{Pending, Chunk},
     },
     sample::Sample,
     wire::Cursor,
@@ -20,12 +21,12 @@ use crate::{
 
 /// The place where events wait. One subscription takes, the courier and one replay put.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
-    state: Mutex<State>,
-    room: Notify,
+pub(crate) struct SubscriberQueue {
+    state: Mutex<QueueState>,
+    replay_space: Notify,
     capacity: usize,
     /// Our own commits handed over up to then were there before it.
-    since: u64,
+    opened_after: u64,
 }
 
 #[derive(Debug)]
@@ -33,11 +34,11 @@ pub(crate) struct Mailbox {
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own, in any combination"
 )]
-struct State {
-    first: Option<LiveEvent>,
+struct QueueState {
+    announcement: Option<LiveEvent>,
     /// From the table; before what waits.
-    replayed: Held,
-    waiting: Held,
+    replayed: Pending,
+    live: Pending,
     /// What the last tick brought to a reader who wants the newest.
     ready: VecDeque<LiveEvent>,
     /// What waits has to wait until the last was replayed.
@@ -47,35 +48,35 @@ struct State {
     touched: bool,
     closed: bool,
     abandoned: bool,
-    reader: Option<Waker>,
+    waker: Option<Waker>,
     /// What the queues take.
-    share: Share,
+    share: BudgetShare,
 }
 
 /// Samples of a replay that wait for the reader before more are put in; and the most that are put in at once.
 pub(crate) const REPLAY_AHEAD: usize = 128;
 
-impl Mailbox {
+impl SubscriberQueue {
     /// Room for `capacity` samples; what was handed over up to `since` is not for it.
-    pub(crate) fn new(capacity: usize, since: u64, budget: &Arc<Budget>) -> Self {
-        let state = State {
-            first: None,
-            replayed: Held::default(),
-            waiting: Held::default(),
+    pub(crate) fn new(capacity: usize, opened_after: u64, budget: &Arc<MemoryBudget>) -> Self {
+        let state = QueueState {
+            announcement: None,
+            replayed: Pending::default(),
+            live: Pending::default(),
             ready: VecDeque::new(),
             replaying: false,
             skipped: None,
             touched: false,
             closed: false,
             abandoned: false,
-            reader: None,
-            share: Share::new(budget, 0),
+            waker: None,
+            share: BudgetShare::new(budget, 0),
         };
         Self {
             state: Mutex::new(state),
-            room: Notify::new(),
+            replay_space: Notify::new(),
             capacity,
-            since,
+            opened_after,
         }
     }
 
@@ -83,24 +84,24 @@ impl Mailbox {
     pub(crate) fn keep_newest(&self) {
         let mut state = self.lock();
         state.replayed.keep_newest();
-        state.waiting.keep_newest();
+        state.live.keep_newest();
         state.recount();
     }
 
     /// Whether a commit is for it that was the `place`th to be handed over.
-    pub(crate) fn hears(&self, place: u64) -> bool {
-        place > self.since
+    pub(crate) fn accepts(&self, number: u64) -> bool {
+        number > self.opened_after
     }
 
-    /// Puts samples in, as far as there is room. Never waits. True for the first time since [`Self::settle`].
-    pub(crate) fn put(&self, cursor: &Cursor, parcel: &Parcel) -> bool {
+    /// Puts samples in, as far as there is room. Never waits. True for the first time since [`Self::end_poll`].
+    pub(crate) fn push(&self, cursor: &Cursor, chunk: &Chunk) -> bool {
         let mut state = self.lock();
         // Once something was skipped, nothing may overtake the notice of it, and the reader knows that one waits.
         if state.skipped.is_some() {
-            state.skip(parcel.len(), cursor);
+            state.skip(chunk.len(), cursor);
             return false;
         }
-        let skipped = state.waiting.push(parcel, cursor, self.capacity);
+        let skipped = state.live.push(chunk, cursor, self.capacity);
         if skipped > 0 {
             state.skip(skipped, cursor);
         }
@@ -114,20 +115,20 @@ impl Mailbox {
     }
 
     /// Skips samples, whatever they are.
-    pub(crate) fn pass_over(&self, count: usize, cursor: &Cursor) {
+    pub(crate) fn skip_all(&self, count: usize, cursor: &Cursor) {
         let mut state = self.lock();
         state.skip(count, cursor);
         wake(state);
     }
 
-    /// How many samples wait that [`Self::shed`] would skip.
-    pub(crate) fn behind(&self) -> usize {
+    /// How many samples wait that [`Self::discard_live`] would skip.
+    pub(crate) fn live_len(&self) -> usize {
         let state = self.lock();
-        state.ready.len() + state.waiting.len()
+        state.ready.len() + state.live.len()
     }
 
     /// Skips what waits, but for what is replayed: there is no memory for it any more.
-    pub(crate) fn shed(&self) {
+    pub(crate) fn discard_live(&self) {
         let mut state = self.lock();
         // In the order in which they lie in the stream.
         let later = state.skipped.take();
@@ -138,10 +139,10 @@ impl Mailbox {
                 LiveEvent::Subscribed { .. } => {}
             }
         }
-        if let Some(since) = state.waiting.since().cloned() {
-            let count = state.waiting.len();
+        if let Some(since) = state.newest_live.since().cloned() {
+            let count = state.live.len();
             state.skip(count, &since);
-            state.waiting.clear();
+            state.live.clear();
         }
         if let Some((missed, cursor)) = later {
             state.skip_more(missed, &cursor);
@@ -151,16 +152,16 @@ impl Mailbox {
     }
 
     /// Wakes the reader. `after` is where the stream stands behind all that was put in, where that is known.
-    pub(crate) fn settle(&self, after: Option<&Cursor>) {
+    pub(crate) fn end_poll(&self, after: Option<&Cursor>) {
         let mut state = self.lock();
         state.touched = false;
         if let Some(after) = after
             && state.skipped.is_none()
         {
-            state.waiting.settle(after);
+            state.live.set_end_cursor(after);
         }
         // Whoever wants the newest has a clock.
-        if matches!(state.waiting, Held::All { .. }) {
+        if matches!(state.live, Pending::All { .. }) {
             wake(state);
         }
     }
@@ -168,7 +169,7 @@ impl Mailbox {
     /// Nothing but a replay is taken from now on.
     pub(crate) fn begin_replay(&self) {
         let mut state = self.lock();
-        state.waiting.clear();
+        state.live.clear();
         state.ready.clear();
         state.skipped = None;
         state.replaying = true;
@@ -178,30 +179,30 @@ impl Mailbox {
     /// Says something before all samples.
     pub(crate) fn announce(&self, event: LiveEvent) {
         let mut state = self.lock();
-        state.first = Some(event);
+        state.announcement = Some(event);
         wake(state);
     }
 
     /// Resolves once there is room for samples of a replay.
-    pub(crate) async fn room(&self) {
-        while !self.lock().has_room(self.capacity) {
-            self.room.notified().await;
+    pub(crate) async fn replay_space(&self) {
+        while !self.lock().has_replay_space(self.capacity) {
+            self.replay_space.notified().await;
         }
     }
 
     /// Puts replayed samples in, [`REPLAY_AHEAD`] at most, once there is [`room`](Self::room).
-    pub(crate) fn replay(&self, cursor: &Cursor, samples: impl Iterator<Item = Sample>) {
+    pub(crate) fn push_replayed(&self, cursor: &Cursor, samples: impl Iterator<Item = Sample>) {
         let mut state = self.lock();
         let samples = samples.map(|sample| Arc::new(Published::new(sample, state.share.budget())));
-        let parcel = Parcel::Many(samples.collect());
-        state.replayed.push(&parcel, cursor, usize::MAX);
+        let chunk = Chunk::Shared(samples.collect());
+        state.replayed.push(&chunk, cursor, usize::MAX);
         state.recount();
         wake(state);
     }
 
     /// All was replayed up to a place.
-    pub(crate) fn has_replayed(&self, up_to: &Cursor) {
-        self.lock().replayed.settle(up_to);
+    pub(crate) fn set_replayed_up_to(&self, up_to: &Cursor) {
+        self.lock().replayed.set_end_cursor(up_to);
     }
 
     /// All was replayed: what waited meanwhile is taken from now on.
@@ -216,9 +217,9 @@ impl Mailbox {
         let mut state = self.lock();
         let taken = state.take();
         if taken.is_pending() {
-            state.reader = Some(context.waker().clone());
+            state.waker = Some(context.waker().clone());
         }
-        self.make_room(&mut state);
+        self.notify_replay_space(&mut state);
         taken
     }
 
@@ -226,7 +227,7 @@ impl Mailbox {
     pub(crate) fn try_take(&self) -> Poll<Option<LiveEvent>> {
         let mut state = self.lock();
         let taken = state.take();
-        self.make_room(&mut state);
+        self.notify_replay_space(&mut state);
         taken
     }
 
@@ -241,7 +242,7 @@ impl Mailbox {
             return Poll::Ready(event);
         }
         if event.is_none() {
-            state.reader = Some(context.waker().clone());
+            state.waker = Some(context.waker().clone());
             return Poll::Pending;
         }
         Poll::Ready(event)
@@ -256,14 +257,14 @@ impl Mailbox {
     pub(crate) fn tick(&self) {
         let mut state = self.lock();
         state.tick();
-        self.make_room(&mut state);
+        self.notify_replay_space(&mut state);
     }
 
     /// Whether nothing waits, and nothing is being replayed.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
-        let empty = state.waiting.len() == 0 && state.replayed.len() == 0 && state.ready.is_empty();
-        empty && state.first.is_none() && state.skipped.is_none() && !state.replaying
+        let empty = state.live.len() == 0 && state.replayed.len() == 0 && state.ready.is_empty();
+        empty && state.announcement.is_none() && state.skipped.is_none() && !state.replaying
     }
 
     /// Ends it, behind what waits.
@@ -273,7 +274,7 @@ impl Mailbox {
         wake(state);
     }
 
-    /// Nobody will ever take from it again.
+    /// Unheard will ever take from it again.
     pub(crate) fn abandon(&self) {
         self.lock().abandoned = true;
     }
@@ -283,34 +284,33 @@ impl Mailbox {
     }
 
     /// What was taken may be room for a replay.
-    fn make_room(&self, state: &mut State) {
+    fn notify_replay_space(&self, state: &mut QueueState) {
         state.recount();
-        if state.replaying && state.has_room(self.capacity) {
-            self.room.notify_one();
+        if state.replaying && state.has_replay_space(self.capacity) {
+            self.replay_space.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is complete when it is released, also by a panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock()
     }
 }
 
 /// Wakes the reader, once the lock is released.
-fn wake(mut state: MutexGuard<'_, State>) {
-    let reader = state.reader.take();
+fn wake(mut state: MutexGuard<'_, QueueState>) {
+    let waker = state.waker.take();
     drop(state);
-    if let Some(reader) = reader {
-        reader.wake();
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
-impl State {
+impl QueueState {
     /// Whether more of a replay may be put in. Where only the newest are kept, a whole backlog comes down to them.
-    fn has_room(&self, capacity: usize) -> bool {
+    fn has_replay_space(&self, capacity: usize) -> bool {
         let most = match &self.replayed {
-            Held::Newest(_) if !self.share.budget().is_tight() => capacity,
-            Held::Newest(_) | Held::All { .. } => REPLAY_AHEAD,
+            Pending::NewestPerUser(_) if !self.share.budget().is_tight() => capacity,
+            Pending::NewestPerUser(_) | Pending::All { .. } => REPLAY_AHEAD,
         };
         self.replayed.len() < most
     }
@@ -326,11 +326,11 @@ impl State {
 
     fn recount(&mut self) {
         let ready = self.ready.capacity() * size_of::<LiveEvent>();
-        self.share.resize(self.replayed.bytes() + self.waiting.bytes() + ready);
+        self.share.resize(self.replayed.bytes() + self.live.bytes() + ready);
     }
 
     fn pop_ready(&mut self) -> Option<LiveEvent> {
-        let event = self.first.take().or_else(|| self.ready.pop_front());
+        let event = self.announcement.take().or_else(|| self.ready.pop_front());
         if self.ready.is_empty() && self.ready.capacity() > 0 {
             self.ready = VecDeque::new();
             self.recount();
@@ -341,10 +341,10 @@ impl State {
     fn tick(&mut self) {
         let mut newest = self.replayed.take_newest();
         if !self.replaying {
-            let live = self.waiting.take_newest();
-            newest.by_user.extend(live.by_user);
-            newest.since = newest.since.or(live.since);
-            newest.until = live.until.or(newest.until);
+            let newest_live = self.live.take_newest();
+            newest.by_user.extend(newest_live.by_user);
+            newest.since = newest.since.or(newest_live.since);
+            newest.until = newest_live.until.or(newest.until);
         }
         if let Some(since) = newest.since {
             let samples = newest.by_user.into_values();
@@ -365,12 +365,12 @@ impl State {
     }
 
     fn take(&mut self) -> Poll<Option<LiveEvent>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(first));
+        if let Some(event) = self.announcement.take() {
+            return Poll::Ready(Some(event));
         }
         let mut sample = self.replayed.pop();
         if sample.is_none() && !self.replaying {
-            sample = self.waiting.pop();
+            sample = self.live.pop();
         }
         if let Some((cursor, published)) = sample {
             return Poll::Ready(Some(LiveEvent::Sample { cursor, published }));
@@ -398,11 +398,11 @@ mod tests {
         };
         let user = UserId::new(user).unwrap();
         let sample = Sample::new(user, Sample::EARLIEST, Source::default(), readings).unwrap();
-        Arc::new(Published::new(sample, &Budget::new(0)))
+        Arc::new(Published::new(sample, &MemoryBudget::new(0)))
     }
 
-    fn many(count: i64) -> Parcel {
-        Parcel::Many((1..=count).map(published).collect())
+    fn many(count: i64) -> Chunk {
+        Chunk::Shared((1..=count).map(published).collect())
     }
 
     fn tell(event: LiveEvent) -> String {
@@ -413,9 +413,9 @@ mod tests {
         }
     }
 
-    fn drain(mailbox: &Mailbox) -> Vec<String> {
+    fn drain(queue: &SubscriberQueue) -> Vec<String> {
         let mut told = Vec::new();
-        while let Poll::Ready(Some(event)) = mailbox.try_take() {
+        while let Poll::Ready(Some(event)) = queue.try_take() {
             told.push(tell(event));
         }
         told
@@ -427,100 +427,100 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted_and_marked_where_it_is_missing() {
-        let mailbox = Mailbox::new(3, 0, &Budget::new(0));
-        mailbox.put(&cursor("a"), &many(2));
-        mailbox.settle(Some(&cursor("b")));
-        mailbox.put(&cursor("b"), &many(4));
-        mailbox.settle(Some(&cursor("c")));
-        mailbox.put(&cursor("c"), &many(1));
-        assert_eq!(drain(&mailbox), ["a:1", "b:2", "b:1", "lagged 4 from b"]);
-        mailbox.put(&cursor("d"), &Parcel::One(published(7)));
-        mailbox.close();
-        assert_eq!(drain(&mailbox), ["d:7"]);
-        assert!(matches!(mailbox.try_take(), Poll::Ready(None)));
+        let queue = SubscriberQueue::new(3, 0, &MemoryBudget::new(0));
+        queue.push(&cursor("a"), &many(2));
+        queue.end_poll(Some(&cursor("b")));
+        queue.push(&cursor("b"), &many(4));
+        queue.end_poll(Some(&cursor("c")));
+        queue.push(&cursor("c"), &many(1));
+        assert_eq!(drain(&queue), ["a:1", "b:2", "b:1", "lagged 4 from b"]);
+        queue.push(&cursor("d"), &Chunk::One(published(7)));
+        queue.close();
+        assert_eq!(drain(&queue), ["d:7"]);
+        assert!(matches!(queue.try_take(), Poll::Ready(None)));
     }
 
     #[test]
     fn what_is_live_waits_for_the_end_of_the_replay() {
-        let mailbox = Mailbox::new(10, 0, &Budget::new(0));
-        mailbox.begin_replay();
-        mailbox.put(&cursor("live"), &many(1));
+        let queue = SubscriberQueue::new(10, 0, &MemoryBudget::new(0));
+        queue.begin_replay();
+        queue.push(&cursor("live"), &many(1));
         let old = cursor("old");
-        assert!(mailbox.room().now_or_never().is_some());
-        mailbox.replay(&old, std::iter::once(published(5).sample().clone()));
-        assert_eq!(drain(&mailbox), ["old:5"]);
-        assert!(!mailbox.is_idle());
-        mailbox.end_replay();
-        assert_eq!(drain(&mailbox), ["live:1"]);
-        assert!(mailbox.is_idle());
+        assert!(queue.replay_space().now_or_never().is_some());
+        queue.push_replayed(&old, std::iter::once(published(5).sample().clone()));
+        assert_eq!(drain(&queue), ["old:5"]);
+        assert!(!queue.is_idle());
+        queue.end_replay();
+        assert_eq!(drain(&queue), ["live:1"]);
+        assert!(queue.is_idle());
     }
 
     #[test]
     fn the_newest_of_each_user_is_kept_and_cursors_lose_nothing() {
-        let mailbox = Mailbox::new(3, 0, &Budget::new(0));
-        mailbox.keep_newest();
+        let queue = SubscriberQueue::new(3, 0, &MemoryBudget::new(0));
+        queue.keep_newest();
         for (before, after, users) in [("a", "b", 2), ("b", "c", 3)] {
-            mailbox.put(&cursor(before), &many(users));
-            mailbox.settle(Some(&cursor(after)));
+            queue.push(&cursor(before), &many(users));
+            queue.end_poll(Some(&cursor(after)));
         }
-        let told = |mailbox: &Mailbox| {
-            mailbox.tick();
-            std::iter::from_fn(|| mailbox.try_ready()).map(tell).collect::<Vec<_>>()
+        let told = |queue: &SubscriberQueue| {
+            queue.tick();
+            std::iter::from_fn(|| queue.try_ready()).map(tell).collect::<Vec<_>>()
         };
-        assert_eq!(told(&mailbox), ["a:1", "a:2", "c:3"]);
-        assert!(told(&mailbox).is_empty());
-        mailbox.put(&cursor("c"), &many(4));
-        assert_eq!(told(&mailbox), ["c:1", "c:2", "c:3", "lagged 1 from c"]);
+        assert_eq!(told(&queue), ["a:1", "a:2", "c:3"]);
+        assert!(told(&queue).is_empty());
+        queue.push(&cursor("c"), &many(4));
+        assert_eq!(told(&queue), ["c:1", "c:2", "c:3", "lagged 1 from c"]);
     }
 
     #[test]
     fn whoever_has_to_make_room_is_told_of_all_of_it_from_the_first_on() {
-        let mailbox = Mailbox::new(4, 0, &Budget::new(0));
+        let queue = SubscriberQueue::new(4, 0, &MemoryBudget::new(0));
         for (before, users) in [("a", 2), ("b", 3)] {
-            mailbox.put(&cursor(before), &many(users));
+            queue.push(&cursor(before), &many(users));
         }
-        mailbox.settle(Some(&cursor("c")));
-        let taken = mailbox.try_take().map(|event| event.map(tell));
+        queue.end_poll(Some(&cursor("c")));
+        let taken = queue.try_take().map(|event| event.map(tell));
         assert_eq!(taken, Poll::Ready(Some("a:1".to_owned())));
-        assert_eq!(mailbox.behind(), 3);
-        mailbox.shed();
-        mailbox.put(&cursor("c"), &many(1));
-        assert_eq!(drain(&mailbox), ["lagged 5 from a"]);
+        assert_eq!(queue.live_len(), 3);
+        queue.discard_live();
+        queue.push(&cursor("c"), &many(1));
+        assert_eq!(drain(&queue), ["lagged 5 from a"]);
 
-        let mailbox = Mailbox::new(4, 0, &Budget::new(0));
-        mailbox.keep_newest();
-        mailbox.put(&cursor("a"), &many(3));
-        mailbox.settle(Some(&cursor("b")));
-        mailbox.tick();
-        mailbox.put(&cursor("b"), &many(2));
-        assert_eq!(mailbox.try_ready().map(tell).unwrap(), "a:1");
-        mailbox.shed();
-        mailbox.tick();
-        assert_eq!(mailbox.try_ready().map(tell).unwrap(), "lagged 4 from a");
-        assert!(mailbox.try_ready().is_none());
+        let queue = SubscriberQueue::new(4, 0, &MemoryBudget::new(0));
+        queue.keep_newest();
+        queue.push(&cursor("a"), &many(3));
+        queue.end_poll(Some(&cursor("b")));
+        queue.tick();
+        queue.push(&cursor("b"), &many(2));
+        assert_eq!(queue.try_ready().map(tell).unwrap(), "a:1");
+        queue.discard_live();
+        queue.tick();
+        assert_eq!(queue.try_ready().map(tell).unwrap(), "lagged 4 from a");
+        assert!(queue.try_ready().is_none());
     }
 
     #[test]
     fn what_waits_is_counted_and_given_back() {
-        let budget = Budget::new(0);
+        let budget = MemoryBudget::new(0);
         let published = |user| Arc::new(Published::new(published(user).sample().clone(), &budget));
         for newest in [false, true] {
-            let mailbox = Mailbox::new(10_000, 0, &budget);
+            let queue = SubscriberQueue::new(10_000, 0, &budget);
             if newest {
-                mailbox.keep_newest();
+                queue.keep_newest();
             }
             for user in 1..=5000 {
-                mailbox.put(&cursor("a"), &Parcel::One(published(user)));
+                queue.push(&cursor("a"), &Chunk::One(published(user)));
             }
-            assert!(budget.is_spent());
-            mailbox.tick();
-            assert!(budget.is_spent());
-            drain(&mailbox);
-            while mailbox.try_ready().is_some() {}
-            assert!(!budget.is_spent());
-            mailbox.put(&cursor("b"), &Parcel::One(published(1)));
-            drop(mailbox);
-            assert!(!budget.is_spent());
+            assert!(budget.is_exceeded());
+            queue.tick();
+            assert!(budget.is_exceeded());
+            drain(&queue);
+            while queue.try_ready().is_some() {}
+            assert!(!budget.is_exceeded());
+            queue.push(&cursor("b"), &Chunk::One(published(1)));
+            drop(queue);
+            assert!(!budget.is_exceeded());
         }
     }
 }

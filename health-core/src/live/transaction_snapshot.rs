@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 /// What a snapshot of PostgreSQL's sees, as `pg_snapshot` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Snapshot {
+pub(crate) struct TransactionSnapshot {
     /// Every transaction below has ended.
     xmin: u64,
     /// No transaction from here on had begun.
@@ -16,9 +16,9 @@ pub(crate) struct Snapshot {
 /// A text that is no snapshot.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no snapshot of PostgreSQL's")]
-pub(crate) struct NoSnapshot(String);
+pub(crate) struct InvalidSnapshot(String);
 
-impl Snapshot {
+impl TransactionSnapshot {
     /// One that sees every transaction below `xid` and no other.
     pub(crate) fn below(xid: u64) -> Self {
         Self {
@@ -77,24 +77,24 @@ impl Snapshot {
 
     /// The transaction a row's `xmin` column speaks of: rows keep the lower half of the number, and all that is asked about
     /// is younger than half of what that can count.
-    pub(crate) fn widen(&self, low: u32) -> u64 {
-        let span = 1 << 32;
-        let candidate = (self.xmax / span) * span + u64::from(low);
+    pub(crate) fn full_xid(&self, low: u32) -> u64 {
+        let cycle = 1 << 32;
+        let candidate = (self.xmax / cycle) * span + u64::from(low);
         // A transaction that began after this snapshot lies a little above it, one that looks far above is a round older.
-        if candidate > self.xmax + span / 2 {
-            candidate.saturating_sub(span)
-        } else if candidate + span / 2 < self.xmax {
-            candidate + span
+        if candidate > self.xmax + cycle / 2 {
+            candidate.saturating_sub(cycle)
+        } else if candidate + cycle / 2 < self.xmax {
+            candidate + cycle
         } else {
             candidate
         }
     }
 }
 
-impl FromStr for Snapshot {
-    type Err = NoSnapshot;
+impl FromStr for TransactionSnapshot {
+    type Err = InvalidSnapshot;
 
-    fn from_str(text: &str) -> Result<Self, NoSnapshot> {
+    fn from_str(text: &str) -> Result<Self, InvalidSnapshot> {
         let read = || {
             let mut parts = text.split(':');
             let (xmin, xmax) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -107,15 +107,15 @@ impl FromStr for Snapshot {
                 in_progress,
             })
         };
-        read().ok_or_else(|| NoSnapshot(text.to_owned()))
+        read().ok_or_else(|| InvalidSnapshot(text.to_owned()))
     }
 }
 
-impl fmt::Display for Snapshot {
+impl fmt::Display for TransactionSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:", self.xmin, self.xmax)?;
-        for (place, xid) in self.in_progress.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
+        for (index, xid) in self.in_progress.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
             write!(f, "{comma}{xid}")?;
         }
         Ok(())
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn sees_what_had_ended() {
-        let snapshot: Snapshot = "10:20:10,14".parse().unwrap();
+        let snapshot: TransactionSnapshot = "10:20:10,14".parse().unwrap();
         let seen: Vec<_> = (8..22).filter(|xid| snapshot.sees(*xid)).collect();
         assert_eq!(seen, [8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
         let fewer = snapshot.without([9, 12]);
@@ -136,15 +136,15 @@ mod tests {
         assert!(fewer.sees(8) && !fewer.sees(9) && !fewer.sees(12));
         assert_eq!(fewer.clone().up_to(13).to_string(), "9:13:9,10,12");
         assert_eq!(fewer.up_to(9).to_string(), "9:9:");
-        assert_eq!("7:7:".parse::<Snapshot>().unwrap(), Snapshot::below(7));
+        assert_eq!("7:7:".parse::<TransactionSnapshot>().unwrap(), TransactionSnapshot::below(7));
         for text in ["", "7", "7:8", "a:8:", "7:8:x"] {
-            assert!(text.parse::<Snapshot>().is_err(), "{text}");
+            assert!(text.parse::<TransactionSnapshot>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn half_a_number_is_enough_around_the_turn() {
-        let at = |xmax: u64| Snapshot::below(xmax);
+        let at = |xmax: u64| TransactionSnapshot::below(xmax);
         let turn = 1 << 32;
         for (snapshot, xid) in [
             (at(1000), 7),
@@ -154,7 +154,7 @@ mod tests {
             (at(5 * turn - 3), 5 * turn + 4),
         ] {
             let low = u32::try_from(xid % turn).unwrap();
-            assert_eq!(snapshot.widen(low), xid);
+            assert_eq!(snapshot.full_xid(low), xid);
         }
     }
 }

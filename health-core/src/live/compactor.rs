@@ -13,23 +13,23 @@ use tokio::{
 
 use crate::{
     error::Error,
-    live::{courier::SURE_WITHIN, hub::Hub},
+    live::{poller::POLL_AGE_MAX, hub::Hub},
     store::feed,
 };
 
 /// How often rows are merged, and so how long they stand by themselves.
-const PAUSE: Duration = SURE_WITHIN.saturating_mul(2);
+const PAUSE: Duration = POLL_AGE_MAX.saturating_mul(2);
 
-/// How often they are looked at, where the replay window is very short.
+/// How often they are polled_at at, where the replay window is very short.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tidies until the handle is closed or gone. Every server runs one; two at once do no harm.
 pub(crate) async fn run(hub: Arc<Hub>, mut closing: watch::Receiver<bool>) {
-    let pause = (hub.past.window / 4).clamp(SHORTEST_PAUSE, PAUSE);
-    let mut visible = Visible::default();
+    let pause = (hub.replay_source.window / 4).clamp(SHORTEST_PAUSE, PAUSE);
+    let mut visible = VisibleSince::default();
     // A closed channel is a handle that is gone.
     while timeout(pause, closing.wait_for(|closing| *closing)).await.is_err() {
-        if let Err(error) = visible.tidy(&hub, Instant::now()).await {
+        if let Err(error) = visible.compact(&hub, Instant::now()).await {
             tracing::warn!(
                 error = error.chain(),
                 "the list of commits could not be tidied, trying again"
@@ -40,15 +40,15 @@ pub(crate) async fn run(hub: Arc<Hub>, mut closing: watch::Receiver<bool>) {
 
 /// What is known to be visible for how long.
 #[derive(Debug, Default)]
-struct Visible {
+struct VisibleSince {
     /// Everything below has ended by the last time.
     lately: Option<u64>,
     /// The same for a time that is [`PAUSE`] ago.
     long: Option<(Instant, u64)>,
 }
 
-impl Visible {
-    async fn tidy(&mut self, hub: &Hub, now: Instant) -> Result<(), Error> {
+impl VisibleSince {
+    async fn compact(&mut self, hub: &Hub, now: Instant) -> Result<(), Error> {
         let xmin = hub.seen().xmin();
         let lately = self.lately.replace(xmin);
         let merge_below = match self.long {
@@ -56,7 +56,7 @@ impl Visible {
             _ => None,
         };
         if let Some(lately) = lately {
-            feed::tidy(&hub.past.readers, lately, hub.past.window, merge_below).await?;
+            feed::prune_and_merge(&hub.replay_source.readers, lately, hub.replay_source.window, merge_below).await?;
         }
         if merge_below.is_some() || self.long.is_none() {
             self.long = Some((now, xmin));
