@@ -1,22 +1,23 @@
-//! How much memory waits for readers, all of them together.
+//! The bound on the memory of all subscriber queues together.
 //!
-//! Each reader's queue is bounded in samples, and samples are shared by those who wait for the same ones; but a thousand
-//! readers who stopped at different places keep different samples alive. So everything that waits is counted, and the hub
-//! [relieves](crate::live::hub) itself of those who are furthest behind.
+//! Each queue is bounded in samples, and subscribers that wait for the same samples share them. But a thousand
+//! subscribers that stopped at different positions keep different samples alive. Therefore all waiting samples
+//! are counted here. If the budget is exceeded, the [hub](crate::live::hub) discards the samples of the
+//! subscribers with the most waiting samples.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Bytes there are, and how many of them are used. Estimates, on the safe side.
+/// A number of bytes, and how many of them are used. The counts are estimates and never too low.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
     bytes: usize,
     used: AtomicUsize,
 }
 
-/// A part of a [`MemoryBudget`], given back on drop.
+/// A part of a [`MemoryBudget`]. Dropping it gives the bytes back.
 #[derive(Debug)]
 pub(crate) struct BudgetShare {
     budget: Arc<MemoryBudget>,
@@ -31,17 +32,17 @@ impl MemoryBudget {
         })
     }
 
-    /// Something has to go.
+    /// Returns whether the hub must discard waiting samples.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.used.load(Relaxed) > self.bytes
     }
 
-    /// So much has gone that it is worth it.
+    /// Returns whether the hub has discarded enough: a quarter of the budget is free again.
     pub(crate) fn has_headroom(&self) -> bool {
         self.used.load(Relaxed) <= self.bytes / 4 * 3
     }
 
-    /// Whoever can wait had better.
+    /// Returns whether more than half of the budget is used. Replays then read less ahead.
     pub(crate) fn is_tight(&self) -> bool {
         self.used.load(Relaxed) > self.bytes / 2
     }

@@ -1,8 +1,13 @@
-//! Keeps the list of commits short: forgets what is older than the replay window, and makes one row of many.
+//! Keeps the commit log short.
 //!
-//! Every writing transaction leaves a row, a thousand a second where many write little. Minutes later only resuming asks for
-//! them, and one row for a whole minute says enough then: it repeats a little too much and loses nothing. A row is touched
-//! only if it was visible for [`PAUSE`] at least, so that couriers, which look every second, have seen it by itself.
+//! Every writing transaction adds a commit record, up to a thousand a second. Two jobs bound their number:
+//!
+//! * Records older than the replay window are deleted.
+//! * Records of the last minutes are merged into one. After a minute only replays read them, and one record for
+//!   the whole minute is enough: a replay may repeat a few samples but loses none.
+//!
+//! A record is merged only after it has been visible for at least [`PAUSE`]. Pollers poll at least once a
+//! second, so every poller has seen the record on its own by then.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,21 +18,22 @@ use tokio::{
 
 use crate::{
     error::Error,
-    live::{poller::POLL_AGE_MAX, hub::Hub},
+    live::{hub::Hub, poller::POLL_AGE_MAX},
     store::feed,
 };
 
-/// How often rows are merged, and so how long they stand by themselves.
+/// The interval between two merges.
 const PAUSE: Duration = POLL_AGE_MAX.saturating_mul(2);
 
-/// How often they are polled_at at, where the replay window is very short.
+/// The shortest interval between two runs, for very short replay windows.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Tidies until the handle is closed or gone. Every server runs one; two at once do no harm.
+/// Compacts the commit log until the handle is closed or dropped. Every server runs this task; two at once do no
+/// harm.
 pub(crate) async fn run(hub: Arc<Hub>, mut closing: watch::Receiver<bool>) {
     let pause = (hub.replay_source.window / 4).clamp(SHORTEST_PAUSE, PAUSE);
     let mut visible = VisibleSince::default();
-    // A closed channel is a handle that is gone.
+    // The channel is closed if the handle was dropped.
     while timeout(pause, closing.wait_for(|closing| *closing)).await.is_err() {
         if let Err(error) = visible.compact(&hub, Instant::now()).await {
             tracing::warn!(
@@ -38,12 +44,12 @@ pub(crate) async fn run(hub: Arc<Hub>, mut closing: watch::Receiver<bool>) {
     }
 }
 
-/// What is known to be visible for how long.
+/// Transactions that are known to have been visible for some time.
 #[derive(Debug, Default)]
 struct VisibleSince {
-    /// Everything below has ended by the last time.
+    /// All transactions below this id had ended at the last run.
     lately: Option<u64>,
-    /// The same for a time that is [`PAUSE`] ago.
+    /// All transactions below this id had ended at this moment, which is up to [`PAUSE`] ago.
     long: Option<(Instant, u64)>,
 }
 
@@ -56,7 +62,13 @@ impl VisibleSince {
             _ => None,
         };
         if let Some(lately) = lately {
-            feed::prune_and_merge(&hub.replay_source.readers, lately, hub.replay_source.window, merge_below).await?;
+            feed::prune_and_merge(
+                &hub.replay_source.readers,
+                lately,
+                hub.replay_source.window,
+                merge_below,
+            )
+            .await?;
         }
         if merge_below.is_some() || self.long.is_none() {
             self.long = Some((now, xmin));

@@ -1,20 +1,21 @@
-//! Places in the stream of committed changes.
+//! Positions in the stream of committed changes.
 
 use crate::{live::transaction_snapshot::TransactionSnapshot, wire::Cursor};
 
-/// A place in the stream of one database: what its snapshot sees was delivered.
+/// A position in the stream of one database: everything that its snapshot sees was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// Which database's stream it is.
+    /// The id of the database's stream.
     pub(crate) stream: String,
     pub(crate) seen: TransactionSnapshot,
 }
 
-/// Transactions in progress that a cursor names. Where there are more, it goes back to the first of them.
+/// The largest number of unfinished transactions in a cursor. With more, the cursor points before the first of
+/// them.
 const NAMED_MAX: usize = 16;
 
 impl Position {
-    /// What a client gets to see.
+    /// Returns the text that a client receives.
     pub(crate) fn to_cursor(&self) -> Cursor {
         let Self { stream, seen } = self;
         Cursor::new(if seen.in_progress().is_empty() {
@@ -26,7 +27,7 @@ impl Position {
         })
     }
 
-    /// What a client gives back, if it can be one of ours.
+    /// Parses a cursor that a client sent back. Returns `None` if no server can have sent it.
     pub(crate) fn from_cursor(cursor: &Cursor) -> Option<Self> {
         let (stream, snapshot) = cursor.as_str().split_once('-')?;
         let legal = |byte: u8| byte.is_ascii_digit() || byte == b':' || byte == b',';
@@ -41,7 +42,7 @@ impl Position {
             stream: stream.to_owned(),
             seen: seen?,
         };
-        // What reads well and was never given out would make us say that nothing was missed.
+        // A text that parses but was never sent would claim that nothing was missed.
         (position.to_cursor() == *cursor).then_some(position)
     }
 }

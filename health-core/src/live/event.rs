@@ -1,16 +1,16 @@
-//! What subscribers hear.
+//! The events of a subscription.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::{
-    live::budget::{MemoryBudget, BudgetShare},
+    live::budget::{BudgetShare, MemoryBudget},
     sample::Sample,
     wire::Cursor,
 };
 
-/// A committed sample, shared by all who hear of it.
+/// A committed sample, shared by all subscribers that receive it.
 #[derive(Debug)]
 pub struct Published {
     sample: Sample,
@@ -18,33 +18,33 @@ pub struct Published {
     _share: BudgetShare,
 }
 
-/// What a sample takes beside itself: its JSON, and the pointers and counts of whoever shares it.
+/// The memory that a sample needs beyond its own size: its JSON, and the pointers of the queues.
 const BESIDE_BYTES: usize = 256;
 
-/// What a subscriber hears.
+/// An event of a [`Subscription`](crate::Subscription).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LiveEvent {
-    /// The first event of a subscription that was to resume. In the middle of any, that samples may be missing: the database was
-    /// out of reach for longer than it remembers what was committed.
+    /// The first event after [`resume`](crate::Subscription::resume). Later, with `resumed: false`, a warning
+    /// that samples may be missing because the database was out of reach for longer than the replay window.
     Subscribed {
-        /// True where everything behind the cursor follows; false where the stream goes on from now.
+        /// Whether all samples after the cursor follow. If false, the stream continues from now.
         resumed: bool,
-        /// Why not.
+        /// The reason, if `resumed` is false.
         reason: Option<String>,
     },
-    /// A sample was committed: new, or changed and now as a whole.
+    /// A sample was committed. A changed sample is sent as a whole.
     Sample {
-        /// Where to resume to hear everything behind it.
+        /// The cursor to resume after this sample.
         cursor: Cursor,
         /// The sample as stored.
         published: Arc<Published>,
     },
-    /// This subscriber read too slowly.
+    /// The subscriber read too slowly, and samples were skipped.
     Lagged {
-        /// How many samples were skipped.
+        /// The number of skipped samples.
         missed: u64,
-        /// Where to resume to hear them.
+        /// The cursor to resume from to receive them.
         cursor: Cursor,
     },
 }
@@ -58,14 +58,14 @@ impl Published {
         }
     }
 
-    /// The sample as stored.
+    /// Returns the sample as it is stored.
     pub fn sample(&self) -> &Sample {
         &self.sample
     }
 
-    /// The sample as JSON, serialised once however many ask.
+    /// Returns the sample as JSON. It is serialised once for all subscribers.
     pub fn json(&self) -> &Bytes {
-        // A sample is numbers and strings, serialising it cannot fail.
+        // Serialising a sample cannot fail: it consists of numbers and strings.
         self.json
             .get_or_init(|| serde_json::to_vec(&self.sample).unwrap_or_default().into())
     }

@@ -1,29 +1,29 @@
-//! RowFilter samples are heard.
+//! The choice of users for a subscription.
 
 use std::collections::BTreeSet;
 
 use crate::sample::UserId;
 
-/// RowFilter samples a subscriber hears.
+/// The users whose samples a subscriber receives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     users: Option<BTreeSet<UserId>>,
 }
 
 impl Filter {
-    /// Everybody's.
+    /// Selects all users.
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Only these users'.
+    /// Selects these users only.
     pub fn users(users: impl IntoIterator<Item = UserId>) -> Self {
         Self {
             users: Some(users.into_iter().collect()),
         }
     }
 
-    /// RowFilter, if not everybody's.
+    /// Returns the selected users, or `None` for all.
     pub(crate) fn named(&self) -> Option<&BTreeSet<UserId>> {
         self.users.as_ref()
     }

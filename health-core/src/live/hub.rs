@@ -24,7 +24,7 @@ use crate::{
     sample::{Sample, UserId},
     store::{
         connection::Readers,
-        feed::{CommitRow, MERGED, IdRange},
+        feed::{CommitRow, IdRange, MERGED},
     },
     wire::Cursor,
 };
@@ -412,7 +412,9 @@ impl Hub {
         state.cursor = position.to_cursor();
         state.seen = position.seen;
         state.delivered.clear();
-        let HubState { pending_commits, seen, .. } = state;
+        let HubState {
+            pending_commits, seen, ..
+        } = state;
         pending_commits.retain(|xid, _| !seen.sees(*xid));
         let kept = |pending: &PendingCommit| match &pending.samples {
             CommitSamples::InMemory(samples) => samples.len(),

@@ -1,4 +1,4 @@
-//! Samples that wait: all of them in their order, or only the newest of each user.
+//! Samples that are not delivered yet: all of them in order, or only the newest of each user.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,51 +7,54 @@ use std::{
 
 use crate::{live::event::Published, sample::UserId, wire::Cursor};
 
-/// What the courier puts in at once.
+/// Samples that are delivered together to subscriber queues.
 #[derive(Debug, Clone)]
 pub(crate) enum Chunk {
-    /// A whole commit, the same for everyone who hears of all users.
+    /// Several samples, shared by all subscribers of all users.
     Shared(Arc<[Arc<Published>]>),
     One(Arc<Published>),
 }
 
-/// Samples in their order, or only the newest of each user.
+/// Samples in order, or only the newest sample of each user.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    All { chunks: VecDeque<PendingChunk>, samples: usize },
+    All {
+        chunks: VecDeque<PendingChunk>,
+        samples: usize,
+    },
     NewestPerUser(NewestPerUser),
 }
 
-/// The newest sample of each user who has one.
+/// The newest sample of each user.
 #[derive(Debug, Default)]
 pub(crate) struct NewestPerUser {
     pub(crate) by_user: BTreeMap<UserId, Arc<Published>>,
-    /// Where the stream stood before the first of them.
+    /// The position before the first of them.
     pub(crate) since: Option<Cursor>,
-    /// Where it stands behind all of them, if that is known.
+    /// The position after all of them, if it is known.
     pub(crate) until: Option<Cursor>,
 }
 
-/// A chunk, as far as it was not taken yet.
+/// A chunk of which some samples may already be taken.
 #[derive(Debug)]
 pub(crate) struct PendingChunk {
     chunk: Chunk,
     next: usize,
     end: usize,
     cursor: Cursor,
-    /// Of the last sample in it, where that is known to be the last before it.
+    /// The position after the last sample, if no other sample follows before it.
     end_cursor: Option<Cursor>,
 }
 
-/// Parcels that a queue keeps room for when it is empty. A slow reader's grows to thousands, and is a slow reader's no more
-/// then.
+/// The largest capacity that an empty queue keeps. A slow subscriber's queue grows to thousands of chunks, and
+/// is shrunk when the subscriber has caught up.
 const KEPT_CHUNKS: usize = 64;
 
-/// What the newest sample of a user takes beside the sample.
+/// The memory of one entry in [`NewestPerUser`], without the sample.
 const NEWEST_BYTES: usize = 48;
 
 impl Chunk {
-    /// Samples in it.
+    /// Returns the number of samples.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Shared(samples) => samples.len(),
@@ -77,7 +80,7 @@ impl Default for Pending {
 }
 
 impl Pending {
-    /// Only the newest of each user is kept from now on.
+    /// Keeps only the newest sample of each user from now on.
     pub(crate) fn keep_newest(&mut self) {
         let mut newest = NewestPerUser::default();
         while let Some((cursor, published)) = self.pop() {
@@ -87,7 +90,7 @@ impl Pending {
         *self = Self::NewestPerUser(newest);
     }
 
-    /// Takes what fits, and says how many did not.
+    /// Adds as many samples as fit, and returns how many did not fit.
     pub(crate) fn push(&mut self, chunk: &Chunk, cursor: &Cursor, capacity: usize) -> usize {
         match self {
             Self::All { chunks, samples } => {
@@ -121,7 +124,7 @@ impl Pending {
         }
     }
 
-    /// The next in order; never of those of whom only the newest is kept.
+    /// Removes the next sample in order. Returns `None` if only the newest samples are kept.
     pub(crate) fn pop(&mut self) -> Option<(Cursor, Arc<Published>)> {
         let Self::All { chunks, samples } = self else {
             return None;
@@ -140,7 +143,7 @@ impl Pending {
         Some((end_cursor.unwrap_or(cursor), published))
     }
 
-    /// Where the stream stands behind all of it.
+    /// Sets the position after all samples.
     pub(crate) fn set_end_cursor(&mut self, after: &Cursor) {
         match self {
             Self::All { chunks, .. } => {
@@ -152,7 +155,7 @@ impl Pending {
         }
     }
 
-    /// Samples that wait.
+    /// Returns the number of samples.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::All { samples, .. } => *samples,
@@ -160,7 +163,7 @@ impl Pending {
         }
     }
 
-    /// What it takes beside the samples themselves.
+    /// Returns the memory of the queue itself, without the samples.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::All { chunks, .. } => chunks.capacity() * size_of::<PendingChunk>(),
@@ -168,7 +171,7 @@ impl Pending {
         }
     }
 
-    /// Where the stream stood before the first of them, if there is one.
+    /// Returns the position before the first sample.
     pub(crate) fn since(&self) -> Option<&Cursor> {
         match self {
             Self::All { chunks, .. } => chunks.front().map(|front| &front.cursor),
@@ -176,7 +179,7 @@ impl Pending {
         }
     }
 
-    /// Forgets all of it.
+    /// Removes all samples.
     pub(crate) fn clear(&mut self) {
         match self {
             Self::All { .. } => *self = Self::default(),
@@ -184,7 +187,7 @@ impl Pending {
         }
     }
 
-    /// The newest of each user, where only those are kept.
+    /// Removes and returns the newest samples. Empty if all samples are kept.
     pub(crate) fn take_newest(&mut self) -> NewestPerUser {
         match self {
             Self::All { .. } => NewestPerUser::default(),

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     error::Error,
     live::{
-        hub::{Hub, DeliveryPlan},
+        hub::{DeliveryPlan, Hub},
         transaction_snapshot::TransactionSnapshot,
     },
     store::feed::{CommitRow, FeedConnection, IdRange, MERGED, PollResult, split_range},
@@ -91,7 +91,10 @@ impl Poller {
                 );
                 logged = true;
             }
-            if timeout(RECONNECT_PAUSE, self.ending.wait_for(|ending| *ending)).await.is_ok() {
+            if timeout(RECONNECT_PAUSE, self.ending.wait_for(|ending| *ending))
+                .await
+                .is_ok()
+            {
                 break;
             }
         }
@@ -101,7 +104,8 @@ impl Poller {
     /// Delivers over one connection.
     async fn serve(&mut self, logged: &mut bool) -> Result<(), Error> {
         let hub = Arc::clone(&self.hub);
-        let mut connection = with_timeout(FeedConnection::open(&self.config, move || hub.received_notification())).await?;
+        let mut connection =
+            with_timeout(FeedConnection::open(&self.config, move || hub.received_notification())).await?;
         // Whoever else is there learns that we listen.
         with_timeout(connection.notify()).await?;
         let mut ending = self.ending.clone();
@@ -163,11 +167,7 @@ impl Poller {
         // Looks a moment apart see each other's transactions end, however short the window.
         let out_of_window = age >= self.hub.replay_source.window.max(5 * POLL_INTERVAL);
         let polling = connection.poll(&previous, age > POLL_AGE_MAX, out_of_window);
-        let PollResult {
-            snapshot,
-            commits,
-            gap,
-        } = with_timeout(polling).await?;
+        let PollResult { snapshot, commits, gap } = with_timeout(polling).await?;
         if let Some(why) = gap {
             tracing::warn!("samples may be missing in the live feed: {why}");
             self.hub.announce_gap(why);
@@ -198,9 +198,7 @@ impl Poller {
             for row in rows {
                 while poll.own.front().is_some_and(|commit| commit.ids.last < row.id) {
                     self.hub.publish(std::mem::take(&mut samples));
-                    poll.own
-                        .pop_front()
-                        .inspect(|commit| self.hub.publish_own(commit.xid));
+                    poll.own.pop_front().inspect(|commit| self.hub.publish_own(commit.xid));
                 }
                 samples.push(row.sample);
             }

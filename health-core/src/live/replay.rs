@@ -1,30 +1,33 @@
-//! Resuming: what was committed behind a cursor, then the present.
+//! Resuming: the samples committed after a cursor, then the live stream.
 //!
 //! # Completeness
 //!
-//! A replay works with snapshots as the courier does. It takes one, the *goal*, and sends the rows that the goal sees and the
-//! cursor does not have, by `id`, which is each user's order of commits. What is committed meanwhile is not in the goal. At
-//! the end the queue joins the hub between two looks of the courier's: the courier names the snapshot of the first of
-//! them, the replay sends what lies between its own last snapshot and that one, and the hub goes on behind it. So every
-//! commit is in exactly one of the snapshots' differences; a row changed since is found under its new `id` in a later one,
-//! and one that was erased is found in none.
+//! A replay works with transaction snapshots, as the poller does. It takes one snapshot, the *goal*. It sends
+//! the rows that the goal sees and the cursor's snapshot does not see, ordered by `id`, which is each user's
+//! order of commits. Later commits are not in the goal.
 //!
-//! # Fresh samples while a backlog is replayed
+//! At the end the queue joins the hub between two polls. The poller names the snapshot of that moment. The
+//! replay sends the rows between its own last snapshot and that one, and the hub delivers everything after it.
+//! So every commit is in exactly one of these differences. A row that changed meanwhile has a new `id` and
+//! appears in a later difference. An erased row appears in none.
 //!
-//! Every [`FRESH_EVERY`] the replay looks what was committed since. A user who has fresh samples is *pulled ahead*: all that
-//! the table has of that user's backlog is sent at once, out of the others' turn but in that user's own order, and then the
-//! fresh samples. From then on the user's fresh samples pass at each look, and the rest of the replay leaves that user out. So a
-//! fresh sample waits for its own user's backlog, not for everybody's.
+//! # Fresh samples during a replay
 //!
-//! Pulling ahead takes at most half of the time, and the users ahead are limited. Fresh samples of users beyond that are left
-//! to a next_range pass, row_filter goal is the last look; a pass covers what came during the one before, so they shrink.
+//! Every [`FRESH_EVERY`] the replay looks for new commits. A user with fresh samples is *pulled ahead*: the
+//! replay sends the rest of that user's backlog at once, and then the fresh samples. From then on the replay
+//! sends the user's fresh samples at each check and skips the user's rows in the rest of the backlog. So a fresh
+//! sample waits for the backlog of its own user only.
+//!
+//! Pulling ahead takes at most half of the time, and the number of users ahead is limited. Fresh samples of
+//! other users are sent in another pass, whose goal is the snapshot of the last check. Each pass covers what was
+//! committed during the pass before, so the passes get shorter.
 //!
 //! # Memory
 //!
-//! Rows are fetched a few thousand at a time once the reader has taken those before, and no connection is held while it
-//! reads. All replays share room for what they have fetched; a reader that stops reading gives up its part after a moment,
-//! and what it did not take is fetched again when it goes on. Replayed samples carry the cursor the client came with, up to
-//! the last: what it has not seen yet lies behind that one.
+//! The replay fetches a few thousand rows at a time, after the subscriber has taken the previous ones. It holds
+//! no connection while the subscriber reads. All replays share a limit on fetched rows. If a subscriber stops
+//! reading, its rows are dropped after a moment and fetched again later. Replayed samples carry the cursor that
+//! the client sent, because the samples that the client has not seen come after that cursor.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -41,62 +44,62 @@ use crate::{
         event::LiveEvent,
         filter::Filter,
         hub::Hub,
-        queue::{SubscriberQueue, REPLAY_AHEAD},
+        queue::{REPLAY_AHEAD, SubscriberQueue},
         transaction_snapshot::TransactionSnapshot,
     },
     sample::UserId,
-    store::feed::{self, ReplayRange, IDS_PER_READ, IdRange, FeedRow, ranges},
+    store::feed::{self, FeedRow, IDS_PER_READ, IdRange, ReplayRange, ranges},
     wire::Cursor,
 };
 
-/// Fills one queue from the table, then hands it to the hub.
+/// A task that fills one subscriber queue from the table, then hands it to the hub.
 pub(crate) struct Replay {
     hub: Arc<Hub>,
     queue: Arc<SubscriberQueue>,
     filter: Filter,
-    /// The filter as the database takes it.
+    /// The user ids of the filter, as a query parameter.
     users: Option<Vec<i64>>,
     cursor: Cursor,
 }
 
-/// How far a replay has come.
+/// The progress of a replay.
 struct Progress {
-    /// Everybody was sent what this sees.
+    /// Everything that this snapshot sees was sent for all users.
     sent: TransactionSnapshot,
-    /// What the pass under way brings everybody to.
+    /// The current pass sends everything that this snapshot sees.
     goal: TransactionSnapshot,
-    /// In that pass, rows up to this `id` were sent.
+    /// The current pass has sent the rows up to this `id`.
     sent_up_to: i64,
-    /// Where everything lies that anybody may be missing.
+    /// The range that holds all rows that may still be missing.
     scope: IdRange,
-    /// Users ahead were sent what this sees.
+    /// Everything that this snapshot sees was sent for the users who are ahead.
     fresh: TransactionSnapshot,
     ahead: HashSet<UserId>,
-    /// Somebody who is not ahead has fresh samples.
+    /// A user who is not ahead has fresh samples.
     more_fresh: bool,
 }
 
 const TOO_OLD: &str = "the cursor is too old: not all that came behind it is kept for the feed any more";
 
-/// How often fresh samples are polled_at for; and never more of the time than half.
+/// The interval of looking for fresh samples. The checks never take more than half of the time.
 const FRESH_EVERY: Duration = Duration::from_millis(20);
 
-/// Users pulled ahead in one look, so that none of them takes long.
+/// The largest number of users pulled ahead in one check, so that a check stays short.
 const PULLED_AT_ONCE: usize = 16;
 
-/// Users ahead in one replay: it remembers each, 16 bytes or so.
+/// The largest number of users ahead in one replay. Each takes about 16 bytes.
 const AHEAD_MAX: usize = 16_384;
 
-/// Rows fetched at once, at most: those of a whole range, or as many of a user who is pulled ahead.
+/// The largest number of rows fetched at once.
 const FETCHED_ROWS: u32 = 5_000;
 
-/// A reader that has taken nothing for so long has stopped for now.
+/// The time after which a subscriber that takes nothing gives up its fetched rows.
 const STOPPED_AFTER: Duration = Duration::from_millis(500);
 
-/// A pass as short as that is done before anybody could get impatient.
+/// A pass with at most this many ids is sent without looking for fresh samples.
 const SHORT_IDS: i64 = 4 * IDS_PER_READ;
 
-/// The pause before a database that is out of scope is asked again.
+/// The pause before a failed query is retried.
 const RETRY: Duration = Duration::from_millis(250);
 
 impl Replay {
@@ -113,7 +116,7 @@ impl Replay {
         }
     }
 
-    /// Replays, and resolves once the queue is the hub's.
+    /// Replays, and returns when the queue belongs to the hub.
     pub(crate) async fn run(mut self) {
         let from = Position::from_cursor(&self.cursor).filter(|position| position.stream == self.hub.stream());
         let Some(from) = from else {
@@ -144,13 +147,13 @@ impl Replay {
         self.queue.end_replay();
     }
 
-    /// What is sent from now on lies behind a snapshot.
+    /// Records that everything up to a snapshot was sent.
     fn has_replayed(&mut self, up_to: &TransactionSnapshot) {
         self.cursor = self.hub.cursor_of(up_to.clone());
         self.queue.set_replayed_up_to(&self.cursor);
     }
 
-    /// Goes on from now instead.
+    /// Continues from now, and tells the subscriber why.
     fn refuse(&self, reason: &str) {
         self.hub.attach(&self.filter, &self.queue);
         self.queue.announce(LiveEvent::Subscribed {
@@ -160,7 +163,7 @@ impl Replay {
         self.queue.end_replay();
     }
 
-    /// Sends everything behind a snapshot until little is missing, and returns what was reached.
+    /// Sends everything after a snapshot until little is missing. Returns the snapshot that was reached.
     async fn catch_up(&self, sent: TransactionSnapshot, first: ReplayRange) -> TransactionSnapshot {
         let mut span = first.ids;
         let mut progress = Progress {
@@ -185,7 +188,7 @@ impl Replay {
         progress.fresh
     }
 
-    /// Brings everybody to the goal, and those ahead as far as can be.
+    /// Sends one pass, and meanwhile serves the users with fresh samples.
     async fn pass(&self, progress: &mut Progress, ids: IdRange, short: bool) {
         let mut next_check = Instant::now() + FRESH_EVERY;
         progress.sent_up_to = span.after;
@@ -203,7 +206,7 @@ impl Replay {
         }
     }
 
-    /// Sends what is fresh of users ahead, and pulls others ahead who have something fresh.
+    /// Sends the fresh samples of users who are ahead, and pulls other users with fresh samples ahead.
     async fn serve_fresh_users(&self, progress: &mut Progress) {
         let ReplayRange {
             snapshot: now, span, ..
@@ -212,7 +215,7 @@ impl Replay {
             progress.fresh = now;
             return;
         };
-        // Behind what was polled_at at before as well: some of it may have been left over then.
+        // Includes the range of earlier checks, because they may have left fresh samples out.
         progress.scope.after = progress.scope.after.min(span.after);
         progress.scope.last = progress.scope.last.max(span.last);
         let mut pulled = BTreeSet::new();
@@ -235,7 +238,8 @@ impl Replay {
         }
         for user in pulled {
             let (sent, goal, sent_up_to) = (&progress.sent, &progress.goal, progress.sent_up_to);
-            let missing = |row: &RowVersion| row.is_between(sent, &now) && !(row.id <= sent_up_to && row.is_between(sent, goal));
+            let missing =
+                |row: &RowVersion| row.is_between(sent, &now) && !(row.id <= sent_up_to && row.is_between(sent, goal));
             let scope = IdRange {
                 after: sent_up_to.min(progress.scope.after),
                 ..progress.scope
@@ -246,16 +250,16 @@ impl Replay {
         progress.fresh = now;
     }
 
-    /// Sends the wanted rows of a range, once the reader has room for them.
+    /// Sends the wanted rows of a range when the queue has space.
     async fn send(&self, range: IdRange, wanted: impl FnMut(&RowVersion) -> bool) {
         self.send_of(RowFilter::Subscription, range, wanted).await;
     }
 
-    /// `wanted` may be asked about a row more than once.
+    /// `wanted` may be called more than once for a row.
     async fn send_of(&self, row_filter: RowFilter, mut rest: IdRange, mut wanted: impl FnMut(&RowVersion) -> bool) {
         while rest.after < rest.last {
             self.queue.replay_space().await;
-            // It is never closed.
+            // The semaphore is never closed.
             let _permits = self.hub.replay_source.row_permits.acquire_many(FETCHED_ROWS).await;
             let rows = self.rows(rest, row_filter).await;
             let full = matches!(row_filter, RowFilter::User(_)) && rows.len() == FETCHED_ROWS as usize;
@@ -272,8 +276,9 @@ impl Replay {
         }
     }
 
-    /// Puts rows into the queue as the reader takes them. Where it stops for too long, tells after which they have to be
-    /// fetched again.
+    /// Puts rows into the queue as the subscriber takes them.
+    ///
+    /// If the subscriber stops for too long, returns the `id` after which the rows must be fetched again.
     async fn push_rows(&self, rows: Vec<FeedRow>) -> Result<(), i64> {
         let mut rows = rows.into_iter().peekable();
         while let Some(next) = rows.peek() {
@@ -286,7 +291,8 @@ impl Replay {
         Ok(())
     }
 
-    /// What has come behind a place in a replay that is under way. It may take longer than the window.
+    /// Returns the range committed after a snapshot. Warns the subscriber if the replay window has passed it
+    /// meanwhile.
     async fn next_range(&self, sent: &TransactionSnapshot) -> ReplayRange {
         let backlog = self.replay_range(sent).await;
         if backlog.pruned {
@@ -320,7 +326,9 @@ impl Replay {
             let turn = source.query_permits.acquire().await;
             let rows = match row_filter {
                 RowFilter::Subscription => feed::rows_in_range(&source.readers, range, self.users.as_deref()).await,
-                RowFilter::User(user) => feed::rows_of_user(&source.readers, range, user, i64::from(FETCHED_ROWS)).await,
+                RowFilter::User(user) => {
+                    feed::rows_of_user(&source.readers, range, user, i64::from(FETCHED_ROWS)).await
+                }
             };
             match rows {
                 Ok(rows) => return rows,
@@ -333,14 +341,14 @@ impl Replay {
     }
 }
 
-/// RowFilter rows are asked for.
+/// The rows that a query returns: those of the subscription's filter, or those of one user.
 #[derive(Debug, Clone, Copy)]
 enum RowFilter {
     Subscription,
     One(UserId),
 }
 
-/// Waits for a database that is out of scope; whoever does not want to wait drops the subscription.
+/// Waits before a query is retried, and logs the first failure. To stop waiting, drop the subscription.
 #[derive(Default)]
 struct Retry {
     logged: bool,
@@ -356,7 +364,7 @@ impl Retry {
     }
 }
 
-/// What decides whether a row is sent.
+/// The properties of a row that decide whether it is sent.
 struct RowVersion {
     id: i64,
     xid: u64,
@@ -364,7 +372,7 @@ struct RowVersion {
 }
 
 impl RowVersion {
-    /// Became visible behind one snapshot and by the other.
+    /// Returns whether the row became visible after snapshot `before` and not later than snapshot `by`.
     fn is_between(&self, before: &TransactionSnapshot, by: &TransactionSnapshot) -> bool {
         by.sees(self.xid) && !before.sees(self.xid)
     }

@@ -1,4 +1,4 @@
-//! What waits for one subscriber. Bounded: what does not fit is counted, and told where it is missing.
+//! The bounded queue of one subscriber. Samples that do not fit are counted, and the subscriber is told.
 
 use std::{
     collections::VecDeque,
@@ -11,21 +11,21 @@ use tokio::sync::Notify;
 
 use crate::{
     live::{
-        budget::{MemoryBudget, BudgetShare},
+        budget::{BudgetShare, MemoryBudget},
         event::{LiveEvent, Published},
-        held::{Pending, Chunk},
+        held::{Chunk, Pending},
     },
     sample::Sample,
     wire::Cursor,
 };
 
-/// The place where events wait. One subscription takes, the courier and one replay put.
+/// A queue of events. One subscription takes from it; the poller and one replay put into it.
 #[derive(Debug)]
 pub(crate) struct SubscriberQueue {
     state: Mutex<QueueState>,
     replay_space: Notify,
     capacity: usize,
-    /// Our own commits handed over up to then were there before it.
+    /// The number of handed-over commits when the queue was opened. Those commits are not for this queue.
     opened_after: u64,
 }
 
@@ -36,28 +36,28 @@ pub(crate) struct SubscriberQueue {
 )]
 struct QueueState {
     announcement: Option<LiveEvent>,
-    /// From the table; before what waits.
+    /// Samples from a replay. They come before the live ones.
     replayed: Pending,
     live: Pending,
-    /// What the last tick brought to a reader who wants the newest.
+    /// Samples of the last tick, if the subscriber wants only the newest of each user.
     ready: VecDeque<LiveEvent>,
-    /// What waits has to wait until the last was replayed.
+    /// Whether live samples must wait for the end of the replay.
     replaying: bool,
-    /// What was skipped since the last event that waits, and where that began.
+    /// The number of samples skipped after the last waiting one, and the cursor before the first of them.
     skipped: Option<(u64, Cursor)>,
     touched: bool,
     closed: bool,
     abandoned: bool,
     waker: Option<Waker>,
-    /// What the queues take.
+    /// The memory of the queues.
     share: BudgetShare,
 }
 
-/// Samples of a replay that wait for the reader before more are put in; and the most that are put in at once.
+/// The number of replayed samples that may wait in the queue, and the most that are put in at once.
 pub(crate) const REPLAY_AHEAD: usize = 128;
 
 impl SubscriberQueue {
-    /// Room for `capacity` samples; what was handed over up to `since` is not for it.
+    /// Creates a queue for `capacity` live samples, which ignores the first `opened_after` handed-over commits.
     pub(crate) fn new(capacity: usize, opened_after: u64, budget: &Arc<MemoryBudget>) -> Self {
         let state = QueueState {
             announcement: None,
@@ -80,7 +80,7 @@ impl SubscriberQueue {
         }
     }
 
-    /// From now on, only the newest sample of each user waits.
+    /// Keeps only the newest sample of each user from now on.
     pub(crate) fn keep_newest(&self) {
         let mut state = self.lock();
         state.replayed.keep_newest();
@@ -88,15 +88,16 @@ impl SubscriberQueue {
         state.recount();
     }
 
-    /// Whether a commit is for it that was the `place`th to be handed over.
+    /// Returns whether the commit that was handed over as this number is for this queue.
     pub(crate) fn accepts(&self, number: u64) -> bool {
         number > self.opened_after
     }
 
-    /// Puts samples in, as far as there is room. Never waits. True for the first time since [`Self::end_poll`].
+    /// Adds as many samples as fit, without waiting. Returns true at the first call since [`Self::end_poll`].
     pub(crate) fn push(&self, cursor: &Cursor, chunk: &Chunk) -> bool {
         let mut state = self.lock();
-        // Once something was skipped, nothing may overtake the notice of it, and the reader knows that one waits.
+        // After a skipped sample no other may enter before the subscriber has been told. The subscriber is
+        // already awake.
         if state.skipped.is_some() {
             state.skip(chunk.len(), cursor);
             return false;
@@ -109,28 +110,28 @@ impl SubscriberQueue {
         !std::mem::replace(&mut state.touched, true)
     }
 
-    /// Whether all that is put in is skipped, until the reader has heard of it.
+    /// Returns whether all new samples are skipped until the subscriber has been told.
     pub(crate) fn has_skipped(&self) -> bool {
         self.lock().skipped.is_some()
     }
 
-    /// Skips samples, whatever they are.
+    /// Counts samples as skipped.
     pub(crate) fn skip_all(&self, count: usize, cursor: &Cursor) {
         let mut state = self.lock();
         state.skip(count, cursor);
         wake(state);
     }
 
-    /// How many samples wait that [`Self::discard_live`] would skip.
+    /// Returns how many samples [`Self::discard_live`] would skip.
     pub(crate) fn live_len(&self) -> usize {
         let state = self.lock();
         state.ready.len() + state.live.len()
     }
 
-    /// Skips what waits, but for what is replayed: there is no memory for it any more.
+    /// Skips all live samples, to free memory. Replayed samples stay.
     pub(crate) fn discard_live(&self) {
         let mut state = self.lock();
-        // In the order in which they lie in the stream.
+        // The count starts at the earliest position: ready samples, then live ones, then those skipped before.
         let later = state.skipped.take();
         for event in std::mem::take(&mut state.ready) {
             match event {
@@ -151,7 +152,7 @@ impl SubscriberQueue {
         wake(state);
     }
 
-    /// Wakes the reader. `after` is where the stream stands behind all that was put in, where that is known.
+    /// Wakes the subscriber. `after` is the position after all samples that were added, if it is known.
     pub(crate) fn end_poll(&self, after: Option<&Cursor>) {
         let mut state = self.lock();
         state.touched = false;
@@ -160,13 +161,13 @@ impl SubscriberQueue {
         {
             state.live.set_end_cursor(after);
         }
-        // Whoever wants the newest has a clock.
+        // A subscriber that wants only the newest samples is woken by its own timer.
         if matches!(state.live, Pending::All { .. }) {
             wake(state);
         }
     }
 
-    /// Nothing but a replay is taken from now on.
+    /// Removes all samples, and accepts live samples only for after the replay.
     pub(crate) fn begin_replay(&self) {
         let mut state = self.lock();
         state.live.clear();
@@ -176,21 +177,21 @@ impl SubscriberQueue {
         state.recount();
     }
 
-    /// Says something before all samples.
+    /// Adds an event in front of all samples.
     pub(crate) fn announce(&self, event: LiveEvent) {
         let mut state = self.lock();
         state.announcement = Some(event);
         wake(state);
     }
 
-    /// Resolves once there is room for samples of a replay.
+    /// Waits until there is space for replayed samples.
     pub(crate) async fn replay_space(&self) {
         while !self.lock().has_replay_space(self.capacity) {
             self.replay_space.notified().await;
         }
     }
 
-    /// Puts replayed samples in, [`REPLAY_AHEAD`] at most, once there is [`room`](Self::room).
+    /// Adds replayed samples, at most [`REPLAY_AHEAD`]. Call [`replay_space`](Self::replay_space) first.
     pub(crate) fn push_replayed(&self, cursor: &Cursor, samples: impl Iterator<Item = Sample>) {
         let mut state = self.lock();
         let samples = samples.map(|sample| Arc::new(Published::new(sample, state.share.budget())));
@@ -200,19 +201,19 @@ impl SubscriberQueue {
         wake(state);
     }
 
-    /// All was replayed up to a place.
+    /// Sets the position up to which all was replayed.
     pub(crate) fn set_replayed_up_to(&self, up_to: &Cursor) {
         self.lock().replayed.set_end_cursor(up_to);
     }
 
-    /// All was replayed: what waited meanwhile is taken from now on.
+    /// Ends the replay: live samples are taken from now on.
     pub(crate) fn end_replay(&self) {
         let mut state = self.lock();
         state.replaying = false;
         wake(state);
     }
 
-    /// The next event, in order; `Ready(None)` after the end.
+    /// Polls for the next event in order. `Ready(None)` means the end.
     pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
         let mut state = self.lock();
         let taken = state.take();
@@ -223,7 +224,7 @@ impl SubscriberQueue {
         taken
     }
 
-    /// The next event if one waits.
+    /// Returns the next event if there is one.
     pub(crate) fn try_take(&self) -> Poll<Option<LiveEvent>> {
         let mut state = self.lock();
         let taken = state.take();
@@ -231,12 +232,12 @@ impl SubscriberQueue {
         taken
     }
 
-    /// The next event for a reader who wants the newest: what the last tick brought. `Ready(None)` after the end.
+    /// Polls for the next event of the last tick. `Ready(None)` means the end.
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
         let mut state = self.lock();
         let mut event = state.pop_ready();
         if event.is_none() && state.closed {
-            // The last tick.
+            // The last samples are delivered without waiting for the next tick.
             state.tick();
             event = state.pop_ready();
             return Poll::Ready(event);
@@ -248,33 +249,33 @@ impl SubscriberQueue {
         Poll::Ready(event)
     }
 
-    /// The same if one waits.
+    /// Returns the next event of the last tick if there is one.
     pub(crate) fn try_ready(&self) -> Option<LiveEvent> {
         self.lock().pop_ready()
     }
 
-    /// Makes the newest sample of each user ready who has one, and what was skipped. The queue of those is empty then.
+    /// Moves the newest samples, and the count of skipped ones, to the ready events.
     pub(crate) fn tick(&self) {
         let mut state = self.lock();
         state.tick();
         self.notify_replay_space(&mut state);
     }
 
-    /// Whether nothing waits, and nothing is being replayed.
+    /// Returns whether nothing waits and no replay is running.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
         let empty = state.live.len() == 0 && state.replayed.len() == 0 && state.ready.is_empty();
         empty && state.announcement.is_none() && state.skipped.is_none() && !state.replaying
     }
 
-    /// Ends it, behind what waits.
+    /// Ends the queue after the events that wait.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         wake(state);
     }
 
-    /// Unheard will ever take from it again.
+    /// Marks the queue as having no subscriber any more.
     pub(crate) fn abandon(&self) {
         self.lock().abandoned = true;
     }
@@ -283,7 +284,7 @@ impl SubscriberQueue {
         self.lock().abandoned
     }
 
-    /// What was taken may be room for a replay.
+    /// Wakes the replay if there is space again.
     fn notify_replay_space(&self, state: &mut QueueState) {
         state.recount();
         if state.replaying && state.has_replay_space(self.capacity) {
@@ -296,7 +297,7 @@ impl SubscriberQueue {
     }
 }
 
-/// Wakes the reader, once the lock is released.
+/// Wakes the subscriber after the lock is released.
 fn wake(mut state: MutexGuard<'_, QueueState>) {
     let waker = state.waker.take();
     drop(state);
@@ -306,7 +307,8 @@ fn wake(mut state: MutexGuard<'_, QueueState>) {
 }
 
 impl QueueState {
-    /// Whether more of a replay may be put in. Where only the newest are kept, a whole backlog comes down to them.
+    /// Returns whether replayed samples may be added. If only the newest are kept, they replace each other, so
+    /// more may.
     fn has_replay_space(&self, capacity: usize) -> bool {
         let most = match &self.replayed {
             Pending::NewestPerUser(_) if !self.share.budget().is_tight() => capacity,

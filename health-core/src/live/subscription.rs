@@ -1,4 +1,4 @@
-//! A subscription, as its reader sees it.
+//! A subscription, as the subscriber uses it.
 
 use std::{
     pin::Pin,
@@ -14,15 +14,15 @@ use tokio::{
 };
 
 use crate::{
-    live::{event::LiveEvent, filter::Filter, hub::Hub, subscriber_queue::SubscriberQueue, replay::Replay},
+    live::{event::LiveEvent, filter::Filter, hub::Hub, replay::Replay, subscriber_queue::SubscriberQueue},
     wire::Cursor,
 };
 
-/// A stream of what is committed, from now on or [from a cursor on](Subscription::resume): each user's samples in the order
-/// of their commits, at least once.
+/// A stream of committed samples, from now on or [from a cursor](Subscription::resume).
 ///
-/// Writers never wait for it: whoever reads too slowly is last_cursor what was skipped, by [`LiveEvent::Lagged`]. It ends when the
-/// handle it came from is closed.
+/// Each user's samples come in the order of their commits, at least once. Writers never wait for a subscriber.
+/// If it reads too slowly, samples are skipped and [`LiveEvent::Lagged`] says how many. The stream ends when the
+/// handle is closed.
 ///
 /// ```no_run
 /// use health_core::{Config, Filter, Health, LiveEvent, UserId};
@@ -43,10 +43,10 @@ pub struct Subscription {
     queue: Arc<SubscriberQueue>,
     filter: Filter,
     hub: Arc<Hub>,
-    /// The last cursor that was given out.
+    /// The last cursor that was returned.
     last_cursor: Cursor,
     replay: Option<JoinHandle<()>>,
-    /// The rhythm of one that wants no more than the newest.
+    /// The timer of a subscription that wants only the newest sample of each user.
     pace: Option<Interval>,
 }
 
@@ -63,17 +63,17 @@ impl Subscription {
         }
     }
 
-    /// The same from a cursor on: first [`LiveEvent::Subscribed`], which says whether that is possible, then what was
-    /// committed behind the cursor, then what is committed now, without a gap between the two.
+    /// Starts from a cursor instead of from now.
     ///
-    /// What is committed while the backlog is replayed waits for no more than its own user's part of it. Where the database
-    /// is out of reach, the first event waits until it is back.
+    /// The first event is [`LiveEvent::Subscribed`], which says whether that is possible. Then come the samples
+    /// committed after the cursor, then the live ones, without a gap between the two. A live sample waits only
+    /// for the backlog of its own user. If the database is out of reach, the first event comes when it is back.
     ///
-    /// Has to be called within a Tokio runtime.
+    /// Must be called on a Tokio runtime.
     #[must_use]
     pub fn resume(mut self, cursor: Cursor) -> Self {
         if let Some(earlier) = self.replay.take() {
-            // What that one still puts in goes nowhere.
+            // The events of the earlier replay go to a queue that is dropped.
             earlier.abort();
             self.leave();
             (self.queue, _) = self.hub.open(&self.filter);
@@ -94,7 +94,7 @@ impl Subscription {
         self
     }
 
-    /// The same with at most one sample a user in each interval: the newest.
+    /// Limits the stream to one sample a user in each interval: the newest.
     #[must_use]
     pub fn every(mut self, interval: Duration) -> Self {
         self.queue.keep_newest();
@@ -105,12 +105,12 @@ impl Subscription {
         self
     }
 
-    /// The next event; none once the handle it came from was closed. Cancelling it loses nothing.
+    /// Returns the next event, or `None` after the handle was closed. This method is cancel safe.
     pub async fn next(&mut self) -> Option<LiveEvent> {
         StreamExt::next(self).await
     }
 
-    /// The next event if one waits already.
+    /// Returns the next event if there is one, without waiting.
     pub fn try_next(&mut self) -> Option<LiveEvent> {
         let event = if self.pace.is_some() {
             self.queue.try_ready()
@@ -122,7 +122,7 @@ impl Subscription {
         event.inspect(|event| remember(&mut self.last_cursor, event))
     }
 
-    /// Where to resume to hear everything behind the last event that was taken: the present, where nothing waits.
+    /// Returns the cursor to resume after the last event that was taken. If no event waits, this is the present.
     pub fn cursor(&self) -> Cursor {
         let present = self.hub.cursor_if_idle(&self.queue);
         present.unwrap_or_else(|| self.last_cursor.clone())

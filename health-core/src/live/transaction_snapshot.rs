@@ -1,25 +1,25 @@
-//! Which transactions are visible.
+//! PostgreSQL's transaction snapshots.
 
 use std::{fmt, str::FromStr};
 
-/// What a snapshot of PostgreSQL's sees, as `pg_snapshot` says it.
+/// The set of transactions that are visible at one moment, as PostgreSQL's type `pg_snapshot` describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TransactionSnapshot {
-    /// Every transaction below has ended.
+    /// All transactions below this id have ended.
     xmin: u64,
-    /// No transaction from here on had begun.
+    /// No transaction with this id or a higher one had begun.
     xmax: u64,
-    /// Those between the two that had not ended, ascending.
+    /// The transactions between the two that had not ended, ascending.
     in_progress: Vec<u64>,
 }
 
-/// A text that is no snapshot.
+/// A text that is not a `pg_snapshot`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no snapshot of PostgreSQL's")]
 pub(crate) struct InvalidSnapshot(String);
 
 impl TransactionSnapshot {
-    /// One that sees every transaction below `xid` and no other.
+    /// Returns a snapshot that sees every transaction below `xid` and no other.
     pub(crate) fn below(xid: u64) -> Self {
         Self {
             xmin: xid,
@@ -32,22 +32,22 @@ impl TransactionSnapshot {
         xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())
     }
 
-    /// The lowest transaction that it may not see.
+    /// Returns the lowest transaction id that may be invisible.
     pub(crate) fn xmin(&self) -> u64 {
         self.xmin
     }
 
-    /// The lowest transaction that had not begun.
+    /// Returns the lowest transaction id that had not begun.
     pub(crate) fn xmax(&self) -> u64 {
         self.xmax
     }
 
-    /// Transactions below [`Self::xmax`] that it does not see.
+    /// Returns the transactions below [`Self::xmax`] that are invisible.
     pub(crate) fn in_progress(&self) -> &[u64] {
         &self.in_progress
     }
 
-    /// The same, as if these transactions of those it sees had not ended yet.
+    /// Returns the snapshot with these transactions made invisible.
     #[must_use]
     pub(crate) fn without(mut self, xids: impl IntoIterator<Item = u64>) -> Self {
         self.in_progress.extend(xids);
@@ -60,10 +60,11 @@ impl TransactionSnapshot {
         self
     }
 
-    /// The same, as if no transaction from `xmax` on had begun.
+    /// Returns the snapshot with every transaction from `xmax` on made invisible.
     ///
-    /// A crash takes the last transactions that left nothing behind, and their numbers are given out again. Below one
-    /// whose commit is durable no number ever is; so whoever keeps a snapshot keeps it up to there.
+    /// After a crash, PostgreSQL assigns the ids of the last transactions again if they left nothing on disk. It
+    /// never reassigns an id below that of a durable commit. Therefore a snapshot is kept only up to the last
+    /// durable commit.
     #[must_use]
     pub(crate) fn up_to(mut self, xmax: u64) -> Self {
         self.xmax = self.xmax.min(xmax);
@@ -75,12 +76,13 @@ impl TransactionSnapshot {
         self
     }
 
-    /// The transaction a row's `xmin` column speaks of: rows keep the lower half of the number, and all that is asked about
-    /// is younger than half of what that can count.
+    /// Returns the full transaction id for a row's `xmin` column, which stores the lower 32 bits only.
+    ///
+    /// The result is correct for transactions within 2^31 ids of this snapshot.
     pub(crate) fn full_xid(&self, low: u32) -> u64 {
         let cycle = 1 << 32;
         let candidate = (self.xmax / cycle) * span + u64::from(low);
-        // A transaction that began after this snapshot lies a little above it, one that looks far above is a round older.
+        // Among the candidates, the one closest to this snapshot is correct.
         if candidate > self.xmax + cycle / 2 {
             candidate.saturating_sub(cycle)
         } else if candidate + cycle / 2 < self.xmax {
@@ -136,7 +138,10 @@ mod tests {
         assert!(fewer.sees(8) && !fewer.sees(9) && !fewer.sees(12));
         assert_eq!(fewer.clone().up_to(13).to_string(), "9:13:9,10,12");
         assert_eq!(fewer.up_to(9).to_string(), "9:9:");
-        assert_eq!("7:7:".parse::<TransactionSnapshot>().unwrap(), TransactionSnapshot::below(7));
+        assert_eq!(
+            "7:7:".parse::<TransactionSnapshot>().unwrap(),
+            TransactionSnapshot::below(7)
+        );
         for text in ["", "7", "7:8", "a:8:", "7:8:x"] {
             assert!(text.parse::<TransactionSnapshot>().is_err(), "{text}");
         }

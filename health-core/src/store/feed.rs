@@ -1,4 +1,4 @@
-//! What the feed reads: which commits are new, and the rows they wrote.
+//! The SQL of the live feed: new commit records, and the rows that they describe.
 
 use std::{error::Error as StdError, future::poll_fn, sync::Arc, time::Duration};
 
@@ -18,77 +18,83 @@ use crate::{
     store::connection::{Readers, Session, checkout, classify},
 };
 
-/// One writing transaction, or several that were merged into one row.
+/// One row of `health_commits`: a writing transaction, or several that were merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CommitRow {
     pub(crate) xid: u64,
     pub(crate) ids: IdRange,
-    /// Who wrote it; [`MERGED`] where it is several.
+    /// The writer id, or [`MERGED`] for several transactions.
     pub(crate) writer: i64,
 }
 
-/// A range of `id`s: behind `after`, up to and with `last`.
+/// A range of `id`s, from `after` (exclusive) to `last` (inclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdRange {
     pub(crate) after: i64,
     pub(crate) last: i64,
 }
 
-/// A stored row, and the transaction that wrote it as it stands.
+/// A row of `health_metrics`, with the transaction that wrote its current version.
 #[derive(Debug)]
 pub(crate) struct FeedRow {
     pub(crate) id: i64,
-    /// The lower half of the transaction id, see [`TransactionSnapshot::full_xid`].
+    /// The lower 32 bits of the transaction id, see [`TransactionSnapshot::full_xid`].
     pub(crate) xid_low: u32,
     pub(crate) sample: Sample,
 }
 
-/// What can be resumed from a place in the stream.
+/// The commits after a position in the stream.
 #[derive(Debug)]
 pub(crate) struct ReplayRange {
-    /// CommitSamples up to the last commit it sees, see [`TransactionSnapshot::up_to`].
+    /// Cut at the last commit that it sees, see [`TransactionSnapshot::up_to`].
     pub(crate) snapshot: TransactionSnapshot,
-    /// Where the rows lie, if there are any.
+    /// The range that holds the rows. `None` if there are no commits.
     pub(crate) ids: Option<IdRange>,
-    /// Something behind the place is older than the replay window.
+    /// Whether a commit after the position is older than the replay window.
     pub(crate) too_old: bool,
-    /// Something behind the place may be gone.
+    /// Whether a commit after the position may have been pruned.
     pub(crate) pruned: bool,
-    /// The place lies ahead of everything there is: the database was restored from a backup.
+    /// Whether the position is ahead of the database, which was then restored from a backup.
     pub(crate) ahead: bool,
 }
 
-/// What a look of the courier's found.
+/// The result of one poll of the commit log.
 #[derive(Debug)]
 pub(crate) struct PollResult {
-    /// CommitSamples up to the last commit it sees, see [`TransactionSnapshot::up_to`].
+    /// Cut at the last commit that it sees, see [`TransactionSnapshot::up_to`].
     pub(crate) snapshot: TransactionSnapshot,
-    /// What became visible, by `id`.
+    /// The commits that became visible, ordered by `last_id`.
     pub(crate) commits: Vec<CommitRow>,
-    /// Something that became visible may not be among them, and why.
+    /// The reason why commits may be missing here, if so.
     pub(crate) gap: Option<&'static str>,
 }
 
-/// The author of rows that stand for several commits.
+/// The writer id of records that stand for several commits.
 pub(crate) const MERGED: i64 = 0;
 
-/// The stream belongs to this very database: a copy of it, restored elsewhere, counts transactions anew.
-/// The last commit there was is where the stream stands, see [`TransactionSnapshot::up_to`].
+/// Returns the id of the stream and the present position.
+///
+/// The id includes the oid of the database, because a copy that is restored elsewhere counts its transactions on
+/// its own. The position ends at the last commit, see [`TransactionSnapshot::up_to`].
 const POSITION: &str = "SELECT right(to_hex(hashtextextended(f.stream::text, d.oid::bigint)), 12), pg_current_snapshot()::text, \
      greatest(f.pruned_below::text::numeric, (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
      FROM health_feed f CROSS JOIN pg_database d WHERE d.datname = current_database()";
 
-/// `id`s read at once: about as many rows, some hundred bytes each.
+/// The number of `id`s that one query reads, and so about the number of rows. A row takes some hundred bytes.
 pub(crate) const IDS_PER_READ: i64 = 5_000;
 
-/// What became visible since a snapshot is what began behind it or was in progress in it: two ranges of the key, however
-/// long some transaction elsewhere holds back xmin.
+/// Returns the commits that became visible since a snapshot.
+///
+/// They began after the snapshot (`$1`) or were in progress in it (`$2`). Both parts use the primary key, so a
+/// long transaction of another session, which holds back `xmin`, does not make the query slower.
 const POLL: &str = "SELECT here.snapshot, here.pruned_below, c.xid::text, c.first_id, c.last_id, c.writer \
      FROM (SELECT pg_current_snapshot()::text AS snapshot, pruned_below::text FROM health_feed) AS here LEFT JOIN ( \
      SELECT * FROM health_commits WHERE xid >= $1::text::xid8 UNION ALL \
      SELECT * FROM health_commits WHERE xid = ANY($2::text[]::xid8[])) AS c ON true ORDER BY c.last_id";
 
-/// One range of ids holds it all: a little too much, and never a list as long as a day.
+/// Returns the smallest range of `id`s that holds all commits after a snapshot.
+///
+/// One range instead of a list bounds the memory: it may include some other rows, which the replay skips.
 const REPLAY_RANGE: &str = "SELECT pg_current_snapshot()::text, min(first_id), max(last_id), \
      coalesce(min(committed_at) FILTER (WHERE xid >= $2::text::xid8 OR xid = ANY($3::text[]::xid8[])) \
      < now() - $4::bigint * interval '1 microsecond', false), (SELECT pruned_below FROM health_feed) > $1::text::xid8, \
@@ -96,50 +102,58 @@ const REPLAY_RANGE: &str = "SELECT pg_current_snapshot()::text, min(first_id), m
      (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
      FROM health_commits WHERE xid >= $1::text::xid8";
 
-/// By the block range index on `id`. A sum is no column, so that the key's index is no choice here: it would walk through
-/// everything those users ever stored.
+/// Returns the rows of a range of `id`s, by the block range index on `id`.
+///
+/// `user_id + 0` keeps the planner from the primary key, which would read everything that these users ever
+/// stored.
 const ROWS: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source FROM health_metrics \
      WHERE id > $1 AND id <= $2 AND ($3::bigint[] IS NULL OR user_id + 0 = ANY($3)) ORDER BY id";
 
 const ROWS_OF_USER: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source FROM health_metrics \
      WHERE user_id = $1 AND id > $2 AND id <= $3 ORDER BY id LIMIT $4";
 
-/// A session of the feed's own: it listens for rings, and its shared lock shows the others that somebody does. Nothing it
-/// writes has to be durable.
+/// Prepares the poller's session.
+///
+/// The session listens for notifications. Its shared advisory lock shows other servers that a poller exists. It
+/// writes nothing that must be durable, so no commit waits for the disk.
 const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; \
      SET statement_timeout = '10s'; LISTEN health_feed; SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
 
 const NOTIFY: &str = "SELECT pg_notify('health_feed', $1)";
 
-/// Other sessions that hold the same lock.
+/// Returns whether another session holds the same advisory lock.
 const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
      AND classid = hashtext('health feed')::bigint::bit(32)::bigint AND objid = 0 AND pid <> pg_backend_pid() \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
-/// Forgets what is older than the replay window, and says so in the same breath. One server at a time is enough.
+/// Deletes commit records older than the replay window, and stores in `pruned_below` that they are gone.
+///
+/// The advisory lock lets only one server at a time do this.
 const PRUNE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
      gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 \
      AND committed_at < now() - $2::bigint * interval '1 microsecond' RETURNING xid) \
      UPDATE health_feed SET pruned_below = greatest(pruned_below, gone_below.xid) \
      FROM (SELECT (max(xid::text::numeric) + 1)::text::xid8 AS xid FROM gone) AS gone_below WHERE gone_below.xid IS NOT NULL";
 
-/// Makes one row of many. It stands for all of them under the highest transaction id, so whoever asks for one of them gets
-/// it.
+/// Merges many commit records into one.
+///
+/// The merged record has the highest transaction id of all. So a replay that needs one of them reads the merged
+/// record.
 const MERGE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
      gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 AND writer <> 0 \
      RETURNING xid, first_id, last_id, committed_at) \
      INSERT INTO health_commits (xid, first_id, last_id, writer, committed_at) \
      SELECT max(xid::text::numeric)::text::xid8, min(first_id), max(last_id), 0, max(committed_at) FROM gone HAVING count(*) > 0";
 
-/// The courier's connection.
+/// The poller's connection.
 pub(crate) struct FeedConnection {
     session: Session,
-    /// What its own rings are signed with.
+    /// The payload of its own notifications, by which it ignores them.
     name: String,
 }
 
 impl FeedConnection {
-    /// Connects. `heard` is called when another server rings, and when the connection is lost.
+    /// Connects. Calls `on_notification` when another server notifies, and when the connection is lost.
     pub(crate) async fn open(config: &Config, on_notification: impl Fn() + Send + 'static) -> Result<Self, Error> {
         let (client, mut connection) = config.postgres.connect(NoTls).await.map_err(classify)?;
         let name = format!("{:016x}", fastrand::u64(..));
@@ -157,9 +171,16 @@ impl FeedConnection {
         Ok(Self { session, name })
     }
 
-    /// What became visible since a snapshot. `thorough` also finds what was merged since; `out_of_window` says that the
-    /// snapshot is older than what is kept for certain.
-    pub(crate) async fn poll(&mut self, since: &TransactionSnapshot, thorough: bool, out_of_window: bool) -> Result<PollResult, Error> {
+    /// Returns the commits that became visible since a snapshot.
+    ///
+    /// With `thorough`, also returns records that were merged since. `out_of_window` says that the snapshot is
+    /// older than the replay window, so that older commits may have been pruned.
+    pub(crate) async fn poll(
+        &mut self,
+        since: &TransactionSnapshot,
+        thorough: bool,
+        out_of_window: bool,
+    ) -> Result<PollResult, Error> {
         let (from, also) = if thorough {
             (since.xmin(), Vec::new())
         } else {
@@ -203,12 +224,12 @@ impl FeedConnection {
         })
     }
 
-    /// The rows of a range, by id.
+    /// Returns the rows of a range, ordered by `id`.
     pub(crate) async fn rows(&mut self, ids: IdRange) -> Result<Vec<FeedRow>, Error> {
         rows(&mut self.session, ids, None).await
     }
 
-    /// Tells the other servers that there is something to look at.
+    /// Notifies the other servers of new commits.
     pub(crate) async fn notify(&mut self) -> Result<(), Error> {
         let statement = self.session.prepare(NOTIFY).await.map_err(classify)?;
         self.session
@@ -219,7 +240,7 @@ impl FeedConnection {
         Ok(())
     }
 
-    /// Whether another server listens.
+    /// Returns whether another server listens.
     pub(crate) async fn others_listen(&mut self) -> Result<bool, Error> {
         let statement = self.session.prepare(OTHER_LISTENERS).await.map_err(classify)?;
         let row = self
@@ -232,7 +253,7 @@ impl FeedConnection {
     }
 }
 
-/// Where the stream of changes stands now.
+/// Returns the present position of the stream.
 pub(crate) async fn position(readers: &Readers) -> Result<Position, Error> {
     let mut session = checkout(readers).await?;
     let statement = session.prepare(POSITION).await.map_err(classify)?;
@@ -245,8 +266,12 @@ pub(crate) async fn position(readers: &Readers) -> Result<Position, Error> {
     })
 }
 
-/// What was committed that a snapshot does not see.
-pub(crate) async fn replay_range(readers: &Readers, seen: &TransactionSnapshot, window: Duration) -> Result<ReplayRange, Error> {
+/// Returns the range of commits that a snapshot does not see.
+pub(crate) async fn replay_range(
+    readers: &Readers,
+    seen: &TransactionSnapshot,
+    window: Duration,
+) -> Result<ReplayRange, Error> {
     let mut session = checkout(readers).await?;
     let statement = session.prepare(REPLAY_RANGE).await.map_err(classify)?;
     let row = session
@@ -274,12 +299,16 @@ pub(crate) async fn replay_range(readers: &Readers, seen: &TransactionSnapshot, 
     })
 }
 
-/// The rows of a range, by id; only those of `users` where they are named.
-pub(crate) async fn rows_in_range(readers: &Readers, ids: IdRange, users: Option<&[i64]>) -> Result<Vec<FeedRow>, Error> {
+/// Returns the rows of a range, ordered by `id`. If `users` is given, only the rows of these users.
+pub(crate) async fn rows_in_range(
+    readers: &Readers,
+    ids: IdRange,
+    users: Option<&[i64]>,
+) -> Result<Vec<FeedRow>, Error> {
     rows(&mut *checkout(readers).await?, ids, users).await
 }
 
-/// The first `most` rows of one user in a range, by id.
+/// Returns the first `limit` rows of one user in a range, ordered by `id`.
 pub(crate) async fn rows_of_user(
     readers: &Readers,
     ids: IdRange,
@@ -296,7 +325,8 @@ pub(crate) async fn rows_of_user(
     Ok(rows.iter().filter_map(feed_row).collect())
 }
 
-/// Forgets commits below `horizon` that are older than `window`, and makes one row of the others below `merge_below`.
+/// Deletes commit records below `horizon` that are older than `window`, and merges the others below
+/// `merge_below`.
 pub(crate) async fn prune_and_merge(
     readers: &Readers,
     horizon: u64,
@@ -339,7 +369,7 @@ fn feed_row(row: &Row) -> Option<FeedRow> {
             sample,
         }),
         Err(fault) => {
-            // Nothing of ours writes such a row.
+            // No server writes such a row; another program must have.
             tracing::warn!(%fault, id = row.get::<_, i64>(0), "a stored row is no legal sample, the feed leaves it out");
             None
         }
@@ -372,7 +402,7 @@ impl<'a> FromSql<'a> for RowXid {
     }
 }
 
-/// The parts of a range that are read at once.
+/// Splits a range into parts that one query reads.
 pub(crate) fn split_range(ids: IdRange) -> impl Iterator<Item = IdRange> {
     let step = usize::try_from(IDS_PER_READ).unwrap_or(usize::MAX);
     (ids.after..ids.last).step_by(step).map(move |after| IdRange {

@@ -14,12 +14,13 @@ use crate::{
     config::{Config, Limits},
     health::Health,
     live::{
-        cursor::Position, event::LiveEvent, filter::Filter, hub::Hub, transaction_snapshot::TransactionSnapshot, subscription::Subscription,
+        cursor::Position, event::LiveEvent, filter::Filter, hub::Hub, subscription::Subscription,
+        transaction_snapshot::TransactionSnapshot,
     },
     sample::{Readings, Sample, Source, Steps, UserId},
     store::{
         connection::{Readers, readers},
-        feed::{self, CommitRow, FeedConnection, MERGED, IdRange},
+        feed::{self, CommitRow, FeedConnection, IdRange, MERGED},
     },
 };
 
@@ -88,7 +89,9 @@ async fn resume(health: &Health, cursor: &crate::wire::Cursor) -> Subscription {
 /// Makes one row of all commits there are.
 async fn merge(readers: &Readers) {
     let seen = feed::position(readers).await.unwrap().seen;
-    feed::prune_and_merge(readers, seen.xmin(), DAY, Some(seen.xmin())).await.unwrap();
+    feed::prune_and_merge(readers, seen.xmin(), DAY, Some(seen.xmin()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
