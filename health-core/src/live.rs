@@ -1,31 +1,36 @@
-//! What was committed, logged to whoever listens.
+//! The live feed: committed samples, delivered to subscribers.
 //!
 //! # Order and cursors
 //!
-//! Identity values and transaction ids are taken before a commit and become visible out of order, so neither says by itself
-//! what is new. A *snapshot* of PostgreSQL's does: it names the transactions that are visible in it. One task, the
-//! [`courier`], looks at `health_commits` in one snapshot after the other. What is visible in a snapshot and was not in the
-//! one before is delivered then, and only then, be it ours or another server's; so there is one order for all, and whatever
-//! was acknowledged before a transaction began is delivered before it. Within a look the order is that of `id`, which is
-//! taken under the row's lock.
+//! PostgreSQL assigns identity values and transaction ids before a commit, and commits become visible out of
+//! order. So neither of them says what is new. A transaction snapshot does: it names the transactions that are
+//! visible in it.
 //!
-//! Our own samples are not read back: writers hand them to the [`hub`] before they acknowledge them, and the courier's
-//! look only says when it is their turn. Should a look see one of our commits that was not handed over yet, everything from
-//! there on counts as not yet visible, until a moment later. A writer that loses its connection gives up its name, and
-//! what it committed under that name is read from the table like another server's.
+//! One task, the [`poller`], reads the commit log (`health_commits`) in one snapshot after the other. It
+//! delivers a commit in the first poll whose snapshot sees it, whether this server or another one wrote it. So
+//! all subscribers get one order, and a sample that was acknowledged before another transaction began is
+//! delivered first. Within a poll the order is that of `id`, which is assigned under the row's lock.
 //!
-//! A cursor is the snapshot of the last look that was delivered, in short where it can be. Transactions that were in
-//! progress are named in it, up to a number; a transaction that stays open holds back neither deliveries nor cursors.
+//! Samples of this server are not read back from the table. Writers hand them over to the [`hub`] before they
+//! acknowledge them, and the poll only says when they are delivered. If a poll sees a commit that its writer has
+//! not handed over yet, that commit and all later ones wait for the next poll. A writer that loses its
+//! connection gets a new writer id. Commits under its old id are read from the table, as those of other servers.
+//!
+//! A cursor is the snapshot of the last complete poll, in a short form where possible. It names transactions in
+//! progress, up to a limit. So a transaction that stays open delays neither deliveries nor cursors.
 //!
 //! # Resuming
 //!
 //! See [`replay`].
 //!
-//! # Who may wait for whom
+//! # Who waits for whom
 //!
-//! Writers wait for nobody here. The courier waits for the database and for nobody else. Readers have a [`queue`]
-//! each, bounded in samples; what does not fit is counted, and logged with the cursor before it. What waits for all of them
-//! together has a [`budget`]; where that is spent, those who are furthest behind lose what waits for them to the same count.
+//! * Writers never wait for the feed.
+//! * The poller waits for the database only.
+//! * Each subscriber has a [queue](subscriber_queue) that is bounded in samples. Samples that do not fit are
+//!   counted, and the subscriber is told the count and the cursor before them.
+//! * All queues together have a memory [`budget`]. If it is exceeded, the subscribers with the most waiting
+//!   samples lose them, and are told in the same way.
 
 pub(crate) mod budget;
 pub(crate) mod compactor;

@@ -36,10 +36,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut closing: watch::Receiver<bool>) {
     // The channel is closed if the handle was dropped.
     while timeout(pause, closing.wait_for(|closing| *closing)).await.is_err() {
         if let Err(error) = visible.compact(&hub, Instant::now()).await {
-            tracing::warn!(
-                error = error.chain(),
-                "the list of commits could not be tidied, trying again"
-            );
+            tracing::warn!(error = error.chain(), "cannot compact the commit log, trying again");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who listens, what our own writers have committed, and how far the stream has been delivered.
+//! The state that writers, the poller and subscribers share.
 
 use std::{
     cmp::Reverse,
@@ -29,79 +29,81 @@ use crate::{
     wire::Cursor,
 };
 
-/// The meeting place of writers, the courier and subscribers.
+/// The meeting point of writers, the poller and subscribers.
 #[derive(Debug)]
 pub(crate) struct Hub {
     state: Mutex<HubState>,
     stream: String,
     capacity: usize,
-    /// For all that waits for readers.
+    /// The bound on the memory of all subscriber queues.
     budget: Arc<MemoryBudget>,
-    /// There is something for the courier to do.
+    /// Wakes the poller.
     pub(crate) news: Notify,
-    /// There is, and nobody waits for it.
+    /// Wakes the poller when no subscriber waits, so that it may poll less often.
     pub(crate) idle_news: Notify,
     pub(crate) replay_source: ReplaySource,
 }
 
-/// Where those who resume read from.
+/// The database connections and limits of replays.
 #[derive(Debug)]
 pub(crate) struct ReplaySource {
     pub(crate) readers: Readers,
     pub(crate) window: Duration,
-    /// Resuming takes its turn, so that a thousand who reconnect at once leave connections to those who ask for statistics.
+    /// Limits concurrent queries, so that a thousand clients that reconnect at once leave connections for
+    /// statistics.
     pub(crate) query_permits: Semaphore,
-    /// Rows that were read and are on their way to a reader take theirs.
+    /// Limits the rows that were read and are not yet in a subscriber queue.
     pub(crate) row_permits: Semaphore,
 }
 
-/// The name one connection of a writer commits under, for as long as it lives.
+/// The id under which one connection of a writer commits. Dropping it makes the poller read the rest from the
+/// table.
 #[derive(Debug)]
 pub(crate) struct WriterId {
     id: i64,
     hub: Arc<Hub>,
 }
 
-/// What a look of the courier's has to deliver, in order.
+/// The commits that one poll delivers, and in which way.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryPlan {
-    /// Our own, by [`CommitRow::ids`]'s end: they are in memory.
+    /// Commits of this server, ordered by the end of [`CommitRow::ids`]. Their samples are in memory.
     pub(crate) own: Vec<CommitRow>,
-    /// Stretches of the table, ascending and apart from each other.
+    /// Ranges of the table, ascending and disjoint.
     pub(crate) table: Vec<IdRange>,
-    /// Committed by a writer of ours that has not pending it over yet, and what came behind it: not now.
+    /// Commits that wait for the next poll: one that its writer has not handed over yet, and all after it.
     pub(crate) postponed: Vec<u64>,
 }
 
 #[derive(Debug)]
 struct HubState {
-    /// What has been delivered.
+    /// Everything that this snapshot sees was delivered.
     seen: TransactionSnapshot,
     cursor: Cursor,
     to_all: Vec<Arc<SubscriberQueue>>,
     to_user: HashMap<UserId, Vec<Arc<SubscriberQueue>>>,
     touched: Vec<Arc<SubscriberQueue>>,
-    /// They are filled from the table, and not to be reached by what is published.
+    /// Queues that a replay fills. Live samples do not reach them.
     replaying: Vec<Arc<SubscriberQueue>>,
     joining: Vec<JoinRequest>,
     writers: HashSet<i64>,
     pending_commits: BTreeMap<u64, PendingCommit>,
-    /// Samples in `handed`.
+    /// The number of samples in `pending_commits`.
     pending_samples: usize,
     handovers: u64,
-    /// Of those in the work under way, what has been delivered from memory.
+    /// Commits that the current poll has delivered from memory.
     delivered: HashSet<u64>,
-    /// Another server listens for rings.
+    /// Whether another server listens for notifications.
     others_listen: bool,
-    /// Something was pending over since the last ring.
+    /// Whether a commit was handed over since the last notification.
     unannounced: bool,
     closed: bool,
 }
 
-/// A commit of ours that waits for its turn.
+/// A commit of this server that is not delivered yet.
 #[derive(Debug)]
 struct PendingCommit {
-    /// How many had been pending over with it.
+    /// The number of commits handed over so far, this one included.
     number: u64,
     samples: CommitSamples,
 }
@@ -109,9 +111,9 @@ struct PendingCommit {
 #[derive(Debug)]
 enum CommitSamples {
     InMemory(Vec<Sample>),
-    /// Unheard listened then.
+    /// There were no subscribers when it was handed over.
     Unheard,
-    /// Too many wait: it is read from the table.
+    /// Too many samples were pending, so it is read from the table.
     InTable,
 }
 
@@ -120,24 +122,26 @@ struct JoinRequest {
     filter: Filter,
     queue: Arc<SubscriberQueue>,
     joined: oneshot::Sender<TransactionSnapshot>,
-    /// It was there when the look under way began.
+    /// Whether the request was there when the current poll began.
     before_poll: bool,
 }
 
-/// Samples of our own that wait for their turn, which takes a moment where the database answers. About 150 bytes each.
+/// The largest number of samples in memory that wait for the poller. About 150 bytes each; the wait takes
+/// milliseconds.
 const PENDING_SAMPLES_MAX: usize = 100_000;
 
-/// Samples that are pending out at once, and so kept as long as anybody waits for one of them.
+/// The largest number of samples in a chunk. A chunk stays in memory as long as a subscriber waits for one of
+/// its samples.
 const CHUNK_SAMPLES_MAX: usize = 1_000;
 
-/// Replays that ask the database at the same time.
+/// The number of replays that query the database at the same time.
 const REPLAYS_AT_ONCE: usize = 2;
 
-/// Rows that all replays together may have read ahead, about 150 bytes each.
+/// The largest number of rows that all replays together may hold, about 150 bytes each.
 const REPLAYED_ROWS_MAX: usize = 100_000;
 
 impl Hub {
-    /// A hub that delivers what becomes visible behind a position.
+    /// Creates a hub that delivers the commits after a position.
     pub(crate) fn new(position: Position, limits: &Limits, readers: Readers) -> Self {
         let cursor = position.to_cursor();
         let Position { stream, seen } = position;
@@ -174,23 +178,23 @@ impl Hub {
         }
     }
 
-    /// Which database's stream it is.
+    /// Returns the id of the database's stream.
     pub(crate) fn stream(&self) -> &str {
         &self.stream
     }
 
-    /// Where the stream stands.
+    /// Returns the present position.
     pub(crate) fn cursor(&self) -> Cursor {
         self.lock().cursor.clone()
     }
 
-    /// Where the stream stands, if all that was delivered up to there has left the queue.
+    /// Returns the present position, if the subscriber has taken everything up to it.
     pub(crate) fn cursor_if_idle(&self, queue: &SubscriberQueue) -> Option<Cursor> {
         let state = self.lock();
         queue.is_idle().then(|| state.cursor.clone())
     }
 
-    /// A queue that hears of what is pending over from now on, and of what others commit.
+    /// Opens a queue for everything that is handed over or committed by others from now on.
     pub(crate) fn open(&self, filter: &Filter) -> (Arc<SubscriberQueue>, Cursor) {
         let mut state = self.lock();
         let queue = Arc::new(SubscriberQueue::new(self.capacity, state.handovers, &self.budget));
@@ -198,7 +202,7 @@ impl Hub {
         (queue, state.cursor.clone())
     }
 
-    /// Takes a queue out, to be filled from the table at first.
+    /// Detaches a queue from the live samples, so that a replay can fill it.
     pub(crate) fn detach(&self, filter: &Filter, queue: &Arc<SubscriberQueue>) {
         let mut state = self.lock();
         state.remove(filter, queue);
@@ -208,7 +212,7 @@ impl Hub {
         state.replaying.push(Arc::clone(queue));
     }
 
-    /// Puts a queue that was set aside back in, to go on from now.
+    /// Attaches a detached queue again, from now on.
     pub(crate) fn attach(&self, filter: &Filter, queue: &Arc<SubscriberQueue>) {
         let mut state = self.lock();
         if !queue.is_abandoned() {
@@ -216,12 +220,12 @@ impl Hub {
         }
     }
 
-    /// Puts a queue in between two looks, and tells which was the first of them: it gets what that one does not see.
+    /// Asks the poller to attach a queue between two polls. The receiver gets the snapshot of that moment.
     pub(crate) fn join(&self, filter: Filter, queue: Arc<SubscriberQueue>) -> oneshot::Receiver<TransactionSnapshot> {
         let (joined, answer) = oneshot::channel();
         let mut state = self.lock();
         if state.closed {
-            return answer; // It never comes, and the queue is closed already.
+            return answer; // The sender is dropped; the queue is closed already.
         }
         state.joining.push(JoinRequest {
             filter,
@@ -238,9 +242,9 @@ impl Hub {
         self.lock().remove(filter, queue);
     }
 
-    /// A name for a writer's connection.
+    /// Creates the writer id for a new connection.
     pub(crate) fn register_writer(self: &Arc<Self>) -> WriterId {
-        // 0 is taken, see `feed::MERGED`.
+        // 0 is reserved, see `feed::MERGED`.
         let id = fastrand::i64(1..);
         self.lock().writers.insert(id);
         WriterId {
@@ -249,11 +253,11 @@ impl Hub {
         }
     }
 
-    /// What a writer of ours has committed. Never waits, and keeps nothing where nobody listens.
+    /// Takes over the samples of a commit. Never waits, and keeps nothing if there are no subscribers.
     pub(crate) fn hand_over(&self, xid: u64, samples: impl Iterator<Item = Sample>) {
         let mut state = self.lock();
         if state.seen.sees(xid) {
-            return; // Its author's name was given up, so it was read from the table.
+            return; // Its writer id was dropped, so it was read from the table.
         }
         state.handovers += 1;
         state.unannounced = true;
@@ -282,23 +286,23 @@ impl Hub {
         state.has_subscribers() || !state.joining.is_empty()
     }
 
-    /// Whether other servers are to be logged of something.
+    /// Returns whether other servers must be notified of new commits.
     pub(crate) fn must_notify_others(&self) -> bool {
         let state = self.lock();
         state.others_listen && state.unannounced
     }
 
-    /// They are being logged.
+    /// Records that the notification is being sent.
     pub(crate) fn notification_sent(&self) {
         self.lock().unannounced = false;
     }
 
-    /// Whether a ring is heard by anyone.
+    /// Sets whether another server listens.
     pub(crate) fn others_listen(&self, others: bool) {
         self.lock().others_listen = others;
     }
 
-    /// Another server notified_at, or the connection was lost.
+    /// Handles a notification of another server, or the loss of the connection.
     pub(crate) fn received_notification(&self) {
         self.lock().others_listen = true;
         self.news.notify_one();
@@ -308,7 +312,8 @@ impl Hub {
         self.lock().seen.clone()
     }
 
-    /// What has been delivered, as a look begins. Whoever waits to be let in by now may be at its end.
+    /// Returns the snapshot that was delivered last. Join requests up to now may be granted at the end of this
+    /// poll.
     pub(crate) fn begin_poll(&self) -> TransactionSnapshot {
         let state = &mut *self.lock();
         for joining in &mut state.joining {
@@ -317,14 +322,14 @@ impl Hub {
         state.seen.clone()
     }
 
-    /// What there is to do about commits that became visible, given by the ends of their ranges.
+    /// Decides how each new commit is delivered. The commits are ordered by the end of their ranges.
     pub(crate) fn plan_delivery(&self, commits: &[CommitRow]) -> DeliveryPlan {
         let state = self.lock();
         let mut plan = DeliveryPlan::default();
         for (index, commit) in commits.iter().enumerate() {
             let pending = state.pending_commits.get(&commit.xid).map(|pending| &pending.samples);
             match pending {
-                // It stands for others' commits as well, whoever's the last of them was.
+                // A merged record also stands for commits of other writers.
                 _ if commit.writer == MERGED => plan.table.push(commit.ids),
                 _ if state.delivered.contains(&commit.xid) => plan.own.push(*commit),
                 Some(CommitSamples::InMemory(_) | CommitSamples::Unheard) => plan.own.push(*commit),
@@ -339,7 +344,7 @@ impl Hub {
         plan
     }
 
-    /// Delivers a commit of ours, once.
+    /// Delivers a commit of this server from memory, once.
     pub(crate) fn publish_own(&self, xid: u64) {
         let state = &mut *self.lock();
         state.delivered.insert(xid);
@@ -353,7 +358,7 @@ impl Hub {
         }
     }
 
-    /// Where too much waits, those who are furthest behind lose it.
+    /// Discards waiting samples if the memory budget is exceeded, from the longest queues first.
     fn shed_excess(&self, state: &HubState) {
         if !self.budget.is_exceeded() {
             return;
@@ -382,7 +387,7 @@ impl Hub {
         }
     }
 
-    /// Where the stream stands for whoever has got what a snapshot sees.
+    /// Returns the cursor of a snapshot.
     pub(crate) fn cursor_of(&self, seen: TransactionSnapshot) -> Cursor {
         let position = Position {
             stream: self.stream.clone(),
@@ -391,7 +396,7 @@ impl Hub {
         position.to_cursor()
     }
 
-    /// Tells everyone who listens that not all may have been delivered, and why.
+    /// Tells all subscribers that samples may be missing, and why.
     pub(crate) fn announce_gap(&self, why: &str) {
         let state = self.lock();
         for queue in state.to_all.iter().chain(state.to_user.values().flatten()) {
@@ -402,7 +407,7 @@ impl Hub {
         }
     }
 
-    /// All that a snapshot sees was delivered.
+    /// Ends a poll: everything that the snapshot sees was delivered.
     pub(crate) fn advance(&self, seen: TransactionSnapshot) {
         let state = &mut *self.lock();
         let position = Position {
@@ -426,23 +431,23 @@ impl Hub {
         }
     }
 
-    /// Lets those in who wait between two looks. Only where everything was delivered that was pending over before `seen`.
+    /// Attaches the queues that wait to join. Call it only if no commit was postponed.
     ///
-    /// Those who came during the look wait for the next: a replay may have read more than this look's snapshot sees, and
-    /// would hear of it again behind what is newer.
+    /// Requests that came during the poll wait for the next one. Their replays may have read more than this
+    /// poll's snapshot sees, and would receive old versions of samples after newer ones.
     pub(crate) fn admit_joining(&self) {
         let state = &mut *self.lock();
         let (ready, early): (Vec<_>, _) = state.joining.drain(..).partition(|joining| joining.before_poll);
         state.joining = early;
         for joining in ready {
-            // Whoever is gone takes nothing any more.
+            // If the subscription was dropped, its queue gets nothing.
             if !joining.queue.is_abandoned() && joining.joined.send(state.seen.clone()).is_ok() {
                 state.add(&joining.filter, &joining.queue);
             }
         }
     }
 
-    /// Ends every subscription behind what waits for it.
+    /// Ends every subscription after the events that wait for it.
     pub(crate) fn close(&self) {
         let state = &mut *self.lock();
         state.closed = true;
@@ -472,8 +477,8 @@ impl Drop for WriterId {
 }
 
 impl HubState {
-    /// Whether anyone reads what there is. For those who have not yet heard that they were too slow it need not be polled_at at
-    /// at once.
+    /// Returns whether a subscriber is waiting for samples. Those that have yet to hear of skipped samples are
+    /// not.
     fn has_active_subscribers(&self) -> bool {
         !self.to_user.is_empty() || self.to_all.iter().any(|queue| !queue.has_skipped())
     }
@@ -519,7 +524,7 @@ impl HubState {
     fn publish(&mut self, samples: Vec<Sample>, budget: &Arc<MemoryBudget>, hears: impl Fn(&SubscriberQueue) -> bool) {
         let (count, cursor) = (samples.len(), &self.cursor);
         let mut hearing = self.to_all.iter().filter(|queue| hears(queue));
-        // Where everyone sleeps nothing is made for anyone. The first who does not is found first, as a rule.
+        // If all queues skip, no sample is shared. Usually the first queue accepts, so this check is short.
         if self.to_user.is_empty() && hearing.all(|queue| queue.has_skipped()) {
             let hearing = self.to_all.iter().filter(|queue| hears(queue));
             hearing.for_each(|queue| queue.skip_all(count, cursor));
@@ -529,7 +534,7 @@ impl HubState {
             .into_iter()
             .map(|sample| Arc::new(Published::new(sample, budget)));
         loop {
-            // What no reader has room for is gone before the next are made.
+            // Samples that no queue has space for are freed before the next chunk is made.
             let chunk: Arc<[_]> = published.by_ref().take(CHUNK_SAMPLES_MAX).collect();
             if chunk.is_empty() {
                 return;
@@ -559,7 +564,7 @@ impl HubState {
     }
 }
 
-/// The same ranges, ascending, those that meet as one.
+/// Sorts ranges and joins those that touch.
 fn joined(mut ranges: Vec<IdRange>) -> Vec<IdRange> {
     ranges.sort_unstable_by_key(|range| range.after);
     let mut joined: Vec<IdRange> = Vec::new();

@@ -1,4 +1,4 @@
-//! The task that delivers what became visible, in one order for all.
+//! The task that polls the commit log and delivers new commits, in one order for all subscribers.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -21,50 +21,51 @@ use crate::{
     store::feed::{CommitRow, FeedConnection, IdRange, MERGED, PollResult, split_range},
 };
 
-/// Looks at the table whenever there may be something new.
+/// A task that polls the commit log whenever there may be new commits.
 pub(crate) struct Poller {
     config: Config,
     hub: Arc<Hub>,
-    /// The writers have ended.
+    /// Becomes true when the writers have ended.
     ending: watch::Receiver<bool>,
-    /// When the last look was that was delivered.
+    /// The start of the last poll that was delivered.
     polled_at: Instant,
-    /// A look that was not delivered to its end.
+    /// A poll that failed before it was delivered completely.
     unfinished: Option<Poll>,
     notified_at: Instant,
 }
 
-/// What became visible between two snapshots, and how far it was delivered.
+/// The commits that became visible between two snapshots, and how far they were delivered.
 struct Poll {
     started_at: Instant,
     previous: TransactionSnapshot,
     snapshot: TransactionSnapshot,
-    /// Our own that are not delivered yet; they are in memory.
+    /// Commits of this server that are not delivered yet. Their samples are in memory.
     own: VecDeque<CommitRow>,
-    /// Of the table, what is not read yet, at most some thousand rows each.
+    /// Ranges of the table that are not read yet, some thousand rows each.
     ranges: VecDeque<IdRange>,
-    /// Committed by a writer of ours that has not handed it over yet, and what came behind it: not now.
+    /// Commits that wait for the next poll: one that its writer has not handed over yet, and all after it.
     postponed: Vec<u64>,
-    /// Rows of these are not for the table to tell.
+    /// Commits whose rows in the table must not be delivered by this poll.
     not_from_table: HashSet<u64>,
 }
 
-/// How long a ring that was lost holds up what another server committed, and what a newcomer is rung for.
+/// The longest interval between two polls. It bounds the delay if a notification of another server is lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where nobody listens, looking only keeps the cursor fresh.
+/// The interval between polls without subscribers, which only keep the cursor fresh.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Rings for other servers are no closer together: a ring takes a lock of the whole database for a moment.
+/// The shortest interval between two notifications. `NOTIFY` takes a lock of the whole database at commit.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Commits are merged only once they have been visible for twice as long, see [`upkeep`](crate::live::upkeep).
+/// The age of the last poll from which on merged records are read as well. The
+/// [`compactor`](crate::live::compactor) merges records only after twice this time.
 pub(crate) const POLL_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// How long PostgreSQL may take for an answer before the connection is taken for dead.
+/// The timeout for an answer of PostgreSQL, after which the connection counts as lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The pause before a lost connection is made again.
+/// The pause before a lost connection is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 impl Poller {
@@ -80,14 +81,14 @@ impl Poller {
         }
     }
 
-    /// Delivers until the handle is closed or gone, then ends every subscription.
+    /// Delivers until the handle is closed or dropped, then ends every subscription.
     pub(crate) async fn run(mut self) {
         let mut logged = false;
         while let Err(error) = self.serve(&mut logged).await {
             if !logged {
                 tracing::warn!(
                     error = error.chain(),
-                    "the live feed has lost the database, trying again"
+                    "the live feed lost its database connection, reconnecting"
                 );
                 logged = true;
             }
@@ -106,7 +107,7 @@ impl Poller {
         let hub = Arc::clone(&self.hub);
         let mut connection =
             with_timeout(FeedConnection::open(&self.config, move || hub.received_notification())).await?;
-        // Whoever else is there learns that we listen.
+        // Tells other servers that this one listens.
         with_timeout(connection.notify()).await?;
         let mut ending = self.ending.clone();
         let mut tick = interval(POLL_INTERVAL);
@@ -114,7 +115,7 @@ impl Poller {
         loop {
             let mut last = false;
             tokio::select! {
-                // A handle that is gone is one that ends.
+                // The channel is closed if the handle was dropped.
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => last = true,
                 () = self.hub.news.notified() => {}
                 () = async { self.hub.idle_news.notified().await; sleep_until(self.polled_at + IDLE_POLL_INTERVAL).await } => {}
@@ -123,7 +124,7 @@ impl Poller {
             }
             self.deliver(&mut connection).await?;
             if std::mem::take(logged) {
-                tracing::info!("the live feed has the database again");
+                tracing::info!("the live feed has its database connection again");
             }
             if self.hub.must_notify_others() && (last || self.notified_at.elapsed() >= NOTIFY_INTERVAL) {
                 self.hub.notification_sent();
@@ -136,8 +137,7 @@ impl Poller {
         }
     }
 
-    /// Delivers what became visible since the last time, each once: should it fail on the way, the next time takes it up
-    /// where it was.
+    /// Polls, and delivers each new commit once. If this fails, the next call continues where it stopped.
     async fn deliver(&mut self, connection: &mut FeedConnection) -> Result<(), Error> {
         let mut poll = match self.unfinished.take() {
             Some(poll) => poll,
@@ -159,12 +159,13 @@ impl Poller {
         Ok(())
     }
 
-    /// Looks; none where it has to be done again in a moment, when a writer of ours has handed over what it committed.
+    /// Polls the commit log. Returns `None` if the poll must be repeated after a writer has handed over its
+    /// commit.
     async fn poll(&self, connection: &mut FeedConnection) -> Result<Option<Poll>, Error> {
         let started_at = Instant::now();
         let previous = self.hub.begin_poll();
         let age = self.polled_at.elapsed();
-        // Looks a moment apart see each other's transactions end, however short the window.
+        // Polls that are a moment apart never miss pruned commits, even if the replay window is very short.
         let out_of_window = age >= self.hub.replay_source.window.max(5 * POLL_INTERVAL);
         let polling = connection.poll(&previous, age > POLL_AGE_MAX, out_of_window);
         let PollResult { snapshot, commits, gap } = with_timeout(polling).await?;
@@ -173,7 +174,7 @@ impl Poller {
             self.hub.announce_gap(why);
         }
         let DeliveryPlan { own, table, postponed } = self.hub.plan_delivery(&commits);
-        // What stands for many commits cannot be put off by its name.
+        // A merged record stands for many commits, so it cannot be postponed by its transaction id.
         let merged = commits.iter().filter(|commit| commit.writer == MERGED);
         if merged.map(|commit| commit.xid).any(|xid| postponed.contains(&xid)) {
             return Ok(None);
@@ -213,7 +214,7 @@ impl Poller {
 }
 
 impl Poll {
-    /// Whether a row became visible with it, and is not delivered from memory.
+    /// Returns whether this poll delivers a row of the table.
     fn is_new_row(&self, xid_low: u32) -> bool {
         let xid = self.snapshot.full_xid(xid_low);
         self.snapshot.sees(xid) && !self.previous.sees(xid) && !self.not_from_table.contains(&xid)

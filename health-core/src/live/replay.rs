@@ -79,7 +79,7 @@ struct Progress {
     more_fresh: bool,
 }
 
-const TOO_OLD: &str = "the cursor is too old: not all that came behind it is kept for the feed any more";
+const TOO_OLD: &str = "the cursor is too old: some commits after it are no longer in the commit log";
 
 /// The interval of looking for fresh samples. The checks never take more than half of the time.
 const FRESH_EVERY: Duration = Duration::from_millis(20);
@@ -120,7 +120,7 @@ impl Replay {
     pub(crate) async fn run(mut self) {
         let from = Position::from_cursor(&self.cursor).filter(|position| position.stream == self.hub.stream());
         let Some(from) = from else {
-            return self.refuse("the cursor is none of this database's feed");
+            return self.refuse("the cursor is not one of this database's feed");
         };
         let backlog = self.replay_range(&from.seen).await;
         if backlog.ahead {

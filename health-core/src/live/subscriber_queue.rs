@@ -32,7 +32,7 @@ pub(crate) struct SubscriberQueue {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, in any combination"
+    reason = "the flags are independent, and all combinations occur"
 )]
 struct QueueState {
     announcement: Option<LiveEvent>,

@@ -15,7 +15,7 @@ pub(crate) struct TransactionSnapshot {
 
 /// A text that is not a `pg_snapshot`.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no snapshot of PostgreSQL's")]
+#[error("{0:?} is not a PostgreSQL snapshot")]
 pub(crate) struct InvalidSnapshot(String);
 
 impl TransactionSnapshot {

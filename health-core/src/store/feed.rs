@@ -210,9 +210,9 @@ impl FeedConnection {
         let commits: Vec<_> = new.collect();
         let oldest_unseen = if out_of_window { since.xmin() } else { since.xmax() };
         let gap = if snapshot.xmax() < since.xmax() {
-            Some("the database is not where it was: it was restored from a backup")
+            Some("the database was restored from a backup")
         } else if pruned_below.is_some_and(|pruned| pruned > oldest_unseen) {
-            Some("the database was out of reach for too long: not all that was committed is kept for the feed any more")
+            Some("the database was out of reach for too long: some commits are no longer in the commit log")
         } else {
             None
         };
@@ -370,7 +370,7 @@ fn feed_row(row: &Row) -> Option<FeedRow> {
         }),
         Err(fault) => {
             // No server writes such a row; another program must have.
-            tracing::warn!(%fault, id = row.get::<_, i64>(0), "a stored row is no legal sample, the feed leaves it out");
+            tracing::warn!(%fault, id = row.get::<_, i64>(0), "a stored row is not a valid sample, the feed skips it");
             None
         }
     }
