@@ -1,16 +1,32 @@
-//! A supervised PostgreSQL of our own, run from the server programs that are installed on the machine.
+//! A PostgreSQL server that this process starts, supervises and stops.
 //!
-//! With no database given, this is the database: a real PostgreSQL, durable, in a data directory that belongs to it, reached
-//! by a Unix socket alone. It ends when its owner ends, however that happens, and a crash at any moment, also in the middle of making the
-//! cluster, leaves nothing to repair by hand.
+//! It runs the server programs that are installed on the machine. Its cluster lies in a data directory of its own, is
+//! durable, and listens on a Unix socket only. It ends when the process that started it ends, even if that is killed.
+//! After a crash at any moment, also while the cluster is being created, the next start needs no repair.
+//!
+//! ```no_run
+//! use health_core::{
+//!     Config, Health,
+//!     embedded::{Cluster, Options},
+//! };
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = Cluster::start(Options::new().data_dir("/srv/health")).await?;
+//! let health = Health::open(Config::from_url(&cluster.url("postgres"))?).await?;
+//! // …
+//! health.close().await?;
+//! cluster.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
 
-mod account;
 mod cluster;
 mod directory;
 mod error;
 mod find;
+mod instance;
 mod options;
-mod site;
+mod os_user;
 mod socket;
 mod watchdog;
 

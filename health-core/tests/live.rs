@@ -254,8 +254,8 @@ async fn a_cursor_that_is_of_no_use_is_refused_with_a_reason_and_the_stream_goes
     let ahead = Cursor::new(format!("{stream}-999999999999"));
     let foreign = open(&other).await.cursor();
     for (cursor, part) in [
-        (Cursor::new("nonsense"), "none of this database"),
-        (foreign, "none of this database"),
+        (Cursor::new("nonsense"), "not one of this database"),
+        (foreign, "not one of this database"),
         (ahead, "ahead of this database"),
     ] {
         let mut live = health.subscribe(Filter::all()).resume(cursor);

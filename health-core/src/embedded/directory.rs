@@ -1,4 +1,4 @@
-//! The data directory: what lies in it, whose it is, and the two locks that say who is using it.
+//! The data directory: its files, its owner, and the two locks that say who uses it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -10,47 +10,48 @@ use std::{
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::embedded::{
-    account::Account,
     error::{EmbeddedError, LogTail},
+    os_user::OsUser,
 };
 
-/// A log longer than this is set aside as `postgres.log.1` when PostgreSQL starts.
+/// A log longer than this is renamed to `postgres.log.1` when PostgreSQL starts. 8 MiB.
 const LOG_BYTES_MAX: u64 = 8 << 20;
 
-/// How much of a log's end is read for an error message.
+/// The number of bytes at the end of a log that an error message is made of. 16 KiB hold far more than its 15 lines.
 const TAIL_BYTES_MAX: u64 = 16 << 10;
 
-/// Names inside the data directory.
+/// A data directory and the names of the files in it.
 ///
-/// * `server.lock` is locked by the process that owns the directory and by nobody else: the kernel frees it when that process
-///   ends, however it ends.
-/// * `pg.lock` is locked through a descriptor that every process of PostgreSQL inherits: while it is taken, one of them lives.
+/// * `server.lock` is locked by the process that owns the directory. The kernel frees the lock when that process ends,
+///   even if it is killed.
+/// * `pg.lock` is locked through a descriptor that all processes of PostgreSQL inherit. While it is locked, one of them
+///   runs.
 ///
-/// With the first free and the second taken, a PostgreSQL whose owner was killed is about to end: that is worth waiting for,
-/// where a taken `server.lock` is not.
+/// If only `pg.lock` is locked, the owner was killed and its PostgreSQL is about to end. A start waits for that. It does
+/// not wait for `server.lock`.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
     path: PathBuf,
 }
 
-/// What a directory is owned for, said in `server.lock` behind the process.
+/// How long a process owns a data directory. The file `server.lock` says it after the process id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Until told to stop: others may rely on its PostgreSQL.
-    Serving,
-    /// For one command: others had better wait for its end, which cuts their connections.
-    Moment,
+pub(crate) enum OwnerKind {
+    /// A server: other processes may use its PostgreSQL.
+    Server,
+    /// A command that runs once: other processes wait for its end, which closes their connections.
+    Command,
 }
 
-/// The second word in `server.lock` of one that owns it for a moment.
-const MOMENT: &str = "moment";
+/// The second word in the `server.lock` of a command.
+const COMMAND_MARK: &str = "moment";
 
-/// Ours as long as this lives.
+/// The lock of the process that owns the directory. Dropping it gives the directory up.
 #[derive(Debug)]
 pub(crate) struct OwnerLock(File);
 
 impl Directory {
-    /// `path` must be absolute: PostgreSQL runs in another working directory than we do.
+    /// `path` must be absolute, because PostgreSQL runs in another working directory.
     pub(crate) fn new(path: PathBuf) -> Directory {
         Directory { path }
     }
@@ -63,7 +64,7 @@ impl Directory {
         self.path.join("pgdata")
     }
 
-    /// Where `initdb` works until it is done, so that `pgdata` is always whole.
+    /// The directory in which `initdb` works until it is done. So `pgdata` is always complete.
     pub(crate) fn pgdata_new(&self) -> PathBuf {
         self.path.join("pgdata.new")
     }
@@ -85,82 +86,84 @@ impl Directory {
         self.path.join("pg.lock")
     }
 
-    /// Makes the directory, private to `account`, or checks that the one that is there can be used. It holds nothing of ours
-    /// until it is [owned](Self::own): a second start at the same moment finds it empty, or locked.
-    pub(crate) fn prepare(&self, account: &Account) -> Result<(), EmbeddedError> {
-        let missing: Vec<&Path> = self.path.ancestors().skip(1).take_while(|it| !it.exists()).collect();
-        let present = self.path.ancestors().nth(1 + missing.len()).unwrap_or(&self.path);
-        account.check_reach(present)?;
+    /// Creates the directory, private to `user`, or checks that the existing one can be used.
+    ///
+    /// Nothing is created inside before the directory is [locked](Self::lock_for_owner). A second start at the same
+    /// moment finds it either empty or locked.
+    pub(crate) fn prepare(&self, user: &OsUser) -> Result<(), EmbeddedError> {
+        let missing: Vec<&Path> = self.path.ancestors().skip(1).take_while(|path| !path.exists()).collect();
+        let existing = self.path.ancestors().nth(1 + missing.len()).unwrap_or(&self.path);
+        user.check_can_enter(existing)?;
         for parent in missing.iter().rev() {
             fs::create_dir(parent).map_err(EmbeddedError::io("create the directory", *parent))?;
-            if *account != Account::Ourselves {
-                // Root's umask may be 077, and PostgreSQL has to pass.
+            if *user != OsUser::Current {
+                // Root's umask may be 077, but PostgreSQL must be able to enter.
                 let open = Permissions::from_mode(0o755);
-                fs::set_permissions(parent, open).map_err(EmbeddedError::io("open the directory", *parent))?;
+                fs::set_permissions(parent, open).map_err(EmbeddedError::io("change the permissions of", *parent))?;
             }
         }
-        self.make_private(account)?;
-        account.check_reach(&self.path)
+        self.create_or_check(user)?;
+        user.check_can_enter(&self.path)
     }
 
-    fn make_private(&self, account: &Account) -> Result<(), EmbeddedError> {
+    fn create_or_check(&self, user: &OsUser) -> Result<(), EmbeddedError> {
         let created = DirBuilder::new().mode(0o700).create(&self.path);
         match created {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(EmbeddedError::io("create the directory", &self.path)(error)),
-            Ok(()) => return account.give(&self.path),
+            Ok(()) => return user.make_owner_of(&self.path),
         }
-        let found = fs::metadata(&self.path).map_err(EmbeddedError::io("look at", &self.path))?;
-        let foreign = |reason| {
+        let metadata = fs::metadata(&self.path).map_err(EmbeddedError::io("read the metadata of", &self.path))?;
+        let unusable = |reason| {
             Err(EmbeddedError::ForeignDirectory {
                 directory: self.path.clone(),
                 reason,
             })
         };
-        if !found.is_dir() {
-            return foreign("it is a file");
+        if !metadata.is_dir() {
+            return unusable("it is a file");
         }
         if self.path.join("PG_VERSION").exists() {
-            return foreign("it is the data of another PostgreSQL");
+            return unusable("it is the data directory of another PostgreSQL");
         }
-        if self.is_ours()? {
-            if found.mode() & 0o077 != 0 {
+        if self.is_empty_or_ours()? {
+            if metadata.mode() & 0o077 != 0 {
                 let private = Permissions::from_mode(0o700);
-                fs::set_permissions(&self.path, private).map_err(EmbeddedError::io("make private", &self.path))?;
+                fs::set_permissions(&self.path, private).map_err(EmbeddedError::io("change the permissions of", &self.path))?;
             }
-            // A link that was given as the data directory is meant to be followed.
-            let real = fs::canonicalize(&self.path).map_err(EmbeddedError::io("look at", &self.path))?;
-            return account.give(&real);
+            // If the data directory is given as a link, the directory behind it is meant.
+            let resolved = fs::canonicalize(&self.path).map_err(EmbeddedError::io("resolve the path", &self.path))?;
+            return user.make_owner_of(&resolved);
         }
-        // Files of somebody else's are there: the directory is used as it is, unless that is not safe.
-        if found.mode() & 0o022 != 0 {
-            return foreign("it holds other files, and others may write in it");
+        // The directory holds files of another program. It is used as it is, unless that is not safe.
+        if metadata.mode() & 0o022 != 0 {
+            return unusable("it holds other files, and other users may write in it");
         }
         if self.run().exists() {
-            return foreign("it holds other files, among them one called `run`");
+            return unusable("it holds other files, and one of them is called `run`");
         }
         Ok(())
     }
 
-    /// Whether the directory is empty or was one of ours before.
-    fn is_ours(&self) -> Result<bool, EmbeddedError> {
+    /// Returns whether the directory is empty or was used as a data directory before.
+    fn is_empty_or_ours(&self) -> Result<bool, EmbeddedError> {
         let names = [self.server_lock(), self.pg_lock(), self.pgdata(), self.pgdata_new()];
-        if names.iter().any(|it| it.exists()) {
+        if names.iter().any(|path| path.exists()) {
             return Ok(true);
         }
         let mut entries = fs::read_dir(&self.path).map_err(EmbeddedError::io("read the directory", &self.path))?;
         Ok(entries.next().is_none())
     }
 
-    /// Makes us the owner, or says who is.
-    pub(crate) fn own(&self, account: &Account, purpose: Purpose) -> Result<OwnerLock, EmbeddedError> {
+    /// Locks the directory for this process, or returns an error that names the owner.
+    pub(crate) fn lock_for_owner(&self, user: &OsUser, kind: OwnerKind) -> Result<OwnerLock, EmbeddedError> {
         let path = self.server_lock();
-        let mut file = open_private(&path, account)?;
+        let mut file = open_private(&path, user)?;
         if !try_lock(&file, &path)? {
             let mut text = String::new();
-            // Who it is, is said where it can be read; that it is taken is what matters.
+            // The process id is only for the message, so a failure to read it does not matter.
             let _ = file.read_to_string(&mut text);
-            let process = text.split_whitespace().next().and_then(|it| it.parse().ok());
+            let process = text.split_whitespace().next().and_then(|id| id.parse().ok());
             return Err(EmbeddedError::AlreadyRunning {
                 directory: self.path.clone(),
                 process,
@@ -168,72 +171,71 @@ impl Directory {
         }
         let write = |mut file: &File| {
             file.set_len(0)?;
-            let word = if purpose == Purpose::Moment { MOMENT } else { "" };
-            writeln!(file, "{} {word}", std::process::id())
+            let mark = if kind == OwnerKind::Command { COMMAND_MARK } else { "" };
+            writeln!(file, "{} {mark}", std::process::id())
         };
         write(&file).map_err(EmbeddedError::io("write", path))?;
         let owner = OwnerLock(file);
-        make_directory(&self.run(), account)?;
+        create_private_directory(&self.run(), user)?;
         Ok(owner)
     }
 
-    /// Whether the last one to own the directory said that it would not be for long, or has yet to say what for.
-    pub(crate) fn may_be_owned_for_a_moment(&self) -> bool {
+    /// Returns whether the last owner is a command, or has not written its kind yet.
+    pub(crate) fn owner_may_be_command(&self) -> bool {
         let text = fs::read_to_string(self.server_lock()).unwrap_or_default();
-        !text.ends_with('\n') || text.split_whitespace().nth(1) == Some(MOMENT)
+        !text.ends_with('\n') || text.split_whitespace().nth(1) == Some(COMMAND_MARK)
     }
 
-    /// The file whose lock PostgreSQL's processes inherit; locked, or `None` while one of them still lives.
-    pub(crate) fn lock_for_postgres(&self, account: &Account) -> Result<Option<File>, EmbeddedError> {
+    /// Locks the file whose lock the processes of PostgreSQL inherit. Returns `None` while one of them still runs.
+    pub(crate) fn lock_for_postgres(&self, user: &OsUser) -> Result<Option<File>, EmbeddedError> {
         let path = self.pg_lock();
-        let file = open_private(&path, account)?;
+        let file = open_private(&path, user)?;
         Ok(try_lock(&file, &path)?.then_some(file))
     }
 
-    /// Removes what a killed run left. Only with the lock held: then no PostgreSQL of ours lives.
+    /// Removes the files that a killed run left behind. The caller must hold `pg.lock`, so that no PostgreSQL runs.
     ///
-    /// A stale `postmaster.pid` would block the start where its process id is in use: by an unreaped zombie, by another process,
-    /// or in a restarted container, where ids repeat.
-    pub(crate) fn sweep(&self) -> Result<(), EmbeddedError> {
+    /// A stale `postmaster.pid` would block the start if its process id is in use by another process. Ids repeat, for
+    /// instance in a restarted container.
+    pub(crate) fn remove_stale_files(&self) -> Result<(), EmbeddedError> {
         let unfinished = self.pgdata_new();
-        remove(&unfinished, fs::remove_dir_all(&unfinished))?;
-        let socket = self.run().join(".s.PGSQL.5432");
+        ignore_not_found(&unfinished, fs::remove_dir_all(&unfinished))?;
         for file in [
             self.pgdata().join("postmaster.pid"),
             self.run().join(".s.PGSQL.5432.lock"),
-            socket,
+            self.run().join(".s.PGSQL.5432"),
         ] {
-            remove(&file, fs::remove_file(&file))?;
+            ignore_not_found(&file, fs::remove_file(&file))?;
         }
         Ok(())
     }
 
-    /// Makes the empty directory `initdb` fills.
-    pub(crate) fn begin_cluster(&self, account: &Account) -> Result<(), EmbeddedError> {
-        make_directory(&self.pgdata_new(), account)
+    /// Creates the empty directory that `initdb` fills.
+    pub(crate) fn begin_cluster(&self, user: &OsUser) -> Result<(), EmbeddedError> {
+        create_private_directory(&self.pgdata_new(), user)
     }
 
-    /// The finished cluster gets its name, for good: from here on it is data.
+    /// Gives the complete cluster its final name. From then on it is never removed.
     pub(crate) fn finish_cluster(&self) -> Result<(), EmbeddedError> {
-        let made = self.pgdata_new();
-        fs::rename(&made, self.pgdata()).map_err(EmbeddedError::io("rename", made))?;
+        let unfinished = self.pgdata_new();
+        fs::rename(&unfinished, self.pgdata()).map_err(EmbeddedError::io("rename", unfinished))?;
         let sync = File::open(&self.path).and_then(|directory| directory.sync_all());
-        sync.map_err(EmbeddedError::io("write to the disk", &self.path))
+        sync.map_err(EmbeddedError::io("sync to the disk", &self.path))
     }
 
-    /// Opens the log for appending, and says how long it is already.
-    pub(crate) fn open_log(&self, account: &Account) -> Result<(File, u64), EmbeddedError> {
+    /// Opens the log for appending, and returns its present length in bytes.
+    pub(crate) fn open_log(&self, user: &OsUser) -> Result<(File, u64), EmbeddedError> {
         let path = self.log();
-        if fs::symlink_metadata(&path).is_ok_and(|it| it.len() > LOG_BYTES_MAX) {
-            let aside = self.path.join("postgres.log.1");
-            fs::rename(&path, aside).map_err(EmbeddedError::io("rename", &path))?;
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+            let old = self.path.join("postgres.log.1");
+            fs::rename(&path, old).map_err(EmbeddedError::io("rename", &path))?;
         }
-        let mut file = open_private(&path, account)?;
+        let mut file = open_private(&path, user)?;
         let end = file.seek(SeekFrom::End(0)).map_err(EmbeddedError::io("read", path))?;
         Ok((file, end))
     }
 
-    /// The end of the log, of what was written behind `begin`. Empty where it cannot be read.
+    /// Returns the end of the log, without its first `begin` bytes. The result is empty if the log cannot be read.
     pub(crate) fn log_tail(&self, begin: u64) -> LogTail {
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(self.log())?;
@@ -246,8 +248,8 @@ impl Directory {
         LogTail::of(&String::from_utf8_lossy(&read().unwrap_or_default()))
     }
 
-    /// The process of the PostgreSQL that runs here, by its own account.
-    pub(crate) fn postmaster(&self) -> Option<u32> {
+    /// Returns the process id that PostgreSQL wrote to `postmaster.pid`.
+    pub(crate) fn postmaster_pid(&self) -> Option<u32> {
         let text = fs::read_to_string(self.pgdata().join("postmaster.pid")).ok()?;
         text.lines().next()?.trim().parse().ok()
     }
@@ -255,7 +257,7 @@ impl Directory {
 
 impl Drop for OwnerLock {
     fn drop(&mut self) {
-        // Said rather than left to closing: a child that another thread is just starting may hold a copy for an instant.
+        // Closing the file might not unlock it: a child that another thread is starting may hold a copy for an instant.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
@@ -268,8 +270,10 @@ fn try_lock(file: &File, path: &Path) -> Result<bool, EmbeddedError> {
     }
 }
 
-/// Root opens files in a directory that another user may write in, so links are not followed.
-fn open_private(path: &Path, account: &Account) -> Result<File, EmbeddedError> {
+/// Opens a file for reading and appending, and creates it if it is missing.
+///
+/// Links are not followed: root opens files in a directory in which another user may create them.
+fn open_private(path: &Path, user: &OsUser) -> Result<File, EmbeddedError> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
     let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
@@ -277,28 +281,29 @@ fn open_private(path: &Path, account: &Account) -> Result<File, EmbeddedError> {
         .custom_flags(nofollow)
         .open(path)
         .map_err(EmbeddedError::io("open", path))?;
-    account.give(path)?;
+    user.make_owner_of(path)?;
     Ok(file)
 }
 
-/// A private directory that `account` may write in.
-fn make_directory(path: &Path, account: &Account) -> Result<(), EmbeddedError> {
+/// Creates a directory that only `user` can read and write. An existing directory is kept.
+fn create_private_directory(path: &Path, user: &OsUser) -> Result<(), EmbeddedError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         created => created.map_err(EmbeddedError::io("create the directory", path))?,
     }
-    let found = fs::symlink_metadata(path).map_err(EmbeddedError::io("look at", path))?;
-    if !found.is_dir() {
-        let reason = "it is in the way of a directory of that name";
+    let metadata = fs::symlink_metadata(path).map_err(EmbeddedError::io("read the metadata of", path))?;
+    if !metadata.is_dir() {
+        let reason = "it is a file, but a directory of that name is needed";
         return Err(EmbeddedError::ForeignDirectory {
             directory: path.to_owned(),
             reason,
         });
     }
-    account.give(path)
+    user.make_owner_of(path)
 }
 
-fn remove(path: &Path, removed: io::Result<()>) -> Result<(), EmbeddedError> {
+/// Converts the result of removing `path`: a path that does not exist is a success.
+fn ignore_not_found(path: &Path, removed: io::Result<()>) -> Result<(), EmbeddedError> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(EmbeddedError::io("remove", path)(error)),
         _ => Ok(()),

@@ -1,10 +1,22 @@
-//! What can go wrong with a PostgreSQL of our own, each worded for the person who has to act on it.
+//! The errors of an embedded PostgreSQL. Their messages are written for the person who has to act.
 
 use std::{fmt, io, path::PathBuf, process::ExitStatus};
 
-/// Why an embedded PostgreSQL could not be found, started or stopped.
+/// An error of an embedded PostgreSQL: it cannot be found, started or stopped, or it ended.
 ///
-/// Every message says what happened, with which directory or value, and what to do about it; some have several lines.
+/// Every message says what happened, with which directory or value, and what to do. Some messages have several lines.
+///
+/// ```no_run
+/// use health_core::embedded::{Cluster, EmbeddedError, Options};
+///
+/// # async fn example() -> Result<(), EmbeddedError> {
+/// let cluster = match Cluster::start(Options::new()).await {
+///     Err(EmbeddedError::AlreadyRunning { .. }) => Cluster::attach(Options::new()).await?,
+///     result => result?,
+/// };
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {
@@ -18,40 +30,41 @@ pub enum EmbeddedError {
          Looked in: {}", looked_in.join(", ")
     )]
     NotFound {
-        /// The places looked in, as a person would write them.
+        /// The places that were searched, as a person would write them.
         looked_in: Vec<String>,
     },
 
-    /// There are server programs, but none of version 14 or later.
+    /// Server programs were found, but none of version 14 or later.
     #[error(
-        "No database: DATABASE_URL is not set, and the PostgreSQL on this machine is too old: {}; version 14 or later is needed:\n{INSTALL}",
-        Installed(found)
+        "No database: DATABASE_URL is not set, and the PostgreSQL on this machine is too old. Versions found: {}. \
+         Install version 14 or later:\n{INSTALL}",
+        list_versions(found)
     )]
     TooOld {
-        /// The versions found, each with its directory.
+        /// The major versions that were found, each with its directory.
         found: Vec<(u32, PathBuf)>,
     },
 
-    /// The data was made by a major version that is not installed. PostgreSQL reads no other major's files.
+    /// The data belongs to a major version that is not installed. PostgreSQL cannot read the files of another one.
     #[error(
-        "The data in {} was made by PostgreSQL {made_by}, and only that version can read it. Found here: {}. \
-         Install the server programs of PostgreSQL {made_by} (or name them by HEALTH_PG_BINDIR), \
-         or give another directory with --data-dir.",
-        directory.display(), Installed(found)
+        "The data in {} was created by PostgreSQL {made_by}, and only that version can read it. Versions found: {}. \
+         Install the server programs of PostgreSQL {made_by} (or set HEALTH_PG_BINDIR to their directory), \
+         or choose another directory with --data-dir.",
+        directory.display(), list_versions(found)
     )]
     OtherVersion {
         /// The cluster's directory.
         directory: PathBuf,
         /// The major version in its `PG_VERSION`.
         made_by: u32,
-        /// The versions found, each with its directory.
+        /// The major versions that were found, each with its directory.
         found: Vec<(u32, PathBuf)>,
     },
 
-    /// A `pgdata` directory is there, but its `PG_VERSION` is missing or holds no version.
+    /// A `pgdata` directory exists, but its `PG_VERSION` is missing or holds no version.
     #[error(
-        "{} is not a PostgreSQL data directory: its PG_VERSION is missing or names no version. \
-         Restore it from a backup, move it away, or give another directory with --data-dir.",
+        "{} is not a PostgreSQL data directory: its file PG_VERSION is missing or holds no version. \
+         Restore the directory from a backup, move it away, or choose another directory with --data-dir.",
         directory.display()
     )]
     NotACluster {
@@ -59,161 +72,180 @@ pub enum EmbeddedError {
         directory: PathBuf,
     },
 
-    /// Another process keeps its PostgreSQL in the same data directory.
+    /// Another process runs its PostgreSQL in the same data directory.
     #[error(
         "The data directory {} is in use: a health-server is already running on it{}. \
-         Stop that one first, or give another directory with --data-dir.",
-        directory.display(), Process(*process)
+         Stop that server first, or choose another directory with --data-dir.",
+        directory.display(), in_parentheses(*process)
     )]
     AlreadyRunning {
         /// The data directory.
         directory: PathBuf,
-        /// The process that owns it, where it said so.
+        /// The id of the process that owns it, if known.
         process: Option<u32>,
     },
 
-    /// The process that owned the directory is gone, but its PostgreSQL does not end.
+    /// The process that owned the directory has ended, but its PostgreSQL has not.
     #[error(
-        "The data directory {} is in use: a PostgreSQL left behind by an earlier run is still running on it{} and has not \
-         ended within {seconds} seconds. End it with SIGINT, then try again.",
-        directory.display(), Process(*process)
+        "The data directory {} is in use: the PostgreSQL of an earlier run{} did not end within {seconds} seconds. \
+         Send SIGINT to it, then try again.",
+        directory.display(), in_parentheses(*process)
     )]
     StillEnding {
         /// The data directory.
         directory: PathBuf,
-        /// PostgreSQL's process, by its `postmaster.pid`.
+        /// The process id in PostgreSQL's `postmaster.pid`, if there is one.
         process: Option<u32>,
-        /// How long was waited, in seconds.
+        /// The time waited, in seconds.
         seconds: u64,
     },
 
-    /// The directory holds somebody else's files or is open to others' writing.
+    /// The directory cannot be used safely: it holds other files, or other users may write in it.
     #[error(
-        "{} cannot be the data directory: {reason}. Give a directory of its own with --data-dir; it is made where it is missing.",
+        "{} cannot be the data directory: {reason}. \
+         Choose a directory for this purpose alone with --data-dir; it is created if it is missing.",
         directory.display()
     )]
     ForeignDirectory {
-        /// The directory that was asked for.
+        /// The directory that was given.
         directory: PathBuf,
-        /// What is the matter with it.
+        /// The reason, as a clause.
         reason: &'static str,
     },
 
-    /// No data directory was given and none follows from the environment.
+    /// No data directory was given, and the environment names no home directory.
     #[error(
-        "No data directory: neither HOME nor XDG_DATA_HOME is set to an absolute path. Give a directory with --data-dir."
+        "No data directory: neither HOME nor XDG_DATA_HOME is set to an absolute path. \
+         Choose a directory with --data-dir."
     )]
     NoHome,
 
-    /// PostgreSQL refuses to run as root, and there is nobody else to run it as.
+    /// PostgreSQL refuses to run as root, and there is no other user to run it.
     #[error(
         "PostgreSQL refuses to run as root, and this machine has neither a user `postgres` nor a user `nobody`. \
-         Add one (useradd --system postgres), or start as an ordinary user."
+         Add a user (useradd --system postgres), or start this program as an ordinary user."
     )]
-    NoAccount,
+    NoUnprivilegedUser,
 
-    /// The user PostgreSQL must run as cannot get into the directory.
+    /// The user that runs PostgreSQL cannot enter the directory.
     #[error(
-        "PostgreSQL refuses to run as root, so it runs as the user {user}, who cannot reach {}: {} is closed to others. \
-         Give a place that is open to {user} with --data-dir (such as /var/lib/health), or open the way: chmod o+x {}",
+        "PostgreSQL refuses to run as root, so it runs as the user {user}. That user cannot enter {}, because {} is closed. \
+         Choose a directory that {user} can enter with --data-dir (such as /var/lib/health), or open this one: chmod o+x {}",
         directory.display(), closed.display(), closed.display()
     )]
     Unreachable {
         /// The data directory.
         directory: PathBuf,
-        /// The first directory on the way that does not let the user through.
+        /// The first directory of its path that the user cannot enter.
         closed: PathBuf,
-        /// The user PostgreSQL runs as.
+        /// The user that runs PostgreSQL.
         user: String,
     },
 
-    /// We run under a user id that has no entry in the user database, which `initdb` refuses.
+    /// The user id of this process has no entry in the user database, which `initdb` refuses.
     #[error(
         "The user id {uid} has no name on this machine, and PostgreSQL's initdb refuses to run without one. \
-         Add it to /etc/passwd, or start as a user who is there (in a container: `--user` with a user the image knows)."
+         Add it to /etc/passwd, or start as a user that has a name (in a container: `--user` with a user of the image)."
     )]
     NamelessUser {
         /// The effective user id.
         uid: u32,
     },
 
-    /// `initdb` did not make the cluster.
-    #[error("PostgreSQL's initdb failed in {} ({status}). The end of its output:\n{log}", directory.display())]
+    /// `initdb` failed to create the cluster.
+    #[error(
+        "PostgreSQL's initdb failed in {} ({status}). Its last output may say what to change:\n{log}",
+        directory.display()
+    )]
     Initdb {
         /// The data directory.
         directory: PathBuf,
-        /// How it ended.
+        /// The exit status of `initdb`.
         status: ExitStatus,
-        /// What it said last.
+        /// The end of its output.
         log: LogTail,
     },
 
-    /// PostgreSQL ended before it answered.
-    #[error("PostgreSQL stopped while starting in {} ({status}). The end of its log:\n{log}", directory.display())]
+    /// PostgreSQL ended before it accepted connections.
+    #[error(
+        "PostgreSQL stopped while starting in {} ({status}). The end of its log may say what to change:\n{log}",
+        directory.display()
+    )]
     StoppedWhileStarting {
         /// The data directory.
         directory: PathBuf,
-        /// How it ended.
+        /// The exit status of PostgreSQL.
         status: ExitStatus,
         /// The end of `postgres.log`.
         log: LogTail,
     },
 
     /// PostgreSQL runs, but did not answer in time.
-    #[error("PostgreSQL in {} did not answer within {seconds} seconds. The end of its log:\n{log}", directory.display())]
+    #[error(
+        "PostgreSQL in {} did not answer within {seconds} seconds. \
+         After a crash its recovery may take longer; then try again. The end of its log:\n{log}",
+        directory.display()
+    )]
     NotReady {
         /// The data directory.
         directory: PathBuf,
-        /// How long was waited, in seconds.
+        /// The time waited, in seconds.
         seconds: u64,
         /// The end of `postgres.log`.
         log: LogTail,
     },
 
-    /// PostgreSQL ended although nobody asked it to.
-    #[error("PostgreSQL in {} ended unasked ({}). The end of its log:\n{log}", directory.display(), Status(*status))]
-    EndedUnasked {
+    /// PostgreSQL ended although it was not asked to.
+    #[error(
+        "PostgreSQL in {} ended unexpectedly ({}). The end of its log may say why:\n{log}",
+        directory.display(), status_text(*status)
+    )]
+    EndedUnexpectedly {
         /// The data directory.
         directory: PathBuf,
-        /// How it ended, where that is known.
+        /// The exit status of PostgreSQL, if known.
         status: Option<ExitStatus>,
         /// The end of `postgres.log`.
         log: LogTail,
     },
 
-    /// PostgreSQL was told to end and has not.
-    #[error("PostgreSQL in {} did not end within {seconds} seconds, not even by SIGQUIT.", directory.display())]
+    /// PostgreSQL did not end in time when it was stopped.
+    #[error(
+        "PostgreSQL in {} did not end within {seconds} seconds, not even after SIGQUIT. \
+         Find its process with ps and end it before the next start.",
+        directory.display()
+    )]
     NotStopped {
         /// The data directory.
         directory: PathBuf,
-        /// How long was waited, in seconds.
+        /// The time waited, in seconds.
         seconds: u64,
     },
 
-    /// The operating system refused something.
+    /// The operating system refused an operation on a file, directory or program.
     #[error("Cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// With which file, directory or program.
+        /// The file, directory or program.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// The last lines of a log, indented for reading inside a message.
+/// The last lines of a log, indented for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogTail(Vec<String>);
 
-/// How to install the server programs, by system.
+/// The commands that install the server programs.
 const INSTALL: &str = "  Debian, Ubuntu:  sudo apt-get install postgresql\n  \
                          Fedora, RHEL:    sudo dnf install postgresql-server\n  \
                          macOS:           brew install postgresql@17\n  \
                          Alpine:          apk add postgresql17";
 
 impl EmbeddedError {
-    /// Wraps what the operating system said about `path`; made for `map_err`.
+    /// Returns a function for `map_err` that adds the operation and the path to an error of the operating system.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> EmbeddedError {
         let path = path.into();
         move |source| EmbeddedError::Io { action, path, source }
@@ -221,17 +253,17 @@ impl EmbeddedError {
 }
 
 impl LogTail {
-    /// As many lines as a person reads in an error message.
+    /// The number of lines: enough to show the cause, short enough for an error message.
     const LINES_MAX: usize = 15;
 
-    /// The last lines of `text`. Those about our own knocking at a server that is still starting are left out.
+    /// Returns the last lines of `text`, without those about our own connection attempts during the start.
     pub(crate) fn of(text: &str) -> LogTail {
         let mut lines: Vec<String> = text
             .lines()
             .rev()
             .filter(|line| !line.trim().is_empty() && !line.contains("the database system is starting up"))
             .take(Self::LINES_MAX)
-            .map(str::to_owned)
+            .map(|line| format!("  {line}"))
             .collect();
         lines.reverse();
         LogTail(lines)
@@ -243,46 +275,27 @@ impl fmt::Display for LogTail {
         if self.0.is_empty() {
             return f.write_str("  (it is empty)");
         }
-        for (index, line) in self.0.iter().enumerate() {
-            let end = if index + 1 < self.0.len() { "\n" } else { "" };
-            write!(f, "  {line}{end}")?;
-        }
-        Ok(())
+        f.write_str(&self.0.join("\n"))
     }
 }
 
-struct Installed<'a>(&'a [(u32, PathBuf)]);
-
-impl fmt::Display for Installed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("no PostgreSQL");
-        }
-        for (index, (major, bindir)) in self.0.iter().enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}{major} in {}", bindir.display())?;
-        }
-        Ok(())
+/// Returns `14 in /a, 17 in /b`.
+fn list_versions(found: &[(u32, PathBuf)]) -> String {
+    if found.is_empty() {
+        return "none".to_owned();
     }
+    let versions = found
+        .iter()
+        .map(|(major, bindir)| format!("{major} in {}", bindir.display()));
+    versions.collect::<Vec<_>>().join(", ")
 }
 
-struct Process(Option<u32>);
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |id| write!(f, " (process {id})"))
-    }
+fn in_parentheses(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |id| format!(" (process {id})"))
 }
 
-struct Status(Option<ExitStatus>);
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(status) => status.fmt(f),
-            None => f.write_str("exit status unknown"),
-        }
-    }
+fn status_text(status: Option<ExitStatus>) -> String {
+    status.map_or_else(|| "exit status unknown".to_owned(), |status| status.to_string())
 }
 
 #[cfg(test)]
@@ -308,7 +321,7 @@ Looked in: PATH, pg_config";
     }
 
     #[test]
-    fn a_log_tail_keeps_the_last_lines_without_our_own_knocking() {
+    fn a_log_tail_keeps_the_last_lines_without_our_connection_attempts() {
         let lines: Vec<_> = (0..40)
             .map(|n| format!("line {n}\nFATAL:  the database system is starting up\n"))
             .collect();

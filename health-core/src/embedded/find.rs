@@ -1,4 +1,4 @@
-//! Which of the machine's PostgreSQL server programs to run.
+//! Finds the PostgreSQL server programs to run.
 
 use std::{
     env,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::embedded::error::EmbeddedError;
 
-/// The oldest major version we run. 14 is what the schema and the statements are written for.
+/// The oldest supported major version. The schema and the statements are written for 14.
 const MAJOR_MIN: u32 = 14;
 
-/// Names the one directory to look in, before anything else.
+/// The variable that names the only directory to look in.
 const BINDIR_VARIABLE: &str = "HEALTH_PG_BINDIR";
 
-/// Where packagers put the server programs; a `*` stands for any rest of a name.
+/// The directories where packages install the server programs. A `*` stands for the rest of a name.
 const PACKAGED: [&str; 5] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -43,51 +43,52 @@ impl Programs {
     }
 }
 
-/// The places to look in: every pattern or directory with the name a person knows it by.
+/// The directories in which server programs are looked for.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct SearchPath {
     bindirs: Vec<PathBuf>,
-    names: Vec<String>,
+    /// Where the directories come from, for the error message: `PATH`, `pg_config`, a pattern.
+    origins: Vec<String>,
 }
 
-impl Places {
-    /// What `bindir` or `HEALTH_PG_BINDIR` names and nothing else, or all the usual places.
-    pub(crate) fn of_this_machine(bindir: Option<&Path>) -> Places {
-        let mut places = Places::default();
-        let named = env::var_os(BINDIR_VARIABLE).filter(|value| !value.is_empty());
-        if let Some(bindir) = bindir.map(Path::to_owned).or(named.map(PathBuf::from)) {
-            places.add(format!("{BINDIR_VARIABLE} ({})", bindir.display()), [bindir]);
-            return places;
+impl SearchPath {
+    /// Returns only `bindir` or the directory in `HEALTH_PG_BINDIR` if one is given, otherwise all the usual directories.
+    pub(crate) fn new(bindir: Option<&Path>) -> SearchPath {
+        let mut search_path = SearchPath::default();
+        let variable = env::var_os(BINDIR_VARIABLE).filter(|value| !value.is_empty());
+        if let Some(bindir) = bindir.map(Path::to_owned).or(variable.map(PathBuf::from)) {
+            search_path.add(format!("{BINDIR_VARIABLE} ({})", bindir.display()), [bindir]);
+            return search_path;
         }
         let path = env::var_os("PATH").unwrap_or_default();
-        places.add("PATH", env::split_paths(&path));
-        places.add("pg_config", pg_config());
+        search_path.add("PATH", env::split_paths(&path));
+        search_path.add("pg_config", pg_config());
         for pattern in PACKAGED {
-            places.add(pattern, matching(pattern));
+            search_path.add(pattern, matching(pattern));
         }
-        places
+        search_path
     }
 
-    fn add(&mut self, name: impl Into<String>, bindirs: impl IntoIterator<Item = PathBuf>) {
-        self.names.push(name.into());
+    fn add(&mut self, origin: impl Into<String>, bindirs: impl IntoIterator<Item = PathBuf>) {
+        self.origins.push(origin.into());
         self.bindirs.extend(bindirs);
     }
 
-    /// The programs in these places, by their order, each directory once.
+    /// Returns the programs in these directories, in order and each directory once.
     fn programs(&self) -> Vec<Programs> {
         let mut found: Vec<Programs> = Vec::new();
         for bindir in &self.bindirs {
             if !is_program(&bindir.join("postgres")) || !is_program(&bindir.join("initdb")) {
                 continue;
             }
-            // Links (/usr/local/bin/postgres, Homebrew's opt) lead to directories that are looked in as well.
+            // Links such as /usr/local/bin/postgres lead to directories that may be in this list as well.
             let Some(bindir) = fs::canonicalize(bindir.join("postgres"))
                 .ok()
-                .and_then(|it| Some(it.parent()?.to_owned()))
+                .and_then(|postgres| Some(postgres.parent()?.to_owned()))
             else {
                 continue;
             };
-            if found.iter().any(|it| it.bindir == bindir) || !is_program(&bindir.join("initdb")) {
+            if found.iter().any(|programs| programs.bindir == bindir) || !is_program(&bindir.join("initdb")) {
                 continue;
             }
             if let Some(major) = version_of(&bindir.join("postgres")) {
@@ -98,41 +99,44 @@ impl Places {
     }
 }
 
-/// The programs for the data in `pgdata`: exactly the major version that made it, or, where there is none, the newest.
-pub(crate) fn choose(places: &Places, pgdata: &Path) -> Result<Programs, EmbeddedError> {
+/// Returns the programs for the data in `pgdata`.
+///
+/// PostgreSQL cannot read the files of another major version, so the versions must be equal. Without data, returns the
+/// newest version.
+pub(crate) fn choose(search_path: &SearchPath, pgdata: &Path) -> Result<Programs, EmbeddedError> {
     let made_by = major_of_data(pgdata)?;
-    let found = places.programs();
+    let found = search_path.programs();
     if let Some(made_by) = made_by {
         let exact = found
             .iter()
-            .find(|it| it.major == made_by && it.major >= MAJOR_MIN)
+            .find(|programs| programs.major == made_by && programs.major >= MAJOR_MIN)
             .cloned();
-        let found = listed(&found);
+        let found = versions_and_directories(&found);
         return exact.ok_or(EmbeddedError::OtherVersion {
             directory: pgdata.to_owned(),
             made_by,
             found,
         });
     }
-    // `max_by_key` gives the last of several equals; the first place named is the one to prefer.
-    let newest = found.iter().rev().max_by_key(|it| it.major);
+    // `max_by_key` returns the last of several equals, but the first directory is preferred.
+    let newest = found.iter().rev().max_by_key(|programs| programs.major);
     match newest {
         None => Err(EmbeddedError::NotFound {
-            looked_in: places.names.clone(),
+            looked_in: search_path.origins.clone(),
         }),
-        Some(newest) if newest.major < MAJOR_MIN => Err(EmbeddedError::TooOld { found: listed(&found) }),
+        Some(newest) if newest.major < MAJOR_MIN => Err(EmbeddedError::TooOld { found: versions_and_directories(&found) }),
         Some(newest) => Ok(newest.clone()),
     }
 }
 
-/// The major version that made the data, `None` where there is no data yet.
+/// Returns the major version that created the data, or `None` if there is no data yet.
 fn major_of_data(pgdata: &Path) -> Result<Option<u32>, EmbeddedError> {
     match fs::symlink_metadata(pgdata) {
-        // A file in place of the data directory is told of when that directory is prepared.
+        // A file in place of the data directory is reported later, when the directory is prepared.
         Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {
             return Ok(None);
         }
-        Err(error) => return Err(EmbeddedError::io("look at", pgdata)(error)),
+        Err(error) => return Err(EmbeddedError::io("read the metadata of", pgdata)(error)),
         Ok(_) => {}
     }
     let not_a_cluster = || EmbeddedError::NotACluster {
@@ -146,8 +150,8 @@ fn major_of_data(pgdata: &Path) -> Result<Option<u32>, EmbeddedError> {
     }
 }
 
-fn listed(found: &[Programs]) -> Vec<(u32, PathBuf)> {
-    found.iter().map(|it| (it.major, it.bindir.clone())).collect()
+fn versions_and_directories(found: &[Programs]) -> Vec<(u32, PathBuf)> {
+    found.iter().map(|programs| (programs.major, programs.bindir.clone())).collect()
 }
 
 fn pg_config() -> Option<PathBuf> {
@@ -157,7 +161,7 @@ fn pg_config() -> Option<PathBuf> {
     (output.status.success() && !bindir.is_empty()).then(|| PathBuf::from(bindir))
 }
 
-/// The directories that match a pattern with one `*`, which stands for the rest of one path component's name.
+/// Returns the directories that match a pattern. Its one `*` stands for the rest of a path component.
 fn matching(pattern: &str) -> Vec<PathBuf> {
     let Some((before, after)) = pattern.split_once('*') else {
         return vec![PathBuf::from(pattern)];
@@ -179,138 +183,120 @@ fn matching(pattern: &str) -> Vec<PathBuf> {
 }
 
 fn is_program(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// Asks the program itself: `postgres (PostgreSQL) 15.14 (Debian …)`, `postgres (PostgreSQL) 18beta1`.
+/// Asks the program for its version. It prints `postgres (PostgreSQL) 15.14 (Debian …)` or `postgres (PostgreSQL) 18beta1`.
 fn version_of(postgres: &Path) -> Option<u32> {
     let output = Command::new(postgres).arg("--version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     leading_number(text.split_whitespace().nth(2)?)
 }
 
-/// The major version in `15`, `15.14`, `18beta1` (and the 9 of `9.6`, which is as foreign as any).
+/// Parses the major version of `15`, `15.14` and `18beta1`. Of `9.6` it returns 9, which is too old anyway.
 fn leading_number(version: &str) -> Option<u32> {
-    let digits = version.split(|it: char| !it.is_ascii_digit()).next()?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    /// A directory of its own that is gone after the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let path = env::temp_dir().join(format!("health-find-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Scratch(path)
-        }
-
-        /// A directory whose `postgres` claims to be of this version.
-        fn programs(&self, name: &str, version: &str) -> PathBuf {
-            let bindir = self.0.join(name);
-            fs::create_dir_all(&bindir).unwrap();
-            // Written by another process: a program cannot be run while a copy of a descriptor that writes it is open, and
-            // another test may be starting a process of its own at this moment, which has a copy for an instant.
-            let write = r#"for it in postgres initdb; do
-                printf '#!/bin/sh\necho "%s (PostgreSQL) %s"\n' $it "$2" >"$1/$it" && chmod 755 "$1/$it" || exit 1
-            done"#;
-            let status = Command::new("sh")
-                .args(["-c", write, "sh"])
-                .arg(&bindir)
-                .arg(version)
-                .status();
-            assert!(status.unwrap().success());
-            fs::canonicalize(bindir).unwrap()
-        }
-
-        fn data_of(&self, version: &str) -> PathBuf {
-            let pgdata = self.0.join("pgdata");
-            fs::create_dir_all(&pgdata).unwrap();
-            fs::write(pgdata.join("PG_VERSION"), version).unwrap();
-            pgdata
-        }
+    /// Creates a directory whose `postgres` prints this version.
+    fn programs(parent: &TempDir, name: &str, version: &str) -> PathBuf {
+        let bindir = parent.path().join(name);
+        fs::create_dir_all(&bindir).unwrap();
+        // Another process writes the files. A program cannot be run while any process has it open for writing, and a
+        // process that another test starts at this moment would inherit our descriptor for an instant.
+        let write = r#"for program in postgres initdb; do
+            printf '#!/bin/sh\necho "%s (PostgreSQL) %s"\n' $program "$2" >"$1/$program" && chmod 755 "$1/$program" || exit 1
+        done"#;
+        let status = Command::new("sh")
+            .args(["-c", write, "sh"])
+            .arg(&bindir)
+            .arg(version)
+            .status();
+        assert!(status.unwrap().success());
+        fs::canonicalize(bindir).unwrap()
     }
 
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn data_of_version(parent: &TempDir, version: &str) -> PathBuf {
+        let pgdata = parent.path().join("pgdata");
+        fs::create_dir_all(&pgdata).unwrap();
+        fs::write(pgdata.join("PG_VERSION"), version).unwrap();
+        pgdata
     }
 
-    fn places(bindirs: &[&PathBuf]) -> Places {
-        let mut places = Places::default();
-        places.add("the test's", bindirs.iter().copied().cloned());
-        places
+    fn search_path(bindirs: &[&PathBuf]) -> SearchPath {
+        let mut search_path = SearchPath::default();
+        search_path.add("the test", bindirs.iter().copied().cloned());
+        search_path
     }
 
     #[test]
-    fn without_data_the_newest_is_taken_and_of_equals_the_first() {
-        let scratch = Scratch::new("newest");
-        let old = scratch.programs("a", "14.2");
-        let new = scratch.programs("b", "17.1 (Debian 17.1-1)");
-        let same = scratch.programs("c", "17.3");
-        let chosen = choose(&places(&[&old, &new, &same]), &scratch.0.join("none")).unwrap();
+    fn without_data_the_newest_version_is_chosen_and_of_equals_the_first() {
+        let directory = TempDir::new().unwrap();
+        let old = programs(&directory, "a", "14.2");
+        let new = programs(&directory, "b", "17.1 (Debian 17.1-1)");
+        let same = programs(&directory, "c", "17.3");
+        let chosen = choose(&search_path(&[&old, &new, &same]), &directory.path().join("none")).unwrap();
         assert_eq!(chosen, Programs { bindir: new, major: 17 });
     }
 
     #[test]
-    fn data_wants_exactly_its_own_major() {
-        let scratch = Scratch::new("exact");
-        let old = scratch.programs("a", "14.2");
-        let new = scratch.programs("b", "18beta1");
-        let pgdata = scratch.data_of("14\n");
-        assert_eq!(choose(&places(&[&old, &new]), &pgdata).unwrap().bindir, old);
-        let error = choose(&places(&[&new]), &pgdata).unwrap_err();
+    fn data_needs_exactly_its_own_major_version() {
+        let directory = TempDir::new().unwrap();
+        let old = programs(&directory, "a", "14.2");
+        let new = programs(&directory, "b", "18beta1");
+        let pgdata = data_of_version(&directory, "14\n");
+        assert_eq!(choose(&search_path(&[&old, &new]), &pgdata).unwrap().bindir, old);
+        let error = choose(&search_path(&[&new]), &pgdata).unwrap_err();
         assert!(
             matches!(error, EmbeddedError::OtherVersion { made_by: 14, .. }),
             "{error}"
         );
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("Found here: 18 in {}", new.display())),
-            "{error}"
-        );
+        let found = format!("Versions found: 18 in {}", new.display());
+        assert!(error.to_string().contains(&found), "{error}");
     }
 
     #[test]
-    fn data_without_a_readable_version_is_no_cluster() {
-        let scratch = Scratch::new("garbage");
-        let pgdata = scratch.data_of("what?");
-        let error = choose(&places(&[]), &pgdata).unwrap_err();
+    fn data_without_a_readable_version_is_refused() {
+        let directory = TempDir::new().unwrap();
+        let pgdata = data_of_version(&directory, "what?");
+        let error = choose(&search_path(&[]), &pgdata).unwrap_err();
         assert!(matches!(error, EmbeddedError::NotACluster { .. }), "{error}");
     }
 
     #[test]
-    fn client_programs_alone_do_not_count() {
-        let scratch = Scratch::new("client");
-        let bindir = scratch.programs("a", "16.0");
+    fn a_directory_without_initdb_does_not_count() {
+        let directory = TempDir::new().unwrap();
+        let bindir = programs(&directory, "a", "16.0");
         fs::remove_file(bindir.join("initdb")).unwrap();
-        let error = choose(&places(&[&bindir]), &scratch.0.join("none")).unwrap_err();
-        assert!(error.to_string().ends_with("Looked in: the test's"), "{error}");
+        let error = choose(&search_path(&[&bindir]), &directory.path().join("none")).unwrap_err();
+        assert!(error.to_string().ends_with("Looked in: the test"), "{error}");
     }
 
     #[test]
-    fn a_version_before_14_is_too_old() {
-        let scratch = Scratch::new("old");
-        let bindir = scratch.programs("a", "13.9");
-        let error = choose(&places(&[&bindir]), &scratch.0.join("none")).unwrap_err();
+    fn a_version_below_14_is_too_old() {
+        let directory = TempDir::new().unwrap();
+        let bindir = programs(&directory, "a", "13.9");
+        let error = choose(&search_path(&[&bindir]), &directory.path().join("none")).unwrap_err();
         assert!(matches!(error, EmbeddedError::TooOld { .. }), "{error}");
     }
 
     #[test]
-    fn a_star_stands_for_the_rest_of_a_name() {
-        let scratch = Scratch::new("star");
+    fn a_star_matches_the_rest_of_a_name() {
+        let directory = TempDir::new().unwrap();
         for name in ["pgsql-15", "pgsql-16", "other"] {
-            fs::create_dir_all(scratch.0.join(name)).unwrap();
+            fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        let found = matching(&format!("{}/pgsql-*/bin", scratch.0.display()));
-        assert_eq!(found, [scratch.0.join("pgsql-15/bin"), scratch.0.join("pgsql-16/bin")]);
-        let whole = matching(&format!("{}/pgsql*", scratch.0.display()));
+        let found = matching(&format!("{}/pgsql-*/bin", directory.path().display()));
+        let expected = ["pgsql-15/bin", "pgsql-16/bin"].map(|name| directory.path().join(name));
+        assert_eq!(found, expected);
+        let whole = matching(&format!("{}/pgsql*", directory.path().display()));
         assert_eq!(whole.len(), 2);
     }
 }

@@ -1,17 +1,16 @@
-//! What can be chosen about an embedded PostgreSQL before it runs.
+//! The options of an embedded PostgreSQL.
 
 use std::{
-    env, fs, io,
-    os::unix::fs::DirBuilderExt,
+    env,
     path::{Path, PathBuf},
 };
 
 use crate::embedded::error::EmbeddedError;
 
-/// Connections PostgreSQL accepts unless told otherwise: the writers, a pool of readers, the listener, and room for `psql`.
+/// The default limit of connections: writers, a pool of readers, the feed's connection, and some for `psql`.
 const CONNECTIONS_MAX: u32 = 100;
 
-/// How to run an embedded PostgreSQL.
+/// The options of an embedded PostgreSQL.
 ///
 /// ```
 /// use health_core::embedded::Options;
@@ -30,7 +29,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Durable, in the [default data directory](default_data_dir), with the programs found on this machine.
+    /// Returns options for a durable cluster in the [default data directory](default_data_dir), run by the server
+    /// programs that are found on this machine.
     pub fn new() -> Options {
         Options {
             data_dir: None,
@@ -42,8 +42,9 @@ impl Options {
         }
     }
 
-    /// For tests: a new directory in the temporary directory, nothing synced to the disk, and all of it removed when PostgreSQL
-    /// ends, also when that is because this process was killed.
+    /// Returns options for tests: a new temporary data directory, without waiting for the disk.
+    ///
+    /// The directory is removed when PostgreSQL ends, even if this process is killed.
     pub fn throw_away() -> Options {
         Options {
             durable: false,
@@ -52,37 +53,46 @@ impl Options {
         }
     }
 
-    /// Keeps the data here. The directory is made where it is missing; a relative path is taken from the working directory.
+    /// Sets the data directory. It is created if it is missing. A relative path starts at the working directory.
     pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Options {
         self.data_dir = Some(directory.into());
         self
     }
 
-    /// Runs the server programs of this directory and of no other, as `HEALTH_PG_BINDIR` does.
+    /// Sets the only directory to look for the server programs, as the variable `HEALTH_PG_BINDIR` does.
     pub fn bindir(mut self, bindir: impl Into<PathBuf>) -> Options {
         self.bindir = Some(bindir.into());
         self
     }
 
-    /// Whether a commit waits for the disk. Without it (`fsync=off`) a crash of the machine may lose or break everything.
+    /// Sets whether a commit waits until it is on the disk.
+    ///
+    /// If not (`fsync=off`), a crash of the machine may lose or damage all data.
     pub fn durable(mut self, durable: bool) -> Options {
         self.durable = durable;
         self
     }
 
-    /// How many connections PostgreSQL accepts at the same time.
+    /// Sets how many connections PostgreSQL accepts at the same time. The default is 100.
     pub fn max_connections(mut self, connections: u32) -> Options {
         self.max_connections = connections;
         self
     }
 
-    /// Sets one of PostgreSQL's own settings for this run, such as `("max_wal_size", "4GB")`. The last of a name counts.
+    /// Sets one of PostgreSQL's configuration parameters for this run.
+    ///
+    /// If a name is set twice, the later value counts.
+    ///
+    /// ```
+    /// # use health_core::embedded::Options;
+    /// let options = Options::new().setting("max_wal_size", "4GB");
+    /// ```
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Options {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    pub(crate) fn bindir_chosen(&self) -> Option<&Path> {
+    pub(crate) fn chosen_bindir(&self) -> Option<&Path> {
         self.bindir.as_deref()
     }
 
@@ -90,22 +100,22 @@ impl Options {
         self.durable
     }
 
-    /// The directory to use, absolute. A throw-away one is made by this, once a call.
+    /// Returns the absolute path of the data directory. For a throw-away cluster, each call creates a new directory.
     pub(crate) fn resolve_data_dir(&self) -> Result<PathBuf, EmbeddedError> {
         let directory = match &self.data_dir {
             Some(directory) => directory.clone(),
-            None if self.throw_away => make_temporary()?,
+            None if self.throw_away => create_temporary_directory()?,
             None => default_data_dir()?,
         };
-        std::path::absolute(&directory).map_err(EmbeddedError::io("find", directory))
+        std::path::absolute(&directory).map_err(EmbeddedError::io("make absolute the path", directory))
     }
 
-    /// Whether the data directory is to be removed when PostgreSQL ends. One that was named never is.
+    /// Returns whether the data directory is removed when PostgreSQL ends. A directory that was given never is.
     pub(crate) fn is_throw_away(&self) -> bool {
         self.throw_away && self.data_dir.is_none()
     }
 
-    /// PostgreSQL's settings as `name=value`, ours first.
+    /// Returns PostgreSQL's parameters as `name=value`. Those of the caller come last, so they win.
     pub(crate) fn settings(&self) -> Vec<String> {
         let sync = if self.durable { "on" } else { "off" };
         let mut settings = vec![
@@ -127,53 +137,58 @@ impl Default for Options {
     }
 }
 
-/// Where the data is kept unless told otherwise: `/var/lib/health` for root, else `$XDG_DATA_HOME/health` or
-/// `~/.local/share/health` (macOS: `~/Library/Application Support/health`).
+/// Returns the data directory that is used if none is given.
+///
+/// This is `/var/lib/health` for root. For other users it is `$XDG_DATA_HOME/health` or `~/.local/share/health`, and on
+/// macOS `~/Library/Application Support/health`.
 ///
 /// # Errors
 ///
-/// [`EmbeddedError::NoHome`] where the environment names no home directory.
+/// [`EmbeddedError::NoHome`] if neither `HOME` nor `XDG_DATA_HOME` is an absolute path.
+///
+/// # Examples
+///
+/// ```
+/// let directory = health_core::embedded::default_data_dir()?;
+/// assert!(directory.is_absolute());
+/// # Ok::<(), health_core::embedded::EmbeddedError>(())
+/// ```
 pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
-    let named = |variable| env::var_os(variable).map(PathBuf::from);
+    let path_in = |variable| env::var_os(variable).map(PathBuf::from);
     data_dir_for(
         rustix::process::geteuid().is_root(),
-        named("XDG_DATA_HOME"),
-        named("HOME"),
+        path_in("XDG_DATA_HOME"),
+        path_in("HOME"),
     )
 }
 
-/// A relative path in these variables means nothing, by the rule of the XDG base directories.
-fn data_dir_for(root: bool, data: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, EmbeddedError> {
-    if root {
+/// Returns the default data directory for the values of `XDG_DATA_HOME` and `HOME`.
+///
+/// The XDG Base Directory Specification says to ignore relative paths in these variables. The crates `dirs` and
+/// `etcetera` would look up the home directory in the user database if `HOME` is missing. A service without `HOME`
+/// must get an error instead of a data directory that nobody chose.
+fn data_dir_for(is_root: bool, data_home: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, EmbeddedError> {
+    if is_root {
         return Ok(PathBuf::from("/var/lib/health"));
     }
-    if let Some(data) = data.filter(|it| it.is_absolute()) {
-        return Ok(data.join("health"));
+    if let Some(data_home) = data_home.filter(|path| path.is_absolute()) {
+        return Ok(data_home.join("health"));
     }
-    let home = home.filter(|it| it.is_absolute()).ok_or(EmbeddedError::NoHome)?;
-    let inside = if cfg!(target_os = "macos") {
+    let home = home.filter(|path| path.is_absolute()).ok_or(EmbeddedError::NoHome)?;
+    let inside_home = if cfg!(target_os = "macos") {
         "Library/Application Support/health"
     } else {
         ".local/share/health"
     };
-    Ok(home.join(inside))
+    Ok(home.join(inside_home))
 }
 
-/// A new private directory that no other process has.
-fn make_temporary() -> Result<PathBuf, EmbeddedError> {
-    let process = std::process::id();
-    let mut number = 0_u32;
-    loop {
-        let path = env::temp_dir().join(format!("health-throw-away-{process}-{number}"));
-        match fs::DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            created => {
-                return created
-                    .map(|()| path.clone())
-                    .map_err(EmbeddedError::io("create the directory", path));
-            }
-        }
-    }
+/// Creates a private directory. The watchdog of PostgreSQL removes it, so that it is removed even after a kill.
+fn create_temporary_directory() -> Result<PathBuf, EmbeddedError> {
+    let created = tempfile::Builder::new().prefix("health-throw-away-").tempdir();
+    created
+        .map(tempfile::TempDir::keep)
+        .map_err(EmbeddedError::io("create a directory in", env::temp_dir()))
 }
 
 #[cfg(test)]
@@ -183,24 +198,24 @@ mod tests {
     #[test]
     fn the_default_directory_follows_the_environment() {
         let path = |text: &str| Some(PathBuf::from(text));
-        let chosen = |root, data, home| data_dir_for(root, data, home).ok();
+        let chosen = |is_root, data_home, home| data_dir_for(is_root, data_home, home).ok();
         assert_eq!(chosen(true, path("/x"), path("/root")), path("/var/lib/health"));
         assert_eq!(chosen(false, path("/x"), path("/home/a")), path("/x/health"));
-        let inside = if cfg!(target_os = "macos") {
+        let inside_home = if cfg!(target_os = "macos") {
             "Library/Application Support"
         } else {
             ".local/share"
         };
         assert_eq!(
             chosen(false, path("relative"), path("/home/a")),
-            path(&format!("/home/a/{inside}/health"))
+            path(&format!("/home/a/{inside_home}/health"))
         );
         assert_eq!(chosen(false, None, None), None);
         assert_eq!(chosen(false, None, path("")), None);
     }
 
     #[test]
-    fn a_directory_that_was_named_is_never_thrown_away() {
+    fn a_data_directory_that_was_given_is_never_removed() {
         assert!(Options::throw_away().is_throw_away());
         assert!(!Options::throw_away().data_dir("/srv/health").is_throw_away());
     }

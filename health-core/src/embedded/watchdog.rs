@@ -1,4 +1,4 @@
-//! A program that ends when we end, however that happens.
+//! A program that ends when this process ends, even if this process is killed.
 
 use std::{
     env,
@@ -12,18 +12,22 @@ use std::{
 
 use tokio::{process::Command, sync::watch};
 
-use crate::embedded::{account::Account, error::EmbeddedError};
+use crate::embedded::{error::EmbeddedError, os_user::OsUser};
 
-/// Runs `"$@"` and waits for it, while a second shell reads a pipe from us: each line is the name of a signal to send on, and the
-/// pipe's end, which the kernel brings about when we are killed, means SIGINT.
+/// A shell script that runs `"$@"` and waits for it, while a second shell reads signals from a pipe.
 ///
-/// `PR_SET_PDEATHSIG` would not do: it fires when the *thread* that spawned ends, and macOS does not have it. Details:
+/// Each line of the pipe is the name of a signal to send to the program. The end of the pipe means SIGINT. If this
+/// process is killed, the kernel closes the pipe.
 ///
-/// * The lock comes in as standard output and goes on as descriptor 9, so that no descriptor of ours ever has to be
-///   inheritable: other threads may be starting programs at the same time.
-/// * Only the program keeps the lock. Neither shell does, so the lock is free the moment the program and its children are gone.
-/// * A process manager may signal the whole group; the shells ignore that, and leave it to us to say when to end.
-/// * `$1` is a directory to remove when the program succeeded, `$2` one to remove when it did not.
+/// `PR_SET_PDEATHSIG` is no replacement: it fires when the *thread* that spawned the program ends, and macOS lacks it.
+///
+/// * The lock comes in as standard output and is passed on as descriptor 9. So none of our own descriptors is ever
+///   inheritable, even while other threads start programs.
+/// * Only the program inherits the lock, neither shell does. So the lock is free as soon as the program and its
+///   children have ended.
+/// * A process manager may signal the whole process group. The shells ignore these signals, because this process
+///   decides when PostgreSQL ends.
+/// * `$1` is a directory to remove after success, `$2` a directory to remove after failure. Both may be empty.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 succeeded=$1 failed=$2; shift 2
@@ -42,85 +46,93 @@ if [ $status = 0 ]; then remove=$succeeded; else remove=$failed; fi
 exit $status
 "#;
 
-/// Variables that a program may need to find its libraries and tools. All others are kept from it.
-const VARIABLES: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
+/// The variables that a program may need to find its libraries and tools. It gets no others.
+const INHERITED_VARIABLES: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
-/// How to run a program under the watchdog.
+/// A program with everything that is needed to run it under a [`Watchdog`].
 #[derive(Debug)]
-pub(crate) struct Watched<'a> {
+pub(crate) struct SupervisedCommand<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: &'a [OsString],
-    pub(crate) account: &'a Account,
-    /// Inherited by the program and everything it starts.
+    pub(crate) user: &'a OsUser,
+    /// A locked file. The program and all its children inherit the lock.
     pub(crate) lock: &'a File,
-    /// Takes what the program prints. A file: a pipe would break when we die.
+    /// The file for the program's output. A pipe would break if this process is killed.
     pub(crate) log: &'a File,
-    /// Removed when the program has succeeded.
+    /// A directory that is removed if the program succeeds.
     pub(crate) remove_after_success: Option<&'a Path>,
-    /// Removed when the program has failed.
+    /// A directory that is removed if the program fails.
     pub(crate) remove_after_failure: Option<&'a Path>,
 }
 
-/// A running program. Dropping it sends SIGINT.
+/// A running program. Dropping it sends SIGINT to the program.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    pipe: PipeWriter,
-    ended: watch::Receiver<Option<ExitStatus>>,
+    signals: PipeWriter,
+    status: watch::Receiver<Option<ExitStatus>>,
 }
 
-impl Watched<'_> {
+impl SupervisedCommand<'_> {
     pub(crate) fn spawn(&self) -> Result<Watchdog, EmbeddedError> {
         self.try_spawn().map_err(EmbeddedError::io("run", self.program))
     }
 
     fn try_spawn(&self) -> io::Result<Watchdog> {
-        let (reader, pipe) = io::pipe()?;
-        let removed = |directory: Option<&Path>| directory.map(Path::as_os_str).unwrap_or_default().to_owned();
+        let (reader, signals) = io::pipe()?;
+        let path_or_empty = |directory: Option<&Path>| directory.map(Path::as_os_str).unwrap_or_default().to_owned();
         let mut command = std::process::Command::new("/bin/sh");
         command
             .args([OsStr::new("-c"), OsStr::new(SCRIPT), OsStr::new("sh")])
-            .args([removed(self.remove_after_success), removed(self.remove_after_failure)])
+            .args([
+                path_or_empty(self.remove_after_success),
+                path_or_empty(self.remove_after_failure),
+            ])
             .arg(self.program)
             .args(self.arguments)
             .env_clear()
-            .envs(VARIABLES.iter().filter_map(|name| Some((name, env::var_os(name)?))))
+            .envs(
+                INHERITED_VARIABLES
+                    .iter()
+                    .filter_map(|name| Some((name, env::var_os(name)?))),
+            )
             .env("LC_ALL", "C")
             .stdin(Stdio::from(reader))
             .stdout(Stdio::from(self.lock.try_clone()?))
             .stderr(Stdio::from(self.log.try_clone()?));
-        self.account.apply(&mut command);
+        self.user.apply_to(&mut command);
         let mut command = Command::from(command);
-        // Ctrl-C at the terminal is for us: we stop PostgreSQL when what is under way is stored.
+        // Ctrl-C at the terminal must not reach PostgreSQL: this process first stores what it has accepted.
         let mut child = command.process_group(0).spawn()?;
-        let (tell, ended) = watch::channel(None);
+        let (status_sender, status) = watch::channel(None);
         tokio::spawn(async move {
-            let status = child.wait().await.map(of_the_program).unwrap_or_default();
-            // Nobody listens any more where the watchdog was dropped.
-            let _ = tell.send(Some(status));
+            let status = child.wait().await.map(program_status).unwrap_or_default();
+            // The receiver is gone if the watchdog was dropped.
+            let _ = status_sender.send(Some(status));
         });
-        Ok(Watchdog { pipe, ended })
+        Ok(Watchdog { signals, status })
     }
 }
 
 impl Watchdog {
-    /// Resolves when the program has ended; at once where it already has. `None`: the runtime it was started on is gone.
+    /// Waits until the program has ended. Returns `None` if the runtime that started the program is gone.
     pub(crate) async fn ended(&self) -> Option<ExitStatus> {
-        let mut ended = self.ended.clone();
-        ended.wait_for(Option::is_some).await.ok().and_then(|status| *status)
+        let mut status = self.status.clone();
+        status.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.borrow().is_some()
+        self.status.borrow().is_some()
     }
 
-    /// Sends a signal, by its name without `SIG`. One that comes too late is no error.
+    /// Sends a signal, given by its name without `SIG`. Does nothing if the program has ended.
     pub(crate) fn signal(&self, name: &str) {
-        let _ = writeln!(&self.pipe, "{name}");
+        let _ = writeln!(&self.signals, "{name}");
     }
 }
 
-/// A shell says 128 and the signal's number where a signal ended its child.
-fn of_the_program(shell: ExitStatus) -> ExitStatus {
+/// Converts the status of the shell to that of the program. A shell exits with 128 plus the number of the signal that
+/// ended its child.
+fn program_status(shell: ExitStatus) -> ExitStatus {
     match shell.code() {
         Some(code) if code > 128 => ExitStatus::from_raw(code - 128),
         _ => shell,

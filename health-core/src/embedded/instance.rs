@@ -1,0 +1,170 @@
+//! One embedded cluster in a data directory, and the programs that create and run it.
+
+use std::{ffi::OsString, fs::File, path::Path, time::Duration};
+
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use crate::embedded::{
+    directory::{Directory, OwnerKind, OwnerLock},
+    error::EmbeddedError,
+    find::{self, Programs, SearchPath},
+    options::Options,
+    os_user::OsUser,
+    watchdog::{SupervisedCommand, Watchdog},
+};
+
+/// The superuser of the cluster, as which we connect.
+pub(crate) const USER: &str = "postgres";
+
+/// The port in the name of the socket. PostgreSQL listens on no TCP address.
+pub(crate) const PORT: u16 = 5432;
+
+/// The longest time to wait for the PostgreSQL of a killed run to end. It writes out its memory first.
+pub(crate) const PREVIOUS_RUN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The interval of checking a condition for which the operating system sends no event.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A data directory that this process has locked, with a complete cluster on which no PostgreSQL runs yet.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) directory: Directory,
+    pub(crate) owner_lock: OwnerLock,
+    user: OsUser,
+    programs: Programs,
+}
+
+impl Instance {
+    /// Locks the directory, waits until no earlier PostgreSQL runs on it, and creates the cluster if it is missing.
+    ///
+    /// The returned file holds the lock that PostgreSQL inherits. Keep it until PostgreSQL has started.
+    pub(crate) async fn acquire(
+        directory: Directory,
+        options: &Options,
+        kind: OwnerKind,
+    ) -> Result<(Instance, File), EmbeddedError> {
+        let instance = {
+            let options = options.clone();
+            run_blocking(move || Instance::prepare(directory, &options, kind)).await?
+        };
+        let lock = instance.wait_for_previous_run().await?;
+        instance.directory.remove_stale_files()?;
+        if !instance.directory.pgdata().exists() {
+            instance.initdb(&lock, options).await?;
+        }
+        Ok((instance, lock))
+    }
+
+    /// Starts PostgreSQL. Also returns the length of `postgres.log` before this run.
+    pub(crate) fn spawn_postgres(&self, lock: &File, options: &Options) -> Result<(Watchdog, u64), EmbeddedError> {
+        // The path of the socket is relative to pgdata, the working directory of PostgreSQL. So its length and its
+        // characters do not matter.
+        let mut arguments: Vec<OsString> = vec!["-D".into(), self.directory.pgdata().into()];
+        arguments.extend(["-k".into(), "../run".into(), "-p".into(), PORT.to_string().into()]);
+        for setting in options.settings() {
+            arguments.extend(["-c".into(), setting.into()]);
+        }
+        let (log, log_begin) = self.directory.open_log(&self.user)?;
+        let throw_away = self.throw_away_directory(options);
+        let command = SupervisedCommand {
+            program: &self.programs.postgres(),
+            arguments: &arguments,
+            user: &self.user,
+            lock,
+            log: &log,
+            remove_after_success: throw_away,
+            remove_after_failure: throw_away,
+        };
+        let watchdog = command.spawn()?;
+        tracing::info!(
+            version = self.programs.major,
+            bindir = %self.programs.bindir.display(),
+            directory = %self.directory.path().display(),
+            "starting PostgreSQL"
+        );
+        Ok((watchdog, log_begin))
+    }
+
+    fn prepare(directory: Directory, options: &Options, kind: OwnerKind) -> Result<Instance, EmbeddedError> {
+        let user = OsUser::choose(&directory.pgdata())?;
+        let programs = find::choose(&SearchPath::new(options.chosen_bindir()), &directory.pgdata())?;
+        directory.prepare(&user)?;
+        let owner_lock = directory.lock_for_owner(&user, kind)?;
+        Ok(Instance {
+            directory,
+            owner_lock,
+            user,
+            programs,
+        })
+    }
+
+    /// Waits for the end of an earlier PostgreSQL. It ends by itself, because the process that owned it has ended.
+    async fn wait_for_previous_run(&self) -> Result<File, EmbeddedError> {
+        let start = Instant::now();
+        loop {
+            if let Some(lock) = self.directory.lock_for_postgres(&self.user)? {
+                return Ok(lock);
+            }
+            if start.elapsed() >= PREVIOUS_RUN_TIMEOUT {
+                return Err(EmbeddedError::StillEnding {
+                    directory: self.directory.path().to_owned(),
+                    process: self.directory.postmaster_pid(),
+                    seconds: PREVIOUS_RUN_TIMEOUT.as_secs(),
+                });
+            }
+            sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    /// Creates the cluster under a temporary name and renames it when it is complete. A kill leaves nothing to repair.
+    async fn initdb(&self, lock: &File, options: &Options) -> Result<(), EmbeddedError> {
+        self.user.check_has_name()?;
+        self.directory.begin_cluster(&self.user)?;
+        let fixed = "-A trust -E UTF8 --no-locale --no-instructions -k -U";
+        let mut arguments: Vec<OsString> = fixed.split(' ').map(OsString::from).collect();
+        arguments.extend([USER.into(), "-D".into(), self.directory.pgdata_new().into()]);
+        if !options.is_durable() {
+            arguments.push("--no-sync".into());
+        }
+        let (log, log_begin) = self.directory.open_log(&self.user)?;
+        let command = SupervisedCommand {
+            program: &self.programs.initdb(),
+            arguments: &arguments,
+            user: &self.user,
+            lock,
+            log: &log,
+            remove_after_success: None,
+            remove_after_failure: self.throw_away_directory(options),
+        };
+        match command.spawn()?.ended().await {
+            Some(status) if status.success() => self.directory.finish_cluster(),
+            status => Err(EmbeddedError::Initdb {
+                directory: self.directory.path().to_owned(),
+                status: status.unwrap_or_default(),
+                log: self.directory.log_tail(log_begin),
+            }),
+        }
+    }
+
+    /// Returns the directory to remove at the end, if it is a temporary one.
+    fn throw_away_directory(&self, options: &Options) -> Option<&Path> {
+        options.is_throw_away().then(|| self.directory.path())
+    }
+}
+
+/// Runs a function that waits for files and short-lived programs on a thread for blocking work.
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EmbeddedError> + Send + 'static,
+) -> Result<T, EmbeddedError> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Blocking work is cancelled only when the runtime shuts down. Then nothing polls this future any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
