@@ -1,4 +1,4 @@
-//! A running PostgreSQL of our own: started, reached, stopped.
+//! A running PostgreSQL: starting, connecting, stopping.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,31 +9,30 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Config, NoTls};
 
 use crate::embedded::{
-    directory::{Directory, OwnerLock, Purpose},
+    directory::{Directory, OwnerKind, OwnerLock},
     error::EmbeddedError,
+    instance::{CHECK_INTERVAL, Instance, PORT, PREVIOUS_RUN_TIMEOUT, USER},
     options::Options,
-    site::{PAUSE_MAX, PORT, PREVIOUS_MAX, Site, USER},
     socket,
     watchdog::Watchdog,
 };
 
-/// How long PostgreSQL may take until it answers, recovery after a crash included.
-const READY_MAX: Duration = Duration::from_secs(READY_SECONDS_MAX);
-const READY_SECONDS_MAX: u64 = 120;
+/// The longest time until PostgreSQL answers. It includes the recovery after a crash, which reads up to `max_wal_size`.
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long PostgreSQL may take to end by SIGINT, which writes out everything; after that comes SIGQUIT, which does not.
-const STOP_MAX: Duration = Duration::from_secs(30);
+/// The time for PostgreSQL to end after SIGINT, which writes its memory to the disk. After that comes SIGQUIT.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long it may take to end by SIGQUIT.
-const QUIT_MAX: Duration = Duration::from_secs(10);
+/// The time for PostgreSQL to end after SIGQUIT, which writes nothing. The next start then recovers from the log.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The first pause between two tries to connect; it doubles up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// The first pause between two attempts to connect. It doubles up to [`CHECK_INTERVAL`].
+const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(2);
 
 /// A running PostgreSQL server with a data directory of its own.
 ///
-/// It listens on a Unix socket in the data directory and nowhere else. It ends with [`stop`](Cluster::stop); when the value is dropped
-/// without that, or the process is killed, a watchdog ends it, and nothing committed is lost.
+/// The server listens on a Unix socket in the data directory and nowhere else. End it with [`stop`](Cluster::stop). If
+/// the value is dropped, or this process is killed, a watchdog ends the server, and no committed data is lost.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), health_core::embedded::EmbeddedError> {
@@ -52,116 +51,136 @@ pub struct Cluster {
     running: Option<Running>,
 }
 
-/// What the one who started it holds.
+/// What a cluster holds if this process started the server.
 #[derive(Debug)]
 struct Running {
-    // Fields are dropped in order: PostgreSQL is told to end before the directory is given up.
+    // Fields are dropped in this order: the watchdog ends PostgreSQL before the directory is unlocked.
     watchdog: Watchdog,
     log_begin: u64,
-    _owner: OwnerLock,
+    _owner_lock: OwnerLock,
 }
 
 impl Cluster {
-    /// Starts PostgreSQL, and makes the data directory and an empty cluster first where they are missing.
+    /// Starts PostgreSQL. Creates the data directory and an empty cluster first if they are missing.
     ///
-    /// The PostgreSQL of a run that was killed a moment ago is waited for, and so is a command that [attached](Cluster::attach).
-    /// Must be called on a Tokio runtime; that runtime must live as long as [`ended`](Cluster::ended) is of interest.
+    /// If the PostgreSQL of a killed run is still ending, or a command has [attached](Cluster::attach), waits for its end.
+    ///
+    /// Must be called on a Tokio runtime. That runtime must live as long as [`ended`](Cluster::ended) is used.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::AlreadyRunning`] where another process does this with the same directory; the others when PostgreSQL is
-    /// missing, does not fit the data, may not be run here, or does not start.
+    /// [`EmbeddedError::AlreadyRunning`] if another process runs a server on the directory. The other variants say
+    /// that PostgreSQL is missing, has another version than the data, must not run here, or does not start.
     pub async fn start(options: Options) -> Result<Cluster, EmbeddedError> {
         let path = options.resolve_data_dir()?;
         let directory = Directory::new(path.clone());
-        let begin = Instant::now();
+        let start = Instant::now();
         loop {
-            match Cluster::start_in(path.clone(), &options, Purpose::Serving).await {
+            match Cluster::start_in(path.clone(), &options, OwnerKind::Server).await {
                 Err(EmbeddedError::AlreadyRunning { .. })
-                    if directory.may_be_owned_for_a_moment() && begin.elapsed() < PREVIOUS_MAX =>
+                    if directory.owner_may_be_command() && start.elapsed() < PREVIOUS_RUN_TIMEOUT =>
                 {
-                    sleep(PAUSE_MAX).await;
+                    sleep(CHECK_INTERVAL).await;
                 }
                 Err(error) if options.is_throw_away() => {
-                    // Where PostgreSQL did run, its watchdog may be at this as well.
+                    // If PostgreSQL did run, its watchdog may be removing the directory as well.
                     let _ = tokio::fs::remove_dir_all(path).await;
                     return Err(error);
                 }
-                started_or_not => return started_or_not,
+                result => return result,
             }
         }
     }
 
-    /// For commands that run once: uses the PostgreSQL that another process runs on the directory, or starts one.
+    /// Connects to the PostgreSQL that another process runs on the directory, or starts one. For commands that run once.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), health_core::embedded::EmbeddedError> {
+    /// use health_core::embedded::{Cluster, Options};
+    ///
+    /// let cluster = Cluster::attach(Options::new()).await?;
+    /// println!("a server was running: {}", !cluster.is_owner());
+    /// cluster.stop().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`start`](Cluster::start), except that a directory in use is none, unless its PostgreSQL does not answer.
+    /// As for [`start`](Cluster::start), but [`EmbeddedError::AlreadyRunning`] only if the running PostgreSQL does not
+    /// answer within two minutes.
     pub async fn attach(options: Options) -> Result<Cluster, EmbeddedError> {
         let path = options.resolve_data_dir()?;
-        let begin = Instant::now();
+        let start = Instant::now();
         loop {
             let directory = Directory::new(path.clone());
-            // Another such command stops its PostgreSQL when it is done, in the middle of what we do.
-            if !directory.may_be_owned_for_a_moment() {
+            // A command would stop its PostgreSQL while we use it, so only that of a server is used.
+            if !directory.owner_may_be_command() {
                 let socket_directory = socket::short_path(&directory.run())?;
                 let cluster = Cluster {
                     directory,
                     socket_directory,
                     running: None,
                 };
-                if timeout(READY_MAX, cluster.answers()).await == Ok(true) {
+                if timeout(READY_TIMEOUT, cluster.answers()).await == Ok(true) {
                     return Ok(cluster);
                 }
             }
-            match Cluster::start_in(path.clone(), &options, Purpose::Moment).await {
-                // It may be starting at this moment, or ending and then leave the directory to us.
-                Err(EmbeddedError::AlreadyRunning { .. }) if begin.elapsed() < READY_MAX => sleep(PAUSE_MAX).await,
-                started_or_not => return started_or_not,
+            match Cluster::start_in(path.clone(), &options, OwnerKind::Command).await {
+                // The other process may be starting, or it may be ending and then leave the directory to us.
+                Err(EmbeddedError::AlreadyRunning { .. }) if start.elapsed() < READY_TIMEOUT => {
+                    sleep(CHECK_INTERVAL).await;
+                }
+                result => return result,
             }
         }
     }
 
-    /// The URL of one of its databases: `postgres://postgres@/NAME?host=…`. A fresh cluster has `postgres` and `template1` only.
+    /// Returns the URL of a database: `postgres://postgres@/NAME?host=…`.
+    ///
+    /// A new cluster has the databases `postgres` and `template1` only.
     pub fn url(&self, database: &str) -> String {
         let host = self.socket_directory.as_os_str().as_encoded_bytes();
         format!(
             "postgres://{USER}@/{}?host={}&port={PORT}",
-            escaped(database.as_bytes()),
-            escaped(host)
+            percent_encoded(database.as_bytes()),
+            percent_encoded(host)
         )
     }
 
-    /// The data directory.
+    /// Returns the data directory.
     pub fn data_dir(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Whether this process runs the server, rather than using that of another one.
+    /// Returns whether this process started the server. If not, another process did.
     pub fn is_owner(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Resolves when PostgreSQL ends although nobody asked it to, with an error that says how. For a cluster that another
-    /// process runs it never resolves.
+    /// Waits until PostgreSQL ends unexpectedly, and returns an error that says how it ended.
+    ///
+    /// If another process started the server, this never returns. This method is cancel safe.
     pub async fn ended(&self) -> EmbeddedError {
         let Some(running) = &self.running else {
             return std::future::pending().await;
         };
         let status = running.watchdog.ended().await;
         let log = self.directory.log_tail(running.log_begin);
-        EmbeddedError::EndedUnasked {
+        EmbeddedError::EndedUnexpectedly {
             directory: self.directory.path().to_owned(),
             status,
             log,
         }
     }
 
-    /// Stops PostgreSQL. Open connections are cut; what was committed stays. Does nothing to a server that another process runs.
+    /// Stops PostgreSQL and waits for its end. Open connections are closed, and committed data stays.
+    ///
+    /// If another process started the server, this does nothing.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::EndedUnasked`] where it had ended before, [`EmbeddedError::NotStopped`] where it does not end.
+    /// [`EmbeddedError::EndedUnexpectedly`] if it had already ended, [`EmbeddedError::NotStopped`] if it does not end.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         let Some(running) = &self.running else {
             return Ok(());
@@ -170,11 +189,11 @@ impl Cluster {
             return Err(self.ended().await);
         }
         running.watchdog.signal("INT");
-        if timeout(STOP_MAX, running.watchdog.ended()).await.is_err() {
-            tracing::warn!(directory = %self.directory.path().display(), "PostgreSQL does not end by SIGINT, sending SIGQUIT");
+        if timeout(STOP_TIMEOUT, running.watchdog.ended()).await.is_err() {
+            tracing::warn!(directory = %self.directory.path().display(), "PostgreSQL did not end after SIGINT, sending SIGQUIT");
             running.watchdog.signal("QUIT");
-            if timeout(QUIT_MAX, running.watchdog.ended()).await.is_err() {
-                let seconds = (STOP_MAX + QUIT_MAX).as_secs();
+            if timeout(QUIT_TIMEOUT, running.watchdog.ended()).await.is_err() {
+                let seconds = (STOP_TIMEOUT + QUIT_TIMEOUT).as_secs();
                 return Err(EmbeddedError::NotStopped {
                     directory: self.directory.path().to_owned(),
                     seconds,
@@ -184,7 +203,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// How to connect to one of its databases.
+    /// Returns the connection parameters of a database.
     pub(crate) fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config
@@ -192,21 +211,21 @@ impl Cluster {
             .dbname(database)
             .host_path(&self.socket_directory)
             .port(PORT)
-            .connect_timeout(READY_MAX);
+            .connect_timeout(READY_TIMEOUT);
         config
     }
 
-    async fn start_in(path: PathBuf, options: &Options, purpose: Purpose) -> Result<Cluster, EmbeddedError> {
-        let (site, lock) = Site::take(Directory::new(path), options, purpose).await?;
-        let socket_directory = socket::short_path(&site.directory.run())?;
-        let (watchdog, log_begin) = site.spawn_postgres(&lock, options)?;
+    async fn start_in(path: PathBuf, options: &Options, kind: OwnerKind) -> Result<Cluster, EmbeddedError> {
+        let (instance, lock) = Instance::acquire(Directory::new(path), options, kind).await?;
+        let socket_directory = socket::short_path(&instance.directory.run())?;
+        let (watchdog, log_begin) = instance.spawn_postgres(&lock, options)?;
         let running = Some(Running {
             watchdog,
             log_begin,
-            _owner: site.owner,
+            _owner_lock: instance.owner_lock,
         });
         let cluster = Cluster {
-            directory: site.directory,
+            directory: instance.directory,
             socket_directory,
             running,
         };
@@ -222,11 +241,11 @@ impl Cluster {
             return Ok(());
         };
         let directory = || self.directory.path().to_owned();
-        let knock = async {
-            let mut pause = PAUSE_MIN;
+        let connect = async {
+            let mut pause = CONNECT_PAUSE_MIN;
             while !self.answers().await {
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                pause = (pause * 2).min(CHECK_INTERVAL);
             }
         };
         tokio::select! {
@@ -234,17 +253,17 @@ impl Cluster {
                 let log = self.directory.log_tail(*log_begin);
                 Err(match status {
                     Some(status) => EmbeddedError::StoppedWhileStarting { directory: directory(), status, log },
-                    None => EmbeddedError::EndedUnasked { directory: directory(), status, log },
+                    None => EmbeddedError::EndedUnexpectedly { directory: directory(), status, log },
                 })
             }
-            ready = timeout(READY_MAX, knock) => ready.map_err(|_| {
-                let (seconds, log) = (READY_MAX.as_secs(), self.directory.log_tail(*log_begin));
+            ready = timeout(READY_TIMEOUT, connect) => ready.map_err(|_| {
+                let (seconds, log) = (READY_TIMEOUT.as_secs(), self.directory.log_tail(*log_begin));
                 EmbeddedError::NotReady { directory: directory(), seconds, log }
             }),
         }
     }
 
-    /// Whether a statement is answered.
+    /// Returns whether PostgreSQL answers a statement.
     async fn answers(&self) -> bool {
         let Ok((client, connection)) = self.config("postgres").connect(NoTls).await else {
             return false;
@@ -252,7 +271,7 @@ impl Cluster {
         let connection = tokio::spawn(connection);
         let answered = client.simple_query("SELECT 1").await.is_ok();
         drop(client);
-        // The connection says goodbye and ends; whether that still reaches the server does not matter here.
+        // Wait until the connection is closed. Whether its last message reaches the server does not matter.
         let _ = connection.await;
         answered
     }
@@ -266,8 +285,8 @@ impl Drop for Cluster {
     }
 }
 
-/// Percent-encodes everything but letters and digits.
-fn escaped(bytes: &[u8]) -> String {
+/// Percent-encodes all bytes except ASCII letters and digits.
+fn percent_encoded(bytes: &[u8]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(bytes.len() * 3);
     for &byte in bytes {

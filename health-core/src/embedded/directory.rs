@@ -91,7 +91,12 @@ impl Directory {
     /// Nothing is created inside before the directory is [locked](Self::lock_for_owner). A second start at the same
     /// moment finds it either empty or locked.
     pub(crate) fn prepare(&self, user: &OsUser) -> Result<(), EmbeddedError> {
-        let missing: Vec<&Path> = self.path.ancestors().skip(1).take_while(|path| !path.exists()).collect();
+        let missing: Vec<&Path> = self
+            .path
+            .ancestors()
+            .skip(1)
+            .take_while(|path| !path.exists())
+            .collect();
         let existing = self.path.ancestors().nth(1 + missing.len()).unwrap_or(&self.path);
         user.check_can_enter(existing)?;
         for parent in missing.iter().rev() {
@@ -129,7 +134,8 @@ impl Directory {
         if self.is_empty_or_ours()? {
             if metadata.mode() & 0o077 != 0 {
                 let private = Permissions::from_mode(0o700);
-                fs::set_permissions(&self.path, private).map_err(EmbeddedError::io("change the permissions of", &self.path))?;
+                fs::set_permissions(&self.path, private)
+                    .map_err(EmbeddedError::io("change the permissions of", &self.path))?;
             }
             // If the data directory is given as a link, the directory behind it is meant.
             let resolved = fs::canonicalize(&self.path).map_err(EmbeddedError::io("resolve the path", &self.path))?;

@@ -124,7 +124,9 @@ pub(crate) fn choose(search_path: &SearchPath, pgdata: &Path) -> Result<Programs
         None => Err(EmbeddedError::NotFound {
             looked_in: search_path.origins.clone(),
         }),
-        Some(newest) if newest.major < MAJOR_MIN => Err(EmbeddedError::TooOld { found: versions_and_directories(&found) }),
+        Some(newest) if newest.major < MAJOR_MIN => Err(EmbeddedError::TooOld {
+            found: versions_and_directories(&found),
+        }),
         Some(newest) => Ok(newest.clone()),
     }
 }
@@ -151,7 +153,10 @@ fn major_of_data(pgdata: &Path) -> Result<Option<u32>, EmbeddedError> {
 }
 
 fn versions_and_directories(found: &[Programs]) -> Vec<(u32, PathBuf)> {
-    found.iter().map(|programs| (programs.major, programs.bindir.clone())).collect()
+    found
+        .iter()
+        .map(|programs| (programs.major, programs.bindir.clone()))
+        .collect()
 }
 
 fn pg_config() -> Option<PathBuf> {

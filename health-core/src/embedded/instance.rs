@@ -23,7 +23,7 @@ pub(crate) const USER: &str = "postgres";
 pub(crate) const PORT: u16 = 5432;
 
 /// The longest time to wait for the PostgreSQL of a killed run to end. It writes out its memory first.
-pub(crate) const PREVIOUS_RUN_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const PREVIOUS_RUN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The interval of checking a condition for which the operating system sends no event.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(50);

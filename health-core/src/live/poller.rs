@@ -191,7 +191,7 @@ impl Poller {
         }))
     }
 
-    async fn publish(&self, connection: &mut FeedConnection, look: &mut Poll) -> Result<(), Error> {
+    async fn publish(&self, connection: &mut FeedConnection, poll: &mut Poll) -> Result<(), Error> {
         while let Some(range) = poll.ranges.front().copied().filter(|_| self.hub.has_subscribers()) {
             let mut rows = with_timeout(connection.rows(range)).await?;
             rows.retain(|row| poll.is_new_row(row.xid_low));

@@ -44,11 +44,11 @@ use crate::{
         event::LiveEvent,
         filter::Filter,
         hub::Hub,
-        queue::{REPLAY_AHEAD, SubscriberQueue},
+        subscriber_queue::{REPLAY_AHEAD, SubscriberQueue},
         transaction_snapshot::TransactionSnapshot,
     },
     sample::UserId,
-    store::feed::{self, FeedRow, IDS_PER_READ, IdRange, ReplayRange, ranges},
+    store::feed::{self, FeedRow, IDS_PER_READ, IdRange, ReplayRange, split_range},
     wire::Cursor,
 };
 
@@ -165,7 +165,7 @@ impl Replay {
 
     /// Sends everything after a snapshot until little is missing. Returns the snapshot that was reached.
     async fn catch_up(&self, sent: TransactionSnapshot, first: ReplayRange) -> TransactionSnapshot {
-        let mut span = first.ids;
+        let mut ids = first.ids;
         let mut progress = Progress {
             sent,
             goal: first.snapshot.clone(),
@@ -175,7 +175,7 @@ impl Replay {
             ahead: HashSet::new(),
             more_fresh: false,
         };
-        while let Some(pass) = span {
+        while let Some(pass) = ids {
             let short = pass.last - pass.after <= SHORT_IDS;
             self.pass(&mut progress, pass, short).await;
             if short || !progress.more_fresh {
@@ -183,7 +183,7 @@ impl Replay {
             }
             progress.more_fresh = false;
             progress.sent = std::mem::replace(&mut progress.goal, progress.fresh.clone());
-            span = self.next_range(&progress.sent).await.ids;
+            ids = self.next_range(&progress.sent).await.ids;
         }
         progress.fresh
     }
@@ -191,9 +191,9 @@ impl Replay {
     /// Sends one pass, and meanwhile serves the users with fresh samples.
     async fn pass(&self, progress: &mut Progress, ids: IdRange, short: bool) {
         let mut next_check = Instant::now() + FRESH_EVERY;
-        progress.sent_up_to = span.after;
-        progress.scope = span;
-        for range in split_range(span) {
+        progress.sent_up_to = ids.after;
+        progress.scope = ids;
+        for range in split_range(ids) {
             let Progress { sent, goal, ahead, .. } = &*progress;
             let wanted = |row: &RowVersion| row.is_between(sent, goal) && !ahead.contains(&row.user);
             self.send(range, wanted).await;
@@ -208,26 +208,24 @@ impl Replay {
 
     /// Sends the fresh samples of users who are ahead, and pulls other users with fresh samples ahead.
     async fn serve_fresh_users(&self, progress: &mut Progress) {
-        let ReplayRange {
-            snapshot: now, span, ..
-        } = self.next_range(&progress.fresh).await;
-        let Some(span) = span else {
+        let ReplayRange { snapshot: now, ids, .. } = self.next_range(&progress.fresh).await;
+        let Some(ids) = ids else {
             progress.fresh = now;
             return;
         };
         // Includes the range of earlier checks, because they may have left fresh samples out.
-        progress.scope.after = progress.scope.after.min(span.after);
-        progress.scope.last = progress.scope.last.max(span.last);
+        progress.scope.after = progress.scope.after.min(ids.after);
+        progress.scope.last = progress.scope.last.max(ids.last);
         let mut pulled = BTreeSet::new();
-        for range in split_range(span) {
+        for range in split_range(ids) {
             let (fresh, ahead) = (&progress.fresh, &progress.ahead);
             let mut more_fresh = false;
             let wanted = |row: &RowVersion| {
                 if !row.is_between(fresh, &now) || ahead.contains(&row.user) {
                     return row.is_between(fresh, &now);
                 }
-                let room = pulled.len() < PULLED_AT_ONCE && ahead.len() + pulled.len() < AHEAD_MAX;
-                if room {
+                let may_pull = pulled.len() < PULLED_AT_ONCE && ahead.len() + pulled.len() < AHEAD_MAX;
+                if may_pull {
                     pulled.insert(row.user);
                 }
                 more_fresh |= !pulled.contains(&row.user);
@@ -345,7 +343,7 @@ impl Replay {
 #[derive(Debug, Clone, Copy)]
 enum RowFilter {
     Subscription,
-    One(UserId),
+    User(UserId),
 }
 
 /// Waits before a query is retried, and logs the first failure. To stop waiting, drop the subscription.

@@ -13,7 +13,7 @@ use crate::{
     live::{
         budget::{BudgetShare, MemoryBudget},
         event::{LiveEvent, Published},
-        held::{Chunk, Pending},
+        pending::{Chunk, Pending},
     },
     sample::Sample,
     wire::Cursor,
@@ -140,7 +140,7 @@ impl SubscriberQueue {
                 LiveEvent::Subscribed { .. } => {}
             }
         }
-        if let Some(since) = state.newest_live.since().cloned() {
+        if let Some(since) = state.live.since().cloned() {
             let count = state.live.len();
             state.skip(count, &since);
             state.live.clear();

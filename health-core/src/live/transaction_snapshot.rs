@@ -81,7 +81,7 @@ impl TransactionSnapshot {
     /// The result is correct for transactions within 2^31 ids of this snapshot.
     pub(crate) fn full_xid(&self, low: u32) -> u64 {
         let cycle = 1 << 32;
-        let candidate = (self.xmax / cycle) * span + u64::from(low);
+        let candidate = (self.xmax / cycle) * cycle + u64::from(low);
         // Among the candidates, the one closest to this snapshot is correct.
         if candidate > self.xmax + cycle / 2 {
             candidate.saturating_sub(cycle)

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     live::{
         cursor::Position,
-        snapshot::{InvalidSnapshot, TransactionSnapshot},
+        transaction_snapshot::{InvalidSnapshot, TransactionSnapshot},
     },
     sample::{Readings, Sample, Source, UserId},
     store::connection::{Readers, Session, checkout, classify},

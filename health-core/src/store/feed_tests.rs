@@ -1,4 +1,4 @@
-//! What the feed reads where commits were merged, and where numbers of transactions may be given out again.
+//! Tests of the feed's SQL: merged commit records, and transaction ids that PostgreSQL may assign again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ use crate::{
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// User, second, version.
-type Heard = (i64, i64, i32);
+/// A received sample: user, second, version.
+type Received = (i64, i64, i32);
 
 async fn open(database: &TestDatabase) -> (Health, Config, Readers) {
     let limits = Limits {
@@ -54,7 +54,7 @@ async fn next(live: &mut Subscription) -> LiveEvent {
     next.expect("an event in time").expect("an event")
 }
 
-async fn hear(live: &mut Subscription) -> Heard {
+async fn receive(live: &mut Subscription) -> Received {
     match next(live).await {
         LiveEvent::Sample { published, .. } => {
             let sample = published.sample();
@@ -69,11 +69,11 @@ async fn hear(live: &mut Subscription) -> Heard {
     }
 }
 
-/// All up to the one that comes last.
-async fn hear_up_to(live: &mut Subscription, last: Heard) -> Vec<Heard> {
+/// Receives samples up to and with `last`.
+async fn receive_up_to(live: &mut Subscription, last: Received) -> Vec<Received> {
     let mut all = Vec::new();
     while all.last() != Some(&last) {
-        all.push(hear(live).await);
+        all.push(receive(live).await);
     }
     all
 }
@@ -86,8 +86,8 @@ async fn resume(health: &Health, cursor: &crate::wire::Cursor) -> Subscription {
     }
 }
 
-/// Makes one row of all commits there are.
-async fn merge(readers: &Readers) {
+/// Merges all commit records into one.
+async fn merge_all(readers: &Readers) {
     let seen = feed::position(readers).await.unwrap().seen;
     feed::prune_and_merge(readers, seen.xmin(), DAY, Some(seen.xmin()))
         .await
@@ -95,15 +95,15 @@ async fn merge(readers: &Readers) {
 }
 
 #[tokio::test]
-async fn behind_any_cursor_nothing_is_missing_however_commits_were_merged() {
+async fn after_any_cursor_no_sample_is_missing_however_commits_were_merged() {
     let database = TestDatabase::new().await;
     let (health, _, readers) = open(&database).await;
     let mut cursors = Vec::new();
-    // What each sample is in the end, and the number of the commit that made it so.
+    // The last version of each sample, which is also the number of its commit.
     let mut last: BTreeMap<(i64, i64), i64> = BTreeMap::new();
     for n in 0..100 {
         cursors.push(health.cursor());
-        // New, corrected, and late.
+        // A new sample, a corrected one, and a late one.
         let batch = [(1, n, n), (1, (n - 1).max(0), n), (2, 500 - n, n)];
         for (user, second, version) in batch {
             last.insert((user, second), version);
@@ -114,30 +114,30 @@ async fn behind_any_cursor_nothing_is_missing_however_commits_were_merged() {
             tokio::task::yield_now().await;
         }
         if n % 7 == 6 {
-            merge(&readers).await;
+            merge_all(&readers).await;
         }
     }
     health.ingest([sample(3, 0, 1)]).await.unwrap();
-    for (place, cursor) in cursors.iter().enumerate() {
+    for (index, cursor) in cursors.iter().enumerate() {
         let mut live = resume(&health, cursor).await;
-        let heard = hear_up_to(&mut live, (3, 0, 1)).await;
-        let distinct: BTreeSet<_> = heard.iter().copied().collect();
+        let received = receive_up_to(&mut live, (3, 0, 1)).await;
+        let distinct: BTreeSet<_> = received.iter().copied().collect();
         for (&(user, second), &version) in &last {
-            let version_heard = distinct.contains(&(user, second, i32::try_from(version).unwrap()));
-            let behind = version >= i64::try_from(place).unwrap();
+            let received_version = distinct.contains(&(user, second, i32::try_from(version).unwrap()));
+            let is_after_cursor = version >= i64::try_from(index).unwrap();
             assert!(
-                version_heard || !behind,
-                "behind cursor {place}: {user} {second} {version}"
+                received_version || !is_after_cursor,
+                "after cursor {index}: {user} {second} {version}"
             );
         }
-        for (user, second, version) in distinct.into_iter().filter(|heard| heard.0 < 3) {
-            assert_eq!(last[&(user, second)], i64::from(version), "as it is stored now");
+        for (user, second, version) in distinct.into_iter().filter(|received| received.0 < 3) {
+            assert_eq!(last[&(user, second)], i64::from(version), "as it is stored at the end");
         }
     }
 }
 
 #[tokio::test]
-async fn a_replay_that_is_under_way_misses_nothing_when_commits_are_merged() {
+async fn a_running_replay_misses_nothing_when_commits_are_merged() {
     let database = TestDatabase::new().await;
     let (health, _, readers) = open(&database).await;
     let start = health.cursor();
@@ -145,25 +145,25 @@ async fn a_replay_that_is_under_way_misses_nothing_when_commits_are_merged() {
         health.ingest((1..=1000).map(|user| sample(user, n, n))).await.unwrap();
     }
     let mut live = resume(&health, &start).await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for n in 20..40 {
         for _ in 0..200 {
-            heard.push(hear(&mut live).await);
+            received.push(receive(&mut live).await);
         }
-        // Fresh, and late of another user, and merged while it is in the middle.
+        // A fresh sample and a late one of another user, merged while the replay is running.
         health
             .ingest([sample(n, n, n), sample(n + 500, 1000 - n, n)])
             .await
             .unwrap();
-        merge(&readers).await;
+        merge_all(&readers).await;
     }
     health.ingest([sample(2000, 0, 1)]).await.unwrap();
-    heard.extend(hear_up_to(&mut live, (2000, 0, 1)).await);
-    let distinct: BTreeSet<_> = heard.iter().copied().collect();
-    assert_eq!(distinct.len(), heard.len(), "each once");
+    received.extend(receive_up_to(&mut live, (2000, 0, 1)).await);
+    let distinct: BTreeSet<_> = received.iter().copied().collect();
+    assert_eq!(distinct.len(), received.len(), "each sample once");
     assert_eq!(distinct.len(), 20 * 1000 + 20 * 2 + 1);
     let mut latest = BTreeMap::new();
-    for (user, second, version) in heard {
+    for (user, second, version) in received {
         let before = latest.insert(user, version);
         assert!(
             before <= Some(version),
@@ -173,21 +173,21 @@ async fn a_replay_that_is_under_way_misses_nothing_when_commits_are_merged() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_not_kept_beyond_what_a_crash_leaves() {
+async fn a_snapshot_ends_at_the_last_durable_commit() {
     let database = TestDatabase::new().await;
     let (health, config, readers) = open(&database).await;
     let before = feed::position(&readers).await.unwrap().seen;
     health.ingest([sample(1, 0, 1)]).await.unwrap();
     let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
-    // Numbers of transactions that leave nothing behind: after a crash they are given out again, to writers perhaps.
-    let mut spent = 0;
+    // Transactions that leave nothing on disk. After a crash, PostgreSQL assigns their ids again.
+    let mut unused_xid = 0;
     for _ in 0..5 {
         let row = client
             .query_one("SELECT pg_current_xact_id()::text", &[])
             .await
             .unwrap();
-        spent = row.get::<_, &str>(0).parse().unwrap();
+        unused_xid = row.get::<_, &str>(0).parse().unwrap();
     }
     let commit = client
         .query_one("SELECT xid::text FROM health_commits", &[])
@@ -195,18 +195,18 @@ async fn a_snapshot_is_not_kept_beyond_what_a_crash_leaves() {
         .unwrap();
     let commit: u64 = commit.get::<_, &str>(0).parse().unwrap();
     let mut connection = FeedConnection::open(&config, || {}).await.unwrap();
-    let polled_at = connection.poll(&before, false, false).await.unwrap().snapshot;
-    let backlog = feed::replay_range(&readers, &before, DAY).await.unwrap().snapshot;
-    for snapshot in [polled_at, backlog, feed::position(&readers).await.unwrap().seen] {
+    let polled = connection.poll(&before, false, false).await.unwrap().snapshot;
+    let missed = feed::replay_range(&readers, &before, DAY).await.unwrap().snapshot;
+    for snapshot in [polled, missed, feed::position(&readers).await.unwrap().seen] {
         assert!(
-            snapshot.sees(commit) && !snapshot.sees(commit + 1) && !snapshot.sees(spent),
+            snapshot.sees(commit) && !snapshot.sees(commit + 1) && !snapshot.sees(unused_xid),
             "{snapshot}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_row_that_stands_for_many_commits_is_read_whoever_wrote_the_last_of_them() {
+async fn a_merged_record_is_read_from_the_table_even_if_its_last_commit_is_in_memory() {
     let database = TestDatabase::new().await;
     let (_, config, readers) = open(&database).await;
     let position = Position {
@@ -216,10 +216,10 @@ async fn a_row_that_stands_for_many_commits_is_read_whoever_wrote_the_last_of_th
     let hub = Hub::new(position, &config.limits, readers);
     let (_queue, _) = hub.open(&Filter::all());
     hub.hand_over(7, [sample(1, 0, 1)].into_iter());
-    let span = IdRange { after: 0, last: 20 };
-    let commit = |author| CommitRow { xid: 7, ids, author };
-    let work = hub.plan_delivery(&[commit(99)]);
-    assert_eq!((work.ours.len(), work.table.len()), (1, 0));
-    let work = hub.plan_delivery(&[commit(MERGED)]);
-    assert_eq!((work.ours.len(), work.table), (0, vec![span]));
+    let ids = IdRange { after: 0, last: 20 };
+    let commit = |writer| CommitRow { xid: 7, ids, writer };
+    let plan = hub.plan_delivery(&[commit(99)]);
+    assert_eq!((plan.own.len(), plan.table.len()), (1, 0));
+    let plan = hub.plan_delivery(&[commit(MERGED)]);
+    assert_eq!((plan.own.len(), plan.table), (0, vec![ids]));
 }

@@ -141,10 +141,13 @@ async fn an_end_unasked_is_noticed() {
     kill(postmaster(&scratch.data()));
     let error = cluster.ended().await;
     assert!(
-        matches!(error, EmbeddedError::EndedUnasked { status: Some(_), .. }),
+        matches!(error, EmbeddedError::EndedUnexpectedly { status: Some(_), .. }),
         "{error}"
     );
-    assert!(matches!(cluster.stop().await, Err(EmbeddedError::EndedUnasked { .. })));
+    assert!(matches!(
+        cluster.stop().await,
+        Err(EmbeddedError::EndedUnexpectedly { .. })
+    ));
 }
 
 #[tokio::test]
