@@ -1,24 +1,24 @@
-//! What a transaction has to write, worked out before and apart from the writing of it.
+//! Plans what a transaction must write. It does no I/O, so tests can check every case.
 //!
-//! Several requests share a batch, and one identity may be written by several of them, or several times by one. The outcome
-//! is as if every sample had been sent by itself, in the order of arrival.
+//! A batch contains several requests. Several of them, or one of them several times, may write the same identity. The plan's
+//! result is the same as if every sample had been sent in a call of its own, in the order of arrival.
 
-use std::ops::{AddAssign, Range};
+use std::ops::AddAssign;
 
 use crate::sample::{Readings, Sample};
 
-/// What became of the samples of one call.
+/// How many samples of one call were new, changed or known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// New.
+    /// Samples that were new.
     pub inserted: u64,
-    /// Known, and changed by this write.
+    /// Samples that changed a stored one.
     pub updated: u64,
-    /// Known, and the same already.
+    /// Samples that were stored already, with the same values.
     pub unchanged: u64,
 }
 
-/// The samples of several requests, sorted by identity; writes of the same identity stay in the order they arrived in.
+/// The samples of several requests, sorted by identity. Writes of one identity stay in their order of arrival.
 #[derive(Debug)]
 pub(crate) struct Batch {
     entries: Vec<Entry>,
@@ -28,37 +28,38 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 struct Entry {
     sample: Sample,
+    /// The index of its request.
     request: usize,
 }
 
-/// All writes of one identity.
+/// All writes of one identity in a batch, in their order of arrival; never empty.
 #[derive(Debug, Clone)]
 pub(crate) struct Writes<'a>(&'a [Entry]);
 
-/// What has to be done to the table, and what each request will be told.
+/// The changes that a batch makes to the table, and the receipts of its requests.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
-    /// Rows that are not there yet, in the order of the key.
+pub(crate) struct WritePlan {
+    /// Rows that the table does not contain, in the order of the primary key.
     pub(crate) inserts: Vec<Sample>,
-    /// Rows that are there with other values, in the order of the key.
+    /// Rows that the table contains with other values, in the same order.
     pub(crate) updates: Vec<Update>,
-    /// By request.
+    /// One for each request, in their order.
     pub(crate) receipts: Vec<Receipt>,
 }
 
-/// A row that changes.
+/// A change of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Update {
-    /// Which identity of the batch it is, in the order of [`Batch::by_identity`].
-    pub(crate) place: usize,
-    /// What it held when it was looked up.
+    /// The position of the identity in [`Batch::by_identity`].
+    pub(crate) position: usize,
+    /// The readings that were looked up.
     pub(crate) before: Readings,
-    /// What it has to hold.
+    /// The sample to store.
     pub(crate) after: Sample,
 }
 
 impl Receipt {
-    /// Stored: all three together.
+    /// Returns the number of samples: all that were accepted are new, changed or unchanged.
     pub fn accepted(&self) -> u64 {
         self.inserted + self.updated + self.unchanged
     }
@@ -73,7 +74,7 @@ impl AddAssign for Receipt {
 }
 
 impl Batch {
-    /// Gathers requests, in the order they arrived in.
+    /// Makes a batch of requests, which come in their order of arrival.
     pub(crate) fn new<'a>(requests: impl Iterator<Item = &'a [Sample]>) -> Self {
         let mut entries = Vec::new();
         let mut count = 0;
@@ -84,7 +85,7 @@ impl Batch {
             }));
             count = request + 1;
         }
-        // Stable: the order of arrival decides between writes of the same identity.
+        // The sort is stable, because the order of arrival decides between writes of the same identity.
         entries.sort_by(|a, b| a.sample.identity().cmp(b.sample.identity()));
         Self {
             entries,
@@ -92,62 +93,63 @@ impl Batch {
         }
     }
 
-    /// Samples, as they were sent.
+    /// Returns the number of samples, counting every write of an identity.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Each identity with its writes, in the order of the key.
+    /// Returns the writes of each identity, sorted by identity.
     pub(crate) fn by_identity(&self) -> impl Iterator<Item = Writes<'_>> {
         self.entries
             .chunk_by(|a, b| a.sample.identity() == b.sample.identity())
             .map(Writes)
     }
 
-    /// Works out what to do, given what each identity's row holds today, in the order of [`Self::by_identity`].
-    pub(crate) fn plan(&self, stored: impl Iterator<Item = Option<Readings>>) -> Plan {
-        let mut plan = Plan {
+    /// Plans the writes. `stored` has the stored readings of each identity, in the order of [`Self::by_identity`].
+    pub(crate) fn plan(&self, stored: impl Iterator<Item = Option<Readings>>) -> WritePlan {
+        let mut plan = WritePlan {
             receipts: vec![Receipt::default(); self.requests],
-            ..Plan::default()
+            ..WritePlan::default()
         };
-        for (place, (writes, before)) in self.by_identity().zip(stored).enumerate() {
-            writes.apply(place, before, &mut plan);
+        for (position, (writes, before)) in self.by_identity().zip(stored).enumerate() {
+            writes.add_to(&mut plan, position, before);
         }
         plan
     }
 }
 
-impl Plan {
-    /// Whether there is nothing to write.
+impl WritePlan {
+    /// Returns whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.inserts.is_empty() && self.updates.is_empty()
     }
 }
 
 impl<'a> Writes<'a> {
-    /// A sample of this identity.
+    /// Returns the first sample of this identity.
     pub(crate) fn first(&self) -> &'a Sample {
         &self.0[0].sample
     }
 
-    fn apply(&self, place: usize, before: Option<Readings>, plan: &mut Plan) {
-        let mut now = before;
+    /// Merges the writes into the stored readings, counts each in its request's receipt, and plans the one change.
+    fn add_to(&self, plan: &mut WritePlan, position: usize, before: Option<Readings>) {
+        let mut current = before;
         for Entry { sample, request } in self.0 {
             let receipt = &mut plan.receipts[*request];
-            let after = now.unwrap_or_default().merged_with(sample.readings());
-            match now {
+            let after = current.unwrap_or_default().merged_with(sample.readings());
+            match current {
                 None => receipt.inserted += 1,
-                Some(held) if held == after => receipt.unchanged += 1,
+                Some(current) if current == after => receipt.unchanged += 1,
                 Some(_) => receipt.updated += 1,
             }
-            now = Some(after);
+            current = Some(after);
         }
-        let Some(after) = now else { return };
+        let Some(after) = current else { return };
         match before {
             None => plan.inserts.push(self.first().clone().merged_with(after)),
             Some(before) if before != after => {
                 plan.updates.push(Update {
-                    place,
+                    position,
                     before,
                     after: self.first().clone().merged_with(after),
                 });
@@ -155,13 +157,6 @@ impl<'a> Writes<'a> {
             Some(_) => {}
         }
     }
-}
-
-/// The stretches of `0..total` of at most `most` each.
-pub(crate) fn pieces(total: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..total)
-        .step_by(most)
-        .map(move |start| start..total.min(start + most))
 }
 
 #[cfg(test)]
@@ -174,7 +169,7 @@ mod tests {
     use super::*;
     use crate::sample::{Calories, HeartRate, Identity, Source, Steps, UserId};
 
-    /// Few users, times, sources and values, so that writes meet.
+    /// Few users, times, sources and values, so that many writes have the same identity.
     fn sample() -> impl Strategy<Value = Sample> {
         let values = (0..3_i64, 0..3_i64, 0..3_i64).prop_filter("something is measured", |v| *v != (0, 0, 0));
         (1..3_i64, 0..3_i64, 0..2_usize, values).prop_map(|(user, second, source, (rate, steps, calories))| {
@@ -195,16 +190,16 @@ mod tests {
         })
     }
 
-    /// The rule as the contract words it: one record at a time.
-    fn one_by_one(table: &mut BTreeMap<Identity, Readings>, sample: &Sample, receipt: &mut Receipt) {
+    /// Writes one sample as a call of its own would: the rule that a batch must keep.
+    fn write_one(table: &mut BTreeMap<Identity, Readings>, sample: &Sample, receipt: &mut Receipt) {
         match table.get(sample.identity()).copied() {
             None => {
                 table.insert(sample.identity().clone(), sample.readings());
                 receipt.inserted += 1;
             }
-            Some(held) => {
-                let after = held.merged_with(sample.readings());
-                if after == held {
+            Some(stored) => {
+                let after = stored.merged_with(sample.readings());
+                if after == stored {
                     receipt.unchanged += 1;
                 } else {
                     table.insert(sample.identity().clone(), after);
@@ -215,15 +210,14 @@ mod tests {
     }
 
     proptest! {
-        /// Any batch over any table ends as sending the samples one by one does, receipts included.
         #[test]
-        fn a_batch_is_its_samples_one_by_one(
+        fn a_batch_has_the_result_and_the_receipts_of_single_samples(
             earlier in proptest::collection::vec(sample(), 0..12),
             requests in proptest::collection::vec(proptest::collection::vec(sample(), 0..8), 0..5),
         ) {
             let mut table = BTreeMap::new();
             for sample in &earlier {
-                one_by_one(&mut table, sample, &mut Receipt::default());
+                write_one(&mut table, sample, &mut Receipt::default());
             }
             let batch = Batch::new(requests.iter().map(Vec::as_slice));
             let stored: Vec<_> = batch.by_identity().map(|writes| table.get(writes.first().identity()).copied()).collect();
@@ -235,7 +229,7 @@ mod tests {
             }
             let identities: Vec<_> = batch.by_identity().map(|writes| writes.first().identity().clone()).collect();
             for update in &plan.updates {
-                prop_assert_eq!(&identities[update.place], update.after.identity());
+                prop_assert_eq!(&identities[update.position], update.after.identity());
                 let before = written.insert(update.after.identity().clone(), update.after.readings());
                 prop_assert_eq!(before, Some(update.before));
                 prop_assert_ne!(update.before, update.after.readings());
@@ -244,7 +238,7 @@ mod tests {
             let mut receipts = vec![Receipt::default(); requests.len()];
             for (samples, receipt) in requests.iter().zip(&mut receipts) {
                 for sample in samples {
-                    one_by_one(&mut table, sample, receipt);
+                    write_one(&mut table, sample, receipt);
                 }
                 prop_assert_eq!(receipt.accepted(), u64::try_from(samples.len()).unwrap());
             }

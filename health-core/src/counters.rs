@@ -1,14 +1,13 @@
-//! What the core has done so far, for whoever exports it.
+//! Counts what the core has done, for metrics and for the readiness check.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use crate::{batch::Receipt, error::Error, store::rollup::Lag};
+use parking_lot::Mutex;
+
+use crate::{batch::Receipt, error::Error, store::rollup::RollupLag};
 
 /// What a [`Health`](crate::Health) has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,41 +17,46 @@ pub struct Counts {
     pub inserted: u64,
     /// Samples that changed a stored one.
     pub updated: u64,
-    /// Samples that were stored already.
+    /// Samples that were stored already, with the same values.
     pub unchanged: u64,
-    /// Transactions committed.
+    /// Batches whose transaction was committed.
     pub batches: u64,
-    /// Batches planned again because another server had written the same samples.
-    pub raced: u64,
-    /// Tries to write that failed.
+    /// Batches that were planned again, because another server had written the same samples.
+    pub conflicts: u64,
+    /// Attempts to write a batch that failed.
     pub failed_writes: u64,
-    /// Rows that wait or are being written now.
+    /// Samples that wait for a writer or are being written.
     pub queued_rows: u64,
-    /// Seconds since the end of the last quarter of an hour that is summarised; 5 to 20 minutes is as it should be.
+    /// Seconds since the end of the last slice (15 minutes) that has summaries. Between 5 and 20 minutes is normal.
     pub summary_lag_seconds: u64,
-    /// Quarters of an hour whose summaries wait to be made again, counted up to 100 000.
+    /// Slices whose summaries are out of date. Counting stops at 100 000 changes.
     pub dirty_slices: u64,
 }
 
-/// For how long a failed write speaks against being ready. Where something waits to be written the next try comes sooner,
-/// and where nothing waits nobody would ever take it back.
-const TROUBLE_LASTS: Duration = Duration::from_secs(2);
+/// How long a failed write makes the server count as not ready.
+///
+/// If samples wait, the writer tries again sooner ([`LONGEST_PAUSE`](crate::ingest::backoff)). If none wait, no later
+/// success would clear the failure, so it has to expire.
+const WRITE_FAILURE_EXPIRES_AFTER: Duration = Duration::from_secs(2);
 
+/// The counters behind [`Counts`]. All tasks share them.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     inserted: AtomicU64,
     updated: AtomicU64,
     unchanged: AtomicU64,
     batches: AtomicU64,
-    raced: AtomicU64,
+    conflicts: AtomicU64,
     failed_writes: AtomicU64,
-    trouble: Mutex<Option<(Instant, Error)>>,
+    /// The last failed write, until a write succeeds.
+    last_write_failure: Mutex<Option<(Instant, Error)>>,
     summary_lag_seconds: AtomicU64,
     dirty_slices: AtomicU64,
 }
 
 impl Counters {
-    pub(crate) fn committed(&self, receipts: &[Receipt]) {
+    /// Counts a committed batch, and clears the last write failure.
+    pub(crate) fn count_commit(&self, receipts: &[Receipt]) {
         let mut sum = Receipt::default();
         for receipt in receipts {
             sum += *receipt;
@@ -61,37 +65,34 @@ impl Counters {
         self.updated.fetch_add(sum.updated, Relaxed);
         self.unchanged.fetch_add(sum.unchanged, Relaxed);
         self.batches.fetch_add(1, Relaxed);
+        *self.last_write_failure.lock() = None;
     }
 
-    /// Transactions committed so far.
+    /// Returns the number of committed batches.
     pub(crate) fn batches(&self) -> u64 {
         self.batches.load(Relaxed)
     }
 
-    pub(crate) fn raced(&self) {
-        self.raced.fetch_add(1, Relaxed);
+    pub(crate) fn count_conflict(&self) {
+        self.conflicts.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn summaries_are_behind(&self, lag: Lag) {
+    pub(crate) fn count_failed_write(&self, error: &Error) {
+        self.failed_writes.fetch_add(1, Relaxed);
+        *self.last_write_failure.lock() = Some((Instant::now(), error.clone()));
+    }
+
+    pub(crate) fn set_rollup_lag(&self, lag: RollupLag) {
         self.summary_lag_seconds.store(lag.seconds, Relaxed);
         self.dirty_slices.store(lag.dirty_slices, Relaxed);
     }
 
-    pub(crate) fn writing_fails(&self, error: &Error) {
-        self.failed_writes.fetch_add(1, Relaxed);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
-    }
-
-    pub(crate) fn writing_works(&self) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Why the last try to write failed, if it did and was just now.
-    pub(crate) fn trouble(&self) -> Option<Error> {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble
+    /// Returns why the last write failed, unless a later one succeeded or the failure has expired.
+    pub(crate) fn recent_write_failure(&self) -> Option<Error> {
+        let failure = self.last_write_failure.lock();
+        failure
             .as_ref()
-            .filter(|(since, _)| since.elapsed() < TROUBLE_LASTS)
+            .filter(|(at, _)| at.elapsed() < WRITE_FAILURE_EXPIRES_AFTER)
             .map(|(_, error)| error.clone())
     }
 
@@ -101,7 +102,7 @@ impl Counters {
             updated: self.updated.load(Relaxed),
             unchanged: self.unchanged.load(Relaxed),
             batches: self.batches.load(Relaxed),
-            raced: self.raced.load(Relaxed),
+            conflicts: self.conflicts.load(Relaxed),
             failed_writes: self.failed_writes.load(Relaxed),
             queued_rows: u64::try_from(queued_rows).unwrap_or(u64::MAX),
             summary_lag_seconds: self.summary_lag_seconds.load(Relaxed),

@@ -1,46 +1,50 @@
-//! What can go wrong with a [`Health`](crate::Health), by what a caller can do about it.
+//! The errors of a [`Health`](crate::Health), sorted by what a caller can do about them.
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{bucket::TooManyBuckets, sample::InvalidSample};
 
-/// Why something could not be done. The message speaks of its own level; the cause is behind `source()`.
+/// Why a call failed. The message describes the failure itself; `source()` returns its cause.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration cannot work. Change it.
+    /// The database URL is wrong. Correct it.
     #[error("the database URL cannot be used")]
     Config(#[source] Cause),
-    /// A sample breaks a rule that depends on the clock. Nothing of the call was stored: leave it out.
-    #[error("sample {index} of the call cannot be taken")]
+    /// A sample is too far in the future. Nothing of the call was stored: send it again without that sample.
+    #[error("sample {index} of the call is invalid")]
     Invalid {
-        /// Its place in the call, from 0.
+        /// The index of the sample in the call, from 0.
         index: usize,
-        /// The rule.
+        /// The rule that it breaks.
         #[source]
         fault: InvalidSample,
     },
-    /// More is asked for at once than the limit allows. Try again later, or send less at a time.
-    #[error("{wanted} samples did not find room in the queue of {limit} rows within {waited:?}")]
+    /// The queue had no room in time. Try again later, or send fewer samples at a time.
+    #[error("the queue of {limit} samples had no room for {wanted} more within {waited:?}")]
     Overloaded {
-        /// The rows asked for.
+        /// The samples of the call.
         wanted: usize,
-        /// The rows there is room for altogether.
+        /// The samples that the queue can hold.
         limit: usize,
-        /// How long they waited.
+        /// How long the call waited.
         waited: Duration,
     },
-    /// The database is out of reach, or turns connections away. Try again later.
+    /// The database cannot be reached, or refuses connections. Try again later.
     #[error("the database is out of reach")]
     Unavailable(#[source] Cause),
-    /// The database answers, but takes no samples now. Try again later.
-    #[error("the database takes no samples now, {0}")]
-    NotWritable(Obstacle),
+    /// The database answers, but cannot store samples now. Try again later.
+    #[error("the database cannot store samples now: {0}")]
+    NotWritable(NotWritableReason),
     /// The database did not answer in time. Try again later.
     #[error("the database did not answer within {0:?}")]
     TimedOut(Duration),
-    /// The connection was lost while a commit was under way: it may be stored or not. Sending it again is harmless.
-    #[error("the connection to the database was lost during a commit, its outcome is not known")]
+    /// The connection was lost during a commit, so the samples may be stored or not. Sending them again is harmless.
+    ///
+    /// The writer asks the database how the commit ended. It reports this error if the database did not answer within
+    /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), or at once if the connection was lost before the
+    /// transaction's id arrived: then there is nothing to ask for.
+    #[error("the connection to the database was lost during a commit, and its outcome is unknown")]
     CommitUnknown(#[source] Cause),
     /// The database refused a statement. Its log says more.
     #[error("the database refused a statement")]
@@ -48,10 +52,10 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("the database schema could not be brought up to date")]
     Migration(#[source] Cause),
-    /// Something stored is in no form this version knows. Run the newest version.
-    #[error("what is stored cannot be read")]
+    /// The database contains a row that this version cannot read. Run the newest version.
+    #[error("a stored row cannot be read")]
     Unreadable(#[source] Cause),
-    /// More buckets than one answer holds. Ask for wider ones, or for less.
+    /// The series would have too many buckets. Ask for wider buckets or a shorter range.
     #[error(transparent)]
     TooManyBuckets(#[from] TooManyBuckets),
     /// [`Health::close`](crate::Health::close) was called.
@@ -59,23 +63,23 @@ pub enum Error {
     Closed,
 }
 
-/// What keeps a database that answers from taking samples.
+/// Why a database that answers cannot store samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Obstacle {
-    /// It follows another one, or was told to take nothing.
-    #[error("it is read-only: a standby, or set so")]
+pub enum NotWritableReason {
+    /// The database is a standby, or was set to read-only.
+    #[error("it is read-only (a standby, or set so)")]
     ReadOnly,
-    /// Somebody else holds a lock on the tables.
-    #[error("its tables are locked by another session")]
+    /// Another session holds a lock on the tables.
+    #[error("another session has locked its tables")]
     Locked,
 }
 
-/// The error behind an [`Error`], kept for the log.
+/// The cause of an [`Error`], for the log.
 pub type Cause = Arc<dyn StdError + Send + Sync + 'static>;
 
 impl Error {
-    /// Whether the same call may succeed later without anything being changed.
+    /// Returns whether the same call may succeed later without a change.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Overloaded { .. }
@@ -93,7 +97,7 @@ impl Error {
         }
     }
 
-    /// The message with every cause behind it, for a log line.
+    /// Returns the message and the messages of all its causes in one line, for the log.
     pub fn chain(&self) -> String {
         let mut chain = self.to_string();
         let mut source = self.source();

@@ -1,16 +1,14 @@
-//! [`Health`]: the handle that everything else hangs on.
+//! [`Health`]: the handle through which a program uses this library.
 
 mod read;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
     time::{sleep, timeout},
 };
 
@@ -20,7 +18,7 @@ use crate::{
     counters::{Counters, Counts},
     error::Error,
     ingest::{
-        queue::{Ack, Queue},
+        queue::{Ack, IngestQueue},
         writer::Writer,
     },
     live::{compactor, filter::Filter, hub::Hub, poller::Poller, subscription::Subscription},
@@ -33,42 +31,45 @@ use crate::{
     wire::Cursor,
 };
 
-/// Takes samples, keeps them in PostgreSQL, answers for them, and tells what was committed.
+/// A handle that stores samples in PostgreSQL, answers queries about them, and publishes what was committed.
 ///
-/// A cheap clone: every clone is the same handle. Background tasks end with the last of them, or with [`Health::close`].
+/// A clone is cheap and is the same handle. The background tasks end when the last clone is dropped, or with
+/// [`Health::close`].
 #[derive(Clone)]
 pub struct Health {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    queue: Queue,
+    queue: IngestQueue,
     readers: Readers,
     hub: Arc<Hub>,
     counters: Arc<Counters>,
     limits: Limits,
+    /// Tells the tasks to finish their work and end.
     closing: watch::Sender<bool>,
-    /// The writers, the roller and the upkeep of the feed.
+    /// The writers, the roller and the compactor of the commit log; empty after [`Health::close`].
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    /// Tells the courier that the writers have ended.
-    ending: watch::Sender<bool>,
-    courier: Mutex<Option<JoinHandle<()>>>,
+    /// Tells the poller that the writers have ended.
+    writers_ended: watch::Sender<bool>,
+    poller: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How long the end waits for the last samples to be delivered; whoever resumes gets them all the same.
-const LAST_DELIVERY: Duration = Duration::from_secs(2);
+/// How long [`Health::close`] waits for the poller to deliver the last samples. Subscribers that resume later get them all
+/// the same, so two polls of the commit log are enough.
+const LAST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Samples that wait so long, and no commit meanwhile, are not being written. A full batch takes a tenth of it.
-const STALLED: Duration = Duration::from_secs(2);
+/// How long samples may wait without any commit before the server counts as not ready. A full batch takes a tenth of it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often to look meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the readiness check looks for a commit: seldom enough to cost nothing, often enough to answer at once.
+const COMMIT_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Health {
-    /// Connects, brings the schema up to date, and starts the writers and the roller.
+    /// Connects, brings the schema up to date, and starts the background tasks.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the database cannot be reached; those of [`migrate`](crate::migrate).
+    /// [`Error::Unavailable`] if the database cannot be reached; those of [`migrate`](crate::migrate).
     pub async fn open(config: Config) -> Result<Self, Error> {
         migrate::migrate(&config).await?;
         let readers = readers(&config);
@@ -76,13 +77,13 @@ impl Health {
         let limits = config.limits.clone();
         let hub = Arc::new(Hub::new(position, &limits, readers.clone()));
         let counters = Arc::new(Counters::default());
-        let (queue, ends) = Queue::new(&limits);
+        let (queue, receivers) = IngestQueue::new(&limits);
         let (closing, _) = watch::channel(false);
-        let (ending, end) = watch::channel(false);
-        let courier = tokio::spawn(Poller::new(config.clone(), Arc::clone(&hub), end).run());
-        let upkeep = tokio::spawn(compactor::run(Arc::clone(&hub), closing.subscribe()));
+        let (writers_ended, end) = watch::channel(false);
+        let poller = tokio::spawn(Poller::new(config.clone(), Arc::clone(&hub), end).run());
+        let compactor = tokio::spawn(compactor::run(Arc::clone(&hub), closing.subscribe()));
         let roller = tokio::spawn(roller::run(config.clone(), Arc::clone(&counters), closing.subscribe()));
-        let tasks = ends
+        let tasks = receivers
             .into_iter()
             .map(|requests| {
                 let writer = Writer::new(
@@ -94,7 +95,7 @@ impl Health {
                 );
                 tokio::spawn(writer.run())
             })
-            .chain([roller, upkeep])
+            .chain([roller, compactor])
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -105,27 +106,27 @@ impl Health {
                 limits,
                 closing,
                 tasks: Mutex::new(tasks),
-                ending,
-                courier: Mutex::new(Some(courier)),
+                writers_ended,
+                poller: Mutex::new(Some(poller)),
             }),
         })
     }
 
-    /// Stores samples. Resolves after the commit.
+    /// Stores samples and returns after the commit.
     ///
     /// # Errors
-    /// See [`Health::enqueue`] and [`Ack::receipt`].
+    /// Those of [`Health::enqueue`] and [`Ack::receipt`].
     pub async fn ingest(&self, samples: impl IntoIterator<Item = Sample>) -> Result<Receipt, Error> {
         self.enqueue(samples.into_iter().collect()).await?.receipt().await
     }
 
-    /// Puts samples into the queue, once there is room, and gives back the promise of an answer.
+    /// Adds samples to the queue and returns a pending acknowledgement. Waits while the queue is full.
     ///
     /// Samples of the same user are written in the order of these calls.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a sample from the future, [`Error::Overloaded`] where there was no room in time,
-    /// [`Error::Closed`] after [`Health::close`]. None of the samples is stored then.
+    /// None of the samples is stored after one of these errors: [`Error::Invalid`] if a sample is in the future,
+    /// [`Error::Overloaded`] if the queue had no room in time, [`Error::Closed`] after [`Health::close`].
     pub async fn enqueue(&self, samples: Vec<Sample>) -> Result<Ack, Error> {
         let now = Utc::now();
         for (index, sample) in samples.iter().enumerate() {
@@ -136,77 +137,86 @@ impl Health {
         self.inner.queue.enqueue(samples).await
     }
 
-    /// Hears of what is committed from now on, or [from a cursor on](Subscription::resume).
+    /// Subscribes to what is committed from now on, or [after a cursor](Subscription::resume).
     pub fn subscribe(&self, filter: Filter) -> Subscription {
         Subscription::new(&self.inner.hub, filter)
     }
 
-    /// Where the stream of changes stands.
+    /// Returns the resume point at the end of what has been delivered to subscribers.
     pub fn cursor(&self) -> Cursor {
         self.inner.hub.cursor()
     }
 
-    /// Whether samples can be stored now. Answers within some seconds, whatever the database does.
+    /// Checks that samples can be stored now. Answers within some seconds, even if the database does not answer.
     ///
     /// # Errors
-    /// What stands against it.
+    /// The reason why samples cannot be stored.
     pub async fn ready(&self) -> Result<(), Error> {
         ready::ready(&self.inner.readers).await?;
-        self.inner.counters.trouble().map_or(Ok(()), Err)?;
-        self.writing_goes_on().await
+        self.inner.counters.recent_write_failure().map_or(Ok(()), Err)?;
+        self.check_writers_progress().await
     }
 
-    /// Where samples wait, whether any are committed: a database may answer readers and keep writers waiting all the same,
-    /// for a standby that has to confirm, or for its disk.
-    async fn writing_goes_on(&self) -> Result<(), Error> {
+    /// If samples wait, checks that batches are committed.
+    ///
+    /// A database that answers readers may still keep writers waiting: for a synchronous standby, or for its disk.
+    async fn check_writers_progress(&self) -> Result<(), Error> {
         let Inner { queue, counters, .. } = &*self.inner;
         let before = counters.batches();
-        let going_on = async {
+        let progress = async {
             while queue.rows() > 0 && counters.batches() == before {
-                sleep(LOOK_EVERY).await;
+                sleep(COMMIT_CHECK_INTERVAL).await;
             }
         };
-        timeout(STALLED, going_on).await.map_err(|_| Error::TimedOut(STALLED))
+        timeout(STALL_TIMEOUT, progress)
+            .await
+            .map_err(|_| Error::TimedOut(STALL_TIMEOUT))
     }
 
-    /// What was done so far.
+    /// Returns what this handle has done so far.
     pub fn counts(&self) -> Counts {
         self.inner.counters.counts(self.inner.queue.rows())
     }
 
-    /// The limits in force.
+    /// Returns the limits in force.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
     }
 
-    /// Takes nothing more, stores what was accepted, ends every subscription, then stops.
+    /// Refuses new samples, stores those that were accepted, delivers them to subscribers, and ends all tasks.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] where that took longer than [`Limits::drain_timeout`]; what is not stored by then was not
+    /// [`Error::TimedOut`] if this took longer than [`Limits::drain_timeout`]. Samples that are not stored by then were not
     /// acknowledged either.
     pub async fn close(self) -> Result<(), Error> {
         self.inner.queue.close();
         self.inner.closing.send_replace(true);
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let deadline = self.inner.limits.drain_timeout;
-        let stopping: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
-        let drained = timeout(deadline, async {
+        let outcome = self.drain().await;
+        // The poller delivers what was stored last, if it reaches the database.
+        self.inner.writers_ended.send_replace(true);
+        let poller = self.inner.poller.lock().take();
+        if let Some(mut poller) = poller
+            && timeout(LAST_DELIVERY_TIMEOUT, &mut poller).await.is_err()
+        {
+            poller.abort();
+        }
+        self.inner.hub.close();
+        outcome
+    }
+
+    /// Waits until the tasks have ended. Aborts those that take too long.
+    async fn drain(&self) -> Result<(), Error> {
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        let abort_handles: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        let limit = self.inner.limits.drain_timeout;
+        let ended = timeout(limit, async {
             for task in tasks {
-                // A writer that panicked has nothing left to store.
+                // An error is a panic of the task: its requests have been answered with an error then.
                 let _ = task.await;
             }
         });
-        let outcome = drained.await.map_err(|_| Error::TimedOut(deadline));
-        stopping.iter().for_each(tokio::task::AbortHandle::abort);
-        // What was stored last is still delivered, if the database is there.
-        self.inner.ending.send_replace(true);
-        let courier = self.inner.courier.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut courier) = courier
-            && timeout(LAST_DELIVERY, &mut courier).await.is_err()
-        {
-            courier.abort();
-        }
-        self.inner.hub.close();
+        let outcome = ended.await.map_err(|_| Error::TimedOut(limit));
+        abort_handles.iter().for_each(AbortHandle::abort);
         outcome
     }
 }

@@ -1,4 +1,5 @@
-//! From samples to rows: a bounded queue, writers that take what is waiting, one transaction a batch.
+//! The way of samples into the table: a bounded queue, writers that take all waiting requests, one transaction a batch.
 
+pub(crate) mod backoff;
 pub(crate) mod queue;
 pub(crate) mod writer;

@@ -82,7 +82,7 @@ pub use crate::{
     batch::Receipt,
     config::{Config, Limits},
     counters::Counts,
-    error::{Cause, Error, Obstacle},
+    error::{Cause, Error, NotWritableReason},
     health::Health,
     ingest::queue::Ack,
     live::{

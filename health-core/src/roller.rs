@@ -17,22 +17,24 @@ use crate::{
     },
 };
 
-/// The pause when there is nothing to do: a late sample is in the summaries after that long.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The pause after a step that found nothing to do. It delays the summary of a late sample by as much.
+const IDLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// While samples are being written, the roller rests so many times as long as it worked.
-const RESTS_A_STEP: u32 = 9;
+/// The rest after a step while samples are being written, in multiples of the step's time: the roller takes at most a tenth
+/// of one core then.
+const REST_PER_WORK: u32 = 9;
 
-/// And at most this long.
+/// The longest rest after a step, so that a slow step does not stop the roller for long.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// The pause when the database is out of reach.
+/// The pause after an error, which is usually a database out of reach.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 
-/// How often the lag is measured, for whoever exports it.
+/// How often the roller measures the lag: about as often as metrics are collected at most.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// Works off what there is to summarise until the handle is closed or gone. Every server runs one; they take turns.
+/// Runs steps until the handle is closed or dropped. Each server runs this task; a lock in the database lets one work at a
+/// time.
 pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
     let mut roller = Roller::new(config.limits.settle);
     let mut session = None;
@@ -41,23 +43,27 @@ pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: wa
         let (began, batches) = (Instant::now(), counters.batches());
         let pause = match step(&config, &mut roller, &mut session, &counters, &mut measured).await {
             Ok(Step::Worked) if counters.batches() == batches => continue,
-            // Whoever writes goes first: late samples cost readers a little until their slices are summarised again,
-            // but a roller at full speed would cost writers a core.
-            Ok(Step::Worked) => LONGEST_REST.min(began.elapsed() * RESTS_A_STEP),
-            Ok(Step::Busy | Step::Idle) => PAUSE,
+            // Writers come first. Dirty slices make readers a little slower until they are summarised again, but a roller
+            // at full speed would take a whole core from the writers.
+            Ok(Step::Worked) => LONGEST_REST.min(began.elapsed() * REST_PER_WORK),
+            Ok(Step::Busy | Step::Idle) => IDLE_PAUSE,
             Err(error) => {
-                tracing::warn!(error = error.chain(), "samples could not be summarised, trying again");
+                tracing::warn!(
+                    error = error.chain(),
+                    "the summaries could not be updated, trying again"
+                );
                 session = None;
                 PAUSE_AFTER_ERROR
             }
         };
-        // A closed channel is a handle that is gone.
+        // The wait also ends if the handle was dropped, which closes the channel.
         if timeout(pause, closing.wait_for(|closing| *closing)).await.is_ok() {
             return;
         }
     }
 }
 
+/// Runs one step, over a connection that it opens if there is none. Measures the lag if it is time.
 async fn step(
     config: &Config,
     roller: &mut Roller,
@@ -70,10 +76,10 @@ async fn step(
         None => session.insert(Session::writer(config).await.map_err(classify)?),
     };
     let step = roller.step(session).await?;
-    // At once as well where it has caught up, so that nobody is told for seconds of a lag that is no more.
-    let caught_up = |before: Step| before == Step::Worked && step != Step::Worked;
-    if measured.is_none_or(|(at, before)| at.elapsed() > MEASURE_EVERY || caught_up(before)) {
-        counters.summaries_are_behind(rollup::lag(session).await?);
+    // The roller also measures when it has caught up, so that the metric does not show the old lag for seconds more.
+    let has_caught_up = |before: Step| before == Step::Worked && step != Step::Worked;
+    if measured.is_none_or(|(at, before)| at.elapsed() > MEASURE_EVERY || has_caught_up(before)) {
+        counters.set_rollup_lag(rollup::lag(session).await?);
         *measured = Some((Instant::now(), step));
     }
     Ok(step)

@@ -1,29 +1,31 @@
-//! Everything that speaks SQL.
+//! Everything that speaks SQL. Each statement is a named constant with the reason for its shape.
 
 pub(crate) mod columns;
+pub(crate) mod commit_outcome;
 pub(crate) mod connection;
 pub(crate) mod copy;
 pub(crate) mod ctid;
+pub(crate) mod dirty_slices;
 pub(crate) mod erase;
+pub(crate) mod error;
 pub(crate) mod export;
-pub(crate) mod failure;
 pub(crate) mod feed;
-pub(crate) mod known;
 pub(crate) mod look_up;
-pub(crate) mod marks;
 pub(crate) mod micros;
 pub(crate) mod migrate;
-pub(crate) mod outcome;
+pub(crate) mod newest_timestamps;
 pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod rollup;
+pub(crate) mod rows;
 pub(crate) mod summarise;
+pub(crate) mod transaction;
 pub(crate) mod users;
 pub(crate) mod write;
 
 #[cfg(test)]
-mod feed_tests;
+mod commit_outcome_tests;
 #[cfg(test)]
-mod outcome_tests;
+mod feed_tests;
 #[cfg(test)]
 mod sealing_tests;

@@ -147,7 +147,7 @@ async fn a_server_that_does_not_know_of_anothers_writes_finds_them() {
         ours.ingest([beats(1, 1, 60.0), beats(1, 2, 60.0)]).await.unwrap(),
         receipt(1, 0, 1)
     );
-    assert_eq!(ours.counts().raced, 1);
+    assert_eq!(ours.counts().conflicts, 1);
     // And the other way with enough rows for COPY.
     let many: Vec<_> = (3..1003).map(|second| beats(1, second, 60.0)).collect();
     assert_eq!(ours.ingest(many.clone()).await.unwrap(), receipt(1000, 0, 0));

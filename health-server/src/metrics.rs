@@ -139,7 +139,7 @@ impl Metrics {
             "health_store_raced_batches_total",
             "counter",
             "Batches planned again after another server was faster.",
-            core.raced,
+            core.conflicts,
         );
         text.family(
             "health_store_failed_writes_total",

@@ -1,4 +1,4 @@
-//! What a [`Health`] answers.
+//! The queries of a [`Health`].
 
 use std::{future::Future, time::Duration};
 
@@ -16,23 +16,26 @@ use crate::{
     store::{
         erase,
         export::Samples,
-        read::{self, Question},
+        read::{self, StatsQuery},
         users,
     },
     wire::{SeriesBucket, UsersResponse},
 };
 
-/// How much longer than its statement's time an answer is waited for: it is PostgreSQL's to end the statement, unless it
-/// does nothing any more at all.
-const GRACE: Duration = Duration::from_secs(1);
+/// The time that a query waits in addition to the limits of its connection and its statement.
+///
+/// Normally PostgreSQL ends a statement at its timeout and says so. This timeout is for a server that says nothing any more,
+/// so it must be the later one.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
 impl Health {
-    /// What can be said of one user over a range: exact over what is stored at this moment.
+    /// Returns the statistics of one user over a range: exact over what is stored at this moment.
     ///
-    /// Weights of heart rates end at this machine's present, as does the length their coverage is measured by.
+    /// A heart rate counts for no time after the present, by this machine's clock. Coverage is measured over the range up to
+    /// the present.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] or [`Error::TimedOut`] where the database does not answer.
+    /// [`Error::Unavailable`] or [`Error::TimedOut`] if the database does not answer.
     ///
     /// ```no_run
     /// # async fn example(health: health_core::Health) -> Result<(), Box<dyn std::error::Error>> {
@@ -45,14 +48,15 @@ impl Health {
     /// ```
     pub async fn stats(&self, user: UserId, range: TimeRange) -> Result<RangeStats, Error> {
         let now = Utc::now().timestamp_micros();
-        self.in_time(read::stats(&self.inner.readers, user, range, now)).await
+        self.with_timeout(read::stats(&self.inner.readers, user, range, now))
+            .await
     }
 
-    /// The statistics of every bucket that touches a range, by the clock of a zone; the outer two are cut at the range.
+    /// Returns the statistics of every bucket that touches a range, by the local time of a zone.
     ///
-    /// A bucket's numbers are those of [`Health::stats`] over its span, but for `total_steps` and `total_calories`: in each
-    /// quarter of an hour that source counts which has the most in the whole range, so that the buckets add up to what
-    /// `stats` says of it.
+    /// The first and the last bucket are cut at the range. The numbers of a bucket are those of [`Health::stats`] over its
+    /// range, except `total_steps` and `total_calories`: in each slice that source counts which has the most in the slice
+    /// within the whole range. So the buckets add up to what `stats` returns for the whole range.
     ///
     /// # Errors
     /// [`Error::TooManyBuckets`] above [`Bucket::COUNT_MAX`]; those of [`Health::stats`].
@@ -66,13 +70,13 @@ impl Health {
         let buckets = bucket.split(range, zone)?;
         let ends: Vec<_> = buckets.iter().map(|bucket| bucket.end().timestamp_micros()).collect();
         let now = Utc::now().timestamp_micros();
-        let question = Question {
+        let query = StatsQuery {
             user,
             start: range.start().timestamp_micros(),
             ends: &ends,
             now,
         };
-        let stats = self.in_time(read::series(&self.inner.readers, question)).await?;
+        let stats = self.with_timeout(read::series(&self.inner.readers, query)).await?;
         let series_bucket = |(bucket, stats): (TimeRange, RangeStats)| SeriesBucket {
             start: bucket.start(),
             end: bucket.end(),
@@ -81,15 +85,16 @@ impl Health {
         Ok(buckets.into_iter().zip(stats).map(series_bucket).collect())
     }
 
-    /// Percentiles of all heart-rate readings in a range, by nearest rank and to within half a beat; each of `percents` is
-    /// 0 to 100.
+    /// Returns percentiles of all heart rates in a range; each of `percents` is from 0 to 100.
+    ///
+    /// A percentile is found by nearest rank, to within half a beat per minute.
     ///
     /// # Errors
     /// Those of [`Health::stats`].
     pub async fn percentiles(&self, user: UserId, range: TimeRange, percents: &[f64]) -> Result<Percentiles, Error> {
         let now = Utc::now().timestamp_micros();
         let histogram = self
-            .in_time(read::histogram(&self.inner.readers, user, range, now))
+            .with_timeout(read::histogram(&self.inner.readers, user, range, now))
             .await?;
         Ok(Percentiles {
             readings: i64::try_from(histogram.readings()).unwrap_or(i64::MAX),
@@ -100,17 +105,18 @@ impl Health {
         })
     }
 
-    /// Users with samples, by id: those behind `after`, at most `limit`.
+    /// Returns users with samples and an id greater than `after`, by id, at most `limit`.
     ///
-    /// Users are counted by their summaries, so a page of a hundred takes some milliseconds however much they have stored.
+    /// Samples are counted with the help of summaries. So a page of 100 users takes some milliseconds, whatever they have
+    /// stored.
     ///
     /// # Errors
     /// Those of [`Health::stats`].
     pub async fn users(&self, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Error> {
-        self.in_time(users::users(&self.inner.readers, limit, after)).await
+        self.with_timeout(users::users(&self.inner.readers, limit, after)).await
     }
 
-    /// The same of some users alone; those without samples are left out.
+    /// Returns the same for some users only. Users without samples are left out.
     ///
     /// # Errors
     /// Those of [`Health::stats`].
@@ -120,11 +126,11 @@ impl Health {
         limit: usize,
         after: Option<UserId>,
     ) -> Result<UsersResponse, Error> {
-        self.in_time(users::users_among(&self.inner.readers, among, limit, after))
+        self.with_timeout(users::users_among(&self.inner.readers, among, limit, after))
             .await
     }
 
-    /// The stored samples of a user over a range, by time, then source, a page at a time.
+    /// Returns the stored samples of a user over a range, by time, then source, a page at a time.
     ///
     /// ```no_run
     /// # async fn example(health: health_core::Health, user: health_core::UserId, range: health_core::TimeRange) -> Result<(), Box<dyn std::error::Error>> {
@@ -141,29 +147,28 @@ impl Health {
     /// # Ok(()) }
     /// ```
     pub fn samples(&self, user: UserId, range: TimeRange) -> Samples {
-        Samples::new(self.inner.readers.clone(), user, range, self.patience())
+        Samples::new(self.inner.readers.clone(), user, range, self.query_timeout())
     }
 
-    /// Removes everything there is of a user, and says how many samples that were.
+    /// Removes everything that is stored of a user, and returns the number of samples.
     ///
-    /// A sample of the same user that arrives afterwards is simply a new one. Once begun, it goes on to its end, also when
-    /// the future is dropped.
+    /// A sample of the same user that arrives later is a new one. A started erasure runs to its end, even if the caller
+    /// drops the future.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the database does not answer; nothing is erased then.
+    /// [`Error::Unavailable`] if the database does not answer; nothing is erased then.
     pub async fn erase(&self, user: UserId) -> Result<u64, Error> {
         erase::erase(&self.inner.readers, user).await
     }
-    /// An answer, unless the database is silent: one that was stopped, or lies behind a line that was cut, says nothing of it.
-    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let patience = self.patience();
-        timeout(patience, asking)
-            .await
-            .unwrap_or(Err(Error::TimedOut(patience)))
+
+    /// Waits for a query, but not for ever: a stopped server, or a broken network, never answers.
+    async fn with_timeout<T>(&self, query: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let limit = self.query_timeout();
+        timeout(limit, query).await.unwrap_or(Err(Error::TimedOut(limit)))
     }
 
-    fn patience(&self) -> Duration {
+    fn query_timeout(&self) -> Duration {
         let limits = self.limits();
-        limits.connection_wait + limits.statement_timeout + GRACE
+        limits.connection_wait + limits.statement_timeout + TIMEOUT_MARGIN
     }
 }

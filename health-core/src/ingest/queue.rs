@@ -14,90 +14,90 @@ use crate::{
     sample::{Sample, UserId},
 };
 
-/// Takes samples in, as long as there is room, and hands each user's to the one writer that writes them.
+/// A bounded queue of samples that wait for a writer. Each user always has the same writer.
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub(crate) struct IngestQueue {
     writers: Vec<mpsc::UnboundedSender<Request>>,
-    /// Permits are rows: those that wait and those being written.
-    room: Arc<Semaphore>,
-    room_rows: usize,
-    deadline: Duration,
+    /// One permit a row. A request holds its permits until its samples are committed.
+    permits: Arc<Semaphore>,
+    capacity_rows: usize,
+    timeout: Duration,
 }
 
-/// Samples on their way, all for the same writer.
+/// The samples of one call that the same writer writes.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) samples: Vec<Sample>,
-    /// Nobody waits for the outcome any more from then on.
+    /// After this moment the caller no longer waits for the outcome.
     pub(crate) deadline: Instant,
     pub(crate) ack: oneshot::Sender<Result<Receipt, Error>>,
-    /// The room it takes, shared with the other parts of the same call, given back with the last of them.
-    _room: Arc<OwnedSemaphorePermit>,
+    /// The permits of the whole call, which its requests share. The last one returns them.
+    _permits: Arc<OwnedSemaphorePermit>,
 }
 
-/// The promise of an answer: it comes after the commit.
+/// A pending acknowledgement, which arrives after the commit.
 ///
-/// Dropping it cancels nothing.
+/// Dropping it does not cancel the write.
 #[must_use = "samples are acknowledged only once `receipt` has resolved"]
 #[derive(Debug)]
 pub struct Ack {
     parts: Vec<oneshot::Receiver<Result<Receipt, Error>>>,
     deadline: Instant,
-    waited: Duration,
+    timeout: Duration,
 }
 
 impl Ack {
-    /// What became of the samples, once they are committed and durable.
+    /// Waits until the samples are committed and durable, and returns the receipt.
     ///
     /// # Errors
-    /// Retryable ones where the database was out of reach or too slow. Then a part of the samples may be stored all the same;
-    /// sending them again is harmless.
+    /// A retryable error if the database was out of reach or too slow. A part of the samples may be stored then; sending
+    /// them again is harmless.
     pub async fn receipt(self) -> Result<Receipt, Error> {
         let mut receipt = Receipt::default();
         for part in self.parts {
             match timeout_at(self.deadline, part).await {
                 Ok(Ok(answer)) => receipt += answer?,
-                // A writer that is gone has not acknowledged anything.
+                // The writer has ended without an answer, so it has not acknowledged anything.
                 Ok(Err(_)) => return Err(Error::Closed),
-                Err(_) => return Err(Error::TimedOut(self.waited)),
+                Err(_) => return Err(Error::TimedOut(self.timeout)),
             }
         }
         Ok(receipt)
     }
 }
 
-impl Queue {
-    /// A queue, and the end of it for each writer.
+impl IngestQueue {
+    /// Makes a queue, and the receiver of each writer.
     pub(crate) fn new(limits: &Limits) -> (Self, Vec<mpsc::UnboundedReceiver<Request>>) {
-        // Unbounded, because the room is counted in rows, not in requests.
-        let (writers, ends) = (0..limits.writers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
-        let room_rows = limits
+        // The channels need no bound of their own: the permits bound the rows in all of them together.
+        let (writers, receivers) = (0..limits.writers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
+        let capacity_rows = limits
             .queue_rows
             .clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        let room = Arc::new(Semaphore::new(room_rows));
-        (
-            Self {
-                writers,
-                room,
-                room_rows,
-                deadline: limits.ingest_deadline,
-            },
-            ends,
-        )
+        let queue = Self {
+            writers,
+            permits: Arc::new(Semaphore::new(capacity_rows)),
+            capacity_rows,
+            timeout: limits.ingest_deadline,
+        };
+        (queue, receivers)
     }
 
-    /// Takes samples in once there is room for them. More than there is room for at all go in alone.
+    /// Adds samples once there is room for them. A call of more samples than the queue holds waits until it is empty.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if there is no room in time, [`Error::Closed`] after [`Self::close`].
     pub(crate) async fn enqueue(&self, samples: Vec<Sample>) -> Result<Ack, Error> {
-        let deadline = Instant::now() + self.deadline;
-        let rows = u32::try_from(samples.len().min(self.room_rows)).unwrap_or(u32::MAX);
-        let room = match timeout_at(deadline, Arc::clone(&self.room).acquire_many_owned(rows)).await {
-            Ok(Ok(room)) => Arc::new(room),
+        let deadline = Instant::now() + self.timeout;
+        let rows = u32::try_from(samples.len().min(self.capacity_rows)).unwrap_or(u32::MAX);
+        let permits = match timeout_at(deadline, Arc::clone(&self.permits).acquire_many_owned(rows)).await {
+            Ok(Ok(permits)) => Arc::new(permits),
             Ok(Err(_)) => return Err(Error::Closed),
             Err(_) => {
                 return Err(Error::Overloaded {
                     wanted: samples.len(),
-                    limit: self.room_rows,
-                    waited: self.deadline,
+                    limit: self.capacity_rows,
+                    waited: self.timeout,
                 });
             }
         };
@@ -108,7 +108,7 @@ impl Queue {
                 samples,
                 deadline,
                 ack,
-                _room: Arc::clone(&room),
+                _permits: Arc::clone(&permits),
             };
             writer.send(request).map_err(|_| Error::Closed)?;
             parts.push(answer);
@@ -116,40 +116,45 @@ impl Queue {
         Ok(Ack {
             parts,
             deadline,
-            waited: self.deadline,
+            timeout: self.timeout,
         })
     }
 
-    /// Rows that wait or are being written.
+    /// Returns the number of rows that wait or are being written.
     pub(crate) fn rows(&self) -> usize {
-        self.room_rows - self.room.available_permits().min(self.room_rows)
+        self.capacity_rows - self.permits.available_permits().min(self.capacity_rows)
     }
 
-    /// Takes nothing in any more.
+    /// Refuses all later calls of [`Self::enqueue`], and those that wait for room.
     pub(crate) fn close(&self) {
-        self.room.close();
+        self.permits.close();
     }
 
-    /// Each writer's share of the samples, in their order.
+    /// Splits samples by writer. Each part keeps their order.
     fn split(&self, samples: Vec<Sample>) -> Vec<(&mpsc::UnboundedSender<Request>, Vec<Sample>)> {
         let Some(first) = samples.first() else {
             return Vec::new();
         };
-        let place = self.place(first.user_id());
-        if samples.iter().all(|sample| self.place(sample.user_id()) == place) {
-            return vec![(&self.writers[place], samples)];
+        // If all samples have the same writer, as in a call of one user, the vector moves without a copy.
+        let writer = self.writer_index(first.user_id());
+        if samples
+            .iter()
+            .all(|sample| self.writer_index(sample.user_id()) == writer)
+        {
+            return vec![(&self.writers[writer], samples)];
         }
-        let mut shares: Vec<_> = self.writers.iter().map(|writer| (writer, Vec::new())).collect();
+        let mut parts: Vec<_> = self.writers.iter().map(|writer| (writer, Vec::new())).collect();
         for sample in samples {
-            shares[self.place(sample.user_id())].1.push(sample);
+            parts[self.writer_index(sample.user_id())].1.push(sample);
         }
-        shares.retain(|(_, share)| !share.is_empty());
-        shares
+        parts.retain(|(_, samples)| !samples.is_empty());
+        parts
     }
 
-    /// The writer of a user: always the same, so that what is sent in order is written in order.
-    fn place(&self, user_id: UserId) -> usize {
-        // Fibonacci hashing, so that even ids and multiples spread as well as any.
+    /// Returns the index of a user's writer. It never changes, so samples are written in the order in which they were sent.
+    fn writer_index(&self, user_id: UserId) -> usize {
+        // Fibonacci hashing (the multiplier is 2^64 divided by the golden ratio) spreads even ids and multiples as well as
+        // any others.
         let hash = user_id.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         usize::try_from(hash).unwrap_or(0) % self.writers.len()
     }

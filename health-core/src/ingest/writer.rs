@@ -1,29 +1,32 @@
-//! A writer: one task, one connection, one batch after the other.
+//! A writer: one task and one connection that write one batch after another.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
     task::yield_now,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 use crate::{
-    batch::{Batch, Plan},
+    batch::{Batch, WritePlan},
     config::Config,
     counters::Counters,
     error::Error,
-    ingest::queue::Request,
+    ingest::{backoff::Backoff, queue::Request},
     live::hub::{Hub, WriterId},
     store::{
+        commit_outcome::{CommitOutcome, CommitRecord, commit_outcome},
         connection::{Session, classify},
-        known::{Known, Trust},
-        outcome::{Record, outcome},
-        write::{self, WriteError, WriterSession, Written},
+        newest_timestamps::{LookUp, NewestTimestamps},
+        write::{WriteError, WriterSession, Written},
     },
 };
 
-/// Takes what is waiting the moment it is free, so that batches grow with the load and nobody waits for a timer.
+/// A task that writes the requests of its queue.
+///
+/// As soon as it is free it takes all waiting requests, up to the limit of a batch. So batches grow with the load, and no
+/// request waits for a timer.
 pub(crate) struct Writer {
     config: Config,
     hub: Arc<Hub>,
@@ -31,36 +34,32 @@ pub(crate) struct Writer {
     requests: mpsc::UnboundedReceiver<Request>,
     closing: watch::Receiver<bool>,
     connection: Connection,
+    /// Survives the connection, because it says something about the table.
+    newest_timestamps: NewestTimestamps,
 }
 
-/// The writer's connection, made when it is needed, and what it has learnt of the table.
+/// The writer's connection, opened when it is needed.
 #[derive(Default)]
 struct Connection {
     session: Option<WriterSession>,
-    /// Under which name it commits. Given up with the connection: what became of its last commit is for the table to say.
-    author: Option<WriterId>,
-    known: Known,
+    /// The writer id of the connection. The hub forgets it together with the connection: then the poller reads from the
+    /// table what the last commit of this id wrote, if it was committed.
+    writer_id: Option<WriterId>,
 }
 
-/// Why a batch could not be settled this time.
-enum Setback {
-    /// Passing: try the same again, after a while or at once.
-    Again { error: Error, at_once: bool },
-    /// One of the requests cannot be stored as it is.
-    Guilty(Error),
-    /// It may be stored or not, and PostgreSQL does not remember which.
-    Unknown(Error),
+/// Why a batch was not written.
+enum BatchFailure {
+    /// A temporary failure: write the same batch again, after a pause or at once.
+    Temporary { error: Error, retry_at_once: bool },
+    /// The database refuses one of the requests, and always will.
+    Refused(Error),
+    /// The batch may be committed or not, and there is no way to find out.
+    OutcomeUnknown(Error),
 }
 
-/// The pause before the second try; it doubles from try to try.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-
-/// The longest pause between tries, and so the longest a writer sleeps on when the database is back.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// How long a connection may take until it can be used. A server that takes connections and then says nothing (stopped, or
-/// behind a proxy that has lost it) would otherwise be waited for without end.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// The longest time to open a connection. A stopped server, or a proxy that has lost its server, accepts connections and
+/// then says nothing for ever.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Writer {
     pub(crate) fn new(
@@ -77,6 +76,7 @@ impl Writer {
             requests,
             closing,
             connection: Connection::default(),
+            newest_timestamps: NewestTimestamps::default(),
         }
     }
 
@@ -84,7 +84,7 @@ impl Writer {
     pub(crate) async fn run(mut self) {
         loop {
             let first = tokio::select! {
-                // Closing first, so that a busy queue cannot put it off; what is in the queue is written all the same.
+                // Closing comes first, so that a busy queue cannot delay it. `recv` still returns what is in the queue.
                 biased;
                 _ = self.closing.wait_for(|closing| *closing), if !self.requests.is_closed() => {
                     self.requests.close();
@@ -93,15 +93,15 @@ impl Writer {
                 request = self.requests.recv() => request,
             };
             let Some(first) = first else { return };
-            // Whoever was just answered and is about to send again gets its turn: a third more samples a batch where many
-            // send one at a time, and no wait at all where nobody does.
+            // Yields once, so that clients that were just answered can enqueue their next request: with many clients that
+            // send one sample at a time, batches grow by a third. Without other work this takes no time.
             yield_now().await;
             let requests = self.gather(first);
-            self.settle(requests).await;
+            self.write(requests).await;
         }
     }
 
-    /// What is waiting, up to the limit of a batch. The first always fits.
+    /// Takes the waiting requests, up to the limit of a batch. The first is taken whatever its size.
     fn gather(&mut self, first: Request) -> Vec<Request> {
         let mut rows = first.samples.len();
         let mut requests = vec![first];
@@ -113,58 +113,41 @@ impl Writer {
         requests
     }
 
-    /// Sees requests through to an answer each.
-    async fn settle(&mut self, mut requests: Vec<Request>) {
-        let mut trust = Trust::Known;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            if requests.is_empty() {
-                return;
-            }
+    /// Writes requests as one batch and answers each. Tries again until it succeeds or all their deadlines have passed.
+    async fn write(&mut self, mut requests: Vec<Request>) {
+        let mut mode = LookUp::UnlessNew;
+        let mut backoff = Backoff::new();
+        while !requests.is_empty() {
             let batch = Batch::new(requests.iter().map(|request| request.samples.as_slice()));
-            let setback = match self.commit(&batch, trust).await {
-                Ok(written) => {
-                    self.counters.writing_works();
-                    return self.acknowledge(requests, written);
-                }
-                Err(setback) => setback,
-            };
-            match setback {
-                Setback::Again { error, at_once } => {
-                    trust = Trust::Nothing;
-                    if !at_once {
+            let rows = batch.len();
+            match self.try_write(&batch, mode).await {
+                Ok(written) => return self.acknowledge(requests, written),
+                Err(BatchFailure::Temporary { error, retry_at_once }) => {
+                    mode = LookUp::All;
+                    if !retry_at_once {
                         tracing::warn!(
                             error = error.chain(),
-                            rows = batch.len(),
+                            rows,
                             "a batch could not be written, trying again"
                         );
-                        self.counters.writing_fails(&error);
-                        sleep(pause).await;
-                        pause = LONGEST_PAUSE.min(pause * 2);
+                        self.counters.count_failed_write(&error);
+                        backoff.wait().await;
                     }
-                    give_up_expired(&mut requests, &error);
+                    answer_expired(&mut requests, &error);
                 }
-                Setback::Guilty(error) if requests.len() == 1 => {
-                    tracing::error!(
-                        error = error.chain(),
-                        rows = batch.len(),
-                        "the database refuses a request"
-                    );
+                Err(BatchFailure::Refused(error)) if requests.len() == 1 => {
+                    tracing::error!(error = error.chain(), rows, "the database refuses a request");
                     return answer_all(requests, &error);
                 }
-                Setback::Guilty(_) => {
-                    // One by one, so that the innocent are stored.
+                Err(BatchFailure::Refused(_)) => {
+                    // Writes each request in a batch of its own, so that only the refused one fails.
                     for request in requests {
-                        Box::pin(self.settle(vec![request])).await;
+                        Box::pin(self.write(vec![request])).await;
                     }
                     return;
                 }
-                Setback::Unknown(error) => {
-                    tracing::warn!(
-                        error = error.chain(),
-                        rows = batch.len(),
-                        "the outcome of a commit is unknown"
-                    );
+                Err(BatchFailure::OutcomeUnknown(error)) => {
+                    tracing::warn!(error = error.chain(), rows, "the outcome of a commit is unknown");
                     return answer_all(requests, &error);
                 }
             }
@@ -172,119 +155,133 @@ impl Writer {
     }
 
     fn acknowledge(&self, requests: Vec<Request>, written: Written) {
-        let Plan {
+        let WritePlan {
             inserts,
             updates,
             receipts,
         } = written.plan;
-        self.counters.committed(&receipts);
+        self.counters.count_commit(&receipts);
         let changed = inserts
             .into_iter()
             .chain(updates.into_iter().map(|update| update.after));
-        // Before the acknowledgement, so that whoever subscribes behind it does not hear of it.
+        // The hub comes before the acknowledgement. So a client that subscribes after its answer does not get these samples.
         if let Some(xid) = written.record.and_then(|record| record.xid()) {
             self.hub.hand_over(xid, changed);
         }
         for (request, receipt) in requests.into_iter().zip(receipts) {
-            // Whoever asked may be gone; what it sent is stored.
+            // The caller may have gone. Its samples are stored all the same.
             let _ = request.ack.send(Ok(receipt));
         }
     }
 
-    async fn commit(&mut self, batch: &Batch, trust: Trust) -> Result<Written, Setback> {
-        let again = |error: Error| match error {
-            Error::Unavailable(_) => Setback::Again { error, at_once: false },
-            guilty => Setback::Guilty(guilty),
-        };
-        let Connection { session, author, known } = &mut self.connection;
+    /// Writes a batch once.
+    async fn try_write(&mut self, batch: &Batch, mode: LookUp) -> Result<Written, BatchFailure> {
+        let Connection { session, writer_id } = &mut self.connection;
         if session.as_ref().is_some_and(WriterSession::is_closed) {
-            // It broke while nothing was under way.
+            // The connection was lost while the writer was idle.
             *session = None;
-            *author = None;
+            *writer_id = None;
         }
-        let ready = match session.take() {
-            Some(session) => session,
+        let open = match session.take() {
+            Some(open) => open,
             None => connect(&self.config)
                 .await
                 .map(WriterSession::new)
-                .map_err(|error| Setback::Again { error, at_once: false })?,
+                .map_err(retry_later)?,
         };
-        let ready = session.insert(ready);
-        let writer_id = author.get_or_insert_with(|| self.hub.register_writer()).get();
-        let written = write::write(ready, known, writer_id, batch, trust).await;
-        if ready.is_closed() || matches!(written, Err(WriteError::Unknown { .. })) {
+        let open = session.insert(open);
+        let id = writer_id.get_or_insert_with(|| self.hub.register_writer()).get();
+        let written = open.write(&mut self.newest_timestamps, id, batch, mode).await;
+        if open.is_closed() || matches!(written, Err(WriteError::Unknown { .. })) {
             *session = None;
-            *author = None;
+            *writer_id = None;
         }
         match written {
             Ok(written) => Ok(written),
-            Err(WriteError::Raced) => {
-                self.counters.raced();
-                let error = Error::Unavailable(Arc::new(Raced));
-                Err(Setback::Again { error, at_once: true })
+            Err(WriteError::Conflict) => {
+                self.counters.count_conflict();
+                Err(retry_at_once(Error::Unavailable(Arc::new(WriteConflict))))
             }
-            Err(WriteError::Failed(error)) => Err(again(classify(error))),
-            Err(WriteError::Unknown { record, error, plan }) => self.find_out(record, error, plan).await,
+            Err(WriteError::Failed(error)) => Err(match classify(error) {
+                error @ Error::Unavailable(_) => retry_later(error),
+                error => BatchFailure::Refused(error),
+            }),
+            Err(WriteError::Unknown { record, error, plan }) => self.find_outcome(record, error, plan).await,
         }
     }
 
-    /// Asks PostgreSQL, once it answers again, how a commit ended.
-    async fn find_out(
+    /// Finds out how a commit ended whose answer was lost, once the database answers again.
+    ///
+    /// The outcome stays unknown in two cases. If the connection was lost before the commit record arrived, nothing
+    /// identifies the transaction, and the writer does not ask. Otherwise it asks until
+    /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline) has passed.
+    async fn find_outcome(
         &mut self,
-        record: Option<Record>,
+        record: Option<CommitRecord>,
         error: tokio_postgres::Error,
-        plan: Plan,
-    ) -> Result<Written, Setback> {
+        plan: WritePlan,
+    ) -> Result<Written, BatchFailure> {
         let unknown = Error::CommitUnknown(Arc::new(error));
         let Some(record) = record else {
-            return Err(Setback::Unknown(unknown));
+            return Err(BatchFailure::OutcomeUnknown(unknown));
         };
-        self.counters.writing_fails(&unknown);
-        let give_up = Instant::now() + self.config.limits.ingest_deadline;
-        let mut pause = FIRST_PAUSE;
-        while Instant::now() < give_up {
+        self.counters.count_failed_write(&unknown);
+        let deadline = Instant::now() + self.config.limits.ingest_deadline;
+        let mut backoff = Backoff::new();
+        while Instant::now() < deadline {
             if let Ok(session) = connect(&self.config).await {
-                match outcome(&session, &record).await {
-                    Ok(Some(true)) => {
+                match commit_outcome(&session, &record).await {
+                    Ok(CommitOutcome::Committed) => {
                         self.connection.session = Some(WriterSession::new(session));
-                        self.connection.known.stored(&plan.inserts);
+                        self.newest_timestamps.stored(&plan.inserts);
                         return Ok(Written {
                             plan,
                             record: Some(record),
                         });
                     }
-                    Ok(Some(false)) => {
+                    Ok(CommitOutcome::RolledBack) => {
                         self.connection.session = Some(WriterSession::new(session));
-                        return Err(Setback::Again {
-                            error: unknown,
-                            at_once: true,
-                        });
+                        return Err(retry_at_once(unknown));
                     }
-                    Ok(None) | Err(_) => {}
+                    Ok(CommitOutcome::InProgress) | Err(_) => {}
                 }
             }
-            sleep(pause).await;
-            pause = LONGEST_PAUSE.min(pause * 2);
+            backoff.wait().await;
         }
-        Err(Setback::Unknown(unknown))
+        Err(BatchFailure::OutcomeUnknown(unknown))
     }
 }
 
 async fn connect(config: &Config) -> Result<Session, Error> {
-    match timeout(CONNECT_MAX, Session::writer(config)).await {
+    match timeout(CONNECT_TIMEOUT, Session::writer(config)).await {
         Ok(Ok(session)) => Ok(session),
-        // Whatever keeps a connection from being made, waiting may mend it, and no request is guilty of it.
+        // No error of the connection is the fault of a request, so every one of them is temporary.
         Ok(Err(error)) => Err(Error::Unavailable(Arc::new(error))),
-        Err(_) => Err(Error::TimedOut(CONNECT_MAX)),
+        Err(_) => Err(Error::TimedOut(CONNECT_TIMEOUT)),
     }
 }
 
-/// Another server changed some of the same rows.
+fn retry_later(error: Error) -> BatchFailure {
+    BatchFailure::Temporary {
+        error,
+        retry_at_once: false,
+    }
+}
+
+fn retry_at_once(error: Error) -> BatchFailure {
+    BatchFailure::Temporary {
+        error,
+        retry_at_once: true,
+    }
+}
+
+/// The cause of [`Error::Unavailable`] if a request's deadline passes after conflicts with other servers only.
 #[derive(Debug, thiserror::Error)]
 #[error("another server wrote the same samples at the same time")]
-struct Raced;
+struct WriteConflict;
 
-fn give_up_expired(requests: &mut Vec<Request>, error: &Error) {
+/// Answers the requests whose callers no longer wait, and removes them.
+fn answer_expired(requests: &mut Vec<Request>, error: &Error) {
     let now = Instant::now();
     let (expired, waiting) = requests.drain(..).partition(|request| request.deadline <= now);
     *requests = waiting;

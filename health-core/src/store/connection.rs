@@ -1,4 +1,4 @@
-//! Connections: how they are made, what they are told at first, and what their errors mean.
+//! Connections: how they are made, their session settings, and what their errors mean to a caller.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -8,45 +8,49 @@ use tokio_postgres::{Client, NoTls, Statement, error::SqlState};
 
 use crate::{config::Config, error::Error};
 
-/// One connection, with the statements it has prepared.
+/// A connection and the statements that it has prepared.
 pub(crate) struct Session {
     client: Client,
     prepared: HashMap<&'static str, Statement>,
 }
 
-/// The connections readers share.
+/// The pool of connections for readers.
 pub(crate) type Readers = bb8::Pool<ReaderSessions>;
 
-/// Makes the readers' connections.
+/// Makes the connections of the pool.
 #[derive(Debug)]
 pub(crate) struct ReaderSessions {
     postgres: PostgresConnectionManager<NoTls>,
     statement_timeout: Duration,
 }
 
-/// What every session is told. Plans that pay off after seconds of compiling never do here.
+/// Settings of every session. JIT compilation takes longer than any statement of ours runs. UTC makes `date_bin` and text
+/// forms of times independent of the server's time zone.
 const EVERY_SESSION: &str = "SET jit = off; SET TimeZone = 'UTC'; SET client_min_messages = warning";
 
-/// Writers look rows up by their whole key, thousands at a time from arrays whose length the planner cannot see: nothing
-/// but the key's index is right, and the plan never changes. Acknowledged means durable, also where the server's default
-/// is not; stricter defaults (`remote_apply`) stay.
+/// Settings of a writer's session.
+///
+/// Writers look up thousands of rows by their whole key, from arrays whose length the planner cannot see. Only the key's
+/// index is right for that, so other plans are off, and a generic plan saves planning. An acknowledged sample is durable:
+/// if the server's default for `synchronous_commit` is weaker than `on`, it becomes `on`; a stricter default stays.
 const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
      SET plan_cache_mode = force_generic_plan; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
-/// Readers ask for stretches of keys, given as arrays: plans never change, and planning would cost more than most answers.
+/// Settings of a reader's session. Readers ask for ranges of keys given as arrays, so the plan is always the same, and
+/// planning or starting parallel workers would take longer than most answers.
 const READER_SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
      SET max_parallel_workers_per_gather = 0";
 
 impl Session {
-    /// A connection for a writer of its own.
+    /// Connects with the settings of a writer.
     pub(crate) async fn writer(config: &Config) -> Result<Self, tokio_postgres::Error> {
-        let session = Self::connect(&PostgresConnectionManager::new(config.postgres.clone(), NoTls)).await?;
+        let session = Self::plain(&config.postgres).await?;
         session.client.batch_execute(WRITER_SESSION).await?;
         Ok(session)
     }
 
-    /// A connection for anything else.
+    /// Connects with the settings of every session only.
     pub(crate) async fn plain(postgres: &tokio_postgres::Config) -> Result<Self, tokio_postgres::Error> {
         Self::connect(&PostgresConnectionManager::new(postgres.clone(), NoTls)).await
     }
@@ -55,7 +59,7 @@ impl Session {
         Self::of(postgres.connect().await?).await
     }
 
-    /// Over a connection that was made elsewhere.
+    /// Makes a session of a connection that the caller has opened.
     pub(crate) async fn of(client: Client) -> Result<Self, tokio_postgres::Error> {
         client.batch_execute(EVERY_SESSION).await?;
         Ok(Self {
@@ -64,7 +68,7 @@ impl Session {
         })
     }
 
-    /// The statement for `sql`, prepared on first use.
+    /// Returns the statement for `sql`, and prepares it on first use.
     pub(crate) async fn prepare(&mut self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
@@ -89,9 +93,9 @@ impl ManageConnection for ReaderSessions {
 
     async fn connect(&self) -> Result<Session, Self::Error> {
         let session = Session::connect(&self.postgres).await?;
-        let timeout = self.statement_timeout.as_millis();
-        let limit = format!("{READER_SESSION}; SET statement_timeout = {timeout}");
-        session.client.batch_execute(&limit).await?;
+        let timeout_ms = self.statement_timeout.as_millis();
+        let settings = format!("{READER_SESSION}; SET statement_timeout = {timeout_ms}");
+        session.client.batch_execute(&settings).await?;
         Ok(session)
     }
 
@@ -104,7 +108,7 @@ impl ManageConnection for ReaderSessions {
     }
 }
 
-/// The pool of readers. It connects when first asked, so that a database that is away now is no reason not to start.
+/// Returns the pool of readers. It connects on first use, so a database that is away does not prevent the start.
 pub(crate) fn readers(config: &Config) -> Readers {
     let sessions = ReaderSessions {
         postgres: PostgresConnectionManager::new(config.postgres.clone(), NoTls),
@@ -112,34 +116,40 @@ pub(crate) fn readers(config: &Config) -> Readers {
     };
     bb8::Pool::builder()
         .max_size(config.limits.readers)
-        // A broken connection shows when it is used; a round trip at each checkout would be the dearest part of a query.
+        // `checkout` detects broken connections. A test at each checkout would be a round trip, which takes longer than
+        // many queries.
         .test_on_check_out(false)
         .connection_timeout(config.limits.connection_wait)
         .error_sink(Box::new(LogErrors))
         .build_unchecked(sessions)
 }
 
-/// A connection to read with: one that still stands, so that a database that has returned is one at once.
+/// Takes a connection from the pool that is not known to be broken.
+///
+/// After the database has restarted, every idle connection of the pool is broken; one call skips them all.
 pub(crate) async fn checkout(readers: &Readers) -> Result<bb8::PooledConnection<'_, ReaderSessions>, Error> {
     loop {
         let session = readers.get().await.map_err(|error| match error {
             bb8::RunError::User(error) => classify(error),
             bb8::RunError::TimedOut => Error::Unavailable(Arc::new(bb8::RunError::<tokio_postgres::Error>::TimedOut)),
         })?;
-        // The pool throws a broken one away when it gets it back.
+        // The pool discards a broken connection when it is returned.
         if !session.client.is_closed() {
             return Ok(session);
         }
     }
 }
 
-/// Connection errors of the pool's own tasks have nobody else to go to.
+/// Logs errors of connections that the pool opens by itself: no caller gets them.
 #[derive(Debug, Clone, Copy)]
 struct LogErrors;
 
 impl bb8::ErrorSink<tokio_postgres::Error> for LogErrors {
     fn sink(&self, error: tokio_postgres::Error) {
-        tracing::warn!(error = classify(error).chain(), "a reader could not connect");
+        tracing::warn!(
+            error = classify(error).chain(),
+            "a reader could not connect to the database"
+        );
     }
 
     fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<tokio_postgres::Error>> {
@@ -147,13 +157,13 @@ impl bb8::ErrorSink<tokio_postgres::Error> for LogErrors {
     }
 }
 
-/// What a caller can do about an error of PostgreSQL's.
+/// Sorts an error of the driver by what a caller can do about it.
 pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
     let Some(code) = error.code() else {
-        // Without a code it came from the connection: refused, reset, closed.
+        // An error without a code comes from the connection: refused, reset, closed.
         return Error::Unavailable(Arc::new(error));
     };
-    let passing = [
+    let temporary = [
         SqlState::ADMIN_SHUTDOWN,
         SqlState::CRASH_SHUTDOWN,
         SqlState::CANNOT_CONNECT_NOW,
@@ -164,8 +174,8 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
     ];
-    // Class 08: the connection. Class 53: out of connections, memory or disk.
-    if passing.contains(code) || code.code().starts_with("08") || code.code().starts_with("53") {
+    // Class 08: connection exceptions. Class 53: insufficient resources (connections, memory, disk).
+    if temporary.contains(code) || code.code().starts_with("08") || code.code().starts_with("53") {
         Error::Unavailable(Arc::new(error))
     } else {
         Error::Database(Arc::new(error))

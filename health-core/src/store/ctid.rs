@@ -1,11 +1,14 @@
-//! Where a row version lies in its table.
+//! `ctid`: the physical location of a row version in its table.
 
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-/// PostgreSQL's `ctid`, as it travels: good for finding a row again within a transaction, together with what the row says.
+/// A `ctid` in the binary form of PostgreSQL's protocol.
+///
+/// A later version of the row has another `ctid`, and `VACUUM` lets another row take the location. A statement that uses
+/// one must therefore compare the row's columns too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ctid([u8; 6]);
 

@@ -1,4 +1,6 @@
-//! Erasing a user.
+//! Erases a user: samples, summaries and dirty slices.
+
+use std::sync::Arc;
 
 use tokio_postgres::error::SqlState;
 
@@ -7,80 +9,88 @@ use crate::{
     sample::UserId,
     store::{
         connection::{Readers, Session, checkout},
-        failure::Failure,
+        error::StoreError,
         rollup,
+        transaction::Transaction,
     },
 };
 
-/// How long erasing one user may take: some ten million samples a minute go.
-const TIMEOUT: &str = "SET LOCAL statement_timeout = '15min'";
+/// The longest time to erase one user, in place of the readers' statement timeout. PostgreSQL deletes about ten million
+/// samples a minute, so this is enough for more than a hundred million.
+const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '15min'";
 
-/// Marks of the current epoch stay: a writer may rely on one for a sample that it has not committed yet.
-const MARKS: &str = "DELETE FROM health_dirty WHERE user_id = $1 AND epoch < (SELECT epoch FROM health_sealing)";
+/// Removes dirty slices of past epochs. Those of the current epoch must stay: a writer may rely on one of them for a sample
+/// that it has not committed yet.
+const DELETE_DIRTY_SLICES: &str =
+    "DELETE FROM health_dirty WHERE user_id = $1 AND epoch < (SELECT epoch FROM health_sealing)";
 
-const ANY_MARK: &str = "SELECT EXISTS (SELECT FROM health_dirty WHERE user_id = $1)";
+/// Tells whether to end the epoch; reads one entry of the index at most.
+const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty WHERE user_id = $1)";
 
-const SAMPLES: &str = "DELETE FROM health_metrics WHERE user_id = $1";
+/// One range of the primary key.
+const DELETE_SAMPLES: &str = "DELETE FROM health_metrics WHERE user_id = $1";
 
-const ROLLUPS: &str = "DELETE FROM health_rollups WHERE user_id = $1";
+/// One range of the primary key, for all grains.
+const DELETE_ROLLUPS: &str = "DELETE FROM health_rollups WHERE user_id = $1";
 
-/// Tries, where a writer and we wait for each other: both change several samples, in orders of their own.
-const TRIES: usize = 5;
+/// Attempts if PostgreSQL ends the transaction because of a deadlock: a writer and the eraser both change several rows of
+/// the user, each in its own order. A second attempt nearly always succeeds, so the number is generous.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Removes everything there is of a user, and says how many samples that were.
+/// Removes everything that is stored of a user and returns the number of samples.
 ///
-/// Once begun it goes on to its end, also when whoever asked is gone.
+/// A started erasure runs to its end, even if the caller drops the future.
 pub(crate) async fn erase(readers: &Readers, user: UserId) -> Result<u64, Error> {
     let readers = readers.clone();
     let erasing = tokio::spawn(async move {
         let mut session = checkout(&readers).await?;
-        let mut tries = 0;
+        let mut attempts = 1;
         loop {
-            tries += 1;
             match attempt(&mut session, user).await {
-                Err(Failure::Postgres(error))
-                    if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) && tries < TRIES => {}
+                Err(StoreError::Postgres(error))
+                    if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) && attempts < MAX_ATTEMPTS =>
+                {
+                    attempts += 1;
+                }
                 done => return Ok(done?),
             }
         }
     });
     match erasing.await {
         Ok(erased) => erased,
-        Err(stopped) => Err(Error::Unavailable(std::sync::Arc::new(stopped))),
+        Err(stopped) => Err(Error::Unavailable(Arc::new(stopped))),
     }
 }
 
-async fn attempt(session: &mut Session, user: UserId) -> Result<u64, Failure> {
-    let erased = inside(session, user).await;
-    if erased.is_err() {
-        // Should this fail too, the connection is at its end and takes the transaction with it.
-        let _ = session.client().batch_execute("ROLLBACK").await;
+async fn attempt(session: &mut Session, user: UserId) -> Result<u64, StoreError> {
+    // Ending the epoch makes writers wait until the transaction ends. So it has a short transaction of its own.
+    let mut transaction = begin(session).await?;
+    let any_dirty_slice = transaction.prepare(ANY_DIRTY_SLICE).await?;
+    let row = transaction.client().query_one(&any_dirty_slice, &[&user.get()]).await?;
+    if row.get(0) {
+        rollup::end_epoch(&mut transaction).await?;
     }
-    erased
+    transaction.commit().await?;
+
+    let mut transaction = begin(session).await?;
+    delete(&mut transaction, DELETE_DIRTY_SLICES, user).await?;
+    let samples = delete(&mut transaction, DELETE_SAMPLES, user).await?;
+    delete(&mut transaction, DELETE_ROLLUPS, user).await?;
+    transaction.commit().await?;
+    Ok(samples)
 }
 
-async fn inside(session: &mut Session, user: UserId) -> Result<u64, Failure> {
-    // First, in a transaction of its own, since writers wait for its end: let go of the marks there are.
-    begin(session).await?;
-    let any_mark = session.prepare(ANY_MARK).await?;
-    if session.client().query_one(&any_mark, &[&user.get()]).await?.get(0) {
-        rollup::end_epoch(session).await?;
-    }
-    session.client().batch_execute("COMMIT").await?;
-
-    begin(session).await?;
-    let mut erased = [0; 3];
-    for (count, sql) in erased.iter_mut().zip([MARKS, SAMPLES, ROLLUPS]) {
-        let statement = session.prepare(sql).await?;
-        *count = session.client().execute(&statement, &[&user.get()]).await?;
-    }
-    session.client().batch_execute("COMMIT").await?;
-    Ok(erased[1])
+/// Begins a transaction with the lock of the rollers.
+///
+/// While it holds the lock, no roller summarises samples that are about to be deleted, and the epoch does not end. So a
+/// sample that is committed before the deletion goes with its summaries, and the slice of one that is committed later is
+/// dirty under the current epoch, whose rows stay.
+async fn begin(session: &mut Session) -> Result<Transaction<'_>, StoreError> {
+    let begin = format!("BEGIN; {STATEMENT_TIMEOUT}; {}", rollup::LOCK);
+    Ok(Transaction::begin(session, &begin).await?)
 }
 
-/// With the rollers' lock no summary is made meanwhile of samples that are about to go, and the epoch stays what it is: what
-/// is committed before the samples are looked for goes with its summaries, what is committed later has a mark that stays.
-async fn begin(session: &mut Session) -> Result<(), Failure> {
-    let begin = format!("BEGIN; {TIMEOUT}; {}", rollup::LOCK);
-    Ok(session.client().batch_execute(&begin).await?)
+async fn delete(session: &mut Session, sql: &'static str, user: UserId) -> Result<u64, StoreError> {
+    let statement = session.prepare(sql).await?;
+    Ok(session.client().execute(&statement, &[&user.get()]).await?)
 }

@@ -1,4 +1,4 @@
-//! What is stored of the samples of a batch, before it is written.
+//! Looks up what the table contains of the samples of a batch, before the batch is written.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,42 +8,48 @@ use crate::{
     batch::Batch,
     sample::Readings,
     store::{
-        columns::Columns,
+        columns::IdentityColumns,
         connection::Session,
         ctid::Ctid,
-        known::{Known, Novelty, Trust},
+        newest_timestamps::{LookUp, NewestTimestamps, Novelty},
     },
 };
 
-/// The newest sample of each user: one probe of the key a user.
+/// Finds each user's newest timestamp. The lateral subquery with `LIMIT 1` reads one entry of the primary key a user; a
+/// `GROUP BY` would read all entries of every user.
 const NEWEST: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::bigint[]) AS users (user_id) \
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = users.user_id \
      ORDER BY timestamp DESC LIMIT 1) AS newest";
 
-/// What is stored of these identities, and where: what differs is found again by that.
-const LOOK_UP: &str = "SELECT keys.place, m.heart_rate, m.steps, m.calories, m.ctid \
-     FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY AS keys (user_id, timestamp, source, place) \
+/// Finds the rows of many identities in one round trip. The ordinality tells which identity a row belongs to, since the
+/// join returns only rows that exist. The `ctid` lets an update go to the row without a second search of the key.
+const LOOK_UP: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calories, m.ctid \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY AS keys (user_id, timestamp, source, position) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp AND m.source = keys.source";
 
-/// Fetches what is known of users that no batch has met before.
-pub(crate) async fn learn(
+/// A row as it was when it was looked up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredReadings {
+    pub(crate) readings: Readings,
+    pub(crate) ctid: Ctid,
+}
+
+/// Adds the (user, source) pairs of a batch to the cache that it does not contain.
+pub(crate) async fn fill_cache(
     session: &mut Session,
-    known: &mut Known,
+    cache: &mut NewestTimestamps,
     batch: &Batch,
 ) -> Result<(), tokio_postgres::Error> {
-    let unknown = |known: &Known| {
-        let samples = batch
-            .by_identity()
-            .filter(|writes| known.novelty(writes.first().identity()) == Novelty::Unknown);
-        samples
-            .map(|writes| (writes.first().user_id(), writes.first().source().clone()))
-            .collect::<BTreeSet<_>>()
-    };
-    let pairs = unknown(known);
-    if pairs.is_empty() {
+    let missing: BTreeSet<_> = batch
+        .by_identity()
+        .map(|writes| writes.first())
+        .filter(|sample| cache.novelty(sample.identity()) == Novelty::NotCached)
+        .map(|sample| (sample.user_id(), sample.source().clone()))
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    let mut users: Vec<i64> = pairs.iter().map(|(user_id, _)| user_id.get()).collect();
+    let mut users: Vec<i64> = missing.iter().map(|(user_id, _)| user_id.get()).collect();
     users.dedup();
     let statement = session.prepare(NEWEST).await?;
     let newest: HashMap<i64, DateTime<Utc>> = session
@@ -53,40 +59,36 @@ pub(crate) async fn learn(
         .iter()
         .map(|row| (row.get(0), row.get(1)))
         .collect();
-    for (user_id, source) in pairs {
-        // The newest of any source is a bound for each of them.
-        let last = newest.get(&user_id.get()).copied().unwrap_or(DateTime::<Utc>::MIN_UTC);
-        known.learn(user_id, &source, last);
+    for (user_id, source) in missing {
+        // The newest sample of any source of the user is a bound for each source. The key has no order by source alone.
+        let bound = newest.get(&user_id.get()).copied().unwrap_or(DateTime::<Utc>::MIN_UTC);
+        cache.insert(user_id, &source, bound);
     }
     Ok(())
 }
 
-/// A row as it was looked up.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stored {
-    pub(crate) readings: Readings,
-    pub(crate) ctid: Ctid,
-}
-
-/// What is stored of each identity of the batch, in its order.
+/// Returns the stored row of each identity of the batch, in the order of [`Batch::by_identity`].
+///
+/// With [`LookUp::UnlessNew`] identities that are new by the cache count as absent and are not looked up.
 pub(crate) async fn look_up(
     session: &mut Session,
-    known: &Known,
+    cache: &NewestTimestamps,
     batch: &Batch,
-    trust: Trust,
-) -> Result<Vec<Option<Stored>>, tokio_postgres::Error> {
+    mode: LookUp,
+) -> Result<Vec<Option<StoredReadings>>, tokio_postgres::Error> {
     let mut stored = Vec::new();
-    let mut places = Vec::new();
-    let mut keys = Columns::default();
+    // Positions in `stored` of the identities that are looked up.
+    let mut positions = Vec::new();
+    let mut keys = IdentityColumns::default();
     for writes in batch.by_identity() {
-        let identity = writes.first().identity();
-        if trust == Trust::Nothing || known.novelty(identity) != Novelty::New {
-            places.push(stored.len());
-            keys.push_identity(writes.first());
+        let sample = writes.first();
+        if mode == LookUp::All || cache.novelty(sample.identity()) != Novelty::New {
+            positions.push(stored.len());
+            keys.push(sample);
         }
         stored.push(None);
     }
-    if places.is_empty() {
+    if positions.is_empty() {
         return Ok(stored);
     }
     let statement = session.prepare(LOOK_UP).await?;
@@ -95,11 +97,12 @@ pub(crate) async fn look_up(
         .query(&statement, &[&keys.user_id, &keys.timestamp, &keys.source])
         .await?;
     for row in rows {
-        let place = usize::try_from(row.get::<_, i64>(0) - 1)
+        // The ordinality counts from 1.
+        let position = usize::try_from(row.get::<_, i64>(0) - 1)
             .ok()
-            .and_then(|place| places.get(place));
-        if let Some(place) = place {
-            stored[*place] = Some(Stored {
+            .and_then(|key| positions.get(key));
+        if let Some(position) = position {
+            stored[*position] = Some(StoredReadings {
                 readings: Readings::from_row(row.get(1), row.get(2), row.get(3)),
                 ctid: row.get(4),
             });

@@ -1,4 +1,4 @@
-//! Brings a database into being and its schema up to date.
+//! Creates the database if it is missing, and brings its schema up to date.
 
 use std::sync::Arc;
 
@@ -14,15 +14,16 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Two servers that start at once must not migrate at once, and refinery takes no lock of its own.
+/// Makes two servers that start at the same moment migrate one after the other. Refinery takes no lock of its own. It is a
+/// lock of the session, because refinery runs each migration in a transaction of its own.
 const LOCK: &str = "SELECT pg_advisory_lock(hashtext('health migrations'))";
 
-/// Brings the schema up to date, creating the database where it is missing and this user may.
+/// Brings the schema up to date; creates the database if it is missing and this role may create it.
 ///
-/// Safe to call from several programs at once: one migrates, the others wait and find nothing to do.
+/// Several programs may call it at the same time: one migrates, the others wait and then find nothing to do.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where the database cannot be reached, [`Error::Migration`] where a step fails or the schema is
+/// [`Error::Unavailable`] if the database cannot be reached. [`Error::Migration`] if a migration fails or the schema is
 /// newer than this program.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
     let mut session = match Session::plain(&config.postgres).await {
@@ -39,10 +40,10 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
         .run_async(session.client_mut())
         .await
         .map_err(|error| Error::Migration(Arc::new(error)))?;
-    for step in report.applied_migrations() {
-        tracing::info!(step = %step, "migrated");
+    for migration in report.applied_migrations() {
+        tracing::info!(%migration, "migrated");
     }
-    // The lock goes with the session.
+    // PostgreSQL releases the lock when the session ends, here.
     Ok(())
 }
 
@@ -57,7 +58,7 @@ async fn create_database(config: &Config) -> Result<(), Error> {
             tracing::info!(database = name, "created the database");
             Ok(())
         }
-        // Another program was faster.
+        // Another program has created it meanwhile. PostgreSQL reports either code, depending on the moment.
         Err(error)
             if [Some(&SqlState::DUPLICATE_DATABASE), Some(&SqlState::UNIQUE_VIOLATION)].contains(&error.code()) =>
         {

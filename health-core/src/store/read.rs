@@ -1,10 +1,10 @@
-//! Statistics: stored summaries where they are true, raw samples for the rest, in one snapshot.
+//! Reads statistics: stored summaries where they are up to date, samples for the rest.
 //!
-//! A reader asks twice within one repeatable read transaction. The first answer says what is sealed and what of it is
-//! dirty; [`plan`] makes of it which rows to fetch; the second fetches them. So every answer is what a plain aggregate over the
-//! raw samples of the same snapshot would say, whatever is written, sealed or erased meanwhile.
+//! A reader queries twice within one repeatable read transaction. The first query tells what is sealed and which slices are
+//! dirty. [`plan`] decides from this which rows make up the range, and the second query reads them. So every answer equals
+//! a plain aggregate over the samples of the same transaction, whatever other sessions write, seal or erase meanwhile.
 
-use futures_util::{FutureExt, TryStreamExt, join, pin_mut};
+use futures_util::{TryStreamExt, join, pin_mut};
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use crate::{
@@ -18,233 +18,229 @@ use crate::{
     stats::RangeStats,
     store::{
         connection::{Readers, Session, checkout},
-        failure::Failure,
+        error::StoreError,
         micros::Micros,
+        rows::observation,
+        transaction::Transaction,
     },
-    summary::{Observation, codec},
+    summary::codec,
 };
 
+/// Repeatable read: all statements of the transaction see one snapshot.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// What is sealed, what of it is dirty for this user in this range, and which of the slices that borders cut are stored in minutes.
+/// Reads the watermark, the user's dirty slices in the range, and which of the slices in `$4` have minutes.
+///
+/// `$4` contains the slices that the borders of buckets cut. The `LIMIT 1` tells whether a slice has minutes from one entry
+/// of the index, instead of reading fifteen for each source.
 const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
      WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice), \
      ARRAY(SELECT cut.slice FROM unnest($4::timestamptz[]) AS cut (slice) CROSS JOIN LATERAL (SELECT FROM health_rollups \
      WHERE user_id = $1 AND minutes = 1 AND start >= cut.slice AND start < cut.slice + interval '15 minutes' LIMIT 1) AS dense) \
      FROM health_sealing";
 
-/// The rows of some spans. `OFFSET 0` keeps the spans outside: each is one stretch of the key's leaves then, however empty
-/// the planner believes the table to be.
+/// Reads the summaries of some ranges, in any order.
+///
+/// `OFFSET 0` keeps the planner from merging the subquery into a join. So each range stays one range of the primary key,
+/// also while the planner believes that the table is empty.
 const ROLLUPS: &str = "SELECT r.start, r.source, r.summary \
-     FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
+     FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS ranges (minutes, a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
-     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b OFFSET 0) AS r";
+     WHERE user_id = $1 AND minutes = ranges.minutes AND start >= ranges.a AND start < ranges.b OFFSET 0) AS r";
 
-/// The minutes of some spans, ordered as the fold needs them.
-const MINUTES: &str = "SELECT r.start, r.source, r.summary FROM unnest($2::timestamptz[], $3::timestamptz[]) AS spans (a, b) \
+/// Reads the minutes of some ranges in the order of time, as the fold needs them. The `ORDER BY` also keeps the subquery
+/// apart, like the `OFFSET 0` of [`ROLLUPS`].
+const MINUTES: &str = "SELECT r.start, r.source, r.summary FROM unnest($2::timestamptz[], $3::timestamptz[]) AS ranges (a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
-     WHERE user_id = $1 AND minutes = 1 AND start >= spans.a AND start < spans.b ORDER BY start, source) AS r";
+     WHERE user_id = $1 AND minutes = 1 AND start >= ranges.a AND start < ranges.b ORDER BY start, source) AS r";
 
+/// Reads the histograms of the same rows as [`ROLLUPS`]. Statistics do not need them, and they are the larger column.
 const HISTOGRAMS: &str = "SELECT r.histogram \
-     FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS spans (minutes, a, b) \
+     FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS ranges (minutes, a, b) \
      CROSS JOIN LATERAL (SELECT histogram FROM health_rollups \
-     WHERE user_id = $1 AND minutes = spans.minutes AND start >= spans.a AND start < spans.b OFFSET 0) AS r";
+     WHERE user_id = $1 AND minutes = ranges.minutes AND start >= ranges.a AND start < ranges.b OFFSET 0) AS r";
 
-/// The samples of some spans. Ordered within each, and the spans come as they were given: the fold needs time to ascend.
-const RAW: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
-     FROM unnest($2::timestamptz[], $3::timestamptz[]) AS spans (a, b) \
+/// Reads the samples of some ranges in the order of time, as the fold needs them: the ranges are ascending, and `ORDER BY`
+/// sorts within each by walking the primary key.
+const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+     FROM unnest($2::timestamptz[], $3::timestamptz[]) AS ranges (a, b) \
      CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics \
-     WHERE user_id = $1 AND timestamp >= spans.a AND timestamp < spans.b ORDER BY timestamp, source) AS m";
+     WHERE user_id = $1 AND timestamp >= ranges.a AND timestamp < ranges.b ORDER BY timestamp, source) AS m";
 
-const RAW_RATES: &str = "SELECT m.heart_rate FROM unnest($2::timestamptz[], $3::timestamptz[]) AS spans (a, b) \
+/// Reads the heart rates of the same samples, in any order; `OFFSET 0` as in [`ROLLUPS`].
+const HEART_RATES: &str = "SELECT m.heart_rate FROM unnest($2::timestamptz[], $3::timestamptz[]) AS ranges (a, b) \
      CROSS JOIN LATERAL (SELECT heart_rate FROM health_metrics \
-     WHERE user_id = $1 AND timestamp >= spans.a AND timestamp < spans.b AND heart_rate IS NOT NULL OFFSET 0) AS m";
+     WHERE user_id = $1 AND timestamp >= ranges.a AND timestamp < ranges.b AND heart_rate IS NOT NULL OFFSET 0) AS m";
 
-/// Whom and when a question is about; microseconds since 1970.
+/// What a reader asks for. Times are in microseconds since 1970.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Question<'a> {
+pub(crate) struct StatsQuery<'a> {
     pub(crate) user: UserId,
     pub(crate) start: i64,
-    /// The end of each bucket.
+    /// The end of each bucket, ascending. The first bucket begins at `start`, each other at the end of the one before.
     pub(crate) ends: &'a [i64],
-    /// Where weights end.
+    /// The present: a heart rate counts for no time after it.
     pub(crate) now: i64,
 }
 
-/// The statistics of a range.
+/// Returns the statistics of a range.
 pub(crate) async fn stats(readers: &Readers, user: UserId, range: TimeRange, now: i64) -> Result<RangeStats, Error> {
     let ends = [range.end().timestamp_micros()];
-    let question = Question {
-        user,
-        start: range.start().timestamp_micros(),
-        ends: &ends,
-        now,
+    let stats = series(readers, StatsQuery::of_range(user, range, &ends, now)).await?;
+    Ok(stats.into_iter().next().unwrap_or_default())
+}
+
+/// Returns the statistics of each bucket. In each slice the source counts that has the most in the whole range.
+pub(crate) async fn series(readers: &Readers, query: StatsQuery<'_>) -> Result<Vec<RangeStats>, Error> {
+    let parts = {
+        let mut session = checkout(readers).await?;
+        ReadTransaction::begin(&mut session, query).await?.parts().await?
     };
-    let answers = series(readers, question).await?;
-    Ok(answers.into_iter().next().unwrap_or_default())
+    // The connection is back in the pool: the rest needs none.
+    Ok(assemble(parts, query.start, query.ends, query.now))
 }
 
-/// The statistics of each bucket, with the winners of the whole.
-pub(crate) async fn series(readers: &Readers, question: Question<'_>) -> Result<Vec<RangeStats>, Error> {
-    let mut session = checkout(readers).await?;
-    let mut snapshot = Snapshot::begin(&mut session, question).await?;
-    let parts = snapshot.parts().await?;
-    drop(snapshot);
-    drop(session);
-    Ok(assemble(parts, question.start, question.ends, question.now))
-}
-
-/// The heart rates of a range.
+/// Returns the histogram of the heart rates of a range.
 pub(crate) async fn histogram(readers: &Readers, user: UserId, range: TimeRange, now: i64) -> Result<Histogram, Error> {
     let ends = [range.end().timestamp_micros()];
-    let question = Question {
-        user,
-        start: range.start().timestamp_micros(),
-        ends: &ends,
-        now,
-    };
+    let query = StatsQuery::of_range(user, range, &ends, now);
     let mut session = checkout(readers).await?;
-    let mut snapshot = Snapshot::begin(&mut session, question).await?;
-    Ok(snapshot.histogram().await?)
+    let mut transaction = ReadTransaction::begin(&mut session, query).await?;
+    Ok(transaction.histogram().await?)
 }
 
-/// A transaction that sees one state of the database, and which rows of it answer the question.
+impl<'a> StatsQuery<'a> {
+    /// Asks for a range in one bucket. `ends` must contain the end of the range.
+    fn of_range(user: UserId, range: TimeRange, ends: &'a [i64; 1], now: i64) -> Self {
+        Self {
+            user,
+            start: range.start().timestamp_micros(),
+            ends,
+            now,
+        }
+    }
+}
+
+/// A transaction that sees one snapshot, and the rows of it that answer a query.
 ///
-/// The transaction ends when this is dropped: with the answer, or on the way there when whoever asked is gone.
-pub(crate) struct Snapshot<'a> {
-    session: &'a mut Session,
-    question: Question<'a>,
-    stored: Stored,
-    /// Of what is stored, the minutes.
-    minutes: Spans,
-    raw: Spans,
+/// It ends when it is dropped: after the answer, or earlier if the caller drops its future.
+pub(crate) struct ReadTransaction<'a> {
+    transaction: Transaction<'a>,
+    query: StatsQuery<'a>,
+    /// Summaries of slices, hours and days.
+    rollups: RollupRanges,
+    /// Summaries of minutes.
+    minutes: TimeRanges,
+    samples: TimeRanges,
 }
 
-/// Spans as `unnest` takes them.
+/// Ranges of time by column, as `unnest` takes them.
 #[derive(Debug, Clone, Default)]
-struct Spans {
+struct TimeRanges {
     from: Vec<Micros>,
     to: Vec<Micros>,
 }
 
-/// Spans of stored rows.
+/// Ranges of summaries by column.
 #[derive(Debug, Clone, Default)]
-struct Stored {
-    minutes: Vec<i16>,
-    spans: Spans,
+struct RollupRanges {
+    /// The grain of each range, in minutes.
+    grains: Vec<i16>,
+    ranges: TimeRanges,
 }
 
-impl<'a> Snapshot<'a> {
-    pub(crate) async fn begin(session: &'a mut Session, question: Question<'a>) -> Result<Self, Failure> {
+impl<'a> ReadTransaction<'a> {
+    pub(crate) async fn begin(session: &'a mut Session, query: StatsQuery<'a>) -> Result<Self, StoreError> {
         let statement = session.prepare(SEALED).await?;
-        let mut snapshot = Self {
-            session,
-            question,
-            stored: Stored::default(),
-            minutes: Spans::default(),
-            raw: Spans::default(),
-        };
-        // Sent together, for one round trip.
-        let client = snapshot.session.client();
-        let (begun, sealed) = join!(client.batch_execute(BEGIN), sealed(client, &statement, question));
+        let transaction = Transaction::pipelined(session);
+        // Both in one round trip.
+        let client = transaction.client();
+        let (begun, sealed) = join!(client.batch_execute(BEGIN), sealed_state(client, &statement, query));
         begun?;
-        snapshot.plan(&sealed?);
-        Ok(snapshot)
+        let sealed = sealed?;
+        let mut transaction = Self {
+            transaction,
+            query,
+            rollups: RollupRanges::default(),
+            minutes: TimeRanges::default(),
+            samples: TimeRanges::default(),
+        };
+        transaction.plan(&sealed);
+        Ok(transaction)
     }
 
-    /// Turns to another question about the same moment.
+    /// Continues with another query about the same snapshot.
     #[cfg(test)]
-    pub(crate) async fn ask(&mut self, question: Question<'a>) -> Result<(), Failure> {
-        let statement = self.session.prepare(SEALED).await?;
-        let sealed = sealed(self.session.client(), &statement, question).await?;
-        self.question = question;
+    pub(crate) async fn set_query(&mut self, query: StatsQuery<'a>) -> Result<(), StoreError> {
+        let statement = self.transaction.prepare(SEALED).await?;
+        let sealed = sealed_state(self.transaction.client(), &statement, query).await?;
+        self.query = query;
         self.plan(&sealed);
         Ok(())
     }
 
-    fn plan(&mut self, state: &State) {
-        let Question { start, ends, now, .. } = self.question;
-        // Readings of the future stand for no time yet, which summaries do not know.
-        let sealed = UsableRollups {
-            sealed_before: state.before.min(Grain::Slice.floor(now)),
+    /// Decides which rows to read.
+    fn plan(&mut self, state: &SealedState) {
+        let StatsQuery { start, ends, now, .. } = self.query;
+        let usable = UsableRollups {
+            // A reading in the future counts for no time yet. Summaries do not know that, so they are used for the past only.
+            sealed_before: state.sealed_before.min(Grain::Slice.floor(now)),
             dirty: &state.dirty,
             dense: &state.dense,
         };
-        (self.stored, self.minutes, self.raw) = (Stored::default(), Spans::default(), Spans::default());
-        for span in plan(start, ends, sealed) {
-            self.add(span);
+        self.rollups = RollupRanges::default();
+        self.minutes = TimeRanges::default();
+        self.samples = TimeRanges::default();
+        for RollupSpan { grain, from, to } in plan(start, ends, usable) {
+            match grain {
+                Some(Grain::Minute) => self.minutes.push(from, to),
+                Some(grain) => self.rollups.push(grain, from, to),
+                None => self.samples.push(from, to),
+            }
         }
     }
 
-    fn add(&mut self, RollupSpan { grain, from, to }: RollupSpan) {
-        let spans = match grain {
-            Some(Grain::Minute) => &mut self.minutes,
-            Some(grain) => {
-                self.stored.minutes.push(grain.minutes());
-                &mut self.stored.spans
-            }
-            None => &mut self.raw,
-        };
-        spans.from.push(Micros(from));
-        spans.to.push(Micros(to));
-    }
-
-    /// Everything there is, boiled down as far as it is.
-    pub(crate) async fn parts(&mut self) -> Result<Vec<SourceSummary>, Failure> {
-        let rollups = self.session.prepare(ROLLUPS).await?;
-        let minutes = self.session.prepare(MINUTES).await?;
-        let raw = self.session.prepare(RAW).await?;
-        let (client, user) = (self.session.client(), self.question.user.get());
-        let (stored_spans, raw_spans) = (self.stored.params(&user), self.raw.params(&user));
-        let minute_spans = self.minutes.params(&user);
-        let stored = async {
+    /// Reads the rows and returns what they say, as far as possible summarised.
+    pub(crate) async fn parts(&mut self) -> Result<Vec<SourceSummary>, StoreError> {
+        let rollups = self.transaction.prepare(ROLLUPS).await?;
+        let minutes = self.transaction.prepare(MINUTES).await?;
+        let samples = self.transaction.prepare(SAMPLES).await?;
+        let (client, user) = (self.transaction.client(), self.query.user.get());
+        let rollup_parts = async {
             let mut parts = Vec::new();
-            if !self.stored.minutes.is_empty() {
-                let rows = client.query_raw(&rollups, stored_spans).await?;
+            if !self.rollups.grains.is_empty() {
+                let rows = client.query_raw(&rollups, self.rollups.params(&user)).await?;
                 pin_mut!(rows);
                 while let Some(row) = rows.try_next().await? {
-                    parts.push(stored_part(&row)?);
+                    parts.push(part(&row)?);
                 }
             }
-            Ok::<_, Failure>(parts)
+            Ok::<_, StoreError>(parts)
         };
-        let minutes = async {
-            if self.minutes.from.is_empty() {
-                return Ok(Vec::new());
-            }
-            client.query(&minutes, &minute_spans).await
-        };
-        let points = async {
-            let mut points = Vec::new();
-            if !self.raw.from.is_empty() {
-                let rows = client.query_raw(&raw, raw_spans).await?;
-                pin_mut!(rows);
-                // Folded below, where minutes come in between.
-                while let Some(row) = rows.try_next().await? {
-                    points.push(row);
-                }
-            }
-            Ok::<_, Failure>(points)
-        };
-        let (stored, minutes, points) = join!(stored, minutes, points);
-        let mut parts = stored?;
-        parts.extend(self.fold(&minutes?, &points?)?);
+        // The fold needs minutes and samples in one order of time, so it begins after both have arrived.
+        let (parts, minutes, samples) = join!(
+            rollup_parts,
+            self.minutes.rows(client, &minutes, &user),
+            self.samples.rows(client, &samples, &user)
+        );
+        let mut parts = parts?;
+        parts.extend(self.fold(&minutes?, &samples?)?);
         Ok(parts)
     }
 
-    /// Boils down minutes and samples, each in the order of time and apart from each other.
-    fn fold(&self, minutes: &[Row], points: &[Row]) -> Result<Vec<SourceSummary>, Failure> {
-        let mut fold = SampleSummariser::new(self.question.ends, self.question.now);
-        let mut minutes = minutes.iter().map(stored_part).peekable();
-        for row in points {
-            let point = point(row);
-            while let Some(minute) =
-                minutes.next_if(|minute| minute.as_ref().map_or(true, |minute| minute.at < point.at))
-            {
+    /// Folds minutes and samples together. Both come in the order of time, and no sample lies in one of the minutes.
+    fn fold(&self, minutes: &[Row], samples: &[Row]) -> Result<Vec<SourceSummary>, StoreError> {
+        let mut fold = SampleSummariser::new(self.query.ends, self.query.now);
+        let mut minutes = minutes.iter().map(part).peekable();
+        for row in samples {
+            let observation = observation(row);
+            let is_earlier =
+                |minute: &Result<SourceSummary, _>| minute.as_ref().map_or(true, |minute| minute.at < observation.at);
+            while let Some(minute) = minutes.next_if(is_earlier) {
                 let minute = minute?;
                 fold.add_summary(&minute.source, minute.at, &minute.summary);
             }
-            fold.push(row.get(1), point);
+            fold.push(row.get(1), observation);
         }
         for minute in minutes {
             let minute = minute?;
@@ -253,64 +249,66 @@ impl<'a> Snapshot<'a> {
         Ok(fold.finish())
     }
 
-    /// All heart rates.
-    pub(crate) async fn histogram(&mut self) -> Result<Histogram, Failure> {
-        let histograms = self.session.prepare(HISTOGRAMS).await?;
-        let rates = self.session.prepare(RAW_RATES).await?;
-        let (client, user) = (self.session.client(), self.question.user.get());
-        let rows = self.stored.and_minutes(&self.minutes);
-        let (stored_spans, raw_spans) = (rows.params(&user), self.raw.params(&user));
-        let stored = async {
-            let mut all = Histogram::default();
-            let rows = client.query_raw(&histograms, stored_spans).await?;
+    /// Reads the heart rates and returns their histogram.
+    pub(crate) async fn histogram(&mut self) -> Result<Histogram, StoreError> {
+        let histograms = self.transaction.prepare(HISTOGRAMS).await?;
+        let heart_rates = self.transaction.prepare(HEART_RATES).await?;
+        let (client, user) = (self.transaction.client(), self.query.user.get());
+        let ranges = self.rollups.with_minutes(&self.minutes);
+        let from_rollups = async {
+            let mut histogram = Histogram::default();
+            let rows = client.query_raw(&histograms, ranges.params(&user)).await?;
             pin_mut!(rows);
             while let Some(row) = rows.try_next().await? {
-                all.append_encoded(row.get(0)).ok_or(Failure::UnknownSummary)?;
+                histogram
+                    .append_encoded(row.get(0))
+                    .ok_or(StoreError::UnreadableSummary)?;
             }
-            Ok::<_, Failure>(all)
+            Ok::<_, StoreError>(histogram)
         };
-        let counted = async {
-            let mut all = Histogram::default();
-            let rows = client.query_raw(&rates, raw_spans).await?;
+        let from_samples = async {
+            let mut histogram = Histogram::default();
+            let rows = client.query_raw(&heart_rates, self.samples.params(&user)).await?;
             pin_mut!(rows);
             while let Some(row) = rows.try_next().await? {
-                all.add(row.get(0));
+                histogram.add(row.get(0));
             }
-            Ok::<_, Failure>(all)
+            Ok::<_, StoreError>(histogram)
         };
-        let (stored, counted) = join!(stored, counted);
-        let mut all = stored?;
-        all.append(&counted?);
-        Ok(all)
+        let (from_rollups, from_samples) = join!(from_rollups, from_samples);
+        let mut histogram = from_rollups?;
+        histogram.append(&from_samples?);
+        Ok(histogram)
     }
 
     #[cfg(test)]
     pub(crate) fn session(&mut self) -> &mut Session {
-        self.session
+        &mut self.transaction
     }
 }
 
-/// What a reader has to know before it can plan; microseconds since 1970.
-struct State {
-    /// Up to when summaries are complete.
-    before: i64,
-    /// Slices of which they are not true.
+/// What a reader must know to plan. Times are in microseconds since 1970.
+struct SealedState {
+    /// Every earlier slice has summaries, or is dirty.
+    sealed_before: i64,
+    /// The dirty slices, ascending.
     dirty: Vec<i64>,
-    /// Slices that are cut, and stored in minutes.
+    /// Slices that the border of a bucket cuts and that have minutes, ascending.
     dense: Vec<i64>,
 }
 
-async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) -> Result<State, Failure> {
-    let end = question.ends.last().copied().unwrap_or(question.start);
+async fn sealed_state(
+    client: &Client,
+    statement: &Statement,
+    query: StatsQuery<'_>,
+) -> Result<SealedState, StoreError> {
+    let end = query.ends.last().copied().unwrap_or(query.start);
     let (user, from, to) = (
-        question.user.get(),
-        Micros(question.start - Grain::Slice.micros()),
+        query.user.get(),
+        Micros(query.start - Grain::Slice.micros()),
         Micros(end),
     );
-    let cut: Vec<_> = slices_cut_by(question.start, question.ends)
-        .into_iter()
-        .map(Micros)
-        .collect();
+    let cut: Vec<_> = slices_cut_by(query.start, query.ends).into_iter().map(Micros).collect();
     let params: [&(dyn ToSql + Sync); 4] = [&user, &from, &to, &cut];
     let row = client.query_one(statement, &params).await?;
     let micros = |column| {
@@ -319,44 +317,61 @@ async fn sealed(client: &Client, statement: &Statement, question: Question<'_>) 
     };
     let mut dense = micros(2);
     dense.sort_unstable();
-    Ok(State {
-        before: row.get::<_, Micros>(0).0,
+    Ok(SealedState {
+        sealed_before: row.get::<_, Micros>(0).0,
         dirty: micros(1),
         dense,
     })
 }
 
-impl Drop for Snapshot<'_> {
-    fn drop(&mut self) {
-        // The first poll puts it in line, before anything the next user of the connection may ask; nobody waits for the answer.
-        let _ = self.session.client().batch_execute("ROLLBACK").now_or_never();
+impl TimeRanges {
+    fn push(&mut self, from: i64, to: i64) {
+        self.from.push(Micros(from));
+        self.to.push(Micros(to));
     }
-}
 
-impl Spans {
     fn params<'a>(&'a self, user: &'a i64) -> [&'a (dyn ToSql + Sync); 3] {
         [user, &self.from, &self.to]
     }
+
+    /// Reads the rows of the ranges. Without a range there is no round trip.
+    async fn rows(
+        &self,
+        client: &Client,
+        statement: &Statement,
+        user: &i64,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if self.from.is_empty() {
+            return Ok(Vec::new());
+        }
+        client.query(statement, &self.params(user)).await
+    }
 }
 
-impl Stored {
-    /// The same, and minutes.
-    fn and_minutes(&self, minutes: &Spans) -> Self {
+impl RollupRanges {
+    fn push(&mut self, grain: Grain, from: i64, to: i64) {
+        self.grains.push(grain.minutes());
+        self.ranges.push(from, to);
+    }
+
+    /// Returns the same ranges and those of minutes.
+    fn with_minutes(&self, minutes: &TimeRanges) -> Self {
         let mut all = self.clone();
-        all.minutes
-            .resize(self.minutes.len() + minutes.from.len(), Grain::Minute.minutes());
-        all.spans.from.extend(&minutes.from);
-        all.spans.to.extend(&minutes.to);
+        all.grains
+            .resize(self.grains.len() + minutes.from.len(), Grain::Minute.minutes());
+        all.ranges.from.extend(&minutes.from);
+        all.ranges.to.extend(&minutes.to);
         all
     }
 
     fn params<'a>(&'a self, user: &'a i64) -> [&'a (dyn ToSql + Sync); 4] {
-        [user, &self.minutes, &self.spans.from, &self.spans.to]
+        [user, &self.grains, &self.ranges.from, &self.ranges.to]
     }
 }
 
-fn stored_part(row: &Row) -> Result<SourceSummary, Failure> {
-    let (summary, winning_totals) = codec::decode(row.get(2)).ok_or(Failure::UnknownSummary)?;
+/// Returns the part that a row `start, source, summary` of `health_rollups` stands for.
+fn part(row: &Row) -> Result<SourceSummary, StoreError> {
+    let (summary, winning_totals) = codec::decode(row.get(2)).ok_or(StoreError::UnreadableSummary)?;
     Ok(SourceSummary {
         at: row.get::<_, Micros>(0).0,
         source: row.get::<_, &str>(1).into(),
@@ -364,13 +379,4 @@ fn stored_part(row: &Row) -> Result<SourceSummary, Failure> {
         winning_totals,
         histogram: Histogram::default(),
     })
-}
-
-fn point(row: &Row) -> Observation {
-    Observation {
-        at: row.get::<_, Micros>(0).0,
-        heart_rate: row.get(2),
-        steps: row.get(3),
-        calories: row.get(4),
-    }
 }

@@ -1,4 +1,4 @@
-//! Whether the database can store now.
+//! Asks whether the database can store samples now.
 
 use std::time::Duration;
 
@@ -6,34 +6,41 @@ use tokio::time::timeout;
 use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 
 use crate::{
-    error::{Error, Obstacle},
+    error::{Error, NotWritableReason},
     store::connection::{Readers, checkout, classify},
 };
 
-/// Takes the lock that a writer needs, which ends with the statements, and asks whether rows are taken at all: a standby
-/// answers queries and no more. Sent as one, so that it is one transaction, and over whoever stops waiting for it.
+/// Takes the lock that a writer needs and asks whether the database is read-only.
+///
+/// The statements are sent as one query: they are one transaction, so the lock ends with them, even if the caller has
+/// stopped waiting. A database can be read-only for another reason than a
+/// lock (a standby, a setting), which only the last statement tells.
 const READY: &str = "SET LOCAL lock_timeout = '1s'; \
      LOCK TABLE health_metrics, health_commits, health_dirty IN ROW EXCLUSIVE MODE; \
      SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
-/// How long the database may take to answer that. One that takes longer stores nothing within anybody's patience.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// The longest wait for the answer: twice the lock timeout of the query. A slower database stores nothing in time either.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Checks that a writer could get its locks and that the database is not read-only.
+///
+/// # Errors
+/// [`Error::NotWritable`] with the reason, [`Error::TimedOut`], or [`Error::Unavailable`].
 pub(crate) async fn ready(readers: &Readers) -> Result<(), Error> {
     let session = checkout(readers).await?;
-    let answer = timeout(ANSWER_MAX, session.client().simple_query(READY)).await;
-    let rows = match answer.map_err(|_| Error::TimedOut(ANSWER_MAX))? {
+    let answer = timeout(ANSWER_TIMEOUT, session.client().simple_query(READY)).await;
+    let messages = match answer.map_err(|_| Error::TimedOut(ANSWER_TIMEOUT))? {
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            return Err(Error::NotWritable(Obstacle::Locked));
+            return Err(Error::NotWritable(NotWritableReason::Locked));
         }
         answer => answer.map_err(classify)?,
     };
-    let read_only = rows.iter().any(|message| match message {
+    let is_read_only = messages.iter().any(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
         _ => false,
     });
-    if read_only {
-        Err(Error::NotWritable(Obstacle::ReadOnly))
+    if is_read_only {
+        Err(Error::NotWritable(NotWritableReason::ReadOnly))
     } else {
         Ok(())
     }

@@ -1,11 +1,21 @@
-//! Sealing: boiling samples down once they are old enough, and again when they change.
+//! Keeps summaries up to date: seals slices that are old enough, and resummarises dirty ones.
 //!
-//! Two lines divide time. Writers mark what they change behind `threshold`. Behind `sealed_before` every slice with samples
-//! has its summary, or is marked. A step either moves the threshold, summarises a piece of what lies between the two, or
-//! takes away some marks and summarises their slices again. Each is one short transaction under a lock that rollers and
-//! erasers share, so any number of servers may do it.
+//! Two watermarks divide time, see [`Watermarks`]:
+//!
+//! ```text
+//!        summaries, or dirty          being sealed            samples only
+//!  ─────────────────────────────┬──────────────────────┬─────────────────────────▶ time
+//!                         sealed_before            threshold                  now
+//! ```
+//!
+//! A step of the roller does one of three things: it moves the threshold forward, it seals some of the slices between the
+//! two watermarks, or it removes some dirty slices and resummarises them. Each step is one short transaction. It holds a
+//! lock that excludes other rollers and erasers, so any number of servers may run a roller.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use tokio_postgres::error::SqlState;
 
@@ -13,318 +23,360 @@ use crate::{
     grain::Grain,
     store::{
         connection::Session,
-        failure::Failure,
-        marks,
+        dirty_slices::{self, UserSlice},
+        error::StoreError,
         micros::Micros,
-        summarise::{self, UserSpan},
+        summarise::{self, UserTimeSpan},
+        transaction::Transaction,
+        users,
     },
 };
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Something was done, and there may be more.
+    /// The step did something, and there may be more to do.
     Worked,
-    /// Another server is at it.
+    /// Another roller or an eraser holds the lock.
     Busy,
     /// There is nothing to do for now.
     Idle,
 }
 
-/// How much a roller does in a step, and where it is in the marks.
+/// What a roller remembers between its steps.
 #[derive(Debug)]
 pub(crate) struct Roller {
-    /// How old samples have to be before they are summarised.
+    /// How old samples must be before they are summarised.
     pub(crate) settle: Duration,
-    /// How long a epoch of marks lasts at least: at its end writers wait for each other for a moment, and leave the marks
-    /// of what they go on changing anew.
+    /// The shortest time that an epoch lasts. At its end writers wait for each other for a moment, and afterwards add the
+    /// slices that they go on changing to `health_dirty` again.
     pub(crate) epoch_min: Duration,
-    /// From how many samples on a slice is stored in minutes as well.
-    pub(crate) dense: u64,
-    /// Marks taken away in the next step.
-    marks: i64,
-    /// The last mark seen: going round, no user waits for ever behind another.
-    last_mark: (i64, i64),
+    /// The number of samples from which a slice is stored in minutes as well.
+    pub(crate) dense_samples: u64,
+    /// The number of dirty slices that the next step removes.
+    dirty_slices_a_step: i64,
+    /// The last dirty slice that a step removed. The next step continues after it, so that every user gets a turn.
+    last_slice: UserSlice,
 }
 
-/// Users whose samples one step may summarise.
+/// Users that one sealing step reads, at most. It bounds the size of the array of users; usually [`SAMPLES_A_STEP`] ends a
+/// step first.
 const USERS_A_STEP: i64 = 1_000;
 
-/// Samples that one step reads, unless a single slice holds more.
+/// Samples that one sealing step reads, unless a single slice holds more: about [`STEP_TARGET`] of work.
 const SAMPLES_A_STEP: i64 = 100_000;
 
-/// Marks taken away by one step: so many that a step stays short, found by trying.
-const MARKS_A_STEP: std::ops::RangeInclusive<i64> = 16..=4_096;
+/// Dirty slices that one step removes. The roller doubles or halves the number to stay near [`STEP_TARGET`].
+const DIRTY_SLICES_A_STEP: RangeInclusive<i64> = 16..=4_096;
 
-/// How long a step should take. It holds locks that late samples of the same slices wait for.
+/// The number of dirty slices in the first step: low, since how much they hold is not known yet.
+const DIRTY_SLICES_IN_FIRST_STEP: i64 = 64;
+
+/// How long a step should take: erasers wait for its lock.
 const STEP_TARGET: Duration = Duration::from_millis(100);
 
-/// See [`Roller::epoch_min`].
+/// See [`Roller::epoch_min`]. Long enough that the end of an epoch costs writers little, short enough that a late sample is
+/// in the summaries within seconds.
 const EPOCH_MIN: Duration = Duration::from_secs(5);
 
-/// See [`Roller::dense`]. A part of a slice with fewer is read sample by sample within a tenth of a millisecond; of more, the
-/// minutes take at most a tenth of the room that the samples take.
+/// See [`Roller::dense_samples`]. A reader reads a part of a slice with fewer samples within 0.1 ms. In a slice with more,
+/// the minutes take at most a tenth of the space that the samples take.
 const DENSE_SAMPLES: u64 = 240;
 
-/// The lock of rollers and erasers. Whoever erases waits for it; a roller comes again later.
+/// Takes the lock of rollers and erasers if it is free: a roller does not wait, it comes back later.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('health rollers'))";
 
+/// Takes the same lock and waits for it, as erasers do.
 pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health rollers'))";
 
-/// All times are PostgreSQL's, the one clock that all servers share.
+/// Reads the state of sealing. All times come from PostgreSQL's clock, because all servers share it.
 const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
      date_bin('15 minutes', clock_timestamp() - make_interval(secs => $1), '2000-01-01T00:00:00Z'), \
      epoch, clock_timestamp() >= epoch_since + make_interval(secs => $2) FROM health_sealing";
 
-/// Writers wait behind this lock while a long transaction of one of them holds it up, so not for long.
-const SHORT_WAIT: &str = "SET LOCAL lock_timeout = '1s'";
+/// Bounds how long the roller waits for the threshold lock. New writers wait behind it that long, while one long
+/// transaction of a writer holds the lock.
+const THRESHOLD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
+/// Moves the threshold and starts sealing at the first user.
 const MOVE_THRESHOLD: &str = "UPDATE health_sealing SET threshold = $1, next_user = 0, next_slice = sealed_before";
 
-const MOVE_ON: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2";
+/// Notes where the next sealing step begins.
+const SET_POSITION: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2";
 
-const SEALED: &str = "UPDATE health_sealing SET sealed_before = threshold";
+/// Notes that everything up to the threshold is sealed.
+const MOVE_SEALED_BEFORE: &str = "UPDATE health_sealing SET sealed_before = threshold";
 
+/// Begins the next epoch.
 const NEXT_EPOCH: &str = "UPDATE health_sealing SET epoch = epoch + 1, epoch_since = clock_timestamp()";
 
-const ANY_MARK: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
+/// Tells whether there is a reason to end the epoch; reads one row at most.
+const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
 
-/// Walks from user to user by one probe of the key each: there is no table of users.
-const USERS: &str = "WITH RECURSIVE walk (user_id) AS ( \
-     (SELECT user_id FROM health_metrics WHERE user_id >= $1 ORDER BY user_id LIMIT 1) \
-     UNION ALL SELECT (SELECT m.user_id FROM health_metrics m WHERE m.user_id > walk.user_id ORDER BY m.user_id LIMIT 1) \
-     FROM walk WHERE walk.user_id IS NOT NULL) \
-     SELECT user_id FROM walk WHERE user_id IS NOT NULL LIMIT $2";
-
-/// Marks of epochs that are over, see [`marks`]. By `ctid`, since a join could be planned the wrong way round while the
-/// table looks empty; nobody else takes marks away meanwhile, so they stay where they are.
-const TAKE_MARKS: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
+/// Removes dirty slices of past epochs, see [`dirty_slices`], after a position in the order of (user, slice).
+///
+/// The inner query walks the index. The outer one deletes by `ctid`: a join could get a bad plan while the table looks empty
+/// to the planner. The rows keep their `ctid`, because only rollers and erasers remove them, and the lock excludes those.
+const REMOVE_DIRTY_SLICES: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
      WHERE (user_id, slice) > ($1, $2) AND epoch < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
 
-/// Counting stops where it would take long.
+/// Measures how far summaries are behind. It counts at most 100 000 rows of `health_dirty`, so that it stays fast.
 const LAG: &str = "SELECT extract(epoch FROM clock_timestamp() - sealed_before)::bigint, \
-     (SELECT count(*) FROM (SELECT DISTINCT user_id, slice FROM (SELECT user_id, slice FROM health_dirty LIMIT 100000) AS marks) \
+     (SELECT count(*) FROM (SELECT DISTINCT user_id, slice FROM (SELECT user_id, slice FROM health_dirty LIMIT 100000) AS counted) \
      AS slices) FROM health_sealing";
 
-/// How far behind the samples the summaries are.
+/// How far the summaries are behind the samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Lag {
-    /// Seconds since the end of the last slice that is summarised.
+pub(crate) struct RollupLag {
+    /// Seconds since the end of the last sealed slice.
     pub(crate) seconds: u64,
-    /// Slices that wait to be summarised again.
+    /// Dirty slices.
     pub(crate) dirty_slices: u64,
 }
 
-/// Where the two lines stand, and where the threshold could.
-struct State {
+/// The two watermarks, in microseconds since 1970, both multiples of a slice.
+#[derive(Debug, Clone, Copy)]
+struct Watermarks {
+    /// Every earlier slice with samples has a summary, or is dirty.
     sealed_before: i64,
+    /// A writer that changes a sample older than this adds its slice to `health_dirty`. Never before `sealed_before`.
     threshold: i64,
+}
+
+/// The row of `health_sealing`, compared with the present.
+struct SealingState {
+    watermarks: Watermarks,
+    /// Of the slices between the watermarks, those of users before this one are summarised,
     next_user: i64,
+    /// and those of this user before this slice.
     next_slice: i64,
+    /// The latest threshold that [`Roller::settle`] allows.
     due: i64,
     epoch: i64,
-    /// The epoch has lasted long enough.
-    epoch_due: bool,
+    /// The epoch has lasted for [`Roller::epoch_min`].
+    epoch_is_due: bool,
 }
 
 impl Roller {
-    /// A roller that leaves samples alone until they are so old.
+    /// Makes a roller that summarises samples once they are as old as `settle`.
     pub(crate) fn new(settle: Duration) -> Self {
         Self {
             settle,
             epoch_min: EPOCH_MIN,
-            dense: DENSE_SAMPLES,
-            marks: 64,
-            last_mark: (0, 0),
+            dense_samples: DENSE_SAMPLES,
+            dirty_slices_a_step: DIRTY_SLICES_IN_FIRST_STEP,
+            last_slice: UserSlice::default(),
         }
     }
 
-    /// Does a piece of what is to be done, in one transaction.
-    pub(crate) async fn step(&mut self, session: &mut Session) -> Result<Step, Failure> {
-        session.client().batch_execute("BEGIN").await?;
-        let step = self.inside(session).await;
-        if step.is_err() {
-            // Should this fail too, the connection is at its end and takes the transaction with it.
-            let _ = session.client().batch_execute("ROLLBACK").await;
-            return step;
-        }
-        session.client().batch_execute("COMMIT").await?;
-        step
+    /// Does a part of the work, in one transaction.
+    pub(crate) async fn step(&mut self, session: &mut Session) -> Result<Step, StoreError> {
+        let mut transaction = Transaction::begin(session, "BEGIN").await?;
+        let step = self.step_within(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(step)
     }
 
-    async fn inside(&mut self, session: &mut Session) -> Result<Step, Failure> {
+    async fn step_within(&mut self, session: &mut Session) -> Result<Step, StoreError> {
         let try_lock = session.prepare(TRY_LOCK).await?;
         if !session.client().query_one(&try_lock, &[]).await?.get::<_, bool>(0) {
             return Ok(Step::Busy);
         }
         let state = self.state(session).await?;
-        if state.sealed_before < state.threshold {
-            return self.seal(session, &state).await.map(|()| Step::Worked);
-        }
-        if state.threshold < state.due && move_threshold(session, state.due).await? {
+        let Watermarks {
+            sealed_before,
+            threshold,
+        } = state.watermarks;
+        if sealed_before < threshold {
+            self.seal(session, &state).await?;
             return Ok(Step::Worked);
         }
-        self.mend(session, &state).await
+        if threshold < state.due && move_threshold(session, state.due).await? {
+            return Ok(Step::Worked);
+        }
+        self.resummarise(session, &state).await
     }
 
-    async fn state(&self, session: &mut Session) -> Result<State, Failure> {
+    async fn state(&self, session: &mut Session) -> Result<SealingState, StoreError> {
         let statement = session.prepare(STATE).await?;
-        let row = session
-            .client()
-            .query_one(&statement, &[&self.settle.as_secs_f64(), &self.epoch_min.as_secs_f64()])
-            .await?;
+        let (settle, epoch_min) = (self.settle.as_secs_f64(), self.epoch_min.as_secs_f64());
+        let row = session.client().query_one(&statement, &[&settle, &epoch_min]).await?;
         let time = |column| row.get::<_, Micros>(column).0;
-        Ok(State {
-            sealed_before: time(0),
-            threshold: time(1),
+        Ok(SealingState {
+            watermarks: Watermarks {
+                sealed_before: time(0),
+                threshold: time(1),
+            },
             next_user: row.get(2),
             next_slice: time(3),
             due: time(4),
             epoch: row.get(5),
-            epoch_due: row.get(6),
+            epoch_is_due: row.get(6),
         })
     }
 
-    /// Summarises the next piece of what lies between the two lines.
-    async fn seal(&self, session: &mut Session, state: &State) -> Result<(), Failure> {
-        let statement = session.prepare(USERS).await?;
-        let rows = session
-            .client()
-            .query(&statement, &[&state.next_user, &USERS_A_STEP])
-            .await?;
-        let users: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    /// Seals some of the slices between the watermarks, and notes where the next step continues.
+    async fn seal(&self, session: &mut Session, state: &SealingState) -> Result<(), StoreError> {
+        let Watermarks {
+            sealed_before,
+            threshold,
+        } = state.watermarks;
+        let users = users::ids_after(session, state.next_user.saturating_sub(1), USERS_A_STEP).await?;
         let Some(last_user) = users.last().copied() else {
-            let statement = session.prepare(SEALED).await?;
+            let statement = session.prepare(MOVE_SEALED_BEFORE).await?;
             session.client().execute(&statement, &[]).await?;
             return Ok(());
         };
-        let span = |user| UserSpan {
+        let span = |user| UserTimeSpan {
             user,
             from: if user == state.next_user {
                 state.next_slice
             } else {
-                state.sealed_before
+                sealed_before
             },
-            to: state.threshold,
+            to: threshold,
         };
         let mut spans: Vec<_> = users.into_iter().map(span).collect();
-        let mut piece = summarise::samples(session, &spans, Some(SAMPLES_A_STEP), self.dense).await?;
-        let (next_user, next_slice) = match piece.stopped_at {
-            None => (last_user.saturating_add(1), state.sealed_before),
-            Some((place, slice)) => {
-                spans.truncate(place + 1);
-                let cut = &mut spans[place];
+        let mut summaries = summarise::samples(session, &spans, Some(SAMPLES_A_STEP), self.dense_samples).await?;
+        let (next_user, next_slice) = match summaries.stopped_at {
+            None => (last_user.saturating_add(1), sealed_before),
+            Some((index, slice)) => {
+                spans.truncate(index + 1);
+                let cut = &mut spans[index];
                 cut.to = slice;
-                if place == 0 && slice == cut.from {
-                    // Not even one slice was whole: that one is read to its end, however much it holds.
+                if index == 0 && slice == cut.from {
+                    // The first slice alone holds more samples than a step reads. Read it to its end.
                     cut.to += Grain::Slice.micros();
-                    piece = summarise::samples(session, &spans, None, self.dense).await?;
+                    summaries = summarise::samples(session, &spans, None, self.dense_samples).await?;
                 }
-                (spans[place].user, spans[place].to)
+                (spans[index].user, spans[index].to)
             }
         };
-        piece.store(session).await?;
+        summaries.store(session).await?;
         summarise::coarser(session, &spans, |span| span.to).await?;
-        let statement = session.prepare(MOVE_ON).await?;
-        session
-            .client()
-            .execute(&statement, &[&next_user, &Micros(next_slice)])
-            .await?;
+        let statement = session.prepare(SET_POSITION).await?;
+        let next_slice = Micros(next_slice);
+        session.client().execute(&statement, &[&next_user, &next_slice]).await?;
         Ok(())
     }
 
-    /// Summarises slices again that were marked.
-    async fn mend(&mut self, session: &mut Session, state: &State) -> Result<Step, Failure> {
+    /// Removes some dirty slices and summarises them again.
+    async fn resummarise(&mut self, session: &mut Session, state: &SealingState) -> Result<Step, StoreError> {
         let began = Instant::now();
-        let statement = session.prepare(TAKE_MARKS).await?;
-        let (user, slice) = self.last_mark;
+        let slices = self.remove_dirty_slices(session, state.epoch).await?;
+        let Some(last) = slices.last() else {
+            let was_at_start = std::mem::take(&mut self.last_slice) == UserSlice::default();
+            if !was_at_start {
+                return Ok(Step::Worked); // The next step begins at the first user again.
+            }
+            let has_ended = state.epoch_is_due && any_dirty_slice(session).await? && end_epoch(session).await?;
+            return Ok(if has_ended { Step::Worked } else { Step::Idle });
+        };
+        self.last_slice = *last;
+        // A later statement than the end of the epoch, so its snapshot contains everything that was written in the epoch.
+        let spans = join_adjacent(&slices);
+        let summaries = summarise::samples(session, &spans, None, self.dense_samples).await?;
+        summaries.store(session).await?;
+        summarise::coarser(session, &spans, |_| state.watermarks.sealed_before).await?;
+        self.adapt(began.elapsed());
+        Ok(Step::Worked)
+    }
+
+    /// Returns the removed slices, ascending, each once.
+    async fn remove_dirty_slices(&self, session: &mut Session, epoch: i64) -> Result<Vec<UserSlice>, StoreError> {
+        let statement = session.prepare(REMOVE_DIRTY_SLICES).await?;
+        let UserSlice { user, start } = self.last_slice;
         let rows = session
             .client()
-            .query(&statement, &[&user, &Micros(slice), &self.marks, &state.epoch])
+            .query(&statement, &[&user, &Micros(start), &self.dirty_slices_a_step, &epoch])
             .await?;
-        let mut marks: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get::<_, Micros>(1).0)).collect();
-        if marks.is_empty() {
-            let from_the_start = std::mem::take(&mut self.last_mark) == (0, 0);
-            let more = !from_the_start || (state.epoch_due && any_mark(session).await? && end_epoch(session).await?);
-            return Ok(if more { Step::Worked } else { Step::Idle });
-        }
-        marks.sort_unstable();
-        marks.dedup();
-        self.last_mark = marks.last().copied().unwrap_or_default();
+        let mut slices: Vec<_> = rows
+            .iter()
+            .map(|row| UserSlice {
+                user: row.get(0),
+                start: row.get::<_, Micros>(1).0,
+            })
+            .collect();
+        slices.sort_unstable();
+        slices.dedup();
+        Ok(slices)
+    }
 
-        let mut spans: Vec<UserSpan> = Vec::new();
-        for (user, slice) in marks {
-            match spans.last_mut() {
-                Some(last) if last.user == user && last.to == slice => last.to += Grain::Slice.micros(),
-                _ => spans.push(UserSpan {
-                    user,
-                    from: slice,
-                    to: slice + Grain::Slice.micros(),
-                }),
-            }
+    /// Adapts the number of dirty slices in a step to how long the last one took.
+    fn adapt(&mut self, took: Duration) {
+        let (least, most) = (*DIRTY_SLICES_A_STEP.start(), *DIRTY_SLICES_A_STEP.end());
+        if took < STEP_TARGET / 2 {
+            self.dirty_slices_a_step = most.min(self.dirty_slices_a_step * 2);
+        } else if took > STEP_TARGET * 2 {
+            self.dirty_slices_a_step = least.max(self.dirty_slices_a_step / 2);
         }
-        // A later statement than the end of the epoch: it sees all that was written under these marks.
-        let piece = summarise::samples(session, &spans, None, self.dense).await?;
-        piece.store(session).await?;
-        summarise::coarser(session, &spans, |_| state.sealed_before).await?;
-
-        let (least, most) = (*MARKS_A_STEP.start(), *MARKS_A_STEP.end());
-        self.marks = match began.elapsed() {
-            short if short < STEP_TARGET / 2 => most.min(self.marks * 2),
-            long if long > STEP_TARGET * 2 => least.max(self.marks / 2),
-            _ => self.marks,
-        };
-        Ok(Step::Worked)
     }
 }
 
-/// How far behind the summaries are; readers make up for it from the samples.
-pub(crate) async fn lag(session: &mut Session) -> Result<Lag, Failure> {
+/// Joins slices that follow each other into spans. The slices are ascending.
+fn join_adjacent(slices: &[UserSlice]) -> Vec<UserTimeSpan> {
+    let mut spans: Vec<UserTimeSpan> = Vec::new();
+    for &UserSlice { user, start } in slices {
+        match spans.last_mut() {
+            Some(last) if last.user == user && last.to == start => last.to += Grain::Slice.micros(),
+            _ => spans.push(UserTimeSpan {
+                user,
+                from: start,
+                to: start + Grain::Slice.micros(),
+            }),
+        }
+    }
+    spans
+}
+
+/// Measures how far the summaries are behind. Answers stay exact: readers take samples in place of missing summaries.
+pub(crate) async fn lag(session: &mut Session) -> Result<RollupLag, StoreError> {
     let statement = session.prepare(LAG).await?;
     let row = session.client().query_one(&statement, &[]).await?;
     let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
-    Ok(Lag {
+    Ok(RollupLag {
         seconds: count(0),
         dirty_slices: count(1),
     })
 }
 
-/// False where a writer takes too long.
-async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, Failure> {
-    let alone = alone(session).await?;
-    if alone {
-        let statement = session.prepare(MOVE_THRESHOLD).await?;
-        session.client().execute(&statement, &[&Micros(due)]).await?;
-    }
-    Ok(alone)
-}
-
-async fn any_mark(session: &mut Session) -> Result<bool, Failure> {
-    let statement = session.prepare(ANY_MARK).await?;
+async fn any_dirty_slice(session: &mut Session) -> Result<bool, StoreError> {
+    let statement = session.prepare(ANY_DIRTY_SLICE).await?;
     Ok(session.client().query_one(&statement, &[]).await?.get(0))
 }
 
-/// Lets the marks there are be taken, once committed. False where a writer takes too long.
-pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, Failure> {
-    let alone = alone(session).await?;
-    if alone {
+/// Moves the threshold. Returns false if a writer holds the lock for too long.
+async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, StoreError> {
+    let is_locked = lock_threshold(session).await?;
+    if is_locked {
+        let statement = session.prepare(MOVE_THRESHOLD).await?;
+        session.client().execute(&statement, &[&Micros(due)]).await?;
+    }
+    Ok(is_locked)
+}
+
+/// Ends the epoch: after the commit, rollers may remove its dirty slices. Returns false if a writer holds the lock for too
+/// long.
+pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, StoreError> {
+    let is_locked = lock_threshold(session).await?;
+    if is_locked {
         let statement = session.prepare(NEXT_EPOCH).await?;
         session.client().execute(&statement, &[]).await?;
     }
-    Ok(alone)
+    Ok(is_locked)
 }
 
-/// Waits for the writers that have not seen what is about to change. False where one of them takes too long.
-async fn alone(session: &mut Session) -> Result<bool, Failure> {
+/// Takes the threshold lock exclusively. Returns false if a writer holds it for too long.
+///
+/// The savepoint keeps the transaction usable after the lock timeout, which is an error.
+async fn lock_threshold(session: &Session) -> Result<bool, StoreError> {
     let client = session.client();
-    client.batch_execute("SAVEPOINT alone").await?;
-    match client
-        .batch_execute(&format!("{SHORT_WAIT}; {}", marks::LOCK_ALONE))
-        .await
-    {
+    client.batch_execute("SAVEPOINT before_lock").await?;
+    let lock = format!("{THRESHOLD_LOCK_TIMEOUT}; {}", dirty_slices::LOCK_EXCLUSIVE);
+    match client.batch_execute(&lock).await {
         Ok(()) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            client.batch_execute("ROLLBACK TO alone").await?;
+            client.batch_execute("ROLLBACK TO before_lock").await?;
             Ok(false)
         }
         Err(error) => Err(error.into()),

@@ -18,7 +18,7 @@ use crate::{
         connection::{Session, readers},
         erase,
         micros::Micros,
-        read::{Question, Snapshot},
+        read::{ReadTransaction, StatsQuery},
         rollup::{Roller, Step},
     },
     summary::to_f64,
@@ -165,7 +165,7 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
 fn hurried(settle: Duration) -> Roller {
     let mut roller = Roller::new(settle);
     roller.epoch_min = Duration::ZERO;
-    roller.dense = DENSE;
+    roller.dense_samples = DENSE;
     roller
 }
 
@@ -201,34 +201,34 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     let (&start, Some(&end)) = (start, ends.last()) else {
         return 0;
     };
-    let whole = Question {
+    let whole = StatsQuery {
         user,
         start,
         ends: &[end],
         now,
     };
-    let buckets = Question { user, start, ends, now };
+    let buckets = StatsQuery { user, start, ends, now };
 
-    let mut snapshot = Snapshot::begin(session, whole).await.unwrap();
-    let stats = assemble(snapshot.parts().await.unwrap(), start, &[end], now).remove(0);
-    let histogram = snapshot.histogram().await.unwrap();
-    snapshot.ask(buckets).await.unwrap();
-    let series = assemble(snapshot.parts().await.unwrap(), start, ends, now);
-    let plain = plain(snapshot.session(), whole).await;
-    let rates = plain_rates(snapshot.session(), whole).await;
+    let mut transaction = ReadTransaction::begin(session, whole).await.unwrap();
+    let stats = assemble(transaction.parts().await.unwrap(), start, &[end], now).remove(0);
+    let histogram = transaction.histogram().await.unwrap();
+    transaction.set_query(buckets).await.unwrap();
+    let series = assemble(transaction.parts().await.unwrap(), start, ends, now);
+    let plain = plain(transaction.session(), whole).await;
+    let rates = plain_rates(transaction.session(), whole).await;
     let mut spans = Vec::new();
     let mut from = start;
     for &to in ends {
-        let bucket = Question {
+        let bucket = StatsQuery {
             user,
             start: from,
             ends: &[to],
             now,
         };
-        spans.push(self::plain(snapshot.session(), bucket).await);
+        spans.push(self::plain(transaction.session(), bucket).await);
         from = to;
     }
-    drop(snapshot);
+    drop(transaction);
 
     assert_same(&stats, &plain);
     let (stats, plain) = (stats.overall, plain.overall);
@@ -253,11 +253,11 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     stats.samples
 }
 
-async fn plain(session: &mut Session, question: Question<'_>) -> RangeStats {
-    let end = question.ends[0];
-    let weights_end = end.min(question.now);
+async fn plain(session: &mut Session, query: StatsQuery<'_>) -> RangeStats {
+    let end = query.ends[0];
+    let weights_end = end.min(query.now);
     let statement = session.prepare(PLAIN).await.unwrap();
-    let (user, start) = (question.user.get(), Micros(question.start));
+    let (user, start) = (query.user.get(), Micros(query.start));
     let rows = session
         .client()
         .query(&statement, &[&user, &start, &Micros(end), &Micros(weights_end)])
@@ -285,7 +285,7 @@ async fn plain(session: &mut Session, question: Question<'_>) -> RangeStats {
         heart_rate_coverage: if covered == 0 {
             0.0
         } else {
-            to_f64(covered.into()) / to_f64((weights_end - question.start).into())
+            to_f64(covered.into()) / to_f64((weights_end - query.start).into())
         },
         total_steps: whole.get("total_steps"),
         total_calories: whole.get("total_calories"),
@@ -293,9 +293,9 @@ async fn plain(session: &mut Session, question: Question<'_>) -> RangeStats {
     RangeStats { overall, sources }
 }
 
-async fn plain_rates(session: &mut Session, question: Question<'_>) -> Histogram {
+async fn plain_rates(session: &mut Session, query: StatsQuery<'_>) -> Histogram {
     let statement = session.prepare(RATES).await.unwrap();
-    let (user, start, end) = (question.user.get(), Micros(question.start), Micros(question.ends[0]));
+    let (user, start, end) = (query.user.get(), Micros(query.start), Micros(query.ends[0]));
     let rows = session
         .client()
         .query(&statement, &[&user, &start, &end])

@@ -1,4 +1,4 @@
-//! Making stored summaries of samples, and coarser ones of finer ones.
+//! Makes summaries of samples, and coarser summaries of finer ones, and stores them.
 
 use std::{collections::HashMap, iter};
 
@@ -10,41 +10,48 @@ use crate::{
     fold::{SampleSummariser, SourceSummary},
     grain::Grain,
     histogram::Histogram,
-    store::{connection::Session, failure::Failure, micros::Micros},
+    store::{connection::Session, error::StoreError, micros::Micros, rows::observation},
     summary::{Observation, Summary, Totals, codec},
 };
 
-/// A stretch of one user's time, in whole slices; microseconds since 1970.
+/// A span of one user's time in whole slices, `[from, to)`, in microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UserSpan {
+pub(crate) struct UserTimeSpan {
     pub(crate) user: i64,
     pub(crate) from: i64,
     pub(crate) to: i64,
 }
 
-/// What some spans hold.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    /// In slices, with their user.
+/// The summaries of some spans, each with its user.
+#[derive(Debug, Default)]
+pub(crate) struct Summaries {
+    /// One a slice and source.
     pub(crate) slices: Vec<(i64, SourceSummary)>,
-    /// Of dense slices, in minutes.
+    /// One a minute and source, of dense slices only.
     pub(crate) minutes: Vec<(i64, SourceSummary)>,
-    /// Where the limit was reached: in which span, and the first slice that is missing.
+    /// Where the limit of samples was reached: the index of the span, and the first slice without a summary.
     pub(crate) stopped_at: Option<(usize, i64)>,
 }
 
-const SAMPLES: &str = "SELECT spans.place, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
-     FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS spans (user_id, a, b, place) \
+/// Reads the samples of some spans, in the order of the spans and of time within each, as the fold needs them.
+///
+/// The lateral subquery makes each span one range of the primary key. The ordinality tells which span a sample belongs to.
+/// The `LIMIT` is outside of it, so it counts the samples of all spans together.
+const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories, spans.number \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS spans (user_id, a, b, number) \
      CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics m \
      WHERE m.user_id = spans.user_id AND m.timestamp >= spans.a AND m.timestamp < spans.b ORDER BY timestamp, source) AS m \
      LIMIT $4";
 
+/// Reads the summaries of one grain in some spans, in the order of the spans and of time within each, so that those of one
+/// coarser summary follow each other. Each span is one range of the primary key.
 const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histogram \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS spans (user_id, a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary, histogram FROM health_rollups r WHERE r.user_id = spans.user_id \
      AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b ORDER BY start, source) AS r";
 
-/// Nothing but erasing ever takes a sample away, and that takes the summaries as well: what is there is replaced, never left.
+/// Stores summaries of one grain. A summary that exists is replaced. None is deleted: only erasing removes samples, and it
+/// removes the user's summaries too.
 const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source, samples, summary, histogram) \
      SELECT user_id, $1, start, source, samples, summary, histogram \
      FROM unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[]) \
@@ -52,123 +59,125 @@ const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source
      ON CONFLICT (user_id, minutes, start, source) \
      DO UPDATE SET samples = excluded.samples, summary = excluded.summary, histogram = excluded.histogram";
 
-/// Boils down the samples of some spans, at most so many. A slice of `dense` samples or more is kept in minutes as well.
+/// Summarises the samples of some spans, at most `limit` samples.
+///
+/// A slice of `dense_samples` samples or more gets summaries of its minutes as well.
 pub(crate) async fn samples(
     session: &mut Session,
-    spans: &[UserSpan],
+    spans: &[UserTimeSpan],
     limit: Option<i64>,
-    dense: u64,
-) -> Result<Piece, Failure> {
+    dense_samples: u64,
+) -> Result<Summaries, StoreError> {
     let statement = session.prepare(SAMPLES).await?;
-    let (users, from, to) = columns(spans);
+    let columns = SpanColumns::of(spans);
     let most = limit.unwrap_or(i64::MAX);
-    let params: [&(dyn ToSql + Sync); 4] = [&users, &from, &to, &most];
-    let rows = session.client().query_raw(&statement, params).await?;
+    let rows = session.client().query_raw(&statement, columns.params(&most)).await?;
     pin_mut!(rows);
 
-    let mut piece = Piece {
-        slices: Vec::new(),
-        minutes: Vec::new(),
-        stopped_at: None,
-    };
-    let (mut place, mut open, mut count) = (0, UserFold::new(dense), 0);
+    let mut summaries = Summaries::default();
+    let mut fold = UserFold::new(dense_samples);
+    let (mut index, mut count) = (0, 0);
     while let Some(row) = rows.try_next().await? {
-        let span = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or_default();
-        if span != place {
-            let done = std::mem::replace(&mut open, UserFold::new(dense));
-            piece.take(spans[place].user, done.finish());
-            place = span;
+        // The ordinality counts from 1.
+        let row_index = usize::try_from(row.get::<_, i64>(5) - 1).unwrap_or_default();
+        if row_index != index {
+            let done = std::mem::replace(&mut fold, UserFold::new(dense_samples));
+            summaries.extend(spans[index].user, done.finish());
+            index = row_index;
         }
-        open.push(row.get(2), point(&row));
+        fold.push(row.get(1), observation(&row));
         count += 1;
     }
-    let user = spans.get(place).map_or(0, |span| span.user);
+    let user = spans.get(index).map_or(0, |span| span.user);
     if count < most {
-        piece.take(user, open.finish());
+        summaries.extend(user, fold.finish());
     } else {
-        // There may be more of the last slice.
-        piece.stopped_at = Some((place, open.slices.current_interval()));
-        piece.take(user, open.without_current_slice());
+        // The limit may have cut the last slice.
+        summaries.stopped_at = Some((index, fold.slices.current_interval()));
+        summaries.extend(user, fold.without_current_slice());
     }
-    Ok(piece)
+    Ok(summaries)
 }
 
-/// One user's samples on their way, in both widths.
+/// Folds the samples of one user into slices, and into minutes where slices are dense.
 struct UserFold {
     slices: SampleSummariser<'static>,
-    /// Of the current slice.
+    /// The minutes of the current slice.
     minutes: SampleSummariser<'static>,
-    /// Samples in it.
+    /// The number of samples in the current slice.
     samples: u64,
-    /// Its first instant.
+    /// The first instant of the current slice.
     slice: i64,
-    dense: u64,
-    /// Minutes of dense slices that are over.
-    kept: Vec<SourceSummary>,
+    dense_samples: u64,
+    /// The minutes of dense slices that have ended.
+    dense_minutes: Vec<SourceSummary>,
 }
 
+/// The summaries of one user: slices, and minutes of dense slices.
+type SlicesAndMinutes = (Vec<SourceSummary>, Vec<SourceSummary>);
+
 impl UserFold {
-    fn new(dense: u64) -> Self {
+    fn new(dense_samples: u64) -> Self {
         Self {
             slices: fold(),
             minutes: fold().by_minute(),
             samples: 0,
             slice: i64::MIN,
-            dense,
-            kept: Vec::new(),
+            dense_samples,
+            dense_minutes: Vec::new(),
         }
     }
 
-    fn push(&mut self, source: &str, point: Observation) {
-        let slice = Grain::Slice.floor(point.at);
+    fn push(&mut self, source: &str, observation: Observation) {
+        let slice = Grain::Slice.floor(observation.at);
         if slice != self.slice {
             self.end_slice();
             self.slice = slice;
         }
         self.samples += 1;
-        self.slices.push(source, point);
-        self.minutes.push(source, point);
+        self.slices.push(source, observation);
+        self.minutes.push(source, observation);
     }
 
-    /// Minutes of a slice that is not dense are forgotten at its end: of sparse samples there are as many minutes.
+    /// Keeps the minutes of the current slice only if it is dense: sparse samples would have nearly as many minutes.
     fn end_slice(&mut self) {
         let minutes = std::mem::replace(&mut self.minutes, fold().by_minute());
-        if std::mem::take(&mut self.samples) >= self.dense {
-            self.kept.extend(minutes.finish());
+        if std::mem::take(&mut self.samples) >= self.dense_samples {
+            self.dense_minutes.extend(minutes.finish());
         }
     }
 
-    /// In slices, and in minutes.
-    fn finish(mut self) -> (Vec<SourceSummary>, Vec<SourceSummary>) {
+    fn finish(mut self) -> SlicesAndMinutes {
         self.end_slice();
-        (self.slices.finish(), self.kept)
+        (self.slices.finish(), self.dense_minutes)
     }
 
-    fn without_current_slice(self) -> (Vec<SourceSummary>, Vec<SourceSummary>) {
-        (self.slices.finish_without_current_interval(), self.kept)
+    fn without_current_slice(self) -> SlicesAndMinutes {
+        (self.slices.finish_without_current_interval(), self.dense_minutes)
     }
 }
 
+/// Makes a fold without buckets, in which every reading counts for the time until the next: the samples are in the past.
 fn fold() -> SampleSummariser<'static> {
     const ONE_BUCKET: &[i64] = &[i64::MAX];
     SampleSummariser::new(ONE_BUCKET, i64::MAX).with_histograms()
 }
 
-impl Piece {
-    fn take(&mut self, user: i64, (slices, minutes): (Vec<SourceSummary>, Vec<SourceSummary>)) {
-        self.minutes.extend(iter::repeat(user).zip(minutes));
+impl Summaries {
+    fn extend(&mut self, user: i64, (slices, minutes): SlicesAndMinutes) {
         self.slices.extend(iter::repeat(user).zip(slices));
+        self.minutes.extend(iter::repeat(user).zip(minutes));
     }
 
-    /// Stores it all, in the place of what was there.
-    pub(crate) async fn store(&self, session: &mut Session) -> Result<(), Failure> {
+    /// Stores them all. Each replaces the stored summary of its key.
+    pub(crate) async fn store(&self, session: &mut Session) -> Result<(), StoreError> {
         store(session, Grain::Slice, &self.slices).await?;
         store(session, Grain::Minute, &self.minutes).await
     }
 }
 
-/// Stores summaries, each in the place of the one that was there.
-async fn store(session: &mut Session, grain: Grain, parts: &[(i64, SourceSummary)]) -> Result<(), Failure> {
+/// Stores summaries of one grain. Each replaces the stored summary of its key.
+async fn store(session: &mut Session, grain: Grain, parts: &[(i64, SourceSummary)]) -> Result<(), StoreError> {
     if parts.is_empty() {
         return Ok(());
     }
@@ -185,60 +194,49 @@ async fn store(session: &mut Session, grain: Grain, parts: &[(i64, SourceSummary
         .collect();
     let histograms: Vec<_> = parts.iter().map(|(_, part)| part.histogram.encode()).collect();
     let statement = session.prepare(STORE).await?;
-    session
-        .client()
-        .execute(
-            &statement,
-            &[
-                &grain.minutes(),
-                &users,
-                &starts,
-                &sources,
-                &samples,
-                &summaries,
-                &histograms,
-            ],
-        )
-        .await?;
+    let minutes = grain.minutes();
+    let params: [&(dyn ToSql + Sync); 7] = [&minutes, &users, &starts, &sources, &samples, &summaries, &histograms];
+    session.client().execute(&statement, &params).await?;
     Ok(())
 }
 
-/// Makes the hours and days that these spans touch, of what the slices say. Only whole ones before the limit of a span.
+/// Makes the hours and days that these spans touch from their slices, as far as they end by the `limit` of a span.
 pub(crate) async fn coarser(
     session: &mut Session,
-    spans: &[UserSpan],
-    limit: impl Fn(&UserSpan) -> i64,
-) -> Result<(), Failure> {
+    spans: &[UserTimeSpan],
+    limit: impl Fn(&UserTimeSpan) -> i64,
+) -> Result<(), StoreError> {
     for (finer, grain) in iter::zip(Grain::ALWAYS_STORED, Grain::ALWAYS_STORED.into_iter().skip(1)) {
-        let whole = widen(spans, grain, &limit);
-        if whole.is_empty() {
+        let widened = widen(spans, grain, &limit);
+        if widened.is_empty() {
             continue;
         }
         let statement = session.prepare(FINER).await?;
-        let (users, from, to) = columns(&whole);
-        let params: [&(dyn ToSql + Sync); 4] = [&users, &from, &to, &finer.minutes()];
-        let rows = session.client().query_raw(&statement, params).await?;
+        let columns = SpanColumns::of(&widened);
+        let finer_minutes = finer.minutes();
+        let rows = session
+            .client()
+            .query_raw(&statement, columns.params(&finer_minutes))
+            .await?;
         pin_mut!(rows);
-        let mut merged = Merged::new(grain);
+        let mut merge = CoarserMerge::new(grain);
         while let Some(row) = rows.try_next().await? {
-            merged.push(&row)?;
+            merge.push(&row)?;
         }
-        store(session, grain, &merged.done).await?;
+        store(session, grain, &merge.parts).await?;
     }
     Ok(())
 }
 
-/// The spans in whole rows of a grain, each row once.
-fn widen(spans: &[UserSpan], grain: Grain, limit: impl Fn(&UserSpan) -> i64) -> Vec<UserSpan> {
-    let mut whole: Vec<UserSpan> = Vec::new();
+/// Widens spans to the whole summaries of a grain that they touch, without overlaps. The spans come by user and time.
+fn widen(spans: &[UserTimeSpan], grain: Grain, limit: impl Fn(&UserTimeSpan) -> i64) -> Vec<UserTimeSpan> {
+    let mut widened: Vec<UserTimeSpan> = Vec::new();
     for span in spans {
-        let (from, to) = (
-            grain.floor(span.from),
-            grain.ceil(span.to).min(grain.floor(limit(span))),
-        );
-        match whole.last_mut() {
+        let from = grain.floor(span.from);
+        let to = grain.ceil(span.to).min(grain.floor(limit(span)));
+        match widened.last_mut() {
             Some(last) if last.user == span.user && from <= last.to => last.to = to.max(last.to),
-            _ if from < to => whole.push(UserSpan {
+            _ if from < to => widened.push(UserTimeSpan {
                 user: span.user,
                 from,
                 to,
@@ -246,69 +244,72 @@ fn widen(spans: &[UserSpan], grain: Grain, limit: impl Fn(&UserSpan) -> i64) -> 
             _ => {}
         }
     }
-    whole
+    widened
 }
 
-/// Finer summaries on their way to be coarser ones. They come by user and time.
-struct Merged {
+/// Merges finer summaries, which come by user and time, into summaries of a coarser grain.
+struct CoarserMerge {
     grain: Grain,
-    done: Vec<(i64, SourceSummary)>,
-    /// Where in `done` each source of the current user's current row is.
-    places: HashMap<SmolStr, usize>,
+    parts: Vec<(i64, SourceSummary)>,
+    /// The index in `parts` of each source's summary of the current user and time.
+    index_by_source: HashMap<SmolStr, usize>,
 }
 
-impl Merged {
+impl CoarserMerge {
     fn new(grain: Grain) -> Self {
         Self {
             grain,
-            done: Vec::new(),
-            places: HashMap::new(),
+            parts: Vec::new(),
+            index_by_source: HashMap::new(),
         }
     }
 
-    fn push(&mut self, row: &Row) -> Result<(), Failure> {
+    fn push(&mut self, row: &Row) -> Result<(), StoreError> {
         let (user, at) = (row.get(0), self.grain.floor(row.get::<_, Micros>(1).0));
         let source = SmolStr::new(row.get::<_, &str>(2));
-        let (summary, winning_totals) = codec::decode(row.get(3)).ok_or(Failure::UnknownSummary)?;
-        if self
-            .done
-            .last()
-            .is_none_or(|(last, part)| (*last, part.at) != (user, at))
-        {
-            self.places.clear();
+        let (summary, winning_totals) = codec::decode(row.get(3)).ok_or(StoreError::UnreadableSummary)?;
+        let is_next = |(last_user, last): &(i64, SourceSummary)| (*last_user, last.at) != (user, at);
+        if self.parts.last().is_none_or(is_next) {
+            self.index_by_source.clear();
         }
-        let place = *self.places.entry(source.clone()).or_insert(self.done.len());
-        if place == self.done.len() {
-            let (summary, winning_totals, histogram) = (Summary::default(), Totals::default(), Histogram::default());
-            self.done.push((
-                user,
-                SourceSummary {
-                    at,
-                    source,
-                    summary,
-                    winning_totals,
-                    histogram,
-                },
-            ));
+        let index = *self.index_by_source.entry(source.clone()).or_insert(self.parts.len());
+        if index == self.parts.len() {
+            let empty = SourceSummary {
+                at,
+                source,
+                summary: Summary::default(),
+                winning_totals: Totals::default(),
+                histogram: Histogram::default(),
+            };
+            self.parts.push((user, empty));
         }
-        let (_, part) = &mut self.done[place];
+        let (_, part) = &mut self.parts[index];
         part.summary.append(&summary);
         part.winning_totals += winning_totals;
-        part.histogram.append_encoded(row.get(4)).ok_or(Failure::UnknownSummary)
+        part.histogram
+            .append_encoded(row.get(4))
+            .ok_or(StoreError::UnreadableSummary)
     }
 }
 
-fn columns(spans: &[UserSpan]) -> (Vec<i64>, Vec<Micros>, Vec<Micros>) {
-    let users = spans.iter().map(|span| span.user).collect();
-    let from = spans.iter().map(|span| Micros(span.from)).collect();
-    (users, from, spans.iter().map(|span| Micros(span.to)).collect())
+/// Spans by column, as `unnest` takes them.
+struct SpanColumns {
+    users: Vec<i64>,
+    from: Vec<Micros>,
+    to: Vec<Micros>,
 }
 
-fn point(row: &Row) -> Observation {
-    Observation {
-        at: row.get::<_, Micros>(1).0,
-        heart_rate: row.get(3),
-        steps: row.get(4),
-        calories: row.get(5),
+impl SpanColumns {
+    fn of(spans: &[UserTimeSpan]) -> Self {
+        Self {
+            users: spans.iter().map(|span| span.user).collect(),
+            from: spans.iter().map(|span| Micros(span.from)).collect(),
+            to: spans.iter().map(|span| Micros(span.to)).collect(),
+        }
+    }
+
+    /// Returns the parameters of a statement that takes one more after the spans.
+    fn params<'a>(&'a self, last: &'a (dyn ToSql + Sync)) -> [&'a (dyn ToSql + Sync); 4] {
+        [&self.users, &self.from, &self.to, last]
     }
 }

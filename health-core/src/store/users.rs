@@ -1,26 +1,31 @@
-//! Who has samples, and how many.
+//! Lists the users who have samples, and how many.
 
 use tokio_postgres::Row;
 
 use crate::{
     error::Error,
-    sample::{Readings, Sample, Source, UserId},
+    sample::UserId,
     store::{
         connection::{Readers, Session, checkout},
-        failure::Failure,
+        error::StoreError,
+        rows,
     },
     wire::{UserEntry, UsersResponse},
 };
 
-/// Walks from user to user by one probe of the key each: there is no table of users.
+/// Finds the next users in the order of their ids. There is no table of users, so the recursion goes from user to user by one
+/// search of the primary key each (a loose index scan); `SELECT DISTINCT` would read every sample.
 const IDS: &str = "WITH RECURSIVE walk (user_id) AS ( \
      (SELECT user_id FROM health_metrics WHERE user_id > $1 ORDER BY user_id LIMIT 1) \
      UNION ALL SELECT (SELECT m.user_id FROM health_metrics m WHERE m.user_id > walk.user_id ORDER BY m.user_id LIMIT 1) \
      FROM walk WHERE walk.user_id IS NOT NULL) \
      SELECT user_id FROM walk WHERE user_id IS NOT NULL LIMIT $2";
 
-/// Samples are counted from summaries: whole days, then slices, then the samples behind them. For dirty slices the
-/// difference between what the samples say and what their summaries say is added.
+/// Describes some users: first and last sample, and the exact number of samples.
+///
+/// First and last take one search of the primary key each. The number is a sum: whole days from summaries, then slices up to
+/// `sealed_before`, then samples after it. The summary of a dirty slice may be out of date, so the difference between its
+/// samples and its summary is added. One statement has one snapshot, so the parts agree with each other.
 const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp, latest.source, latest.heart_rate, \
      latest.steps, latest.calories, (counted.days + counted.slices + counted.raw + counted.dirty)::bigint \
      FROM unnest($1::bigint[]) AS ids (user_id) \
@@ -42,14 +47,16 @@ const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp,
      AND start = d.slice)), 0) \
      FROM (SELECT DISTINCT slice FROM health_dirty WHERE user_id = ids.user_id AND slice < sealed.before) AS d) AS dirty) AS counted";
 
-/// Users behind `after`, at most `limit`, by id.
+/// Returns users with an id greater than `after`, by id, at most `limit`.
 pub(crate) async fn users(readers: &Readers, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Error> {
     let mut session = checkout(readers).await?;
-    let page = all(&mut session, limit, after).await?;
-    Ok(page)
+    // One more than the limit, to know whether there is a next page.
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let ids = ids_after(&mut session, after.map_or(0, UserId::get), most).await?;
+    Ok(page(details(&mut session, &ids).await?, limit))
 }
 
-/// The same, of these users alone.
+/// Returns the same for these users only. Those without samples are left out.
 pub(crate) async fn users_among(
     readers: &Readers,
     among: &[UserId],
@@ -58,23 +65,20 @@ pub(crate) async fn users_among(
 ) -> Result<UsersResponse, Error> {
     let mut session = checkout(readers).await?;
     let ids = among.iter().filter(|id| after.is_none_or(|after| **id > after));
-    let mut ids: Vec<i64> = ids.map(|id| id.get()).collect();
+    let mut ids: Vec<_> = ids.map(|id| id.get()).collect();
     ids.sort_unstable();
     ids.dedup();
     Ok(page(details(&mut session, &ids).await?, limit))
 }
 
-async fn all(session: &mut Session, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Failure> {
-    // One more than asked for, to know whether that is all.
-    let probe = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+/// Returns the ids of users with samples that are greater than `after`, ascending, at most `most`.
+pub(crate) async fn ids_after(session: &mut Session, after: i64, most: i64) -> Result<Vec<i64>, StoreError> {
     let statement = session.prepare(IDS).await?;
-    let after = after.map_or(0, UserId::get);
-    let rows = session.client().query(&statement, &[&after, &probe]).await?;
-    let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-    Ok(page(details(session, &ids).await?, limit))
+    let rows = session.client().query(&statement, &[&after, &most]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserEntry>, Failure> {
+async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserEntry>, StoreError> {
     let statement = session.prepare(DETAILS).await?;
     let rows = session.client().query(&statement, &[&ids]).await?;
     let mut users = rows.iter().map(user).collect::<Result<Vec<_>, _>>()?;
@@ -83,21 +87,18 @@ async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserEntry>, F
 }
 
 fn page(mut users: Vec<UserEntry>, limit: usize) -> UsersResponse {
-    let more = users.len() > limit;
+    let has_more = users.len() > limit;
     users.truncate(limit);
-    let next = users.last().map(|user| user.user_id).filter(|_| more);
+    let next = users.last().map(|user| user.user_id).filter(|_| has_more);
     UsersResponse { users, next }
 }
 
-fn user(row: &Row) -> Result<UserEntry, Failure> {
-    let user_id = UserId::new(row.get(0)).map_err(|_| Failure::IllegalSample)?;
-    let source = Source::new(row.get::<_, &str>(3)).map_err(|_| Failure::IllegalSample)?;
-    let readings = Readings::from_row(row.get(4), row.get(5), row.get(6));
-    let last = Sample::new(user_id, row.get(2), source, readings).map_err(|_| Failure::IllegalSample)?;
+fn user(row: &Row) -> Result<UserEntry, StoreError> {
+    let user_id = UserId::new(row.get(0)).map_err(|_| StoreError::InvalidSample)?;
     Ok(UserEntry {
         user_id,
         samples: row.get(7),
         first: row.get(1),
-        last,
+        last: rows::sample(user_id, row, 2)?,
     })
 }

@@ -1,0 +1,161 @@
+//! How writers tell the roller which summaries are out of date: by rows of `health_dirty`.
+//!
+//! A writer that changes a sample older than the threshold adds the sample's slice to `health_dirty` in the same
+//! transaction. Two rules make this safe.
+//!
+//! * A writer takes the threshold lock shared and, in a later statement, reads the threshold and the epoch. (A single
+//!   statement would take its snapshot before it waits for the lock, and might read old values.) A session that changes
+//!   either of them takes the lock exclusively. So when it gets the lock, every writer that read the old values has ended.
+//! * The roller removes dirty slices of past epochs only. So a row that this connection committed in the current epoch
+//!   stays until everything that the connection writes in this epoch is committed. The writer need not add it again.
+
+use std::collections::HashSet;
+
+use crate::{
+    grain::Grain,
+    sample::Sample,
+    store::{connection::Session, micros::Micros},
+};
+
+/// Waits until no writer's transaction is open, and keeps new ones waiting. Needed to change the threshold or the epoch.
+pub(crate) const LOCK_EXCLUSIVE: &str = "SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
+
+/// The same lock as writers take it: they do not exclude each other. It must be a statement of its own, before any other
+/// of the transaction takes a snapshot.
+pub(crate) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
+
+/// Adds dirty slices. There is no `ON CONFLICT`, because the table has no unique key: a writer would wait for another
+/// writer's transaction that adds the same slice. Several rows of one slice do no harm.
+const INSERT: &str = "INSERT INTO health_dirty (user_id, slice, epoch) \
+     SELECT user_id, slice, $3 FROM unnest($1::bigint[], $2::timestamptz[]) AS slices (user_id, slice)";
+
+/// The threshold and the epoch as one writing transaction has read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Threshold {
+    /// Summaries may contain samples older than this; microseconds since 1970.
+    pub(crate) at: i64,
+    /// The epoch under which the transaction adds dirty slices.
+    pub(crate) epoch: i64,
+}
+
+/// A slice of one user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct UserSlice {
+    pub(crate) user: i64,
+    /// The first instant of the slice, microseconds since 1970.
+    pub(crate) start: i64,
+}
+
+/// A cache of the dirty slices that one connection has committed in the current epoch.
+#[derive(Debug, Default)]
+pub(crate) struct CommittedDirtySlices {
+    epoch: i64,
+    slices: HashSet<UserSlice>,
+}
+
+impl CommittedDirtySlices {
+    /// Slices in the cache, at most: about 20 bytes each, so 2 MB for each writer. A slice that was dropped from the cache
+    /// is added to the table a second time, which costs no more than the first.
+    const MAX_SLICES: usize = 100_000;
+
+    /// Returns the slices that the transaction must add to `health_dirty` for these samples, ascending.
+    pub(crate) fn missing<'a>(
+        &self,
+        threshold: Threshold,
+        samples: impl Iterator<Item = &'a Sample>,
+    ) -> Vec<UserSlice> {
+        let mut slices: Vec<UserSlice> = Vec::new();
+        for sample in samples {
+            // Samples come by user and time, so most lie in the slice of the one before: this keeps the vector short.
+            if let Some(slice) = slice_if_older(sample, threshold.at)
+                && slices.last() != Some(&slice)
+            {
+                slices.push(slice);
+            }
+        }
+        if threshold.epoch == self.epoch {
+            slices.retain(|slice| !self.slices.contains(slice));
+        }
+        slices.sort_unstable();
+        slices.dedup();
+        slices
+    }
+
+    /// Notes that the transaction that added these slices has been committed.
+    pub(crate) fn committed(&mut self, threshold: Threshold, slices: Vec<UserSlice>) {
+        if slices.is_empty() {
+            return;
+        }
+        if threshold.epoch != self.epoch || self.slices.len() + slices.len() > Self::MAX_SLICES {
+            self.slices.clear();
+        }
+        self.epoch = threshold.epoch;
+        if slices.len() <= Self::MAX_SLICES {
+            self.slices.extend(slices);
+        }
+    }
+}
+
+/// Adds slices to `health_dirty`.
+pub(crate) async fn insert(
+    session: &mut Session,
+    threshold: Threshold,
+    slices: &[UserSlice],
+) -> Result<(), tokio_postgres::Error> {
+    if slices.is_empty() {
+        return Ok(());
+    }
+    let (users, starts): (Vec<i64>, Vec<_>) = slices.iter().map(|slice| (slice.user, Micros(slice.start))).unzip();
+    let statement = session.prepare(INSERT).await?;
+    session
+        .client()
+        .execute(&statement, &[&users, &starts, &threshold.epoch])
+        .await?;
+    Ok(())
+}
+
+/// Returns the slice of a sample that is older than the threshold.
+fn slice_if_older(sample: &Sample, threshold: i64) -> Option<UserSlice> {
+    let at = sample.timestamp().timestamp_micros();
+    (at < threshold).then(|| UserSlice {
+        user: sample.user_id().get(),
+        start: Grain::Slice.floor(at),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::sample::{HeartRate, Readings, Source, UserId};
+
+    fn sample(user: i64, minute: i64) -> Sample {
+        let readings = Readings {
+            heart_rate: HeartRate::new(60.0).ok(),
+            ..Readings::default()
+        };
+        let time = Sample::EARLIEST + TimeDelta::minutes(minute);
+        Sample::new(UserId::new(user).unwrap(), time, Source::default(), readings).unwrap()
+    }
+
+    #[test]
+    fn a_slice_older_than_the_threshold_is_added_once_an_epoch() {
+        let micros = |minute: i64| (Sample::EARLIEST + TimeDelta::minutes(minute)).timestamp_micros();
+        let slice = |minute: i64| UserSlice {
+            user: 1,
+            start: micros(minute),
+        };
+        let threshold = |epoch| Threshold { at: micros(31), epoch };
+        let samples = [sample(1, 0), sample(1, 14), sample(1, 30), sample(1, 31), sample(2, 45)];
+        let mut committed = CommittedDirtySlices::default();
+
+        let missing = committed.missing(threshold(1), samples.iter());
+        assert_eq!(missing, [slice(0), slice(30)]);
+        committed.committed(threshold(1), missing);
+        assert_eq!(committed.missing(threshold(1), samples.iter()), []);
+        let more = [sample(1, 20), sample(1, 1)];
+        assert_eq!(committed.missing(threshold(1), more.iter()), [slice(15)]);
+        assert_eq!(committed.missing(threshold(2), samples.iter()), [slice(0), slice(30)]);
+    }
+}

@@ -1,0 +1,30 @@
+//! The errors of this module, before they become what a caller can do about them.
+
+use std::sync::Arc;
+
+use crate::{error::Error, store::connection::classify};
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// [`classify`] says what it means for a caller.
+    #[error("PostgreSQL refused a statement, or the connection to it was lost")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The first byte of a summary is its version, and this program does not know it; or the bytes are damaged.
+    #[error(
+        "health_rollups contains a summary that this version cannot read. A newer version wrote it, or it is damaged"
+    )]
+    UnreadableSummary,
+    /// Only another program can have written such a row.
+    #[error("a row of health_metrics breaks the rules of a sample. Another program wrote it")]
+    InvalidSample,
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Postgres(error) => classify(error),
+            unreadable => Self::Unreadable(Arc::new(unreadable)),
+        }
+    }
+}
