@@ -1,4 +1,4 @@
-//! Paths, methods, parameters, and what operators ask.
+//! Paths, methods, query parameters, the endpoints for operators, and requests that are not HTTP.
 
 use crate::support::{Server, record};
 
@@ -15,7 +15,7 @@ const GET_PATHS: [&str; 9] = [
 ];
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_told_apart() {
+async fn an_unknown_path_is_a_404_and_an_unsupported_method_a_405() {
     let server = Server::start().await;
     for path in [
         "/",
@@ -26,40 +26,40 @@ async fn unknown_paths_and_methods_are_told_apart() {
         "/ingest//",
         "/favicon.ico",
     ] {
-        let answer = server.get(path).await;
-        assert_eq!(answer.status, 404, "{path}");
-        assert!(answer.problem().contains(path), "{answer:?}");
+        let response = server.get(path).await;
+        assert_eq!(response.status, 404, "{path}");
+        assert!(response.problem().contains(path), "{response:?}");
     }
     let mut http = server.connect().await;
     for path in GET_PATHS {
         for method in ["POST", "PUT", "DELETE", "PATCH", "BREW"] {
-            let answer = http.ask(method, path, &[], b"").await;
+            let response = http.ask(method, path, &[], b"").await;
             assert_eq!(
-                (answer.status, answer.header("allow")),
+                (response.status, response.header("allow")),
                 (405, Some("GET, HEAD, OPTIONS")),
                 "{method} {path}"
             );
-            answer.problem();
+            response.problem();
         }
-        let answer = http.ask("OPTIONS", path, &[], b"").await;
+        let response = http.ask("OPTIONS", path, &[], b"").await;
         assert_eq!(
-            (answer.status, answer.header("allow")),
+            (response.status, response.header("allow")),
             (204, Some("GET, HEAD, OPTIONS")),
             "{path}"
         );
     }
     for path in ["/ingest", "/ingest/"] {
         for method in ["GET", "HEAD", "PUT"] {
-            let answer = http.ask(method, path, &[], b"").await;
+            let response = http.ask(method, path, &[], b"").await;
             assert_eq!(
-                (answer.status, answer.header("allow")),
+                (response.status, response.header("allow")),
                 (405, Some("POST, OPTIONS")),
                 "{method} {path}"
             );
         }
-        let answer = http.ask("OPTIONS", path, &[], b"").await;
+        let response = http.ask("OPTIONS", path, &[], b"").await;
         assert_eq!(
-            (answer.status, answer.header("allow")),
+            (response.status, response.header("allow")),
             (204, Some("POST, OPTIONS")),
             "{path}"
         );
@@ -67,7 +67,7 @@ async fn unknown_paths_and_methods_are_told_apart() {
 }
 
 #[tokio::test]
-async fn head_answers_as_get_without_the_body() {
+async fn head_responds_like_get_without_the_body() {
     let server = Server::start().await;
     let stats = "/metrics?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z";
     let mut http = server.connect().await;
@@ -83,13 +83,13 @@ async fn head_answers_as_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn statistics_answer_with_every_field_and_name_a_wrong_parameter() {
+async fn statistics_have_every_field() {
     let server = Server::start().await;
     server.post("json", record(1, 0)).await;
     let range = "start=2025-03-02T01:00:00%2B01:00&end=2025-03-02T02:00:00+01:00";
-    let answer = server.get(&format!("/metrics?user_id=1&{range}")).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let stats = answer.json();
+    let response = server.get(&format!("/metrics?user_id=1&{range}")).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    let stats = response.json();
     assert_eq!(
         (&stats["user_id"], &stats["start"], &stats["end"]),
         (
@@ -103,19 +103,24 @@ async fn statistics_answer_with_every_field_and_name_a_wrong_parameter() {
         (&1.into(), &70.0.into())
     );
     assert!(stats.get("message").is_none(), "{stats}");
-    let nothing = server.get(&format!("/metrics?user_id=2&{range}")).await;
-    assert_eq!(nothing.status, 200);
-    let nothing = nothing.json();
-    assert_eq!(nothing["message"], "No data found");
-    for (field, empty) in [
+    let response = server.get(&format!("/metrics?user_id=2&{range}")).await;
+    assert_eq!(response.status, 200);
+    let empty = response.json();
+    assert_eq!(empty["message"], "No data found");
+    for (field, value) in [
         ("average_heart_rate", serde_json::Value::Null),
         ("samples", 0.into()),
         ("total_steps", 0.into()),
         ("total_calories", 0.0.into()),
     ] {
-        assert_eq!(nothing.get(field), Some(&empty), "{field}");
+        assert_eq!(empty.get(field), Some(&value), "{field}");
     }
-    for (query, named) in [
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_is_a_400_that_names_it() {
+    let server = Server::start().await;
+    for (query, parameter) in [
         ("", "user_id"),
         ("?user_id=1&start=2025-03-02T00:00:00Z", "end"),
         (
@@ -136,21 +141,21 @@ async fn statistics_answer_with_every_field_and_name_a_wrong_parameter() {
             "zone",
         ),
     ] {
-        let answer = server.get(&format!("/metrics{query}")).await;
-        assert_eq!(answer.status, 400, "{query}");
-        assert!(answer.problem().contains(named), "{answer:?}");
+        let response = server.get(&format!("/metrics{query}")).await;
+        assert_eq!(response.status, 400, "{query}");
+        assert!(response.problem().contains(parameter), "{response:?}");
     }
-    let answer = server.get("/-/healthy?now=1").await;
-    assert_eq!(answer.status, 400);
-    assert!(answer.problem().contains("now"), "{answer:?}");
+    let response = server.get("/-/healthy?now=1").await;
+    assert_eq!(response.status, 400);
+    assert!(response.problem().contains("now"), "{response:?}");
 }
 
 #[tokio::test]
-async fn an_answer_includes_what_was_acknowledged_before_it() {
+async fn a_response_includes_every_sample_acknowledged_before() {
     let server = Server::start().await;
     let (mut writer, mut reader) = (server.connect().await, server.connect().await);
     for second in 0..50 {
-        let answer = writer
+        let response = writer
             .ask(
                 "POST",
                 "/ingest",
@@ -158,7 +163,7 @@ async fn an_answer_includes_what_was_acknowledged_before_it() {
                 record(1, second).as_bytes(),
             )
             .await;
-        assert_eq!(answer.status, 200);
+        assert_eq!(response.status, 200);
         let stats = reader
             .ask(
                 "GET",
@@ -172,13 +177,13 @@ async fn an_answer_includes_what_was_acknowledged_before_it() {
 }
 
 #[tokio::test]
-async fn counters_say_what_was_done() {
+async fn the_metrics_count_samples_subscribers_and_requests() {
     let server = Server::start().await;
     server.post("x-ndjson", format!("{}\n{{}}\n", record(1, 0))).await;
-    let _live = server.subscribed("").await;
-    let answer = server.get("/-/metrics").await;
+    let _subscription = server.subscribed("").await;
+    let response = server.get("/-/metrics").await;
     assert_eq!(
-        answer.header("content-type"),
+        response.header("content-type"),
         Some("text/plain; version=0.0.4; charset=utf-8")
     );
     for line in [
@@ -189,15 +194,15 @@ async fn counters_say_what_was_done() {
         "health_http_request_duration_seconds_count{route=\"/ingest\",method=\"POST\",status=\"422\"} 1",
     ] {
         assert!(
-            answer.body.lines().any(|found| found == line),
+            response.body.lines().any(|found| found == line),
             "{line} is missing from\n{}",
-            answer.body
+            response.body
         );
     }
 }
 
 #[tokio::test]
-async fn requests_may_follow_each_other_without_waiting() {
+async fn pipelined_requests_are_answered_in_order() {
     let server = Server::start().await;
     let mut http = server.connect().await;
     http.send("GET /-/healthy HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\n\r\nGET /-/ready HTTP/1.0\r\n\r\n")
@@ -218,9 +223,9 @@ async fn requests_may_follow_each_other_without_waiting() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_told_so_behind_the_answers_before_it() {
+async fn a_request_that_is_not_http_gets_a_problem_after_the_earlier_responses() {
     let server = Server::start().await;
-    for nonsense in [
+    for invalid in [
         "nonsense\r\n\r\n",
         "GET /a b HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nno header\r\n\r\n",
@@ -229,28 +234,28 @@ async fn what_is_no_http_is_told_so_behind_the_answers_before_it() {
         "POST /ingest HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         "POST /ingest HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
     ] {
-        for before in 0..3 {
+        for earlier in 0..3 {
             let mut http = server.connect().await;
-            let good = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(before);
-            http.send(good + nonsense).await;
-            for _ in 0..before {
+            let valid = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(earlier);
+            http.send(valid + invalid).await;
+            for _ in 0..earlier {
                 assert_eq!(http.answer().await.status, 200);
             }
-            let answer = http.answer().await;
-            assert_eq!(answer.status, 400, "{nonsense:?}");
-            assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
-            assert!(answer.problem().contains("Nothing was stored"), "{answer:?}");
+            let response = http.answer().await;
+            assert_eq!(response.status, 400, "{invalid:?}");
+            assert_eq!(response.header("connection"), Some("close"), "{response:?}");
+            assert!(response.problem().contains("Nothing was stored"), "{response:?}");
             http.finish().await;
-            assert!(http.is_closed().await, "{nonsense:?}");
+            assert!(http.is_closed().await, "{invalid:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_head_full_of_faults_is_answered_briefly() {
+async fn a_query_with_thousands_of_errors_gets_a_short_response() {
     let server = Server::start().await;
-    let answer = server.get(&format!("/metrics?{}", "a=1&".repeat(7000))).await;
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.json()["errors"].as_array().unwrap().len(), 100);
-    assert!(answer.problem().len() < 1000, "{answer:?}");
+    let response = server.get(&format!("/metrics?{}", "a=1&".repeat(7000))).await;
+    assert_eq!(response.status, 400);
+    assert_eq!(response.json()["errors"].as_array().unwrap().len(), 100);
+    assert!(response.problem().len() < 1000, "{response:?}");
 }

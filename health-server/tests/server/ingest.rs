@@ -1,4 +1,4 @@
-//! `POST /ingest`: what is stored, what is refused, and what is said of it.
+//! `POST /ingest`: which records are stored, which are refused, and what the response says.
 
 use std::io::Write;
 
@@ -17,23 +17,23 @@ fn gzip(text: impl AsRef<[u8]>) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A body in chunks of a size.
+/// Returns a body in the chunked transfer coding, with chunks of `size` bytes.
 fn chunked(body: &[u8], size: usize) -> Vec<u8> {
-    let mut framed = Vec::new();
+    let mut encoded = Vec::new();
     for chunk in body.chunks(size) {
-        framed.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        framed.extend_from_slice(chunk);
-        framed.extend_from_slice(b"\r\n");
+        encoded.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        encoded.extend_from_slice(chunk);
+        encoded.extend_from_slice(b"\r\n");
     }
-    framed.extend_from_slice(b"0\r\n\r\n");
-    framed
+    encoded.extend_from_slice(b"0\r\n\r\n");
+    encoded
 }
 
 #[tokio::test]
-async fn an_object_an_array_and_lines_are_stored_and_counted() {
+async fn an_object_an_array_and_ndjson_are_stored_and_counted() {
     let server = Server::start().await;
-    let answer = server.post("json", record(1, 0)).await;
-    assert_eq!((answer.status, counts(&answer)), (200, [1, 1, 0, 0]));
+    let response = server.post("json", record(1, 0)).await;
+    assert_eq!((response.status, counts(&response)), (200, [1, 1, 0, 0]));
     let array = format!(
         "[{},{},{}]",
         record(1, 0),
@@ -43,7 +43,7 @@ async fn an_object_an_array_and_lines_are_stored_and_counted() {
     assert_eq!(counts(&server.post("json", array).await), [3, 1, 1, 1]);
     let lines = format!("\r\n{}\r\n\n{}", record(1, 1), record(1, 2));
     assert_eq!(counts(&server.post("x-ndjson", lines).await), [2, 1, 0, 1]);
-    let answer = server
+    let response = server
         .connect()
         .await
         .ask(
@@ -53,13 +53,13 @@ async fn an_object_an_array_and_lines_are_stored_and_counted() {
             record(1, 3).as_bytes(),
         )
         .await;
-    assert_eq!(counts(&answer), [1, 1, 0, 0]);
-    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(counts(&response), [1, 1, 0, 0]);
+    assert_eq!(response.header("content-type"), Some("application/json"));
     assert_eq!(server.samples(1).await, 4);
 }
 
 #[tokio::test]
-async fn every_valid_record_is_stored_and_every_other_is_named() {
+async fn every_valid_record_is_stored_and_every_invalid_one_is_named() {
     let server = Server::start().await;
     let body = [
         record(1, 0),
@@ -83,17 +83,17 @@ async fn every_valid_record_is_stored_and_every_other_is_named() {
         ("json", format!("[{}]", body.join(",")), [2, 2, 0, 0]),
         ("x-ndjson", body.join("\n\n"), [2, 0, 0, 2]),
     ] {
-        let answer = server.post(kind, body).await;
-        assert_eq!((answer.status, counts(&answer)), (422, counted));
-        assert_eq!(answer.json()["rejected"], 5);
-        assert_eq!(faults(&answer), expected);
-        assert!(answer.problem().contains("5 of 7"), "{answer:?}");
+        let response = server.post(kind, body).await;
+        assert_eq!((response.status, counts(&response)), (422, counted));
+        assert_eq!(response.json()["rejected"], 5);
+        assert_eq!(faults(&response), expected);
+        assert!(response.problem().contains("5 of 7"), "{response:?}");
         assert!(
-            answer.json()["errors"][0]["reason"]
+            response.json()["errors"][0]["reason"]
                 .as_str()
                 .unwrap()
                 .contains("leave the field out"),
-            "{answer:?}"
+            "{response:?}"
         );
     }
     assert_eq!(server.samples(1).await, 2);
@@ -108,71 +108,71 @@ async fn a_malformed_line_is_one_refused_record() {
     );
     let mut body = body.into_bytes();
     body.extend_from_slice(b"\"\xff\"\n");
-    let answer = server.post("x-ndjson", body).await;
-    assert_eq!((answer.status, counts(&answer)), (422, [1, 1, 0, 0]));
-    assert_eq!(answer.json()["rejected"], 5);
-    assert_eq!(faults(&answer), [0, 2, 3, 4, 5].map(|index| (index, Value::Null)));
+    let response = server.post("x-ndjson", body).await;
+    assert_eq!((response.status, counts(&response)), (422, [1, 1, 0, 0]));
+    assert_eq!(response.json()["rejected"], 5);
+    assert_eq!(faults(&response), [0, 2, 3, 4, 5].map(|index| (index, Value::Null)));
 }
 
 #[tokio::test]
-async fn a_hundred_faults_are_listed_and_all_are_counted() {
+async fn a_hundred_errors_are_listed_and_all_are_counted() {
     let server = Server::start().await;
     let body = format!("{}\n{}", "{}\n".repeat(250), record(1, 0));
-    let answer = server.post("x-ndjson", body).await;
-    assert_eq!((answer.status, counts(&answer)), (422, [1, 1, 0, 0]));
-    assert_eq!(answer.json()["rejected"], 250);
-    assert_eq!(faults(&answer).len(), 100);
+    let response = server.post("x-ndjson", body).await;
+    assert_eq!((response.status, counts(&response)), (422, [1, 1, 0, 0]));
+    assert_eq!(response.json()["rejected"], 250);
+    assert_eq!(faults(&response).len(), 100);
 }
 
 #[tokio::test]
-async fn what_is_not_json_or_holds_no_record_stores_nothing() {
+async fn a_body_that_is_not_json_or_has_no_record_stores_nothing() {
     let server = Server::start().await;
-    let good = record(1, 0);
+    let valid = record(1, 0);
     for body in [
-        format!("[{good},]"),
-        format!("[{good}"),
-        format!("{good}{good}"),
-        format!("{good}\n{good}"),
-        format!("\u{feff}{good}"),
-        format!("[{good},NaN]"),
-        format!("[{good},Infinity]"),
-        format!("[{good},'x']"),
+        format!("[{valid},]"),
+        format!("[{valid}"),
+        format!("{valid}{valid}"),
+        format!("{valid}\n{valid}"),
+        format!("\u{feff}{valid}"),
+        format!("[{valid},NaN]"),
+        format!("[{valid},Infinity]"),
+        format!("[{valid},'x']"),
         "[]".to_owned(),
         " \r\n".to_owned(),
         String::new(),
         "{".to_owned(),
     ] {
-        let answer = server.post("json", &body).await;
-        assert_eq!(answer.status, 400, "{body}: {answer:?}");
-        assert!(answer.problem().contains("Nothing was stored"), "{answer:?}");
+        let response = server.post("json", &body).await;
+        assert_eq!(response.status, 400, "{body}: {response:?}");
+        assert!(response.problem().contains("Nothing was stored"), "{response:?}");
     }
-    let mut invalid = format!("[{good},\"").into_bytes();
-    invalid.extend_from_slice(b"\xff\"]");
-    assert_eq!(server.post("json", invalid).await.status, 400);
+    let mut not_utf8 = format!("[{valid},\"").into_bytes();
+    not_utf8.extend_from_slice(b"\xff\"]");
+    assert_eq!(server.post("json", not_utf8).await.status, 400);
     for body in ["", "\n\n", " \t\r\n"] {
         assert_eq!(server.post("x-ndjson", body).await.status, 400, "{body:?}");
     }
     for body in ["5", "null", "\"x\"", "[5]", "[[]]", "true"] {
-        let answer = server.post("json", body).await;
-        assert_eq!((answer.status, counts(&answer)), (422, [0; 4]), "{body}");
-        assert_eq!(faults(&answer), [(0, Value::Null)], "{body}");
+        let response = server.post("json", body).await;
+        assert_eq!((response.status, counts(&response)), (422, [0; 4]), "{body}");
+        assert_eq!(faults(&response), [(0, Value::Null)], "{body}");
     }
     assert_eq!(server.samples(1).await, 0);
 }
 
 #[tokio::test]
-async fn records_without_a_time_are_as_many_readings() {
+async fn records_without_a_timestamp_are_different_samples() {
     let server = Server::start().await;
     let body = r#"[{"user_id":1,"heart_rate":70},{"user_id":1,"heart_rate":80},{"user_id":1,"heart_rate":90}]"#;
     assert_eq!(counts(&server.post("json", body).await), [3, 3, 0, 0]);
 }
 
 #[tokio::test]
-async fn bodies_come_gzipped_in_one_member_or_several() {
+async fn several_gzip_members_are_one_body() {
     let server = Server::start().await;
     let lines = records(1, 20_000);
-    let answer = server.post_with(&[NDJSON, GZIP], gzip(&lines)).await;
-    assert_eq!(counts(&answer), [20_000, 20_000, 0, 0]);
+    let response = server.post_with(&[NDJSON, GZIP], gzip(&lines)).await;
+    assert_eq!(counts(&response), [20_000, 20_000, 0, 0]);
     let (first, second) = lines.split_at(lines.len() / 3);
     let members = [gzip(first), gzip(""), gzip(second)].concat();
     assert_eq!(
@@ -188,17 +188,17 @@ async fn bodies_come_gzipped_in_one_member_or_several() {
         ),
         [2, 1, 0, 1]
     );
-    let framed = chunked(&members, 7);
+    let encoded = chunked(&members, 7);
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").await;
-    http.send(framed).await;
+    http.send(encoded).await;
     assert_eq!(counts(&http.answer().await), [20_000, 0, 0, 20_000]);
 }
 
 #[tokio::test]
-async fn damaged_gzip_is_a_400_that_says_what_was_stored() {
+async fn damaged_gzip_is_a_400_with_the_counts_of_what_was_stored() {
     let server = Server::start().await;
-    // Two members, the second of them damaged: what came whole before is stored and counted.
+    // The second of two members is damaged. The records of the first are stored and counted.
     let (first, second) = (gzip(records(1, 10)), gzip(records(2, 10)));
     let mut flipped = second.clone();
     let crc = flipped.len() - 8;
@@ -210,21 +210,21 @@ async fn damaged_gzip_is_a_400_that_says_what_was_stored() {
         b"no gzip at all",
         &flipped,
     ] {
-        let answer = server.post_with(&[NDJSON, GZIP], [&first, damaged].concat()).await;
-        assert_eq!(answer.status, 400, "{answer:?}");
-        assert!(answer.problem().contains("gzip"), "{answer:?}");
-        let [accepted, ..] = counts(&answer);
-        assert!((10..=20).contains(&accepted), "{answer:?}");
+        let response = server.post_with(&[NDJSON, GZIP], [&first, damaged].concat()).await;
+        assert_eq!(response.status, 400, "{response:?}");
+        assert!(response.problem().contains("gzip"), "{response:?}");
+        let [accepted, ..] = counts(&response);
+        assert!((10..=20).contains(&accepted), "{response:?}");
         assert_eq!(server.samples(1).await, 10);
     }
-    let answer = server.post_with(&[JSON, GZIP], &gzip(record(3, 0))[..30]).await;
-    assert_eq!(answer.status, 400);
+    let response = server.post_with(&[JSON, GZIP], &gzip(record(3, 0))[..30]).await;
+    assert_eq!(response.status, 400);
     assert_eq!(server.post_with(&[JSON, GZIP], record(3, 0)).await.status, 400);
     assert_eq!(server.samples(3).await, 0);
 }
 
 #[tokio::test]
-async fn chunks_may_cut_anywhere() {
+async fn chunks_may_split_a_record_anywhere() {
     let server = Server::start().await;
     for (kind, size) in [("json", 1), ("x-ndjson", 1), ("x-ndjson", 3), ("x-ndjson", 1000)] {
         let body = if kind == "json" {
@@ -238,29 +238,29 @@ async fn chunks_may_cut_anywhere() {
         ))
         .await;
         http.send(chunked(body.as_bytes(), size)).await;
-        let answer = http.answer().await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        // The connection goes on behind it.
+        let response = http.answer().await;
+        assert_eq!(response.status, 200, "{response:?}");
+        // The connection can be used again.
         assert_eq!(http.ask("GET", "/-/healthy", &[], b"").await.status, 200);
     }
     assert_eq!(server.samples(1).await, 5);
 }
 
 #[tokio::test]
-async fn what_was_compressed_for_the_way_is_not_read_as_it_stands() {
+async fn a_compressed_transfer_coding_is_refused() {
     let server = Server::start().await;
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: gzip, chunked\r\n\r\n")
         .await;
     http.send(chunked(record(1, 0).as_bytes(), 100)).await;
-    let answer = http.answer().await;
-    assert_eq!(answer.status, 501);
-    assert!(answer.problem().contains("gzip, chunked"), "{answer:?}");
+    let response = http.answer().await;
+    assert_eq!(response.status, 501);
+    assert!(response.problem().contains("gzip, chunked"), "{response:?}");
     assert_eq!(server.samples(1).await, 0);
 }
 
 #[tokio::test]
-async fn broken_framing_is_a_400_that_says_what_was_stored() {
+async fn broken_framing_is_a_400_with_the_counts_of_what_was_stored() {
     let server = Server::start().await;
     let (first, half) = (records(1, 3), &record(1, 3)[..20]);
     let mut http = server.connect().await;
@@ -268,18 +268,31 @@ async fn broken_framing_is_a_400_that_says_what_was_stored() {
         .await;
     http.send(format!("{:x}\r\n{first}{half}\r\nxyz\r\n", first.len() + half.len()))
         .await;
-    let answer = http.answer().await;
-    assert_eq!((answer.status, counts(&answer)), (400, [3, 3, 0, 0]));
+    let response = http.answer().await;
+    assert_eq!((response.status, counts(&response)), (400, [3, 3, 0, 0]));
     assert!(http.is_closed().await);
-    // A body that ends before its declared length, from a client that still listens.
+    // A body that ends before its declared length. The client still reads.
     let mut http = server.connect().await;
     http.send(format!(
         "POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000\r\n\r\n{first}{half}"
     ))
     .await;
     http.finish().await;
-    let answer = http.answer().await;
-    assert_eq!((answer.status, counts(&answer)), (400, [3, 0, 0, 3]));
+    let response = http.answer().await;
+    assert_eq!((response.status, counts(&response)), (400, [3, 0, 0, 3]));
+}
+
+#[tokio::test]
+async fn records_that_arrived_before_a_gzip_body_breaks_off_are_stored() {
+    let server = Server::start().await;
+    let compressed = gzip(records(1, 10));
+    let mut http = server.connect().await;
+    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    let chunk_size = format!("{:x}\r\n", compressed.len());
+    http.send([chunk_size.as_bytes(), &compressed, b"\r\nnot a chunk\r\n"].concat())
+        .await;
+    let response = http.answer().await;
+    assert_eq!((response.status, counts(&response)), (400, [10, 10, 0, 0]));
 }
 
 #[tokio::test]
@@ -294,15 +307,15 @@ async fn other_media_types_and_encodings_are_a_415() {
         &[JSON, ("content-encoding", "gzip, gzip")],
         &[JSON, ("content-encoding", "deflate")],
     ] {
-        let answer = server.post_with(headers, record(1, 0)).await;
-        assert_eq!(answer.status, 415, "{headers:?}");
-        assert!(answer.problem().contains("send"), "{answer:?}");
+        let response = server.post_with(headers, record(1, 0)).await;
+        assert_eq!(response.status, 415, "{headers:?}");
+        assert!(response.problem().contains("send"), "{response:?}");
     }
     assert_eq!(server.samples(1).await, 0);
 }
 
 #[tokio::test]
-async fn a_json_body_over_the_limit_is_refused_whole() {
+async fn a_json_body_over_the_limit_stores_nothing() {
     let server = Server::with_limits(|server, _| server.max_body = 100_000).await;
     let array = |bytes: usize| {
         let mut body = format!("[{}", record(1, 0));
@@ -313,12 +326,12 @@ async fn a_json_body_over_the_limit_is_refused_whole() {
     let refused = server.post("json", array(100_001).replace(":1,", ":2,")).await;
     assert_eq!(refused.status, 413);
     assert!(refused.problem().contains("100000"), "{refused:?}");
-    // Refused by its declared length alone, before any of it was sent.
+    // The declared length is enough: no byte of the body was sent.
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 100001\r\n\r\n")
         .await;
     assert_eq!(http.answer().await.status, 413);
-    // In chunks, and unfolded.
+    // The limit holds for chunked and for decoded bytes.
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
         .await;
@@ -337,7 +350,7 @@ async fn a_json_body_over_the_limit_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_before_it_reads_still_hears_why() {
+async fn a_client_that_sends_its_whole_body_first_still_receives_the_response() {
     let server = Server::start().await;
     let mut http = server.connect().await;
     let body = vec![b' '; 17 << 20];
@@ -352,7 +365,7 @@ async fn a_client_that_sends_before_it_reads_still_hears_why() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_on_behind_its_answer_does_not_hold_up_the_end() {
+async fn a_client_that_goes_on_sending_after_its_response_does_not_delay_the_shutdown() {
     let server = Server::start().await;
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 1000000\r\n\r\n")
@@ -370,7 +383,7 @@ async fn a_client_that_sends_on_behind_its_answer_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_line_over_the_limit_ends_the_request_with_the_counts_before_it() {
+async fn a_line_over_the_limit_is_a_413_with_the_counts_of_the_lines_before() {
     let server = Server::start().await;
     let padded = |second: i64, bytes: usize| {
         let record = record(1, second);
@@ -387,15 +400,15 @@ async fn a_line_over_the_limit_ends_the_request_with_the_counts_before_it() {
             padded(2, (64 << 10) + 1),
             record(1, 3)
         );
-        let answer = if encoded {
+        let response = if encoded {
             server.post_with(&[NDJSON, GZIP], gzip(body)).await
         } else {
             server.post("x-ndjson", body).await
         };
-        assert_eq!((answer.status, counts(&answer)), (413, [2, 0, 0, 2]));
-        assert!(answer.problem().contains("record 2"), "{answer:?}");
+        assert_eq!((response.status, counts(&response)), (413, [2, 0, 0, 2]));
+        assert!(response.problem().contains("record 2"), "{response:?}");
     }
-    // A bomb of one line, and one of blank lines.
+    // A zip bomb of one line, and one of blank lines.
     assert_eq!(
         server
             .post_with(&[NDJSON, GZIP], gzip(vec![b'x'; 100_000_000]))
@@ -414,20 +427,20 @@ async fn a_line_over_the_limit_ends_the_request_with_the_counts_before_it() {
 }
 
 #[tokio::test]
-async fn lines_that_came_are_stored_while_the_upload_pauses_and_stay_when_it_breaks_off() {
+async fn lines_are_stored_while_the_upload_pauses_and_stay_stored_if_it_breaks_off() {
     let server = Server::start().await;
-    let mut live = server.subscribed("").await;
+    let mut feed = server.subscribed("").await;
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000000\r\n\r\n")
         .await;
     http.send(record(1, 0) + "\n" + &record(1, 1)[..10]).await;
-    assert_eq!(live.event().await["timestamp"], "2025-03-02T00:00:00Z");
+    assert_eq!(feed.event().await["timestamp"], "2025-03-02T00:00:00Z");
     drop(http);
     assert_eq!(server.samples(1).await, 1);
 }
 
 #[tokio::test]
-async fn a_request_with_two_lengths_is_the_last_of_its_connection() {
+async fn a_request_with_two_lengths_closes_its_connection() {
     let server = Server::start().await;
     for heads in [
         "content-length: 5\r\ntransfer-encoding: chunked",
@@ -436,14 +449,14 @@ async fn a_request_with_two_lengths_is_the_last_of_its_connection() {
         let mut http = server.connect().await;
         let body = String::from_utf8(chunked(record(1, 0).as_bytes(), 1000)).unwrap();
         http.send(format!("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\n{heads}\r\n\r\n{body}GET /-/healthy HTTP/1.1\r\n\r\n")).await;
-        let answer = http.answer().await;
-        assert!([200, 400].contains(&answer.status), "{answer:?}");
+        let response = http.answer().await;
+        assert!([200, 400].contains(&response.status), "{response:?}");
         assert!(http.is_closed().await, "{heads}");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_leave_to_send_gets_it() {
+async fn a_client_that_expects_100_continue_receives_it() {
     let server = Server::start().await;
     let body = record(1, 0);
     let mut http = server.connect().await;

@@ -1,4 +1,4 @@
-//! What can be asked of what is stored.
+//! Statistics, users, exports and erasing: every endpoint that reads or erases stored samples.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn a_series_adds_up_to_the_statistics_of_its_range() {
             .iter()
             .all(|bucket| bucket.get("message").is_none() && bucket.get("sources").is_none())
     );
-    // Empty ones are there as well, and the zone is UTC unless asked otherwise.
+    // The series includes empty buckets. The default zone is UTC.
     let empty = server
         .get(&format!("/metrics/series?user_id=2&{HOUR}&bucket=1m"))
         .await
@@ -50,9 +50,9 @@ async fn a_series_adds_up_to_the_statistics_of_its_range() {
 }
 
 #[tokio::test]
-async fn wrong_buckets_zones_and_percentiles_are_named() {
+async fn a_wrong_parameter_is_a_400_that_names_it() {
     let server = Server::start().await;
-    for (query, named) in [
+    for (query, parameter) in [
         (format!("/metrics/series?user_id=1&{HOUR}"), "bucket"),
         (format!("/metrics/series?user_id=1&{HOUR}&bucket=2h"), "bucket"),
         (format!("/metrics/series?user_id=1&{HOUR}&bucket="), "bucket"),
@@ -77,19 +77,19 @@ async fn wrong_buckets_zones_and_percentiles_are_named() {
         (format!("/samples?{HOUR}"), "user_id"),
         (format!("/samples?user_id=1&{HOUR}&format=csv"), "format"),
     ] {
-        let answer = server.get(&query).await;
-        assert_eq!(answer.status, 400, "{query}");
-        assert!(answer.problem().contains(named), "{answer:?}");
+        let response = server.get(&query).await;
+        assert_eq!(response.status, 400, "{query}");
+        assert!(response.problem().contains(parameter), "{response:?}");
     }
 }
 
 #[tokio::test]
-async fn percentiles_are_keyed_as_asked() {
+async fn the_keys_of_percentiles_are_as_in_the_request() {
     let server = Server::start().await;
     let path = |p: &str| format!("/metrics/percentiles?user_id=1&{HOUR}{p}");
-    let nothing = server.get(&path("")).await;
+    let response = server.get(&path("")).await;
     assert_eq!(
-        nothing.json(),
+        response.json(),
         json!({"percentiles": {"50": null, "95": null, "99": null}, "samples": 0})
     );
     let body: Vec<_> = (1..=100)
@@ -114,7 +114,7 @@ async fn percentiles_are_keyed_as_asked() {
 }
 
 #[tokio::test]
-async fn users_come_in_pages() {
+async fn users_are_listed_in_pages() {
     let server = Server::start().await;
     assert_eq!(server.get("/users").await.json(), json!({"users": [], "next": null}));
     for user in [30, 10, 20] {
@@ -143,7 +143,7 @@ async fn users_come_in_pages() {
 }
 
 #[tokio::test]
-async fn what_is_exported_can_be_posted_again() {
+async fn an_export_can_be_posted_again() {
     let server = Server::start().await;
     server.post("x-ndjson", records(1, 10_000)).await;
     server
@@ -182,7 +182,7 @@ async fn what_is_exported_can_be_posted_again() {
     assert_eq!(rows[1], "1,2025-03-02T00:00:00Z,70,0,,");
     assert_eq!(rows[2], "1,2025-03-02T00:00:00Z,,,1.5,\"a, \"\"b\"\"\"");
     assert_eq!(http.ask("HEAD", path, &[], b"").await.status, 200);
-    let nothing = http
+    let empty = http
         .ask(
             "GET",
             &path.replace("user_id=1", "user_id=2"),
@@ -190,11 +190,11 @@ async fn what_is_exported_can_be_posted_again() {
             b"",
         )
         .await;
-    assert_eq!((nothing.status, nothing.body.lines().count()), (200, 1));
+    assert_eq!((empty.status, empty.body.lines().count()), (200, 1));
 }
 
 #[tokio::test]
-async fn erasing_a_user_leaves_nothing_of_that_one_and_all_of_the_others() {
+async fn erasing_a_user_removes_everything_of_that_user_and_nothing_of_others() {
     let server = Server::start().await;
     server
         .post("x-ndjson", format!("{}{}", records(1, 100), records(2, 100)))
@@ -209,27 +209,30 @@ async fn erasing_a_user_leaves_nothing_of_that_one_and_all_of_the_others() {
         "/users/9223372036854775808",
         "/users/x",
     ] {
-        let answer = http.ask("DELETE", path, &[], b"").await;
-        assert_eq!(answer.status, 404, "{path}");
-        answer.problem();
+        let response = http.ask("DELETE", path, &[], b"").await;
+        assert_eq!(response.status, 404, "{path}");
+        response.problem();
     }
-    let answer = http.ask("GET", "/users/2", &[], b"").await;
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("DELETE, OPTIONS")));
+    let response = http.ask("GET", "/users/2", &[], b"").await;
+    assert_eq!(
+        (response.status, response.header("allow")),
+        (405, Some("DELETE, OPTIONS"))
+    );
     assert_eq!(counts(&server.post("json", record(1, 0)).await), [1, 1, 0, 0]);
 }
 
 #[tokio::test]
-async fn the_description_names_every_path_there_is() {
+async fn openapi_json_describes_every_path_with_its_methods() {
     let server = Server::start().await;
     let description = server.get("/openapi.json").await.json();
     assert!(description["openapi"].as_str().unwrap().starts_with("3."));
     let mut http = server.connect().await;
     for (path, methods) in description["paths"].as_object().unwrap() {
-        let answer = http.ask("OPTIONS", &path.replace("{user_id}", "1"), &[], b"").await;
-        assert_eq!(answer.status, 204, "{path}");
+        let response = http.ask("OPTIONS", &path.replace("{user_id}", "1"), &[], b"").await;
+        assert_eq!(response.status, 204, "{path}");
         for method in methods.as_object().unwrap().keys() {
             assert!(
-                answer.header("allow").unwrap().contains(&method.to_uppercase()),
+                response.header("allow").unwrap().contains(&method.to_uppercase()),
                 "{method} {path}"
             );
         }
