@@ -19,7 +19,7 @@ use std::{
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
-use examples::{Client, ClientError, Crowd, Database, Interval, Server, Simulation, asked_to_end};
+use examples::{Client, ClientError, Database, Interval, Population, Server, Simulation, shutdown_signal};
 use health_core::{Config, Health, Sample, StatsResponse, embedded::EmbeddedError, flags::parse_duration};
 use health_server::{Listeners, ServerLimits, run};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
@@ -87,7 +87,7 @@ async fn demo(args: Args) -> Outcome<()> {
     if !args.headless && !has_terminal {
         return Err("there is no terminal for the dashboard: add --headless to do without".into());
     }
-    let mut end = pin!(asked_to_end()?);
+    let mut end = pin!(shutdown_signal()?);
     let opening = open(args.database_url.clone(), args.data_dir.clone());
     let database = tokio::select! {
         database = opening => database?,
@@ -97,7 +97,7 @@ async fn demo(args: Args) -> Outcome<()> {
     trace(args.headless, database.data_dir())?;
     let outcome = tokio::select! {
         outcome = with_database(&args, &database, end) => outcome,
-        error = database.ended() => return Err(error.into()),
+        error = database.failed() => return Err(error.into()),
     };
     database.stop().await?;
     outcome
@@ -105,8 +105,8 @@ async fn demo(args: Args) -> Outcome<()> {
 
 async fn open(url: Option<String>, data_dir: Option<PathBuf>) -> Outcome<Database> {
     match url.filter(|url| !url.is_empty()) {
-        Some(url) => Ok(Database::named(url)),
-        None => Ok(Database::own(data_dir).await?),
+        Some(url) => Ok(Database::existing(url)),
+        None => Ok(Database::embedded(data_dir).await?),
     }
 }
 
@@ -123,8 +123,8 @@ async fn with_database(args: &Args, database: &Database, end: impl Future<Output
         // Dropped is as good as told.
         let _ = stopped.await;
     }));
-    let crowd = Crowd::new(args.seed, args.users, args.interval);
-    let found: i64 = stored(&client, &crowd)
+    let population = Population::new(args.seed, args.users, args.interval);
+    let found: i64 = stored(&client, &population)
         .await?
         .iter()
         .map(|user| user.stats.samples)
@@ -133,13 +133,13 @@ async fn with_database(args: &Args, database: &Database, end: impl Future<Output
         let place = database.data_dir().unwrap_or(Path::new("the database")).display();
         print(&format!("found {found} samples of earlier runs in {place}"))?;
     }
-    let mut simulating = simulate(crowd.clone(), client.clone(), args);
+    let mut simulating = simulate(population.clone(), client.clone(), args);
     let shown = tokio::select! {
         shown = show(args, format!("http://{http}"), feed.to_string(), end) => shown,
         failed = &mut simulating => failed.map_or_else(|error| Err(error.into()), |error| Err(error.into())),
     };
     simulating.abort();
-    let summary = stored(&client, &crowd).await;
+    let summary = stored(&client, &population).await;
     drop(stop);
     serving.await??;
     print(&table(&summary?))?;
@@ -158,10 +158,10 @@ async fn listen() -> Outcome<Listeners> {
 }
 
 /// Fills a little of the past, so that there is something to see, then goes on with the present. Ends only where the server refuses it.
-fn simulate(crowd: Crowd, client: Client, args: &Args) -> JoinHandle<ClientError> {
+fn simulate(population: Population, client: Client, args: &Args) -> JoinHandle<ClientError> {
     let past = TimeDelta::from_std(args.backfill).unwrap_or_default();
     tokio::spawn(async move {
-        let mut simulation = Simulation::new(crowd, client, |line| tracing::warn!("{line}"));
+        let mut simulation = Simulation::new(population, client, |line| tracing::warn!("{line}"));
         let now = Utc::now().trunc_subsecs(3);
         let outcome = match simulation.fill(now - past, now, |_| ()).await {
             Ok(()) => simulation.live(now).await,
@@ -201,10 +201,10 @@ async fn show(args: &Args, server: String, feed: String, end: impl Future<Output
 }
 
 /// What the server has of everybody.
-async fn stored(client: &Client, crowd: &Crowd) -> Result<Vec<StatsResponse>, ClientError> {
+async fn stored(client: &Client, population: &Population) -> Result<Vec<StatsResponse>, ClientError> {
     let end = Utc::now() + TimeDelta::seconds(1);
     let mut answers = Vec::new();
-    for user in crowd.users() {
+    for user in population.users() {
         answers.push(client.metrics(user, Sample::EARLIEST, end).await?);
     }
     Ok(answers)

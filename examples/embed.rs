@@ -1,4 +1,10 @@
-//! All of Health inside another program: a reading in, statistics out. Without `DATABASE_URL` it keeps a PostgreSQL of its own.
+//! Health as a library in another program: stores a sample and reads statistics.
+//!
+//! ```text
+//! cargo run --example embed
+//! ```
+//!
+//! It uses the PostgreSQL that `DATABASE_URL` names, or else starts one in the default data directory.
 
 use std::io::Write;
 
@@ -8,20 +14,24 @@ use health_core::{Config, Health, HeartRate, Readings, Sample, Source, TimeRange
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let database = Database::find().await?;
+    let database = Database::from_environment().await?;
+    // Creates or updates the schema, and starts the tasks that write and summarise.
     let health = Health::open(Config::from_url(database.url())?).await?;
 
+    // Types such as `HeartRate` check their values, so an invalid sample cannot be constructed.
     let user = UserId::new(101)?;
     let readings = Readings {
         heart_rate: Some(HeartRate::new(72.0)?),
         ..Readings::default()
     };
-    let receipt = health
-        .ingest([Sample::new(user, Utc::now(), Source::new("embed")?, readings)?])
-        .await?;
+    let sample = Sample::new(user, Utc::now(), Source::new("embed")?, readings)?;
+
+    // Returns after the commit, and says whether the sample is new.
+    let receipt = health.ingest([sample]).await?;
     let stats = health.stats(user, TimeRange::last(TimeDelta::hours(24))).await?;
     writeln!(std::io::stdout(), "{receipt:?}\n{stats:#?}")?;
 
+    // Stores every accepted sample before it returns.
     health.close().await?;
     Ok(database.stop().await?)
 }

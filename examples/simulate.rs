@@ -13,7 +13,7 @@ use std::{
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
-use examples::{Client, ClientError, Crowd, Interval, Server, Simulation, asked_to_end};
+use examples::{Client, ClientError, Interval, Population, Server, Simulation, shutdown_signal};
 use health_core::flags::parse_duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::sleep;
@@ -57,19 +57,19 @@ async fn main() -> ExitCode {
 }
 
 async fn simulate(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let mut end = pin!(asked_to_end()?);
-    let crowd = Crowd::new(args.seed, args.users, args.interval);
+    let mut end = pin!(shutdown_signal()?);
+    let population = Population::new(args.seed, args.users, args.interval);
     let client = Client::new(args.server, args.token.as_deref())?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let tell = {
         let bar = bar.clone();
         move |line: &str| bar.suspend(|| say(line))
     };
-    let mut simulation = Simulation::new(crowd.clone(), client, tell);
+    let mut simulation = Simulation::new(population.clone(), client, tell);
     let begin = Instant::now();
     let outcome = tokio::select! {
         () = &mut end => Ok(()),
-        outcome = run(&mut simulation, &crowd, &bar, args.backfill, args.lasting) => outcome,
+        outcome = run(&mut simulation, &population, &bar, args.backfill, args.lasting) => outcome,
     };
     // A request that was on its way is not counted; the server may have taken it all the same.
     bar.finish_and_clear();
@@ -79,7 +79,7 @@ async fn simulate(args: Args) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn run(
     simulation: &mut Simulation,
-    crowd: &Crowd,
+    population: &Population,
     bar: &ProgressBar,
     backfill: Option<Duration>,
     lasting: Option<Duration>,
@@ -87,7 +87,7 @@ async fn run(
     let now = Utc::now().trunc_subsecs(3);
     if let Some(past) = backfill {
         let from = now - TimeDelta::from_std(past).unwrap_or_default();
-        bar.set_length(crowd.due(from, now));
+        bar.set_length(population.due(from, now));
         bar.set_style(style());
         bar.set_draw_target(ProgressDrawTarget::stderr());
         let moved = bar.clone();

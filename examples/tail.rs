@@ -1,16 +1,19 @@
-//! Follows the live feed and prints every sample as a line of JSON: the model of a client that misses nothing.
+//! A client of the live feed that misses no sample: it prints every sample as a line of JSON.
 //!
-//! `cargo run --release --example tail -- --feed 127.0.0.1:8001 --users 101,202`
+//! ```text
+//! cargo run --release --example tail -- --feed 127.0.0.1:8001 --users 101,202
+//! ```
 //!
-//! What makes a client miss nothing, in the order in which it appears below:
+//! Copy this program if you write a client. Five rules make it complete, in the order of the code below:
 //!
-//! 1. It keeps the last cursor it has seen, once what came before it is dealt with (here: printed), and never sooner.
-//! 2. However a connection ends, it comes back with that cursor; a line that was cut off counts as not heard.
-//! 3. Silence is an end as well: a server that is well says something every five seconds.
-//! 4. `lagged` is answered by resuming from the cursor it names; what still comes before that is answered is let go.
-//! 5. `resumed: false` is told to a person: there is a gap that nobody can fill.
+//! 1. **Keep the cursor of the last sample that is processed**, which here means printed. A cursor that is kept earlier
+//!    loses samples in a crash.
+//! 2. **Reconnect with that cursor**, however the connection ended. Ignore a last line without its line end.
+//! 3. **Treat silence as a lost connection.** The server sends an event at least every five seconds.
+//! 4. **Resume after `lagged`** from the cursor it names. Ignore what arrives before the server has confirmed that.
+//! 5. **Report `"resumed": false`.** It means that samples may be missing and that the server cannot send them any more.
 //!
-//! So a sample may be printed twice, and none is left out.
+//! The client may print a sample twice, for example after a reconnect, but it never leaves one out.
 
 use std::{
     io,
@@ -20,75 +23,87 @@ use std::{
 };
 
 use clap::Parser;
-use examples::asked_to_end;
-use health_core::{Cursor, FEED_PROTOCOL, FeedEvent};
+use examples::shutdown_signal;
+use health_core::{Cursor, FEED_PROTOCOL, FeedEvent, Sample};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter, Stdout},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{error::Elapsed, sleep, timeout},
 };
 
-/// Prints what is committed, as it is committed: a line of JSON a sample, which can be posted to /ingest again.
+/// Prints every sample that the server stores, as a line of JSON that can be posted to /ingest.
 ///
-/// It comes back by itself when a server ends or cannot be reached, and misses nothing meanwhile. When it ends it says on
-/// stderr how to go on: --after CURSOR.
+/// It reconnects by itself and misses nothing in between. When it ends, it prints to stderr how to continue from there:
+/// --after CURSOR.
 #[derive(Debug, Parser)]
-#[command(name = "tail")]
+#[command(name = "tail", max_term_width = 100)]
 struct Args {
-    /// Where the feed is served
+    /// The address of the server's feed
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001", value_parser = host_and_port)]
     feed: String,
-    /// Only these users, such as 101,202
+    /// Print only samples of these users, for example 101,202
     #[arg(long, value_name = "IDS")]
     users: Option<String>,
-    /// At most one sample a user, the newest, in so many milliseconds
+    /// Print at most one sample per user in this many milliseconds: the newest
     #[arg(long, value_name = "MS")]
     every: Option<u64>,
-    /// The last cursor of an earlier run
+    /// Continue after this cursor, which an earlier run has printed
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
-    /// The token, where tokens are in force
+    /// The API token, if the server requires one
     #[arg(long, env = "HEALTH_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
 
-/// Why following cannot go on. Everything else is worth another try.
-#[derive(Debug)]
-enum Stop {
-    /// The server does not like what it was told.
-    Refused(String),
-    /// Nobody reads what is printed.
-    Unread,
-}
-
-/// A client, over all its connections.
+/// The client, over all of its connections.
 struct Tail {
     args: Args,
     out: BufWriter<Stdout>,
-    /// All before it was printed.
+    /// Every sample before this point is printed.
     cursor: Option<Cursor>,
-    /// Until the next connection.
-    pause: Duration,
+    /// The pause before the next attempt to connect.
+    retry_pause: Duration,
 }
 
-/// One connection.
+/// One connection to the feed.
 struct Connection {
-    lines: BufReader<TcpStream>,
-    /// The answer to SUBSCRIBE is still to come.
-    asked: bool,
-    /// Where the stream stood when it began.
-    greeting: Option<Cursor>,
+    stream: BufReader<TcpStream>,
+    greeted: bool,
+    /// The position of the stream at the beginning of the connection, until it is needed.
+    hello_cursor: Option<Cursor>,
+    /// A SUBSCRIBE was sent that the server has not confirmed yet.
+    subscribing: bool,
 }
 
-/// A server that is well says something at least every five seconds.
-const SILENCE: Duration = Duration::from_secs(15);
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Disconnect {
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("the server sent nothing for {MAX_SILENCE:?}")]
+    Silent(#[from] Elapsed),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The server refuses what the user asked for, so another attempt cannot succeed.
+    #[error("{0}")]
+    Refused(String),
+    /// The program at the other end of the output pipe has ended.
+    #[error("nothing reads the output any more")]
+    OutputClosed,
+}
 
-/// How long whoever reads what is printed may take for the last of it.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Three times the interval of heartbeats, so that a delayed one does no harm.
+const MAX_SILENCE: Duration = Duration::from_secs(15);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the program waits at its end for the output to accept the last lines.
+const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The pause before the first reconnect. It doubles with each failed attempt.
+const MIN_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause, so that a server that is back is noticed soon.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -97,172 +112,198 @@ async fn main() -> ExitCode {
         cursor: args.after.clone().map(Cursor::new),
         args,
         out: BufWriter::new(tokio::io::stdout()),
-        pause: FIRST_PAUSE,
+        retry_pause: MIN_RETRY_PAUSE,
     };
-    let stopped = match asked_to_end() {
-        Ok(asked) => tokio::select! {
-            stop = tail.follow() => Some(stop),
-            () = asked => None,
+    let end = match shutdown_signal() {
+        Ok(signal) => tokio::select! {
+            end = tail.run() => Some(end),
+            () = signal => None,
         },
-        Err(error) => Some(Stop::Refused(error.to_string())),
+        Err(error) => Some(Disconnect::Io(error)),
     };
-    // What is on its way is still printed; should that take too long, it lies behind the cursor.
-    let _ = timeout(LAST_LINES, tail.out.flush()).await;
+    // If this fails, the cursor still lies before the lines that were not printed.
+    let _ = timeout(LAST_FLUSH_TIMEOUT, tail.out.flush()).await;
     if let Some(cursor) = tail.cursor {
-        note(&format!("to go on from here: --after {cursor}"));
+        log(&format!("continue from here with --after {cursor}"));
     }
-    // Not by returning: that would wait for whoever does not read what is printed.
-    match stopped {
-        Some(Stop::Refused(reason)) => {
-            note(&reason);
+    // `exit`, because a return would wait for a write to an output that is not read.
+    match end {
+        None | Some(Disconnect::OutputClosed) => exit(0),
+        Some(error) => {
+            log(&error.to_string());
             exit(1)
         }
-        Some(Stop::Unread) | None => exit(0),
     }
 }
 
 impl Tail {
-    /// Follows the feed over one connection after the other.
-    async fn follow(&mut self) -> Stop {
+    /// Follows the feed over one connection after the other. Returns only if another attempt cannot succeed.
+    async fn run(&mut self) -> Disconnect {
         loop {
-            let reason = match self.connection().await {
-                Ok(Ok(())) => "the connection was closed".to_owned(),
-                Ok(Err(stop)) => return stop,
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => "the server is silent".to_owned(),
-                Err(error) => error.to_string(),
+            let reason = match self.follow_once().await {
+                Err(reason @ (Disconnect::Refused(_) | Disconnect::OutputClosed)) => return reason,
+                Err(reason) => reason,
+                Ok(never) => match never {},
             };
-            // A little chance keeps a thousand clients from coming back all at once.
-            let pause = self.pause.mul_f64(0.5 + fastrand::f64());
-            note(&format!("{}: {reason}, trying again in {pause:.1?}", self.args.feed));
+            // The random part keeps a thousand clients from reconnecting at the same moment.
+            let pause = self.retry_pause.mul_f64(0.5 + fastrand::f64());
+            log(&format!("{}: {reason}; reconnecting in {pause:.1?}", self.args.feed));
             sleep(pause).await;
-            self.pause = LONGEST_PAUSE.min(self.pause * 2);
+            self.retry_pause = MAX_RETRY_PAUSE.min(self.retry_pause * 2);
         }
     }
 
-    /// Follows the feed over one connection, to its end.
-    async fn connection(&mut self) -> io::Result<Result<(), Stop>> {
-        let stream = timeout(SILENCE, TcpStream::connect(&self.args.feed)).await??;
-        let mut connection = Connection {
-            lines: BufReader::with_capacity(64 << 10, stream),
-            asked: false,
-            greeting: None,
-        };
+    /// Follows the feed over one connection, to the end of the connection.
+    async fn follow_once(&mut self) -> Result<std::convert::Infallible, Disconnect> {
+        let mut connection = Connection::open(&self.args.feed).await?;
         let mut line = Vec::new();
         loop {
-            line.clear();
-            let read = timeout(SILENCE, connection.lines.read_until(b'\n', &mut line)).await;
-            // What is cut off by the end was not heard.
-            if read?? == 0 || !line.ends_with(b"\n") {
-                return Ok(Ok(()));
-            }
+            connection.read_line(&mut line).await?;
             match serde_json::from_slice(&line) {
-                Ok(event) => {
-                    if let Err(stop) = self.take(event, &mut connection).await? {
-                        return Ok(Err(stop));
-                    }
-                }
-                Err(error) => note(&format!("the server says what cannot be understood, {error}")),
+                Ok(event) => self.handle(event, &mut connection).await?,
+                Err(error) => log(&format!("ignoring a line that is no event of {FEED_PROTOCOL}: {error}")),
             }
         }
     }
 
-    async fn take(&mut self, event: FeedEvent, connection: &mut Connection) -> io::Result<Result<(), Stop>> {
+    async fn handle(&mut self, event: FeedEvent, connection: &mut Connection) -> Result<(), Disconnect> {
         match event {
             FeedEvent::Hello { protocol, .. } if protocol != FEED_PROTOCOL => {
-                return Ok(Err(Stop::Refused(format!("this is no {FEED_PROTOCOL} but {protocol}"))));
+                let reason = format!("the server speaks {protocol}, and this client {FEED_PROTOCOL}");
+                return Err(Disconnect::Refused(reason));
             }
-            FeedEvent::Hello { auth, cursor: at, .. } => {
-                // From now on, should the connection end before the first sample.
-                self.cursor.get_or_insert_with(|| at.clone());
-                connection.greeting = Some(at);
+            FeedEvent::Hello { auth, cursor, .. } => {
+                connection.greeted = true;
+                // If the connection ends before the first sample, the next one resumes here.
+                self.cursor.get_or_insert_with(|| cursor.clone());
+                connection.hello_cursor = Some(cursor);
                 if auth && let Some(token) = &self.args.token {
-                    connection.say(&format!("AUTH {token}\n")).await?;
+                    connection.send(&format!("AUTH {token}\n")).await?;
                 }
                 self.subscribe(connection).await?;
             }
             FeedEvent::Subscribed { resumed, reason } => {
-                connection.asked = false;
-                self.pause = FIRST_PAUSE;
+                connection.subscribing = false;
+                self.retry_pause = MIN_RETRY_PAUSE;
                 if !resumed {
-                    note(&format!("samples may be missing: {}", reason.unwrap_or_default()));
-                    // Of what lies before there is no more to be had.
-                    self.cursor = connection.greeting.take().or(self.cursor.take());
+                    log(&format!("samples may be missing: {}", reason.unwrap_or_default()));
+                    // The old cursor is of no use any more.
+                    self.cursor = connection.hello_cursor.take().or(self.cursor.take());
                 }
             }
-            FeedEvent::Error { reason } if connection.greeting.is_some() => {
-                return Ok(Err(Stop::Refused(reason)));
+            // The server does not accept a command.
+            FeedEvent::Error { reason } if connection.greeted => return Err(Disconnect::Refused(reason)),
+            // The server has no free connection, which may change.
+            FeedEvent::Error { reason } | FeedEvent::Bye { reason } => log(&reason),
+            // The event belongs to the subscription that a new SUBSCRIBE has replaced.
+            _ if connection.subscribing => {}
+            FeedEvent::Sample { cursor, sample } => {
+                let is_last = !connection.has_another_line();
+                self.print(&sample, cursor, is_last).await?;
             }
-            // An error before the greeting: there is no room for us yet.
-            FeedEvent::Error { reason } | FeedEvent::Bye { reason } => note(&reason),
-            // It belongs to a subscription that was given up.
-            _ if connection.asked => {}
-            FeedEvent::Sample { cursor: at, sample } => {
-                let mut text = serde_json::to_vec(&sample)?;
-                text.push(b'\n');
-                let mut printed = self.out.write_all(&text).await;
-                // Flushed when nothing more has arrived, so that a backlog is printed at the pace of the disk.
-                if printed.is_ok() && !connection.lines.buffer().contains(&b'\n') {
-                    printed = self.out.flush().await;
-                }
-                if printed.is_err() {
-                    return Ok(Err(Stop::Unread));
-                }
-                if self.out.buffer().is_empty() {
-                    self.cursor = Some(at);
+            FeedEvent::Heartbeat { cursor, .. } => {
+                self.cursor = Some(cursor);
+                if is_closed(&io::stdout()) {
+                    return Err(Disconnect::OutputClosed);
                 }
             }
-            FeedEvent::Heartbeat { cursor: at, .. } => {
-                self.cursor = Some(at);
-                if is_unread(&io::stdout()) {
-                    return Ok(Err(Stop::Unread));
-                }
-            }
-            FeedEvent::Lagged { missed, cursor: at } => {
-                note(&format!("{missed} samples came too fast, fetching them"));
-                self.cursor = Some(at);
+            FeedEvent::Lagged { missed, cursor } => {
+                log(&format!(
+                    "this client is too slow: {missed} samples were skipped and are requested again"
+                ));
+                self.cursor = Some(cursor);
                 self.subscribe(connection).await?;
             }
             _ => {}
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
+    /// Sends SUBSCRIBE with the user's options and the current cursor.
     async fn subscribe(&self, connection: &mut Connection) -> io::Result<()> {
-        let option =
-            |name: &str, value: Option<String>| value.map_or(String::new(), |value| format!(" {name}={value}"));
-        let users = option("users", self.args.users.clone());
-        let every = option("every", self.args.every.map(|millis| millis.to_string()));
-        let after = option("after", self.cursor.as_ref().map(ToString::to_string));
-        connection.asked = true;
-        connection.say(&format!("SUBSCRIBE{users}{every}{after}\n")).await
+        let mut command = "SUBSCRIBE".to_owned();
+        if let Some(users) = &self.args.users {
+            command.push_str(&format!(" users={users}"));
+        }
+        if let Some(milliseconds) = self.args.every {
+            command.push_str(&format!(" every={milliseconds}"));
+        }
+        if let Some(cursor) = &self.cursor {
+            command.push_str(&format!(" after={cursor}"));
+        }
+        command.push('\n');
+        connection.subscribing = true;
+        connection.send(&command).await
+    }
+
+    /// Prints a sample. Flushes the output if no other sample has arrived, so that a backlog is written in large blocks.
+    async fn print(&mut self, sample: &Sample, cursor: Cursor, flush: bool) -> Result<(), Disconnect> {
+        let mut line = serde_json::to_vec(sample).map_err(io::Error::from)?;
+        line.push(b'\n');
+        let mut written = self.out.write_all(&line).await;
+        if written.is_ok() && flush {
+            written = self.out.flush().await;
+        }
+        written.map_err(|_| Disconnect::OutputClosed)?;
+        if self.out.buffer().is_empty() {
+            self.cursor = Some(cursor);
+        }
+        Ok(())
     }
 }
 
 impl Connection {
-    async fn say(&mut self, command: &str) -> io::Result<()> {
-        self.lines.get_mut().write_all(command.as_bytes()).await
+    async fn open(address: &str) -> Result<Self, Disconnect> {
+        let stream = timeout(MAX_SILENCE, TcpStream::connect(address)).await??;
+        Ok(Self {
+            stream: BufReader::with_capacity(64 << 10, stream),
+            greeted: false,
+            hello_cursor: None,
+            subscribing: false,
+        })
+    }
+
+    /// Reads the next line in place of the last one. A line without its end is part of a lost connection.
+    async fn read_line(&mut self, line: &mut Vec<u8>) -> Result<(), Disconnect> {
+        line.clear();
+        timeout(MAX_SILENCE, self.stream.read_until(b'\n', line)).await??;
+        if line.ends_with(b"\n") {
+            Ok(())
+        } else {
+            Err(Disconnect::Closed)
+        }
+    }
+
+    /// Returns whether another line has already arrived.
+    fn has_another_line(&self) -> bool {
+        self.stream.buffer().contains(&b'\n')
+    }
+
+    async fn send(&mut self, command: &str) -> io::Result<()> {
+        self.stream.get_mut().write_all(command.as_bytes()).await
     }
 }
 
-/// Refuses at once what no waiting can mend.
+/// Checks the form of an address, because a typing error should not lead to endless attempts to connect.
 fn host_and_port(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or_default();
     match port.parse::<u16>() {
         Ok(port) if port > 0 && !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("an address is written like 127.0.0.1:8001".to_owned()),
+        _ => Err("write an address like 127.0.0.1:8001".to_owned()),
     }
 }
 
-/// Whether it leads to a pipe that nobody reads any more, as that of `tail | head -1` soon does: without samples nothing is
-/// written that would tell.
-fn is_unread(out: &impl AsFd) -> bool {
-    let mut asked = [PollFd::new(out, PollFlags::empty())];
-    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().contains(PollFlags::ERR)
+/// Returns whether `out` is a pipe whose reader has ended, as in `tail | head -1`.
+///
+/// A write would report that too, but none happens while no samples arrive.
+fn is_closed(out: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(out, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().contains(PollFlags::ERR)
 }
 
-/// Speaks to the person; stdout is for the samples.
-fn note(what: &str) {
+/// Prints a message for the user to stderr, because stdout is only for samples.
+fn log(message: &str) {
     use std::io::Write;
-    // With stderr gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "tail: {what}");
+    // If stderr is closed, there is no other way to tell the user.
+    let _ = writeln!(io::stderr(), "tail: {message}");
 }

@@ -9,7 +9,7 @@ mod measure;
 use std::{error::Error, path::PathBuf};
 
 use clap::Parser;
-use examples::child;
+use examples::server_process;
 use health_core::embedded::{Cluster, Options};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Duration;
@@ -50,7 +50,7 @@ struct Line {
 async fn main() -> Outcome<()> {
     let args = Args::parse();
     if let Some(url) = &args.serve {
-        return child::serve(url).await;
+        return server_process::serve(url).await;
     }
     let directory = scratch_directory();
     std::fs::create_dir_all(&directory)?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use examples::child::Server;
+use examples::server_process::ServerProcess;
 use health_core::embedded::Cluster;
 use indicatif::ProgressBar;
 use tokio::time::{sleep, timeout};
@@ -226,7 +226,7 @@ impl<'a> Bench<'a> {
 async fn latency(args: &Args, database: &str) -> Outcome<Latency> {
     const READERS: usize = 10;
     const SAMPLES_A_POST: usize = 10;
-    let mut server = Server::start(database).await?;
+    let mut server = ServerProcess::start(database).await?;
     let mut readers = Vec::new();
     for _ in 0..READERS {
         readers.push(note_arrivals(subscribe(server.feed()).await?, usize::MAX));
@@ -263,7 +263,7 @@ async fn latency(args: &Args, database: &str) -> Outcome<Latency> {
 
 /// Many readers of everyone.
 async fn crowd(args: &Args, database: &str) -> Outcome<Crowd> {
-    let mut server = Server::start(database).await?;
+    let mut server = ServerProcess::start(database).await?;
     let mut readers = Vec::new();
     for _ in 0..args.readers {
         readers.push(count(subscribe(server.feed()).await?));
@@ -300,7 +300,7 @@ async fn crowd(args: &Args, database: &str) -> Outcome<Crowd> {
 async fn ingest(database: &str, asleep: usize) -> Outcome<Ingested> {
     const CONNECTIONS: usize = 4;
     const SAMPLES_A_POST: usize = 1000;
-    let mut server = Server::start(database).await?;
+    let mut server = ServerProcess::start(database).await?;
     // Buffers and plans that every server has are no growth.
     Poster::connect(server.http())
         .await?

@@ -1,3 +1,3 @@
 //! The server under measurement.
 
-pub(crate) use examples::child::{Server, serve};
+pub(crate) use examples::server_process::{ServerProcess as Server, serve};

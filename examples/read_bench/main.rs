@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use examples::{
     Connection,
-    child::{self, Server},
+    server_process::{self, ServerProcess},
 };
 use health_core::{
     Config,
@@ -69,7 +69,7 @@ struct Ratio {
 async fn main() -> Outcome<()> {
     let args = Args::parse();
     if let Some(url) = &args.serve {
-        return child::serve(url).await;
+        return server_process::serve(url).await;
     }
     let bar = bar();
     let (cluster, url) = if let Some(url) = &args.database {
@@ -96,7 +96,7 @@ async fn measure(url: &str, args: &Args, bar: &ProgressBar) -> Outcome<Figures> 
 
     bar.set_message("summarising the year");
     let began = Instant::now();
-    let mut server = Server::start(url).await?;
+    let mut server = ServerProcess::start(url).await?;
     year::sealed(&client).await?;
     let sealed = began.elapsed();
     let mut bench = Bench {

@@ -1,4 +1,4 @@
-//! The database of an example: one that was named, or a PostgreSQL of our own.
+//! The database of an example: an existing one, or a PostgreSQL that the example runs itself.
 
 use std::{
     env,
@@ -8,71 +8,79 @@ use std::{
 
 use health_core::embedded::{Cluster, EmbeddedError, Options, default_data_dir};
 
-/// The database's name in a PostgreSQL of our own.
-const OWN_NAME: &str = "health_db";
+/// The name of the database in an embedded PostgreSQL. `health-server` uses the same.
+const EMBEDDED_DATABASE: &str = "health_db";
 
 /// A database that can be used until [`Database::stop`].
 #[derive(Debug)]
 pub struct Database {
     url: String,
-    own: Option<(Cluster, PathBuf)>,
+    embedded: Option<Embedded>,
+}
+
+#[derive(Debug)]
+struct Embedded {
+    cluster: Cluster,
+    data_dir: PathBuf,
 }
 
 impl Database {
-    /// The one that `DATABASE_URL` names, else the one in the default data directory, as `health-server` does it.
+    /// Returns the database that `DATABASE_URL` names, or else starts a PostgreSQL in the default data directory.
+    ///
+    /// `health-server` chooses its database in the same way.
     ///
     /// # Errors
-    /// See [`Database::own`].
-    pub async fn find() -> Result<Self, EmbeddedError> {
+    /// See [`Database::embedded`].
+    pub async fn from_environment() -> Result<Self, EmbeddedError> {
         match env::var("DATABASE_URL") {
-            Ok(url) if !url.is_empty() => Ok(Self::named(url)),
-            _ => Self::own(None).await,
+            Ok(url) if !url.is_empty() => Ok(Self::existing(url)),
+            _ => Self::embedded(None).await,
         }
     }
 
-    /// One that is there already.
-    pub fn named(url: String) -> Self {
-        Self { url, own: None }
+    /// Returns a database that something else runs.
+    pub fn existing(url: String) -> Self {
+        Self { url, embedded: None }
     }
 
-    /// A PostgreSQL of our own, with its data in `data_dir` or the default data directory.
+    /// Starts a PostgreSQL with its data in `data_dir`, or else in the default data directory.
     ///
     /// # Errors
-    /// [`EmbeddedError`], worded for whoever started the program.
-    pub async fn own(data_dir: Option<PathBuf>) -> Result<Self, EmbeddedError> {
-        let directory = data_dir.map_or_else(default_data_dir, Ok)?;
-        let cluster = Cluster::start(Options::new().data_dir(&directory)).await?;
+    /// [`EmbeddedError`], whose message says what the user can do.
+    pub async fn embedded(data_dir: Option<PathBuf>) -> Result<Self, EmbeddedError> {
+        let data_dir = data_dir.map_or_else(default_data_dir, Ok)?;
+        let cluster = Cluster::start(Options::new().data_dir(&data_dir)).await?;
         Ok(Self {
-            url: cluster.url(OWN_NAME),
-            own: Some((cluster, directory)),
+            url: cluster.url(EMBEDDED_DATABASE),
+            embedded: Some(Embedded { cluster, data_dir }),
         })
     }
 
-    /// Its URL.
+    /// Returns the database's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where its data lies, if it is our own.
+    /// Returns the data directory of an embedded PostgreSQL.
     pub fn data_dir(&self) -> Option<&Path> {
-        self.own.as_ref().map(|(_, directory)| directory.as_path())
+        self.embedded.as_ref().map(|embedded| embedded.data_dir.as_path())
     }
 
-    /// Resolves when a PostgreSQL of our own ends although nobody asked it to.
-    pub async fn ended(&self) -> EmbeddedError {
-        match &self.own {
-            Some((cluster, _)) => cluster.ended().await,
+    /// Resolves when an embedded PostgreSQL ends unexpectedly.
+    pub async fn failed(&self) -> EmbeddedError {
+        match &self.embedded {
+            Some(embedded) => embedded.cluster.ended().await,
             None => pending().await,
         }
     }
 
-    /// Ends a PostgreSQL of our own; leaves any other alone.
+    /// Stops an embedded PostgreSQL. Leaves an existing database alone.
     ///
     /// # Errors
-    /// [`EmbeddedError`] where it does not end.
+    /// [`EmbeddedError`] if PostgreSQL does not stop.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        match self.own {
-            Some((cluster, _)) => cluster.stop().await,
+        match self.embedded {
+            Some(embedded) => embedded.cluster.stop().await,
             None => Ok(()),
         }
     }

@@ -28,15 +28,15 @@ pub struct UnreadableInterval;
 
 /// People whose watches all send at the same interval, each at its own moment within it.
 ///
-/// Those moments follow from the seed alone. What a crowd sends over a stretch of time is therefore the same whenever it is asked,
+/// Those moments follow from the seed alone. What a population sends over a stretch of time is therefore the same whenever it is asked,
 /// and sending it again changes nothing on the server.
 #[derive(Debug, Clone)]
-pub struct Crowd {
+pub struct Population {
     people: Arc<[Person]>,
     interval: TimeDelta,
 }
 
-impl Crowd {
+impl Population {
     /// So many people: users 101 and 202, then 1001 and so on.
     pub fn new(seed: u64, users: u32, interval: Interval) -> Self {
         let further = FIRST_FURTHER_ID..;
@@ -79,22 +79,22 @@ impl Crowd {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> impl Iterator<Item = Sample> + Send + Sync + use<> {
-        let crowd = self.clone();
+        let population = self.clone();
         let mut slots_left = 0..0;
         let mut next_person = 0;
         let mut diary = Diary::default();
         std::iter::from_fn(move || {
             loop {
                 let Some(slot) = slots_left.next() else {
-                    let person = crowd.people.get(next_person)?;
-                    let (first, end) = crowd.slots(person, from, to);
+                    let person = population.people.get(next_person)?;
+                    let (first, end) = population.slots(person, from, to);
                     slots_left = first..end;
                     diary = Diary::default();
                     next_person += 1;
                     continue;
                 };
-                let person = &crowd.people[next_person - 1];
-                let sample = person.sample_with(&mut diary, crowd.time(person, slot), crowd.interval);
+                let person = &population.people[next_person - 1];
+                let sample = person.sample_with(&mut diary, population.time(person, slot), population.interval);
                 if sample.is_some() {
                     return sample;
                 }
@@ -139,8 +139,8 @@ impl FromStr for Interval {
 mod tests {
     use super::*;
 
-    fn crowd(users: u32) -> Crowd {
-        Crowd::new(1, users, "8s".parse().unwrap())
+    fn population(users: u32) -> Population {
+        Population::new(1, users, "8s".parse().unwrap())
     }
 
     fn at(seconds: i64) -> DateTime<Utc> {
@@ -159,42 +159,42 @@ mod tests {
 
     #[test]
     fn the_first_two_are_101_and_202() {
-        let users = |count| crowd(count).users().map(UserId::get).collect::<Vec<_>>();
+        let users = |count| population(count).users().map(UserId::get).collect::<Vec<_>>();
         assert_eq!(users(1), [101]);
         assert_eq!(users(4), [101, 202, 1_001, 1_002]);
     }
 
     #[test]
     fn a_stretch_sends_the_same_however_it_is_cut() {
-        let crowd = crowd(5);
-        let mut whole: Vec<_> = crowd.samples(at(0), at(7_200)).collect();
+        let population = population(5);
+        let mut whole: Vec<_> = population.samples(at(0), at(7_200)).collect();
         let mut pieces: Vec<_> = (0..1_000)
-            .flat_map(|piece| crowd.samples(at(piece * 7_200 / 1_000), at((piece + 1) * 7_200 / 1_000)))
+            .flat_map(|piece| population.samples(at(piece * 7_200 / 1_000), at((piece + 1) * 7_200 / 1_000)))
             .collect();
         for samples in [&mut whole, &mut pieces] {
             samples.sort_by(|one, other| one.identity().cmp(other.identity()));
         }
         assert_eq!(whole, pieces);
-        assert!(whole.len() > 1_000 && u64::try_from(whole.len()).unwrap() <= crowd.due(at(0), at(7_200)));
-        assert_eq!(crowd.due(at(0), at(7_200)), 5 * 900);
+        assert!(whole.len() > 1_000 && u64::try_from(whole.len()).unwrap() <= population.due(at(0), at(7_200)));
+        assert_eq!(population.due(at(0), at(7_200)), 5 * 900);
     }
 
     #[test]
     fn what_is_due_next_is_what_comes_next() {
-        let crowd = crowd(50);
+        let population = population(50);
         let mut now = at(0);
         for _ in 0..200 {
-            let due = crowd.next_due(now);
-            assert!(due >= now && due - now <= crowd.interval());
-            assert_eq!(crowd.due(now, due), 0);
+            let due = population.next_due(now);
+            assert!(due >= now && due - now <= population.interval());
+            assert_eq!(population.due(now, due), 0);
             now = due + TimeDelta::milliseconds(1);
-            assert!(crowd.due(due, now) > 0);
+            assert!(population.due(due, now) > 0);
         }
     }
 
     #[test]
     fn each_persons_samples_come_in_the_order_of_time() {
-        let samples: Vec<_> = crowd(3).samples(at(0), at(86_400)).collect();
+        let samples: Vec<_> = population(3).samples(at(0), at(86_400)).collect();
         for pair in samples.windows(2) {
             let (before, after) = (&pair[0], &pair[1]);
             assert!(before.user_id() != after.user_id() || before.timestamp() < after.timestamp());

@@ -14,7 +14,7 @@ use tokio::{
 ///
 /// It is the program that is running, started again with `--serve URL`: what that does is [`serve`].
 #[derive(Debug)]
-pub struct Server {
+pub struct ServerProcess {
     process: Child,
     http: SocketAddr,
     feed: SocketAddr,
@@ -46,7 +46,7 @@ pub async fn serve(url: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-impl Server {
+impl ServerProcess {
     /// Starts it, and comes back once it serves.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Server {
     /// Memory in use, in MB.
     ///
     /// # Errors
-    /// See [`Server::cpu_seconds`].
+    /// See [`ServerProcess::cpu_seconds`].
     pub fn rss_mb(&self) -> io::Result<f64> {
         self.status_mb("VmRSS:")
     }
@@ -107,7 +107,7 @@ impl Server {
     /// The most memory it has had in use, in MB.
     ///
     /// # Errors
-    /// See [`Server::cpu_seconds`].
+    /// See [`ServerProcess::cpu_seconds`].
     pub fn peak_rss_mb(&self) -> io::Result<f64> {
         self.status_mb("VmHWM:")
     }

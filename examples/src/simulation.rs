@@ -1,4 +1,4 @@
-//! A crowd's samples on their way to a server: first the past, then the present.
+//! A population's samples on their way to a server: first the past, then the present.
 
 use std::{
     convert::Infallible,
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::{
     client::{Client, ClientError},
-    crowd::Crowd,
+    population::Population,
 };
 
 /// Samples in one request, about: large enough to be fast, small enough to be sent again without regret.
@@ -20,9 +20,9 @@ const REQUEST_SAMPLES: u64 = 50_000;
 /// The shortest time between two requests of the present: with many people something is due all the time.
 const PAUSE_MIN: TimeDelta = TimeDelta::milliseconds(50);
 
-/// Posts what a [`Crowd`] measures, and keeps at it when the server cannot take it.
+/// Posts what a [`Population`] measures, and keeps at it when the server cannot take it.
 pub struct Simulation {
-    crowd: Crowd,
+    population: Population,
     client: Client,
     tally: Tally,
     /// Since when the server has taken nothing.
@@ -45,9 +45,9 @@ pub struct Tally {
 
 impl Simulation {
     /// `tell` hears a sentence when something is wrong, and one when it is well again.
-    pub fn new(crowd: Crowd, client: Client, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn new(population: Population, client: Client, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self {
-            crowd,
+            population,
             client,
             tally: Tally::default(),
             trouble: None,
@@ -60,7 +60,7 @@ impl Simulation {
         self.tally
     }
 
-    /// Posts all that the crowd measured from `from` up to, but not including, `to`, in large requests. `progress` hears how many
+    /// Posts all that the population measured from `from` up to, but not including, `to`, in large requests. `progress` hears how many
     /// samples were made, about; in a request that has to be sent again, it goes back.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Simulation {
                 move |made| progress(done + made)
             })
             .await?;
-            done += self.crowd.due(begin, end);
+            done += self.population.due(begin, end);
             progress(done);
             begin = end;
         }
@@ -95,7 +95,7 @@ impl Simulation {
         let mut posted_until = from.trunc_subsecs(3);
         let mut asked = Utc::now();
         loop {
-            let due = self.crowd.next_due(posted_until).max(asked + PAUSE_MIN);
+            let due = self.population.next_due(posted_until).max(asked + PAUSE_MIN);
             // A millisecond on top: what is due at a moment lies before the next.
             let wait = due - Utc::now() + TimeDelta::milliseconds(1);
             sleep(wait.to_std().unwrap_or_default()).await;
@@ -110,9 +110,9 @@ impl Simulation {
 
     /// Whole intervals, so that every request holds as many samples of each person.
     fn stretch_of_a_request(&self) -> TimeDelta {
-        let people = u64::try_from(self.crowd.users().len()).unwrap_or(u64::MAX);
+        let people = u64::try_from(self.population.users().len()).unwrap_or(u64::MAX);
         let intervals = i32::try_from(REQUEST_SAMPLES / people.max(1)).unwrap_or(i32::MAX);
-        self.crowd.interval() * intervals.max(1)
+        self.population.interval() * intervals.max(1)
     }
 
     /// Posts a stretch in one request, as often as it takes.
@@ -123,15 +123,17 @@ impl Simulation {
         made: impl Fn(u64) + Clone + Send + Sync + 'static,
     ) -> Result<(), ClientError> {
         // A watch that is off sends nothing, and a request without a record is none.
-        if self.crowd.samples(from, to).next().is_none() {
+        if self.population.samples(from, to).next().is_none() {
             return Ok(());
         }
         loop {
             let made = made.clone();
-            let samples = (1..).zip(self.crowd.samples(from, to)).map(move |(number, sample)| {
-                made(number);
-                sample
-            });
+            let samples = (1..)
+                .zip(self.population.samples(from, to))
+                .map(move |(number, sample)| {
+                    made(number);
+                    sample
+                });
             match self.client.ingest(samples).await {
                 Ok(posted) => {
                     if posted.rejected > 0 {

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use examples::{Client, ClientError, Crowd, Simulation};
+use examples::{Client, ClientError, Population, Simulation};
 use health_core::{Config, Health, UserId};
 use health_server::{Listeners, ServerLimits, run};
 use http_body_util::{BodyExt, Full};
@@ -30,8 +30,8 @@ fn hour() -> (DateTime<Utc>, DateTime<Utc>) {
     (start, start + TimeDelta::hours(1))
 }
 
-fn crowd() -> Crowd {
-    Crowd::new(1, 3, "8s".parse().unwrap())
+fn population() -> Population {
+    Population::new(1, 3, "8s".parse().unwrap())
 }
 
 #[tokio::test]
@@ -45,16 +45,16 @@ async fn what_is_filled_is_stored_and_filling_it_again_changes_nothing() {
         let _ = stopped.await;
     }));
     let (start, end) = hour();
-    let expected = u64::try_from(crowd().samples(start, end).count()).unwrap();
+    let expected = u64::try_from(population().samples(start, end).count()).unwrap();
 
-    let mut simulation = Simulation::new(crowd(), client.clone(), |line| panic!("{line}"));
+    let mut simulation = Simulation::new(population(), client.clone(), |line| panic!("{line}"));
     simulation.fill(start, end, |_| ()).await.unwrap();
     assert_eq!(simulation.tally().counts.inserted, expected);
     simulation.fill(start, end, |_| ()).await.unwrap();
     assert_eq!(simulation.tally().counts.unchanged, expected);
     let stored = client.metrics(UserId::new(101).unwrap(), start, end).await.unwrap();
     assert_eq!(u64::try_from(stored.stats.samples).unwrap(), {
-        let of_101 = crowd()
+        let of_101 = population()
             .samples(start, end)
             .filter(|sample| sample.user_id().get() == 101);
         u64::try_from(of_101.count()).unwrap()
@@ -81,7 +81,7 @@ async fn an_overloaded_server_is_asked_again_and_spoken_of_twice() {
     })
     .await;
     let told = Arc::new(Mutex::new(Vec::new()));
-    let mut simulation = Simulation::new(crowd(), client(port), {
+    let mut simulation = Simulation::new(population(), client(port), {
         let told = Arc::clone(&told);
         move |line| told.lock().unwrap().push(line.to_owned())
     });
@@ -109,7 +109,7 @@ async fn a_server_that_refuses_is_not_asked_again() {
         )
     })
     .await;
-    let mut simulation = Simulation::new(crowd(), client(port), |line| panic!("{line}"));
+    let mut simulation = Simulation::new(population(), client(port), |line| panic!("{line}"));
     let (start, end) = hour();
     let refused = simulation.fill(start, end, |_| ()).await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused { status: 401, .. }));
@@ -127,8 +127,8 @@ async fn the_present_is_posted_as_it_comes() {
         (200, r#"{"accepted":1,"inserted":1,"updated":0,"unchanged":0}"#)
     })
     .await;
-    let crowd = Crowd::new(1, 20, "10ms".parse().unwrap());
-    let mut simulation = Simulation::new(crowd, client(port), |line| panic!("{line}"));
+    let population = Population::new(1, 20, "10ms".parse().unwrap());
+    let mut simulation = Simulation::new(population, client(port), |line| panic!("{line}"));
     let begin = Utc::now();
     let three = async {
         let mut lines = String::new();
