@@ -1,4 +1,4 @@
-//! Kills, at the worst moments.
+//! Tests that kill processes at the worst moments.
 
 use std::{fs, path::Path};
 
@@ -6,51 +6,51 @@ use health_core::embedded::Cluster;
 use tokio::sync::oneshot;
 
 use crate::{
-    child::Keeper,
-    scratch::{Scratch, connect, count, is_over, kill, postmaster, run, until},
+    child::ClusterProcess,
+    support::{TestDirectory, connect, count_rows, execute, has_ended, kill, postmaster_pid, wait_until},
 };
 
 #[tokio::test]
-async fn after_a_kill_postgresql_ends_and_a_start_at_once_succeeds() {
-    let scratch = Scratch::new("killed");
-    let mut keeper = Keeper::start(&scratch.data());
-    let (_, url) = keeper.wait_until_ready();
-    run(&url, "CREATE TABLE rows AS SELECT generate_series(1, 1000) AS n").await;
-    keeper.kill();
+async fn after_a_kill_postgresql_ends_and_an_immediate_start_succeeds() {
+    let directory = TestDirectory::new();
+    let mut process = ClusterProcess::start(&directory.data());
+    let (_, url) = process.wait_until_ready().await;
+    execute(&url, "CREATE TABLE rows AS SELECT generate_series(1, 1000) AS n").await;
+    process.kill().await;
 
-    // At once: PostgreSQL has yet to notice that its owner is gone.
-    let cluster = Cluster::start(scratch.options()).await.unwrap();
-    assert_eq!(count(&cluster.url("postgres"), "rows").await, 1000);
+    // PostgreSQL has not noticed yet that its owner was killed.
+    let cluster = Cluster::start(directory.durable_options()).await.unwrap();
+    assert_eq!(count_rows(&cluster.url("postgres"), "rows").await, 1000);
     cluster.stop().await.unwrap();
 
-    // And with nobody waiting for it, it ends by itself.
-    let mut keeper = Keeper::start(&scratch.data());
-    keeper.wait_until_ready();
-    keeper.kill();
-    until("PostgreSQL ends with its owner", || is_over(&scratch.data())).await;
+    // Without a new start, it ends by itself.
+    let mut process = ClusterProcess::start(&directory.data());
+    process.wait_until_ready().await;
+    process.kill().await;
+    wait_until("PostgreSQL ends after its owner", || has_ended(&directory.data())).await;
 }
 
 #[tokio::test]
-async fn rows_committed_before_a_kill_of_both_in_mid_write_are_there() {
-    let scratch = Scratch::new("both");
+async fn committed_rows_survive_a_kill_of_both_processes_during_a_write() {
+    let directory = TestDirectory::new();
     let mut committed = 0;
     for _ in 0..3 {
-        let mut keeper = Keeper::start(&scratch.data());
-        let (_, url) = keeper.wait_until_ready();
-        run(&url, "CREATE TABLE IF NOT EXISTS rows (n bigint)").await;
-        let found = count(&url, "rows").await;
+        let mut process = ClusterProcess::start(&directory.data());
+        let (_, url) = process.wait_until_ready().await;
+        execute(&url, "CREATE TABLE IF NOT EXISTS rows (n bigint)").await;
+        let found = count_rows(&url, "rows").await;
         assert!(found >= committed, "{committed} rows were committed, {found} are there");
 
-        let (begun, has_begun) = oneshot::channel();
-        let writing = tokio::spawn(write_until_it_breaks(url, found, begun));
-        has_begun.await.unwrap();
-        let server = postmaster(&scratch.data());
-        keeper.kill();
-        kill(server);
+        let (started, has_started) = oneshot::channel();
+        let writing = tokio::spawn(write_until_an_error(url, found, started));
+        has_started.await.unwrap();
+        let postgres = postmaster_pid(&directory.data());
+        process.kill().await;
+        kill(postgres);
         committed = writing.await.unwrap();
     }
-    let cluster = Cluster::start(scratch.options()).await.unwrap();
-    let found = count(&cluster.url("postgres"), "rows").await;
+    let cluster = Cluster::start(directory.durable_options()).await.unwrap();
+    let found = count_rows(&cluster.url("postgres"), "rows").await;
     assert!(
         found >= committed && committed > 0,
         "{committed} rows were committed, {found} are there"
@@ -58,74 +58,77 @@ async fn rows_committed_before_a_kill_of_both_in_mid_write_are_there() {
     cluster.stop().await.unwrap();
 }
 
-/// The rows whose commit was answered, those of before included.
-async fn write_until_it_breaks(url: String, mut committed: i64, begun: oneshot::Sender<()>) -> i64 {
+/// Inserts rows until a statement fails. Returns the number of committed rows, including those before.
+async fn write_until_an_error(url: String, mut committed: i64, started: oneshot::Sender<()>) -> i64 {
     let client = connect(&url).await;
-    let mut begun = Some(begun);
+    let mut started = Some(started);
     while client
         .batch_execute("INSERT INTO rows SELECT generate_series(1, 100)")
         .await
         .is_ok()
     {
         committed += 100;
-        if let Some(begun) = begun.take() {
-            begun.send(()).unwrap();
+        if let Some(started) = started.take() {
+            started.send(()).unwrap();
         }
     }
     committed
 }
 
 #[tokio::test]
-async fn a_stale_pid_file_that_names_a_living_process_does_not_block() {
-    // The process has to be one that PostgreSQL may signal, so another PostgreSQL lends its own.
-    let other = Scratch::new("lender");
-    let lender = Cluster::start(other.quick()).await.unwrap();
+async fn a_stale_pid_file_with_the_id_of_a_running_process_does_not_prevent_a_start() {
+    // PostgreSQL must be allowed to signal the process, so the file is that of another PostgreSQL.
+    let other = TestDirectory::new();
+    let other_cluster = Cluster::start(other.options()).await.unwrap();
 
-    let scratch = Scratch::new("stale");
-    Cluster::start(scratch.quick()).await.unwrap().stop().await.unwrap();
+    let directory = TestDirectory::new();
+    Cluster::start(directory.options()).await.unwrap().stop().await.unwrap();
     let file = fs::read_to_string(other.data().join("pgdata/postmaster.pid")).unwrap();
     for name in ["pgdata/postmaster.pid", "run/.s.PGSQL.5432.lock", "run/.s.PGSQL.5432"] {
-        fs::write(scratch.data().join(name), &file).unwrap();
+        fs::write(directory.data().join(name), &file).unwrap();
     }
-    assert_eq!(postmaster(&scratch.data()), postmaster(&other.data()));
+    assert_eq!(postmaster_pid(&directory.data()), postmaster_pid(&other.data()));
 
-    let cluster = Cluster::start(scratch.quick()).await.unwrap();
-    assert_eq!(count(&cluster.url("postgres"), "pg_database").await, 3);
+    let cluster = Cluster::start(directory.options()).await.unwrap();
+    assert_eq!(count_rows(&cluster.url("postgres"), "pg_database").await, 3);
     cluster.stop().await.unwrap();
-    lender.stop().await.unwrap();
+    other_cluster.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_kill_during_initdb_leaves_nothing_to_repair() {
-    let scratch = Scratch::new("initdb");
-    // At the beginning, in the middle and near the end of it.
+    let directory = TestDirectory::new();
+    // These files exist at the beginning, in the middle and near the end of initdb.
     for milestone in ["pgdata.new/PG_VERSION", "pgdata.new/base/1", "pgdata.new/base/5"] {
-        let keeper = Keeper::start(&scratch.data());
-        let milestone = scratch.data().join(milestone);
-        until("initdb is at work", || milestone.exists() || is_made(&scratch.data())).await;
-        keeper.kill();
-        if is_made(&scratch.data()) {
-            // It was faster than we looked; begin again.
-            until("PostgreSQL ends with its owner", || is_over(&scratch.data())).await;
-            fs::remove_dir_all(scratch.data().join("pgdata")).unwrap();
+        let process = ClusterProcess::start(&directory.data());
+        let milestone = directory.data().join(milestone);
+        wait_until("initdb creates the file", || {
+            milestone.exists() || has_cluster(&directory.data())
+        })
+        .await;
+        process.kill().await;
+        if has_cluster(&directory.data()) {
+            // initdb was too fast to be killed. Remove its cluster for the next attempt.
+            wait_until("PostgreSQL ends after its owner", || has_ended(&directory.data())).await;
+            fs::remove_dir_all(directory.data().join("pgdata")).unwrap();
         }
     }
-    let cluster = Cluster::start(scratch.options()).await.unwrap();
-    assert_eq!(count(&cluster.url("postgres"), "pg_database").await, 3);
+    let cluster = Cluster::start(directory.durable_options()).await.unwrap();
+    assert_eq!(count_rows(&cluster.url("postgres"), "pg_database").await, 3);
     cluster.stop().await.unwrap();
-    assert!(is_made(&scratch.data()) && !scratch.data().join("pgdata.new").exists());
+    assert!(has_cluster(&directory.data()) && !directory.data().join("pgdata.new").exists());
 }
 
-fn is_made(data: &Path) -> bool {
+fn has_cluster(data: &Path) -> bool {
     data.join("pgdata").exists()
 }
 
 #[tokio::test]
 async fn a_throw_away_cluster_is_removed_after_a_kill() {
-    let mut keeper = Keeper::start(Path::new(""));
-    let (data, url) = keeper.wait_until_ready();
-    assert_eq!(count(&url, "pg_database").await, 3);
+    let mut process = ClusterProcess::start(Path::new(""));
+    let (data, url) = process.wait_until_ready().await;
+    assert_eq!(count_rows(&url, "pg_database").await, 3);
     assert!(Path::new(&data).exists());
-    keeper.kill();
-    until("the directory is removed", || !Path::new(&data).exists()).await;
+    process.kill().await;
+    wait_until("the data directory is removed", || !Path::new(&data).exists()).await;
 }

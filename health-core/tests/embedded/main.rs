@@ -1,13 +1,13 @@
-//! The embedded PostgreSQL against the real one: every test has a data directory of its own.
+//! Tests of the embedded PostgreSQL with real server programs. Every test has a data directory of its own.
 
 #![cfg(feature = "embedded")]
 #![expect(
     clippy::unwrap_used,
-    reason = "what fails in a helper fails the test that asked for it"
+    reason = "a failure in a helper function is a failure of the test"
 )]
 
 mod child;
 mod crashes;
-mod places;
+mod directories;
 mod runs;
-mod scratch;
+mod support;

@@ -1,35 +1,35 @@
-//! Starting, using and stopping.
+//! Tests of starting, using and stopping.
 
 use health_core::embedded::{Cluster, EmbeddedError};
 
 use crate::{
-    child::Keeper,
-    scratch::{Scratch, count, is_over, kill, postmaster, run, until},
+    child::ClusterProcess,
+    support::{TestDirectory, count_rows, execute, has_ended, kill, postmaster_pid, wait_until},
 };
 
 #[tokio::test]
-async fn rows_survive_two_starts() {
-    let scratch = Scratch::new("two-starts");
+async fn rows_survive_restarts() {
+    let directory = TestDirectory::new();
     for start in 0..3 {
-        let cluster = Cluster::start(scratch.options()).await.unwrap();
+        let cluster = Cluster::start(directory.durable_options()).await.unwrap();
         let url = cluster.url("postgres");
-        run(
+        execute(
             &url,
             "CREATE TABLE IF NOT EXISTS rows (n integer); INSERT INTO rows VALUES (1)",
         )
         .await;
-        assert_eq!(count(&url, "rows").await, start + 1);
+        assert_eq!(count_rows(&url, "rows").await, start + 1);
         cluster.stop().await.unwrap();
-        assert!(is_over(&scratch.data()));
+        assert!(has_ended(&directory.data()));
     }
 }
 
 #[tokio::test]
-async fn it_is_durable_unless_told_otherwise() {
-    let scratch = Scratch::new("durable");
-    for (options, expected) in [(scratch.options(), "on"), (scratch.quick(), "off")] {
+async fn commits_are_durable_by_default() {
+    let directory = TestDirectory::new();
+    for (options, expected) in [(directory.durable_options(), "on"), (directory.options(), "off")] {
         let cluster = Cluster::start(options.setting("work_mem", "5MB")).await.unwrap();
-        let client = crate::scratch::connect(&cluster.url("postgres")).await;
+        let client = crate::support::connect(&cluster.url("postgres")).await;
         for name in ["fsync", "synchronous_commit", "full_page_writes"] {
             let value: String = client
                 .query_one("SELECT current_setting($1)", &[&name])
@@ -49,96 +49,96 @@ async fn it_is_durable_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn of_two_starts_at_once_one_wins_and_the_other_says_so() {
-    let scratch = Scratch::new("at-once");
-    let both = tokio::join!(Cluster::start(scratch.quick()), Cluster::start(scratch.quick()));
+async fn of_two_concurrent_starts_one_succeeds_and_the_other_reports_it() {
+    let directory = TestDirectory::new();
+    let both = tokio::join!(Cluster::start(directory.options()), Cluster::start(directory.options()));
     let (cluster, error) = match both {
         (Ok(cluster), Err(error)) | (Err(error), Ok(cluster)) => (cluster, error),
-        both => panic!("one starts and one does not: {both:?}"),
+        both => panic!("one must succeed and one must fail: {both:?}"),
     };
     assert!(matches!(error, EmbeddedError::AlreadyRunning { .. }), "{error}");
     let message = error.to_string();
     assert!(
-        message.contains("already running") && message.contains(scratch.data().to_str().unwrap()),
+        message.contains("already running") && message.contains(directory.data().to_str().unwrap()),
         "{message}"
     );
-    assert_eq!(count(&cluster.url("postgres"), "pg_database").await, 3);
+    assert_eq!(count_rows(&cluster.url("postgres"), "pg_database").await, 3);
     cluster.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_second_process_is_named_and_can_attach() {
-    let scratch = Scratch::new("attach");
-    let mut keeper = Keeper::start(&scratch.data());
-    let (_, url) = keeper.wait_until_ready();
-    run(&url, "CREATE TABLE rows AS SELECT 1 AS n").await;
+async fn a_second_start_names_the_owner_and_a_command_can_attach() {
+    let directory = TestDirectory::new();
+    let mut process = ClusterProcess::start(&directory.data());
+    let (_, url) = process.wait_until_ready().await;
+    execute(&url, "CREATE TABLE rows AS SELECT 1 AS n").await;
 
-    let error = Cluster::start(scratch.options()).await.unwrap_err();
+    let error = Cluster::start(directory.durable_options()).await.unwrap_err();
     assert!(
-        matches!(error, EmbeddedError::AlreadyRunning { process: Some(id), .. } if id == keeper.id()),
+        matches!(error, EmbeddedError::AlreadyRunning { process: Some(id), .. } if id == process.id()),
         "{error}"
     );
 
-    let attached = Cluster::attach(scratch.options()).await.unwrap();
+    let attached = Cluster::attach(directory.durable_options()).await.unwrap();
     assert!(!attached.is_owner());
-    assert_eq!(count(&attached.url("postgres"), "rows").await, 1);
+    assert_eq!(count_rows(&attached.url("postgres"), "rows").await, 1);
     attached.stop().await.unwrap();
     assert_eq!(
-        count(&url, "rows").await,
+        count_rows(&url, "rows").await,
         1,
-        "the server is not the attached one's to stop"
+        "a command that attached must not stop the server"
     );
 }
 
 #[tokio::test]
-async fn attaching_starts_a_server_where_there_is_none() {
-    let scratch = Scratch::new("attach-first");
-    let cluster = Cluster::attach(scratch.quick()).await.unwrap();
+async fn attaching_starts_postgresql_if_none_is_running() {
+    let directory = TestDirectory::new();
+    let cluster = Cluster::attach(directory.options()).await.unwrap();
     assert!(cluster.is_owner());
-    assert_eq!(count(&cluster.url("postgres"), "pg_database").await, 3);
+    assert_eq!(count_rows(&cluster.url("postgres"), "pg_database").await, 3);
     cluster.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn attaching_waits_for_a_server_that_is_starting() {
-    let scratch = Scratch::new("attach-early");
-    let keeper = Keeper::start(&scratch.data());
-    let lock = scratch.data().join("server.lock");
-    until("the directory is owned", || {
-        std::fs::metadata(&lock).is_ok_and(|it| it.len() > 0)
+async fn attaching_waits_for_postgresql_to_start() {
+    let directory = TestDirectory::new();
+    let process = ClusterProcess::start(&directory.data());
+    let lock = directory.data().join("server.lock");
+    wait_until("the data directory is locked", || {
+        std::fs::metadata(&lock).is_ok_and(|metadata| metadata.len() > 0)
     })
     .await;
-    let attached = Cluster::attach(scratch.options()).await.unwrap();
+    let attached = Cluster::attach(directory.durable_options()).await.unwrap();
     assert!(!attached.is_owner());
-    assert_eq!(count(&attached.url("postgres"), "pg_database").await, 3);
-    keeper.kill();
+    assert_eq!(count_rows(&attached.url("postgres"), "pg_database").await, 3);
+    process.kill().await;
 }
 
 #[tokio::test]
-async fn a_command_that_runs_once_is_waited_for() {
-    let scratch = Scratch::new("moment");
-    let first = Cluster::attach(scratch.quick()).await.unwrap();
-    let server = Cluster::start(scratch.quick());
+async fn a_start_waits_for_the_end_of_a_command() {
+    let directory = TestDirectory::new();
+    let first = Cluster::attach(directory.options()).await.unwrap();
+    let server = Cluster::start(directory.options());
     let second = async {
-        let cluster = Cluster::attach(scratch.quick()).await.unwrap();
-        assert_eq!(count(&cluster.url("postgres"), "rows").await, 1);
+        let cluster = Cluster::attach(directory.options()).await.unwrap();
+        assert_eq!(count_rows(&cluster.url("postgres"), "rows").await, 1);
         cluster.stop().await.unwrap();
     };
     let first = async {
-        run(&first.url("postgres"), "CREATE TABLE rows AS SELECT 1 AS n").await;
+        execute(&first.url("postgres"), "CREATE TABLE rows AS SELECT 1 AS n").await;
         first.stop().await.unwrap();
     };
     let (server, (), ()) = tokio::join!(server, second, first);
     let server = server.unwrap();
-    assert_eq!(count(&server.url("postgres"), "rows").await, 1);
+    assert_eq!(count_rows(&server.url("postgres"), "rows").await, 1);
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_end_unasked_is_noticed() {
-    let scratch = Scratch::new("unasked");
-    let cluster = Cluster::start(scratch.quick()).await.unwrap();
-    kill(postmaster(&scratch.data()));
+async fn an_unexpected_end_is_reported() {
+    let directory = TestDirectory::new();
+    let cluster = Cluster::start(directory.options()).await.unwrap();
+    kill(postmaster_pid(&directory.data()));
     let error = cluster.ended().await;
     assert!(
         matches!(error, EmbeddedError::EndedUnexpectedly { status: Some(_), .. }),
@@ -151,32 +151,32 @@ async fn an_end_unasked_is_noticed() {
 }
 
 #[tokio::test]
-async fn dropping_it_ends_it() {
-    let scratch = Scratch::new("dropped");
-    let cluster = Cluster::start(scratch.quick()).await.unwrap();
-    assert!(!is_over(&scratch.data()));
+async fn dropping_the_cluster_ends_postgresql() {
+    let directory = TestDirectory::new();
+    let cluster = Cluster::start(directory.options()).await.unwrap();
+    assert!(!has_ended(&directory.data()));
     drop(cluster);
-    until("PostgreSQL ends", || is_over(&scratch.data())).await;
-    let again = Cluster::start(scratch.quick()).await.unwrap();
+    wait_until("PostgreSQL ends", || has_ended(&directory.data())).await;
+    let again = Cluster::start(directory.options()).await.unwrap();
     drop(again);
-    // Without waiting: the start itself waits for the one that is ending.
-    Cluster::start(scratch.quick()).await.unwrap().stop().await.unwrap();
+    // The start itself waits for the PostgreSQL that is ending.
+    Cluster::start(directory.options()).await.unwrap().stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn stopping_cuts_open_connections() {
-    let scratch = Scratch::new("cut");
-    let cluster = Cluster::start(scratch.quick()).await.unwrap();
-    let client = crate::scratch::connect(&cluster.url("postgres")).await;
+async fn stopping_closes_open_connections() {
+    let directory = TestDirectory::new();
+    let cluster = Cluster::start(directory.options()).await.unwrap();
+    let client = crate::support::connect(&cluster.url("postgres")).await;
     client.batch_execute("BEGIN").await.unwrap();
     cluster.stop().await.unwrap();
     assert!(client.batch_execute("COMMIT").await.is_err());
 }
 
 #[tokio::test]
-async fn a_start_that_fails_shows_the_log() {
-    let scratch = Scratch::new("log");
-    let error = Cluster::start(scratch.quick().setting("shared_buffers", "plenty"))
+async fn a_failed_start_shows_the_log() {
+    let directory = TestDirectory::new();
+    let error = Cluster::start(directory.options().setting("shared_buffers", "plenty"))
         .await
         .unwrap_err();
     assert!(matches!(error, EmbeddedError::StoppedWhileStarting { .. }), "{error}");
@@ -185,6 +185,6 @@ async fn a_start_that_fails_shows_the_log() {
         message.contains(r#"invalid value for parameter "shared_buffers": "plenty""#),
         "{message}"
     );
-    // Neither the directory nor the data is the worse for it.
-    Cluster::start(scratch.quick()).await.unwrap().stop().await.unwrap();
+    // The directory is still usable.
+    Cluster::start(directory.options()).await.unwrap().stop().await.unwrap();
 }
