@@ -1,4 +1,4 @@
-//! The process's one cluster, and the thread that makes and drops databases in it.
+//! The cluster of the test process, and the thread that creates and drops databases in it.
 
 use std::{sync::LazyLock, thread};
 
@@ -12,86 +12,88 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-/// Enough for every test of a process at once, each with two servers and their pools.
+/// Enough connections for all tests of a process at once, each with two servers and their connection pools.
 const CONNECTIONS_MAX: u32 = 400;
 
-/// `CREATE DATABASE … STRATEGY` is there from this `server_version_num` on.
-const STRATEGY_SINCE: u32 = 150_000;
+/// The first `server_version_num` that knows `CREATE DATABASE … STRATEGY`.
+const STRATEGY_VERSION_MIN: u32 = 150_000;
 
-/// The database the migrations run on, once a process.
+/// The template database on which the migrations run, once per process.
 const MIGRATED: &str = "migrated";
 
-/// What a new database is a copy of.
+/// The template of a new database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
     Empty,
     Migrated,
 }
 
-/// Sends work to the thread that has the cluster.
+/// A handle of the thread that runs the cluster.
 ///
-/// A thread and a runtime of its own, because every `#[tokio::test]` has a runtime that ends with it, and the cluster outlives
-/// them all. One statement at a time: PostgreSQL refuses to copy a database while somebody is connected to it.
+/// The thread has a runtime of its own, because the cluster outlives the runtimes of the tests. It runs one statement
+/// at a time, because PostgreSQL refuses to copy a database that has connections.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    work: mpsc::UnboundedSender<Work>,
+    requests: mpsc::UnboundedSender<Request>,
 }
 
 #[derive(Debug)]
-enum Work {
+enum Request {
     Create(Template, oneshot::Sender<(String, String)>),
     Drop(String),
 }
 
 impl Admin {
-    /// Starts the cluster at the first call.
+    /// Returns the handle of this process. The first call starts the cluster.
     pub(crate) fn of_this_process() -> &'static Admin {
         static ADMIN: LazyLock<Admin> = LazyLock::new(|| {
-            let (work, todo) = mpsc::unbounded_channel();
+            let (requests, receiver) = mpsc::unbounded_channel();
             thread::spawn(|| {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build();
                 runtime
-                    .expect("a runtime for the test cluster")
-                    .block_on(Server::run(todo));
+                    .expect("a Tokio runtime for the test cluster")
+                    .block_on(Server::run(receiver));
             });
-            Admin { work }
+            Admin { requests }
         });
         &ADMIN
     }
 
-    /// The name and the URL of a new database.
+    /// Creates a database. Returns its name and its URL.
     pub(crate) async fn create(&self, template: Template) -> (String, String) {
-        let (answer, answered) = oneshot::channel();
-        // Where the thread has panicked, its own message says why.
-        let _ = self.work.send(Work::Create(template, answer));
-        answered.await.expect("the test cluster's thread makes the database")
+        let (reply, database) = oneshot::channel();
+        // If the thread has panicked, its own message says why.
+        let _ = self.requests.send(Request::Create(template, reply));
+        database.await.expect("the cluster's thread creates the database")
     }
 
     pub(crate) fn drop_later(&self, name: String) {
-        // Where the thread is gone, so is the cluster.
-        let _ = self.work.send(Work::Drop(name));
+        // If the thread is gone, the cluster is gone as well.
+        let _ = self.requests.send(Request::Drop(name));
     }
 }
 
 struct Server {
     cluster: Cluster,
     client: Client,
-    copy: &'static str,
-    made: u32,
-    migrated: bool,
+    /// The clause of `CREATE DATABASE` that copies files instead of writing all pages to the WAL.
+    strategy: &'static str,
+    /// The number of databases created so far, which is part of their names.
+    created: u32,
+    has_migrated_template: bool,
 }
 
 impl Server {
-    async fn run(mut todo: mpsc::UnboundedReceiver<Work>) {
+    async fn run(mut requests: mpsc::UnboundedReceiver<Request>) {
         let mut server = Server::start().await;
-        while let Some(work) = todo.recv().await {
-            match work {
-                Work::Create(template, answer) => {
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::Create(template, reply) => {
                     let database = server.create(template).await;
-                    // The test may have given up meanwhile.
-                    let _ = answer.send(database);
+                    // The receiver is gone if the test has ended.
+                    let _ = reply.send(database);
                 }
-                Work::Drop(name) => {
+                Request::Drop(name) => {
                     server
                         .execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
                         .await;
@@ -105,14 +107,14 @@ impl Server {
         let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let (client, connection) = tokio_postgres::connect(&cluster.url("postgres"), NoTls)
             .await
-            .expect("a connection");
+            .expect("a connection to the test cluster");
         tokio::spawn(connection);
         let row = client
             .query_one("SELECT current_setting('server_version_num')::int", &[])
             .await
-            .expect("the version");
+            .expect("the version of PostgreSQL");
         let version: i32 = row.get(0);
-        let copy = if version.unsigned_abs() >= STRATEGY_SINCE {
+        let strategy = if version.unsigned_abs() >= STRATEGY_VERSION_MIN {
             " STRATEGY file_copy"
         } else {
             ""
@@ -120,9 +122,9 @@ impl Server {
         Server {
             cluster,
             client,
-            copy,
-            made: 0,
-            migrated: false,
+            strategy,
+            created: 0,
+            has_migrated_template: false,
         }
     }
 
@@ -131,26 +133,29 @@ impl Server {
             Template::Empty => "template1",
             Template::Migrated => self.migrated_template().await,
         };
-        self.made += 1;
-        let name = format!("test_{}", self.made);
-        self.execute(&format!("CREATE DATABASE {name} TEMPLATE {source}{}", self.copy))
+        self.created += 1;
+        let name = format!("test_{}", self.created);
+        self.execute(&format!("CREATE DATABASE {name} TEMPLATE {source}{}", self.strategy))
             .await;
         let url = self.cluster.url(&name);
         (name, url)
     }
 
     async fn migrated_template(&mut self) -> &'static str {
-        if !self.migrated {
-            self.execute(&format!("CREATE DATABASE {MIGRATED} TEMPLATE template1{}", self.copy))
-                .await;
-            let config = Config::from_url(&self.cluster.url(MIGRATED)).expect("a URL the configuration reads");
+        if !self.has_migrated_template {
+            self.execute(&format!(
+                "CREATE DATABASE {MIGRATED} TEMPLATE template1{}",
+                self.strategy
+            ))
+            .await;
+            let config = Config::from_url(&self.cluster.url(MIGRATED)).expect("a valid URL");
             health_core::migrate(&config)
                 .await
                 .unwrap_or_else(|error| panic!("the migrations fail: {error:?}"));
-            // Nobody may be connected to what is being copied.
+            // A database with connections cannot be copied.
             self.execute(&format!("ALTER DATABASE {MIGRATED} ALLOW_CONNECTIONS false"))
                 .await;
-            self.migrated = true;
+            self.has_migrated_template = true;
         }
         MIGRATED
     }
@@ -172,7 +177,7 @@ mod tests {
     use crate::TestDatabase;
     use tokio_postgres::NoTls;
 
-    async fn tables(database: &TestDatabase) -> i64 {
+    async fn create_and_count_tables(database: &TestDatabase) -> i64 {
         let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
         tokio::spawn(connection);
         client.batch_execute("CREATE TABLE one (n integer)").await.unwrap();
@@ -184,8 +189,8 @@ mod tests {
     async fn databases_are_separate() {
         let (one, other) = tokio::join!(TestDatabase::empty(), TestDatabase::empty());
         assert_ne!(one.name(), other.name());
-        assert_eq!(tables(&one).await, 1);
-        assert_eq!(tables(&other).await, 1);
+        assert_eq!(create_and_count_tables(&one).await, 1);
+        assert_eq!(create_and_count_tables(&other).await, 1);
     }
 
     #[tokio::test]
@@ -206,14 +211,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_cluster_outlives_the_runtime_of_the_first_test() {
+    async fn the_cluster_outlives_the_runtime_that_started_it() {
         for _ in 0..2 {
             let count = std::thread::spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()
                     .unwrap();
-                runtime.block_on(async { tables(&TestDatabase::empty().await).await })
+                runtime.block_on(async { create_and_count_tables(&TestDatabase::empty().await).await })
             });
             assert_eq!(count.join().unwrap(), 1);
         }

@@ -1,8 +1,8 @@
-//! The databases tests get.
+//! Databases for tests.
 
 use crate::admin::{Admin, Template};
 
-/// A database of one test's own. It is dropped with the value, connections and all.
+/// A database for one test. Dropping the value drops the database and closes its connections.
 #[derive(Debug)]
 #[must_use = "the database is dropped with this value"]
 pub struct TestDatabase {
@@ -11,22 +11,22 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// A database with the schema, copied from one that was migrated once for the whole process.
+    /// Creates a database with the schema, as a copy of a database that is migrated once per test process.
     pub async fn new() -> TestDatabase {
         TestDatabase::copy_of(Template::Migrated).await
     }
 
-    /// A database without any tables, copied from `template1`.
+    /// Creates a database without tables, as a copy of `template1`.
     pub async fn empty() -> TestDatabase {
         TestDatabase::copy_of(Template::Empty).await
     }
 
-    /// The URL to connect by, as the cluster's superuser.
+    /// Returns the URL to connect to, as the superuser of the cluster.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The name of the database in its cluster.
+    /// Returns the name of the database in its cluster.
     pub fn name(&self) -> &str {
         &self.name
     }

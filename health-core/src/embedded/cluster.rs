@@ -63,7 +63,7 @@ struct Running {
 impl Cluster {
     /// Starts PostgreSQL. Creates the data directory and an empty cluster first if they are missing.
     ///
-    /// If the PostgreSQL of a killed run is still ending, or a command has [attached](Cluster::attach), waits for its end.
+    /// Waits for the end of a PostgreSQL whose owner was killed, or of a command that has [attached](Cluster::attach).
     ///
     /// Must be called on a Tokio runtime. That runtime must live as long as [`ended`](Cluster::ended) is used.
     ///
@@ -92,7 +92,7 @@ impl Cluster {
         }
     }
 
-    /// Connects to the PostgreSQL that another process runs on the directory, or starts one. For commands that run once.
+    /// Connects to the PostgreSQL of another process in the directory, or starts one. For commands that run once.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), health_core::embedded::EmbeddedError> {
@@ -190,7 +190,8 @@ impl Cluster {
         }
         running.watchdog.signal("INT");
         if timeout(STOP_TIMEOUT, running.watchdog.ended()).await.is_err() {
-            tracing::warn!(directory = %self.directory.path().display(), "PostgreSQL did not end after SIGINT, sending SIGQUIT");
+            let directory = self.directory.path().display();
+            tracing::warn!(%directory, "PostgreSQL did not end after SIGINT, sending SIGQUIT");
             running.watchdog.signal("QUIT");
             if timeout(QUIT_TIMEOUT, running.watchdog.ended()).await.is_err() {
                 let seconds = (STOP_TIMEOUT + QUIT_TIMEOUT).as_secs();

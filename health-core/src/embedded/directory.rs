@@ -27,8 +27,8 @@ const TAIL_BYTES_MAX: u64 = 16 << 10;
 /// * `pg.lock` is locked through a descriptor that all processes of PostgreSQL inherit. While it is locked, one of them
 ///   runs.
 ///
-/// If only `pg.lock` is locked, the owner was killed and its PostgreSQL is about to end. A start waits for that. It does
-/// not wait for `server.lock`.
+/// If only `pg.lock` is locked, the owner was killed and its PostgreSQL is about to end. A start waits for that end,
+/// but not for `server.lock`.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
     path: PathBuf,

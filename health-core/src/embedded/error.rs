@@ -23,7 +23,8 @@ pub enum EmbeddedError {
     /// No directory holds both `postgres` and `initdb`.
     #[error(
         "No database: DATABASE_URL is not set, and no PostgreSQL server was found on this machine.\n\
-         health-server keeps its own PostgreSQL if the server programs (postgres, initdb; version 14 or later) are installed:\n\
+         health-server keeps its own PostgreSQL if the server programs (postgres, initdb; version 14 or later) \
+         are installed:\n\
          {INSTALL}\n\
          Installed elsewhere?  HEALTH_PG_BINDIR=/path/to/bin\n\
          Your own server?      DATABASE_URL=postgres://user:password@host/health_db\n\
@@ -129,8 +130,9 @@ pub enum EmbeddedError {
 
     /// The user that runs PostgreSQL cannot enter the directory.
     #[error(
-        "PostgreSQL refuses to run as root, so it runs as the user {user}. That user cannot enter {}, because {} is closed. \
-         Choose a directory that {user} can enter with --data-dir (such as /var/lib/health), or open this one: chmod o+x {}",
+        "PostgreSQL refuses to run as root, so it runs as the user {user}. \
+         That user cannot enter {}, because {} is closed. Choose a directory that {user} can enter with --data-dir \
+         (such as /var/lib/health), or open this one: chmod o+x {}",
         directory.display(), closed.display(), closed.display()
     )]
     Unreachable {

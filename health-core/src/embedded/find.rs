@@ -43,7 +43,7 @@ impl Programs {
     }
 }
 
-/// The directories in which server programs are looked for.
+/// The directories that are searched for server programs.
 #[derive(Debug, Default)]
 pub(crate) struct SearchPath {
     bindirs: Vec<PathBuf>,
@@ -52,7 +52,7 @@ pub(crate) struct SearchPath {
 }
 
 impl SearchPath {
-    /// Returns only `bindir` or the directory in `HEALTH_PG_BINDIR` if one is given, otherwise all the usual directories.
+    /// Returns only `bindir` or the directory in `HEALTH_PG_BINDIR` if it is given, otherwise the usual directories.
     pub(crate) fn new(bindir: Option<&Path>) -> SearchPath {
         let mut search_path = SearchPath::default();
         let variable = env::var_os(BINDIR_VARIABLE).filter(|value| !value.is_empty());
@@ -191,7 +191,9 @@ fn is_program(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// Asks the program for its version. It prints `postgres (PostgreSQL) 15.14 (Debian …)` or `postgres (PostgreSQL) 18beta1`.
+/// Asks the program for its version.
+///
+/// It prints `postgres (PostgreSQL) 15.14 (Debian …)` or `postgres (PostgreSQL) 18beta1`.
 fn version_of(postgres: &Path) -> Option<u32> {
     let output = Command::new(postgres).arg("--version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -217,7 +219,8 @@ mod tests {
         // Another process writes the files. A program cannot be run while any process has it open for writing, and a
         // process that another test starts at this moment would inherit our descriptor for an instant.
         let write = r#"for program in postgres initdb; do
-            printf '#!/bin/sh\necho "%s (PostgreSQL) %s"\n' $program "$2" >"$1/$program" && chmod 755 "$1/$program" || exit 1
+            printf '#!/bin/sh\necho "%s (PostgreSQL) %s"\n' $program "$2" >"$1/$program" || exit 1
+            chmod 755 "$1/$program" || exit 1
         done"#;
         let status = Command::new("sh")
             .args(["-c", write, "sh"])

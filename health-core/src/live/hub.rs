@@ -364,9 +364,9 @@ impl Hub {
             return;
         }
         let queues = state.to_all.iter().chain(state.to_user.values().flatten());
-        let mut by_need: Vec<_> = queues.map(|queue| (queue.live_len(), queue)).collect();
-        by_need.sort_unstable_by_key(|(behind, _)| Reverse(*behind));
-        for (_, queue) in by_need.into_iter().take_while(|(behind, _)| *behind > 0) {
+        let mut longest_first: Vec<_> = queues.map(|queue| (queue.live_len(), queue)).collect();
+        longest_first.sort_unstable_by_key(|(samples, _)| Reverse(*samples));
+        for (_, queue) in longest_first.into_iter().take_while(|(samples, _)| *samples > 0) {
             if self.budget.has_headroom() {
                 return;
             }

@@ -118,7 +118,10 @@ impl Poller {
                 // The channel is closed if the handle was dropped.
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => last = true,
                 () = self.hub.news.notified() => {}
-                () = async { self.hub.idle_news.notified().await; sleep_until(self.polled_at + IDLE_POLL_INTERVAL).await } => {}
+                () = async {
+                    self.hub.idle_news.notified().await;
+                    sleep_until(self.polled_at + IDLE_POLL_INTERVAL).await;
+                } => {}
                 () = sleep_until(self.notified_at + NOTIFY_INTERVAL), if self.hub.must_notify_others() => {}
                 _ = tick.tick() => self.hub.others_listen(with_timeout(connection.others_listen()).await?),
             }

@@ -76,8 +76,9 @@ pub(crate) const MERGED: i64 = 0;
 ///
 /// The id includes the oid of the database, because a copy that is restored elsewhere counts its transactions on
 /// its own. The position ends at the last commit, see [`TransactionSnapshot::up_to`].
-const POSITION: &str = "SELECT right(to_hex(hashtextextended(f.stream::text, d.oid::bigint)), 12), pg_current_snapshot()::text, \
-     greatest(f.pruned_below::text::numeric, (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
+const POSITION: &str = "SELECT right(to_hex(hashtextextended(f.stream::text, d.oid::bigint)), 12), \
+     pg_current_snapshot()::text, greatest(f.pruned_below::text::numeric, \
+     (SELECT xid::text::numeric + 1 FROM health_commits ORDER BY xid DESC LIMIT 1))::text \
      FROM health_feed f CROSS JOIN pg_database d WHERE d.datname = current_database()";
 
 /// The number of `id`s that one query reads, and so about the number of rows. A row takes some hundred bytes.
@@ -109,16 +110,20 @@ const REPLAY_RANGE: &str = "SELECT pg_current_snapshot()::text, min(first_id), m
 const ROWS: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source FROM health_metrics \
      WHERE id > $1 AND id <= $2 AND ($3::bigint[] IS NULL OR user_id + 0 = ANY($3)) ORDER BY id";
 
-const ROWS_OF_USER: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source FROM health_metrics \
-     WHERE user_id = $1 AND id > $2 AND id <= $3 ORDER BY id LIMIT $4";
+/// Returns the first rows of one user in a range of `id`s.
+///
+/// It serves a user who is pulled ahead in a replay, and reads that user's rows only instead of the whole range.
+const ROWS_OF_USER: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source \
+     FROM health_metrics WHERE user_id = $1 AND id > $2 AND id <= $3 ORDER BY id LIMIT $4";
 
 /// Prepares the poller's session.
 ///
 /// The session listens for notifications. Its shared advisory lock shows other servers that a poller exists. It
 /// writes nothing that must be durable, so no commit waits for the disk.
-const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; \
-     SET statement_timeout = '10s'; LISTEN health_feed; SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
+const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
+     SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; LISTEN health_feed; SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
 
+/// Notifies other servers. The payload tells a server which notifications are its own.
 const NOTIFY: &str = "SELECT pg_notify('health_feed', $1)";
 
 /// Returns whether another session holds the same advisory lock.
@@ -129,21 +134,25 @@ const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktyp
 /// Deletes commit records older than the replay window, and stores in `pruned_below` that they are gone.
 ///
 /// The advisory lock lets only one server at a time do this.
-const PRUNE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
+const PRUNE: &str = "WITH mine AS MATERIALIZED ( \
+     SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
      gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 \
      AND committed_at < now() - $2::bigint * interval '1 microsecond' RETURNING xid) \
      UPDATE health_feed SET pruned_below = greatest(pruned_below, gone_below.xid) \
-     FROM (SELECT (max(xid::text::numeric) + 1)::text::xid8 AS xid FROM gone) AS gone_below WHERE gone_below.xid IS NOT NULL";
+     FROM (SELECT (max(xid::text::numeric) + 1)::text::xid8 AS xid FROM gone) AS gone_below \
+     WHERE gone_below.xid IS NOT NULL";
 
 /// Merges many commit records into one.
 ///
 /// The merged record has the highest transaction id of all. So a replay that needs one of them reads the merged
 /// record.
-const MERGE: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
+const MERGE: &str = "WITH mine AS MATERIALIZED ( \
+     SELECT pg_try_advisory_xact_lock(hashtext('health feed upkeep')) AS held), \
      gone AS (DELETE FROM health_commits USING mine WHERE held AND xid < $1::text::xid8 AND writer <> 0 \
      RETURNING xid, first_id, last_id, committed_at) \
      INSERT INTO health_commits (xid, first_id, last_id, writer, committed_at) \
-     SELECT max(xid::text::numeric)::text::xid8, min(first_id), max(last_id), 0, max(committed_at) FROM gone HAVING count(*) > 0";
+     SELECT max(xid::text::numeric)::text::xid8, min(first_id), max(last_id), 0, max(committed_at) \
+     FROM gone HAVING count(*) > 0";
 
 /// The poller's connection.
 pub(crate) struct FeedConnection {
