@@ -5,11 +5,11 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 
-#[path = "../../health-server/src/http/elements.rs"]
-mod elements;
+#[path = "../../health-server/src/http/json_records.rs"]
+mod json_records;
 
 fuzz_target!(|body: &[u8]| {
-    let found: Option<Vec<_>> = elements::Elements::parse(body).ok().map(Iterator::collect);
+    let found: Option<Vec<_>> = json_records::JsonRecords::parse(body).ok().map(Iterator::collect);
     assert_eq!(found, by_serde(body));
 });
 

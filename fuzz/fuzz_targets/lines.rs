@@ -4,14 +4,14 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../health-server/src/http/lines.rs"]
-mod lines;
+#[path = "../../health-server/src/http/line_splitter.rs"]
+mod line_splitter;
 
 const LONGEST: usize = 16;
 
 fuzz_target!(|input: (Vec<u8>, &[u8])| {
     let (cuts, text) = input;
-    let (mut lines, mut found) = (lines::Lines::new(LONGEST), Vec::new());
+    let (mut lines, mut found) = (line_splitter::LineSplitter::new(LONGEST), Vec::new());
     let mut keep = |line: &[u8]| found.push(line.to_vec());
     let mut rest = text;
     let mut whole = true;
