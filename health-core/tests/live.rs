@@ -71,7 +71,7 @@ async fn next_sample(live: &mut Subscription) -> (String, Cursor) {
 async fn receive(live: &mut Subscription, count: usize) -> Vec<String> {
     let mut all = Vec::new();
     for _ in 0..count {
-        all.push(heard(live).await.0);
+        all.push(next_sample(live).await.0);
     }
     all
 }
