@@ -208,7 +208,7 @@ impl RowPlan {
         USERS * self.times_per_user()
     }
 
-    fn moments(self) -> i64 {
+    fn times_per_user(self) -> i64 {
         MONTH.num_seconds() / self.interval.num_seconds().max(1)
     }
 
