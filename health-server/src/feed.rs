@@ -1,6 +1,7 @@
-//! The live feed: lines over TCP, so that `nc` is a client.
+//! The live feed: JSON lines over TCP, so that `nc` is a client.
 
 mod command;
+mod lines;
 mod session;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::{app::App, feed::session::Session};
 
-/// What a connection is told that is one too many.
+/// The lines that a connection over the limit receives before it is closed.
 pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
     r#"{"event":"error","reason":"too many feed connections are open: try again later"}"#,
     "\n",
@@ -18,18 +19,19 @@ pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
     "\n"
 );
 
-/// Bytes that the system keeps for a client that does not read; it takes about twice as much. By itself it would go up to
-/// some megabytes, which a thousand sleeping readers turn into gigabytes, and into as much copying. At 100 ms there and back it
-/// lets more than ten thousand samples a second through.
+/// The system's send buffer of one connection; the system uses about twice as much memory.
+///
+/// By default the buffer of a client that does not read would grow to several megabytes: gigabytes for a thousand such
+/// clients. With 256 KiB and a round trip of 100 ms, more than 10 000 samples a second still reach a client.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
-    let _open = app.metrics.feed_connections.count();
+    let _connection = app.metrics.feed_connections.increment();
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
-        tracing::debug!(%error, "a feed connection keeps the system's own buffer");
+        tracing::debug!(%error, "cannot limit the send buffer of a feed connection");
     }
     if let Err(error) = Session::new(stream, &app).run().await {
-        tracing::debug!(%error, "a feed connection broke");
+        tracing::debug!(%error, "a feed connection failed");
     }
 }

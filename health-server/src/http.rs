@@ -76,7 +76,7 @@ const ALL_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
-    let _open = app.metrics.http_connections.count();
+    let _open = app.metrics.http_connections.increment();
     let tracked = app.idle_connections.track();
     let service = service_fn(|request| {
         let (app, tracked) = (Arc::clone(&app), Arc::clone(&tracked));
@@ -163,7 +163,7 @@ async fn respond(app: &Arc<App>, request: Request<Incoming>) -> HttpResponse {
     };
     let template = route.map_or("other", Route::template);
     app.metrics
-        .answered(template, method, response.status(), start.elapsed());
+        .record_response(template, method, response.status(), start.elapsed());
     // A client that waits for `100 Continue` has not sent its body.
     if !head.headers.contains_key(header::EXPECT) {
         discard_body(app, body);

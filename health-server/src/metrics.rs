@@ -1,25 +1,26 @@
-//! What the server has done, counted, and written as Prometheus reads it.
+//! The counters of one server, in the text format of Prometheus.
+//!
+//! Written by hand: `prometheus-client` and `metrics-exporter-prometheus` would change the output (`OpenMetrics` names, the
+//! order of labels) or count for the whole process, and the code that feeds them is as long as this writer.
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    fmt::{Display, Write},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use health_core::{Counts, IngestCounts};
 use hyper::{Method, StatusCode};
+use parking_lot::Mutex;
 
-/// Upper bounds of the buckets that answer times are sorted into, in seconds.
-const ANSWER_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// Upper bounds of the histogram's buckets, in seconds: from a cached read to the statement timeout of 30 s.
+const BUCKET_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// Counters of one server. Not process-wide, so that two servers in one process keep theirs apart.
+/// The counters of one server. Two servers in one process have separate counters.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    answers: Mutex<BTreeMap<Answer, Times>>,
+    responses: Mutex<BTreeMap<ResponseLabels, DurationHistogram>>,
     accepted: AtomicU64,
     rejected: AtomicU64,
     pub(crate) http_connections: Gauge,
@@ -30,244 +31,228 @@ pub(crate) struct Metrics {
     feed_missed: AtomicU64,
 }
 
-/// A number that goes up and down.
+/// A number that can rise and fall.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge(AtomicU64);
 
-/// Holds a [`Gauge`] one higher as long as it lives.
+/// Keeps a [`Gauge`] raised by one until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted<'a>(&'a Gauge);
+pub(crate) struct GaugeGuard<'a>(&'a Gauge);
 
+/// The labels by which responses are counted.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Answer {
+struct ResponseLabels {
     route: &'static str,
     method: &'static str,
     status: u16,
 }
 
+/// How long responses took. Each bucket counts every response within its bound, as Prometheus expects.
 #[derive(Debug, Default)]
-struct Times {
+struct DurationHistogram {
     count: u64,
-    seconds: f64,
-    buckets: [u64; ANSWER_SECONDS.len()],
+    sum_seconds: f64,
+    buckets: [u64; BUCKET_SECONDS.len()],
 }
 
 impl Metrics {
-    /// An HTTP request was answered.
-    pub(crate) fn answered(&self, route: &'static str, method: &Method, status: StatusCode, took: Duration) {
+    /// Counts the response to an HTTP request.
+    pub(crate) fn record_response(&self, route: &'static str, method: &Method, status: StatusCode, took: Duration) {
         let method = match method.as_str() {
             "GET" => "GET",
             "HEAD" => "HEAD",
             "POST" => "POST",
             "DELETE" => "DELETE",
             "OPTIONS" => "OPTIONS",
-            _ => "other", // What clients make up must not grow the table.
+            // Bounds the number of series: clients can invent any number of methods.
+            _ => "other",
         };
-        let answer = Answer {
+        let labels = ResponseLabels {
             route,
             method,
             status: status.as_u16(),
         };
         let seconds = took.as_secs_f64();
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = answers.entry(answer).or_default();
-        times.count += 1;
-        times.seconds += seconds;
-        for (bucket, bound) in times.buckets.iter_mut().zip(ANSWER_SECONDS) {
+        let mut responses = self.responses.lock();
+        let histogram = responses.entry(labels).or_default();
+        histogram.count += 1;
+        histogram.sum_seconds += seconds;
+        for (bucket, bound) in histogram.buckets.iter_mut().zip(BUCKET_SECONDS) {
             *bucket += u64::from(seconds <= bound);
         }
     }
 
-    /// A connection was one too many.
-    pub(crate) fn connection_refused(&self) {
+    /// Counts a connection that was refused because the limit was reached.
+    pub(crate) fn add_refused_connection(&self) {
         self.connections_refused.fetch_add(1, Relaxed);
     }
 
-    /// Samples were sent to a reader of the feed.
-    pub(crate) fn fed(&self, samples: u64) {
+    /// Counts samples that were sent to a feed subscriber.
+    pub(crate) fn add_feed_samples(&self, samples: u64) {
         self.feed_samples.fetch_add(samples, Relaxed);
     }
 
-    /// Samples were skipped for a reader of the feed.
-    pub(crate) fn missed(&self, samples: u64) {
+    /// Counts samples that a slow feed subscriber missed.
+    pub(crate) fn add_feed_missed(&self, samples: u64) {
         self.feed_missed.fetch_add(samples, Relaxed);
     }
 
-    /// An ingest request came to its verdict.
-    pub(crate) fn ingested(&self, counts: &IngestCounts, rejected: u64) {
+    /// Counts the accepted samples and the rejected records of an ingest request.
+    pub(crate) fn record_ingest(&self, counts: &IngestCounts, rejected: u64) {
         self.accepted.fetch_add(counts.accepted, Relaxed);
         self.rejected.fetch_add(rejected, Relaxed);
     }
 
-    /// The Prometheus text format, version 0.0.4.
+    /// Returns all counters in the text format of Prometheus, version 0.0.4.
     pub(crate) fn render(&self, core: &Counts) -> String {
-        let mut text = Text::default();
+        let mut text = PrometheusText::default();
         self.render_http(&mut text);
-        let accepted = self.accepted.load(Relaxed);
-        text.family(
-            "health_ingest_accepted_total",
-            "counter",
-            "Samples acknowledged to HTTP clients.",
-            accepted,
-        );
-        let rejected = self.rejected.load(Relaxed);
-        text.family(
-            "health_ingest_rejected_total",
-            "counter",
-            "Records refused for breaking a rule.",
-            rejected,
-        );
-        text.head(
-            "health_store_samples_total",
-            "counter",
-            "Samples committed, by what they were.",
-        );
-        for (outcome, count) in [
-            ("inserted", core.inserted),
-            ("updated", core.updated),
-            ("unchanged", core.unchanged),
-        ] {
-            text.line(&format!("health_store_samples_total{{outcome=\"{outcome}\"}}"), count);
-        }
-        text.family(
-            "health_store_batches_total",
-            "counter",
-            "Transactions committed.",
-            core.batches,
-        );
-        text.family(
-            "health_store_raced_batches_total",
-            "counter",
-            "Batches planned again after another server was faster.",
-            core.conflicts,
-        );
-        text.family(
-            "health_store_failed_writes_total",
-            "counter",
-            "Tries to write that failed.",
-            core.failed_writes,
-        );
-        text.family(
-            "health_store_queued_rows",
-            "gauge",
-            "Samples that wait or are being written.",
-            core.queued_rows,
-        );
-        let lag = core.summary_lag_seconds;
-        text.family(
-            "health_summary_lag_seconds",
-            "gauge",
-            "Age of the newest quarter of an hour that is summarised.",
-            lag,
-        );
-        let dirty = core.dirty_slices;
-        text.family(
-            "health_summary_dirty_slices",
-            "gauge",
-            "Quarters of an hour to be summarised again.",
-            dirty,
-        );
+        self.render_ingest(&mut text);
+        render_core(&mut text, core);
         self.render_feed(&mut text);
         text.0
     }
 
-    fn render_http(&self, text: &mut Text) {
+    fn render_http(&self, text: &mut PrometheusText) {
         let name = "health_http_request_duration_seconds";
-        text.head(name, "histogram", "Time from the head of a request to its answer.");
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (Answer { route, method, status }, times) in &*answers {
+        text.header(name, "histogram", "Time from the head of a request to its response.");
+        for (labels, histogram) in &*self.responses.lock() {
+            let ResponseLabels { route, method, status } = labels;
             let labels = format!("route=\"{route}\",method=\"{method}\",status=\"{status}\"");
-            for (bucket, bound) in times.buckets.iter().zip(ANSWER_SECONDS) {
-                text.line(&format!("{name}_bucket{{{labels},le=\"{bound}\"}}"), bucket);
+            for (bucket, bound) in histogram.buckets.iter().zip(BUCKET_SECONDS) {
+                text.sample(&format!("{name}_bucket{{{labels},le=\"{bound}\"}}"), bucket);
             }
-            text.line(&format!("{name}_bucket{{{labels},le=\"+Inf\"}}"), times.count);
-            text.line(&format!("{name}_sum{{{labels}}}"), times.seconds);
-            text.line(&format!("{name}_count{{{labels}}}"), times.count);
+            text.sample(&format!("{name}_bucket{{{labels},le=\"+Inf\"}}"), histogram.count);
+            text.sample(&format!("{name}_sum{{{labels}}}"), histogram.sum_seconds);
+            text.sample(&format!("{name}_count{{{labels}}}"), histogram.count);
         }
-        drop(answers);
-        text.family(
+        text.gauge(
             "health_http_connections",
-            "gauge",
-            "HTTP connections open.",
+            "Open HTTP connections.",
             self.http_connections.get(),
         );
-        let refused = self.connections_refused.load(Relaxed);
-        text.family(
+        text.counter(
             "health_connections_refused_total",
-            "counter",
-            "Connections turned away for their number.",
-            refused,
+            "Connections refused because the limit was reached.",
+            self.connections_refused.load(Relaxed),
         );
     }
 
-    fn render_feed(&self, text: &mut Text) {
-        text.family(
+    fn render_ingest(&self, text: &mut PrometheusText) {
+        text.counter(
+            "health_ingest_accepted_total",
+            "Samples acknowledged to HTTP clients.",
+            self.accepted.load(Relaxed),
+        );
+        text.counter(
+            "health_ingest_rejected_total",
+            "Records refused because they break a rule.",
+            self.rejected.load(Relaxed),
+        );
+    }
+
+    fn render_feed(&self, text: &mut PrometheusText) {
+        text.gauge(
             "health_feed_connections",
-            "gauge",
-            "Feed connections open.",
+            "Open feed connections.",
             self.feed_connections.get(),
         );
-        text.family(
+        text.gauge(
             "health_feed_subscribers",
-            "gauge",
             "Feed connections with a subscription.",
             self.feed_subscribers.get(),
         );
-        text.family(
+        text.counter(
             "health_feed_samples_total",
-            "counter",
-            "Samples sent to readers.",
+            "Samples sent to feed subscribers.",
             self.feed_samples.load(Relaxed),
         );
-        let missed = self.feed_missed.load(Relaxed);
-        text.family(
+        text.counter(
             "health_feed_missed_total",
-            "counter",
-            "Samples skipped for readers that were too slow.",
-            missed,
+            "Samples that slow feed subscribers missed.",
+            self.feed_missed.load(Relaxed),
         );
     }
 }
 
+fn render_core(text: &mut PrometheusText, core: &Counts) {
+    let name = "health_store_samples_total";
+    text.header(name, "counter", "Committed samples, by what they changed.");
+    for (outcome, count) in [
+        ("inserted", core.inserted),
+        ("updated", core.updated),
+        ("unchanged", core.unchanged),
+    ] {
+        text.sample(&format!("{name}{{outcome=\"{outcome}\"}}"), count);
+    }
+    text.counter("health_store_batches_total", "Committed transactions.", core.batches);
+    text.counter(
+        "health_store_raced_batches_total",
+        "Batches planned again because another server wrote the same samples first.",
+        core.conflicts,
+    );
+    text.counter(
+        "health_store_failed_writes_total",
+        "Failed attempts to write a batch.",
+        core.failed_writes,
+    );
+    text.gauge(
+        "health_store_queued_rows",
+        "Samples that wait or are being written.",
+        core.queued_rows,
+    );
+    text.gauge(
+        "health_summary_lag_seconds",
+        "Seconds since the end of the newest summarised slice of 15 minutes.",
+        core.summary_lag_seconds,
+    );
+    text.gauge(
+        "health_summary_dirty_slices",
+        "Slices of 15 minutes whose stored summary may be out of date.",
+        core.dirty_slices,
+    );
+}
+
 impl Gauge {
-    /// One more, until what is returned is dropped.
-    pub(crate) fn count(&self) -> Counted<'_> {
+    /// Raises the gauge by one until the guard is dropped.
+    pub(crate) fn increment(&self) -> GaugeGuard<'_> {
         self.0.fetch_add(1, Relaxed);
-        Counted(self)
+        GaugeGuard(self)
     }
 
-    /// How many there are.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }
 }
 
+/// Writes metrics in the text format of Prometheus.
 #[derive(Default)]
-struct Text(String);
+struct PrometheusText(String);
 
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.head(name, kind, help);
-        self.line(name, value);
+impl PrometheusText {
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.header(name, "counter", help);
+        self.sample(name, value);
     }
 
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.header(name, "gauge", help);
+        self.sample(name, value);
     }
 
-    fn line(&mut self, series: &str, value: impl std::fmt::Display) {
-        self.write(format_args!("{series} {value}\n"));
+    fn header(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail; the same holds below.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    fn write(&mut self, what: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = self.0.write_fmt(what);
+    fn sample(&mut self, series: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{series} {value}");
     }
 }
 
@@ -276,11 +261,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn histograms_are_cumulative_and_every_family_is_described() {
+    fn histograms_are_cumulative() {
         let metrics = Metrics::default();
-        metrics.answered("/ingest", &Method::POST, StatusCode::OK, Duration::from_millis(3));
-        metrics.answered("/ingest", &Method::POST, StatusCode::OK, Duration::from_mins(1));
-        let _open = metrics.http_connections.count();
+        metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_millis(3));
+        metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_mins(1));
+        let _connection = metrics.http_connections.increment();
         let text = metrics.render(&Counts::default());
         let labels = r#"route="/ingest",method="POST",status="200""#;
         for line in [
@@ -288,6 +273,7 @@ mod tests {
             format!("health_http_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 1"),
             format!("health_http_request_duration_seconds_bucket{{{labels},le=\"30\"}} 1"),
             format!("health_http_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 2"),
+            format!("health_http_request_duration_seconds_sum{{{labels}}} 60.003"),
             format!("health_http_request_duration_seconds_count{{{labels}}} 2"),
             "health_http_connections 1".to_owned(),
         ] {
@@ -296,13 +282,43 @@ mod tests {
                 "{line} is missing from\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn every_metric_keeps_its_name_and_type() {
+        let metrics = Metrics::default();
+        metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_millis(3));
+        let text = metrics.render(&Counts::default());
+        let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        assert_eq!(
+            types,
+            [
+                "health_http_request_duration_seconds histogram",
+                "health_http_connections gauge",
+                "health_connections_refused_total counter",
+                "health_ingest_accepted_total counter",
+                "health_ingest_rejected_total counter",
+                "health_store_samples_total counter",
+                "health_store_batches_total counter",
+                "health_store_raced_batches_total counter",
+                "health_store_failed_writes_total counter",
+                "health_store_queued_rows gauge",
+                "health_summary_lag_seconds gauge",
+                "health_summary_dirty_slices gauge",
+                "health_feed_connections gauge",
+                "health_feed_subscribers gauge",
+                "health_feed_samples_total counter",
+                "health_feed_missed_total counter",
+            ]
+        );
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
             let family = ["_bucket", "_sum", "_count"]
                 .iter()
-                .find_map(|end| name.strip_suffix(end))
+                .find_map(|suffix| name.strip_suffix(suffix))
                 .unwrap_or(name);
             assert!(text.contains(&format!("# TYPE {family} ")), "{name}");
+            assert!(text.contains(&format!("# HELP {family} ")), "{name}");
         }
     }
 }

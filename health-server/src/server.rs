@@ -77,7 +77,7 @@ async fn accept(app: Arc<App>, listeners: Listeners, connections: TaskTracker) {
         app.limits.max_feed_connections,
         feed::TOO_MANY_CONNECTIONS,
     );
-    let on_refused = || app.metrics.connection_refused();
+    let on_refused = || app.metrics.add_refused_connection();
     let close_idle = || app.idle_connections.close_longest_idle(app.limits.idle_grace);
     // A feed connection is silent because it listens, so none of them counts as idle.
     let keep_all = || false;

@@ -1,105 +1,100 @@
-//! What a client of the feed can say.
+//! The commands that a feed client can send.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
 use health_core::{Cursor, UserId};
 
-/// Bytes a line may have, its end not counted.
-pub(crate) const LONGEST_LINE_BYTES: usize = 4 << 10;
+/// The longest interval of `every=`: one hour. For anything rarer, `GET /metrics` serves better.
+const EVERY_MS_MAX: u64 = 60 * 60 * 1000;
 
-/// The longest interval of `every`, in milliseconds: an hour. Whoever wants less than that wants `GET /metrics`.
-const LONGEST_EVERY_MS: u64 = 60 * 60 * 1000;
+/// Characters of a word that an error message quotes. Enough to recognise it, whatever a client sends.
+const QUOTED_CHARS_MAX: usize = 64;
 
-/// One line of a client.
+/// One command of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    Subscribe(Subscribe),
+    Subscribe(SubscribeOptions),
     Auth,
     Ping,
     Quit,
 }
 
-/// What to send.
+/// The options of SUBSCRIBE.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Subscribe {
-    /// Only these users' samples.
+pub(crate) struct SubscribeOptions {
+    /// The users whose samples are sent; `None` means all users.
     pub(crate) users: Option<BTreeSet<UserId>>,
-    /// What came behind this cursor first.
+    /// The cursor to resume from.
     pub(crate) after: Option<Cursor>,
-    /// At most one sample a user in this time.
+    /// The interval in which at most one sample of each user is sent.
     pub(crate) every: Option<Duration>,
 }
 
-/// Reads a line; none where it is blank. The error is a sentence for the client.
+/// Parses a line. Returns `None` for a blank line.
+///
+/// # Errors
+/// The reason, for the client to read.
 pub(crate) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
     let line = std::str::from_utf8(line).map_err(|_| "the line is not UTF-8".to_owned())?;
     let mut words = line.split_ascii_whitespace();
-    let Some(verb) = words.next() else { return Ok(None) };
-    let command = match verb.to_ascii_uppercase().as_str() {
-        "SUBSCRIBE" => return Subscribe::parse(words).map(|subscribe| Some(Command::Subscribe(subscribe))),
+    let Some(name) = words.next() else { return Ok(None) };
+    let name_in_capitals = name.to_ascii_uppercase();
+    let command = match name_in_capitals.as_str() {
+        "SUBSCRIBE" => return SubscribeOptions::parse(words).map(|subscribe| Some(Command::Subscribe(subscribe))),
         "AUTH" => match (words.next(), words.next()) {
             (Some(_), None) => return Ok(Some(Command::Auth)),
-            _ => return Err("AUTH takes one token".to_owned()),
+            _ => return Err("AUTH takes exactly one token".to_owned()),
         },
         "PING" => Command::Ping,
         "QUIT" => Command::Quit,
         _ => {
             return Err(format!(
-                "{} is no command: SUBSCRIBE, AUTH, PING and QUIT are",
-                quote(verb)
+                "{} is not a command: use SUBSCRIBE, AUTH, PING or QUIT",
+                quote(name)
             ));
         }
     };
     match words.next() {
         None => Ok(Some(command)),
         Some(word) => Err(format!(
-            "{} takes nothing behind it, and {} was",
-            verb.to_ascii_uppercase(),
+            "{name_in_capitals} takes no arguments, but {} follows it",
             quote(word)
         )),
     }
 }
 
-impl Subscribe {
+impl SubscribeOptions {
     fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, String> {
-        let mut subscribe = Self::default();
+        let mut options = Self::default();
         for word in words {
-            let (name, value) = word.split_once('=').ok_or_else(|| {
+            let unknown = || {
                 format!(
-                    "{} is no option of SUBSCRIBE: users=, after= and every= are",
+                    "{} is not an option of SUBSCRIBE: use users=, after= or every=",
                     quote(word)
                 )
-            })?;
-            let name = name.to_ascii_lowercase();
-            let again = match name.as_str() {
-                "users" => subscribe.users.replace(users(value)?).is_some(),
-                "after" => subscribe.after.replace(cursor(value)?).is_some(),
-                "every" => subscribe.every.replace(every(value)?).is_some(),
-                _ => {
-                    return Err(format!(
-                        "{} is no option of SUBSCRIBE: users=, after= and every= are",
-                        quote(&name)
-                    ));
-                }
             };
-            if again {
+            let (name, value) = word.split_once('=').ok_or_else(unknown)?;
+            let name = name.to_ascii_lowercase();
+            let is_repeated = match name.as_str() {
+                "users" => options.users.replace(users(value)?).is_some(),
+                "after" => options.after.replace(cursor(value)?).is_some(),
+                "every" => options.every.replace(every(value)?).is_some(),
+                _ => return Err(unknown()),
+            };
+            if is_repeated {
                 return Err(format!("{name}= is given more than once"));
             }
         }
-        Ok(subscribe)
+        Ok(options)
     }
 }
 
 fn users(value: &str) -> Result<BTreeSet<UserId>, String> {
-    let user = |id: &str| {
-        let digits = id.bytes().all(|byte| byte.is_ascii_digit());
-        let id = digits
-            .then(|| id.parse().ok())
-            .flatten()
-            .and_then(|id| UserId::new(id).ok());
-        id.ok_or_else(|| format!("users={} is not a list of user ids such as users=101,202", quote(value)))
-    };
-    value.split(',').map(user).collect()
+    let ids = value
+        .split(',')
+        .map(|id| UserId::new(unsigned(id)?).ok())
+        .collect::<Option<_>>();
+    ids.ok_or_else(|| format!("users={} is not a list of user ids such as users=101,202", quote(value)))
 }
 
 fn cursor(value: &str) -> Result<Cursor, String> {
@@ -111,23 +106,24 @@ fn cursor(value: &str) -> Result<Cursor, String> {
 }
 
 fn every(value: &str) -> Result<Duration, String> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let millis = digits
-        .then(|| value.parse().ok())
-        .flatten()
-        .filter(|millis| (1..=LONGEST_EVERY_MS).contains(millis));
+    let millis = unsigned(value).filter(|millis| (1..=EVERY_MS_MAX).contains(millis));
     millis.map(Duration::from_millis).ok_or_else(|| {
         format!(
-            "every={} is not a number of milliseconds from 1 to {LONGEST_EVERY_MS}",
+            "every={} is not a number of milliseconds from 1 to {EVERY_MS_MAX}",
             quote(value)
         )
     })
 }
 
-/// As much of a word as an error has room for, in quotation marks.
+/// Reads a number that consists of digits alone. `str::parse` would also take a sign.
+fn unsigned<N: FromStr>(text: &str) -> Option<N> {
+    let has_only_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| has_only_digits)
+}
+
+/// Puts the beginning of a word in quotation marks, with control characters escaped.
 fn quote(word: &str) -> String {
-    const LONGEST_CHARS: usize = 64;
-    let mut head: String = word.chars().take(LONGEST_CHARS).collect();
+    let mut head: String = word.chars().take(QUOTED_CHARS_MAX).collect();
     if head.len() < word.len() {
         head.push('…');
     }
@@ -138,16 +134,16 @@ fn quote(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn subscribe(line: &str) -> Subscribe {
+    fn subscribe(line: &str) -> SubscribeOptions {
         match parse(line.as_bytes()) {
-            Ok(Some(Command::Subscribe(subscribe))) => subscribe,
+            Ok(Some(Command::Subscribe(options))) => options,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     #[test]
-    fn reads_every_command_in_any_case() {
-        assert_eq!(subscribe("SUBSCRIBE"), Subscribe::default());
+    fn commands_are_read_in_any_case() {
+        assert_eq!(subscribe("SUBSCRIBE"), SubscribeOptions::default());
         let all = subscribe(" Subscribe\tEVERY=500  after=abc-1 users=202,101,202 ");
         let users: Vec<_> = all.users.unwrap().into_iter().map(UserId::get).collect();
         assert_eq!(users, [101, 202]);
@@ -161,16 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_the_others() {
+    fn the_reason_names_what_is_wrong() {
         for (line, part) in [
-            ("HELLO", "\"HELLO\" is no command"),
-            ("\u{0}\u{1b}[2J", "is no command"),
-            ("GET / HTTP/1.1", "\"GET\" is no command"),
-            ("PING 1", "PING takes nothing"),
+            ("HELLO", "\"HELLO\" is not a command"),
+            ("\u{0}\u{1b}[2J", "is not a command"),
+            ("GET / HTTP/1.1", "\"GET\" is not a command"),
+            ("PING 1", "PING takes no arguments"),
             ("AUTH", "one token"),
             ("AUTH a b", "one token"),
-            ("SUBSCRIBE 101", "no option"),
-            ("SUBSCRIBE user=101", "\"user\" is no option"),
+            ("SUBSCRIBE 101", "\"101\" is not an option"),
+            ("SUBSCRIBE user=101", "\"user=101\" is not an option"),
             ("SUBSCRIBE users=", "users="),
             ("SUBSCRIBE users=101,,202", "users="),
             ("SUBSCRIBE users=0", "users="),

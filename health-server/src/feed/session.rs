@@ -1,386 +1,323 @@
-//! One connection of the feed: reads commands, sends events, in the order in which both happen.
+//! One feed connection: executes commands and sends events, in the order in which they happen.
 
-use std::{io, time::Duration};
+use std::{future::pending, io, ops::ControlFlow, time::Duration};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use chrono::Utc;
+use futures_util::StreamExt;
 use health_core::{Cursor, FEED_PROTOCOL, FeedEvent, Filter, LiveEvent, Published, Subscription};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
+use tokio_util::codec::FramedRead;
 
 use crate::{
     app::App,
-    feed::command::{self, Command, LONGEST_LINE_BYTES, Subscribe},
-    metrics::Counted,
+    feed::{
+        command::{self, Command, SubscribeOptions},
+        lines::{LineDecoder, LineError},
+    },
+    metrics::GaugeGuard,
 };
 
-/// How often a subscriber hears that all is well although there is no news.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often a subscriber gets a heartbeat. The contract promises 5 s.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Bytes of events gathered before they are written, as long as more wait.
+/// While more events wait, they are collected up to this size before they are written.
 const WRITE_BYTES: usize = 16 << 10;
 
-/// Room for lines that a connection keeps while it has none to write.
-const KEPT_BYTES: usize = 4 << 10;
+/// The largest buffer that a connection keeps while it has nothing to write. Thousands of connections have nothing to write.
+const IDLE_BUFFER_BYTES_MAX: usize = 4 << 10;
 
-/// What the write of one reader costs, generously. A reader that has just been served waits for so long times the number of
-/// readers, and gets what was committed meanwhile at once: few readers hear at once, and thousands share the machine.
+/// The first size of the input buffer. Most clients send one short line.
+const INPUT_BUFFER_BYTES: usize = 64;
+
+/// A generous estimate of the CPU time of one write to one subscriber.
+///
+/// After a write a subscriber pauses for this time multiplied by the number of subscribers, and then gets at once what was
+/// committed in the meantime. Few subscribers get every sample immediately, and thousands share the CPU.
 const WRITE_COST: Duration = Duration::from_micros(20);
 
-/// Waits below this are shorter than the clock of timers ticks.
-const SHORTEST_REST: Duration = Duration::from_millis(1);
+/// Shorter pauses are left out: the timer's resolution is 1 ms.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 
-/// The longest that news waits, however many readers there are.
-const LONGEST_REST: Duration = Duration::from_millis(250);
+/// The longest delay of an event, however many subscribers there are.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
-/// How long a client may take to read the last lines.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a client may take to read its last lines.
+const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection and where it stands.
+/// One feed connection.
 pub(crate) struct Session<'a, S> {
     app: &'a App,
-    input: Input<ReadHalf<S>>,
+    input: FramedRead<ReadHalf<S>, LineDecoder>,
+    input_ended: bool,
     output: WriteHalf<S>,
-    /// Lines that are not written yet.
-    waiting: BytesMut,
-    subscription: Option<Live<'a>>,
+    /// Events that are not written yet, as JSON lines.
+    unwritten: BytesMut,
+    subscription: Option<ActiveSubscription<'a>>,
 }
 
-/// A subscription and its clock.
-struct Live<'a> {
+/// The subscription of a session, with its timers.
+struct ActiveSubscription<'a> {
     events: Subscription,
     heartbeat: Interval,
-    /// No event is looked for before then.
-    rests_until: Option<Instant>,
-    /// `subscribed` was said; where the stream is to resume, the database has a say in it.
-    begun: bool,
-    _counted: Counted<'a>,
+    /// No further event is taken until this moment. See [`WRITE_COST`].
+    paused_until: Option<Instant>,
+    /// Whether `subscribed` was sent. A resumed subscription first asks the database whether the cursor is usable.
+    is_confirmed: bool,
+    _counted: GaugeGuard<'a>,
 }
 
-/// The client's lines.
-struct Input<R> {
-    reader: R,
-    begun: Vec<u8>,
-    ended: bool,
-    /// The end was told.
-    told: bool,
-}
-
-/// What reading brought.
-enum Line {
-    Whole(Vec<u8>),
-    TooLong,
-    End,
-}
-
-/// What the session has to do next.
-enum Next {
-    Line(io::Result<Line>),
-    Event(Option<LiveEvent>),
-    Heartbeat,
+/// The next thing that a session handles.
+enum SessionInput {
+    Line(Result<Bytes, LineError>),
+    Eof,
+    Event(LiveEvent),
+    HeartbeatDue,
     Closing,
-}
-
-/// Whether the session goes on.
-#[derive(PartialEq, Eq)]
-enum After {
-    GoOn,
-    Leave,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
     pub(crate) fn new(stream: S, app: &'a App) -> Self {
-        let (reader, output) = tokio::io::split(stream);
-        let input = Input {
-            reader,
-            begun: Vec::new(),
-            ended: false,
-            told: false,
-        };
+        let (input, output) = tokio::io::split(stream);
         Self {
             app,
-            input,
+            input: FramedRead::with_capacity(input, LineDecoder, INPUT_BUFFER_BYTES),
+            input_ended: false,
             output,
-            waiting: BytesMut::new(),
+            unwritten: BytesMut::new(),
             subscription: None,
         }
     }
 
-    /// Serves the connection to its end.
+    /// Serves the connection until it ends.
     pub(crate) async fn run(mut self) -> io::Result<()> {
-        self.say(&FeedEvent::Hello {
+        self.push(&FeedEvent::Hello {
             protocol: FEED_PROTOCOL.into(),
             auth: false,
             cursor: self.app.health.cursor(),
         });
         loop {
-            if self.write().await? == After::Leave {
-                self.say(&FeedEvent::Bye {
-                    reason: "the server is ending".to_owned(),
-                });
-                return self.leave().await;
-            }
-            let after = match self.next().await {
-                Next::Line(line) => self.obey(line?),
-                Next::Event(Some(event)) => {
-                    self.pass_on(event);
-                    After::GoOn
-                }
-                Next::Heartbeat => {
-                    self.heartbeat();
-                    After::GoOn
-                }
-                Next::Event(None) | Next::Closing => {
-                    self.say(&FeedEvent::Bye {
-                        reason: "the server is ending".to_owned(),
-                    });
-                    After::Leave
-                }
+            let is_writable = self.write().await?;
+            let next = if is_writable {
+                self.next().await
+            } else {
+                SessionInput::Closing
             };
-            if after == After::Leave {
-                return self.leave().await;
+            if self.handle(next)?.is_break() {
+                return self.finish().await;
             }
         }
     }
 
-    async fn next(&mut self) -> Next {
+    /// Waits for the next thing to handle. Cancelling it loses nothing.
+    async fn next(&mut self) -> SessionInput {
         let (input, subscription) = (&mut self.input, self.subscription.as_mut());
-        let news = async {
+        let from_subscription = async {
             match subscription {
-                Some(live) => live.next().await,
-                None => std::future::pending().await,
+                Some(subscription) => subscription.next().await,
+                None => pending().await,
             }
         };
         tokio::select! {
-            line = input.next() => Next::Line(line),
-            next = news => next,
-            () = self.app.closing.cancelled() => Next::Closing,
+            line = input.next(), if !self.input_ended => line.map_or(SessionInput::Eof, SessionInput::Line),
+            input = from_subscription => input,
+            () = self.app.closing.cancelled() => SessionInput::Closing,
         }
     }
 
-    fn obey(&mut self, line: Line) -> After {
-        match line {
-            Line::Whole(line) => match command::parse(&line) {
-                Ok(Some(command)) => self.carry_out(command),
-                Ok(None) => After::GoOn,
-                Err(reason) => self.complain(reason),
-            },
-            Line::TooLong => {
-                self.complain(format!("a line is longer than {LONGEST_LINE_BYTES} bytes"));
-                After::Leave
+    /// Handles one input. Returns `Break` if the session is over.
+    fn handle(&mut self, input: SessionInput) -> io::Result<ControlFlow<()>> {
+        match input {
+            SessionInput::Line(Ok(line)) => return Ok(self.execute_line(&line)),
+            SessionInput::Line(Err(LineError::Io(error))) => return Err(error),
+            SessionInput::Line(Err(error @ LineError::TooLong)) => {
+                self.push_error(error.to_string());
+                return Ok(ControlFlow::Break(()));
             }
-            // Nothing can ever come of a client that wants nothing and cannot ask.
-            Line::End if self.subscription.is_none() => {
-                self.say(&FeedEvent::Bye {
-                    reason: "the input ended without a SUBSCRIBE".to_owned(),
-                });
-                After::Leave
+            SessionInput::Eof => {
+                self.input_ended = true;
+                // Without a subscription, no event can follow any more.
+                if self.subscription.is_none() {
+                    return Ok(self.push_bye("the input ended without a SUBSCRIBE command"));
+                }
             }
-            Line::End => After::GoOn,
+            SessionInput::Event(event) => self.push_events(event),
+            SessionInput::HeartbeatDue => self.push_heartbeat(),
+            SessionInput::Closing => return Ok(self.push_bye("the server is shutting down")),
         }
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn carry_out(&mut self, command: Command) -> After {
-        match command {
-            Command::Ping => self.say(&FeedEvent::Pong),
-            Command::Quit => {
-                self.say(&FeedEvent::Bye {
-                    reason: "as you wish".to_owned(),
-                });
-                return After::Leave;
-            }
-            Command::Auth => return self.complain("no token is needed here".to_owned()),
-            Command::Subscribe(subscribe) => self.subscribe(subscribe),
+    fn execute_line(&mut self, line: &[u8]) -> ControlFlow<()> {
+        match command::parse(line) {
+            Ok(None) => {}
+            Ok(Some(Command::Subscribe(options))) => self.subscribe(options),
+            Ok(Some(Command::Ping)) => self.push(&FeedEvent::Pong),
+            Ok(Some(Command::Auth)) => self.push_error("this server needs no token".to_owned()),
+            Ok(Some(Command::Quit)) => return self.push_bye("the client sent QUIT"),
+            Err(reason) => self.push_error(reason),
         }
-        After::GoOn
+        ControlFlow::Continue(())
     }
 
-    fn subscribe(&mut self, subscribe: Subscribe) {
-        let Subscribe { users, after, every } = subscribe;
-        let filter = users.map_or_else(Filter::all, Filter::users);
-        // The old one ends first: it must not count, nor be counted, beside the new one.
+    fn subscribe(&mut self, options: SubscribeOptions) {
+        let SubscribeOptions { users, after, every } = options;
+        // Ends the previous subscription first: its samples must not arrive beside those of the new one, and the gauge must
+        // not count both.
         self.subscription = None;
-        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut events = self.app.health.subscribe(filter);
+        let is_confirmed = after.is_none();
+        let mut events = self.app.health.subscribe(users.map_or_else(Filter::all, Filter::users));
         if let Some(every) = every {
             events = events.every(every);
         }
-        let begun = after.is_none();
-        if let Some(after) = after {
-            events = events.resume(after);
+        if let Some(cursor) = after {
+            events = events.resume(cursor);
         }
-        self.subscription = Some(Live {
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.subscription = Some(ActiveSubscription {
             events,
             heartbeat,
-            rests_until: None,
-            begun,
-            _counted: self.app.metrics.feed_subscribers.count(),
+            paused_until: None,
+            is_confirmed,
+            _counted: self.app.metrics.feed_subscribers.increment(),
         });
-        if begun {
-            self.say(&FeedEvent::Subscribed {
+        if is_confirmed {
+            self.push(&FeedEvent::Subscribed {
                 resumed: true,
                 reason: None,
             });
         }
     }
 
-    /// Puts an event and those that wait behind it into the output.
-    fn pass_on(&mut self, event: LiveEvent) {
-        let (mut event, mut samples) = (Some(event), 0);
-        while let Some(next) = event {
-            match next {
+    /// Appends an event and those that wait after it, until a write is worthwhile.
+    fn push_events(&mut self, first: LiveEvent) {
+        let (mut next, mut samples) = (Some(first), 0);
+        while let Some(event) = next {
+            match event {
                 LiveEvent::Sample { cursor, published } => {
-                    self.sample(&cursor, &published);
+                    self.push_sample(&cursor, &published);
                     samples += 1;
                 }
                 LiveEvent::Subscribed { resumed, reason } => {
-                    if let Some(live) = &mut self.subscription {
-                        live.begun = true;
+                    if let Some(subscription) = &mut self.subscription {
+                        subscription.is_confirmed = true;
                     }
-                    self.say(&FeedEvent::Subscribed { resumed, reason });
+                    self.push(&FeedEvent::Subscribed { resumed, reason });
                 }
                 LiveEvent::Lagged { missed, cursor } => {
-                    self.app.metrics.missed(missed);
-                    self.say(&FeedEvent::Lagged { missed, cursor });
+                    self.app.metrics.add_feed_missed(missed);
+                    self.push(&FeedEvent::Lagged { missed, cursor });
                 }
                 _ => {}
             }
-            let full = self.waiting.len() >= WRITE_BYTES;
-            event = self
-                .subscription
-                .as_mut()
-                .filter(|_| !full)
-                .and_then(|live| live.events.try_next());
+            let is_full = self.unwritten.len() >= WRITE_BYTES;
+            next = match &mut self.subscription {
+                Some(subscription) if !is_full => subscription.events.try_next(),
+                _ => None,
+            };
         }
-        self.app.metrics.fed(samples);
+        self.app.metrics.add_feed_samples(samples);
     }
 
-    /// Says where the stream stands behind the last sample: a client that resumes from there must miss nothing.
-    fn heartbeat(&mut self) {
-        let Some(live) = self.subscription.as_ref().filter(|live| live.begun) else {
-            return;
-        };
-        let cursor = live.events.cursor();
-        self.say(&FeedEvent::Heartbeat {
-            cursor,
-            time: Utc::now(),
+    /// Appends a heartbeat, unless `subscribed` was not sent yet.
+    ///
+    /// Its cursor is the one after the last sample, so that a client that resumes from it misses nothing.
+    fn push_heartbeat(&mut self) {
+        if let Some(subscription) = self.subscription.as_ref().filter(|it| it.is_confirmed) {
+            let cursor = subscription.events.cursor();
+            self.push(&FeedEvent::Heartbeat {
+                cursor,
+                time: Utc::now(),
+            });
+        }
+    }
+
+    /// Appends a sample. It was serialised once for all subscribers; only the cursor is added here.
+    fn push_sample(&mut self, cursor: &Cursor, published: &Published) {
+        self.unwritten.put_slice(br#"{"event":"sample","cursor":"#);
+        let _ = serde_json::to_writer((&mut self.unwritten).writer(), cursor);
+        self.unwritten.put_u8(b',');
+        self.unwritten.put_slice(published.json().get(1..).unwrap_or_default());
+        self.unwritten.put_u8(b'\n');
+    }
+
+    fn push_error(&mut self, reason: String) {
+        self.push(&FeedEvent::Error { reason });
+    }
+
+    fn push_bye(&mut self, reason: &str) -> ControlFlow<()> {
+        self.push(&FeedEvent::Bye {
+            reason: reason.to_owned(),
         });
+        ControlFlow::Break(())
     }
 
-    fn complain(&mut self, reason: String) -> After {
-        self.say(&FeedEvent::Error { reason });
-        After::GoOn
+    fn push(&mut self, event: &FeedEvent) {
+        // Cannot fail: events consist of strings and numbers, and memory takes every write.
+        let _ = serde_json::to_writer((&mut self.unwritten).writer(), event);
+        self.unwritten.put_u8(b'\n');
     }
 
-    fn say(&mut self, event: &FeedEvent) {
-        // Events are strings and numbers: writing them to memory cannot fail.
-        let _ = serde_json::to_writer((&mut self.waiting).writer(), event);
-        self.waiting.put_u8(b'\n');
-    }
-
-    /// The sample was serialised once for all its readers; only the cursor is put in front here.
-    fn sample(&mut self, cursor: &Cursor, published: &Published) {
-        self.waiting.put_slice(br#"{"event":"sample","cursor":"#);
-        let _ = serde_json::to_writer((&mut self.waiting).writer(), cursor);
-        self.waiting.put_u8(b',');
-        self.waiting.put_slice(published.json().get(1..).unwrap_or_default());
-        self.waiting.put_u8(b'\n');
-    }
-
-    /// Writes what waits. A client that does not read holds up nobody but itself, and not the end of the server.
-    async fn write(&mut self) -> io::Result<After> {
-        if self.waiting.is_empty() {
-            return Ok(After::GoOn);
+    /// Writes the unwritten events. Returns `false` if the server closed before the client read them.
+    async fn write(&mut self) -> io::Result<bool> {
+        if self.unwritten.is_empty() {
+            return Ok(true);
         }
-        let more = self.waiting.len() >= WRITE_BYTES;
+        let is_full = self.unwritten.len() >= WRITE_BYTES;
         tokio::select! {
-            biased; // What can be written at once is.
-            written = self.output.write_all_buf(&mut self.waiting) => {
-                written?;
-                if !more {
-                    self.rest();
-                    if self.waiting.capacity() > KEPT_BYTES {
-                        self.waiting = BytesMut::new();
-                    }
-                }
-                Ok(After::GoOn)
+            biased; // Events that the system accepts at once are written even if the server is closing.
+            written = self.output.write_all_buf(&mut self.unwritten) => written?,
+            () = self.app.closing.cancelled() => return Ok(false),
+        }
+        // A full write means that more events wait: those follow without a pause.
+        if !is_full {
+            self.pause();
+            if self.unwritten.capacity() > IDLE_BUFFER_BYTES_MAX {
+                self.unwritten = BytesMut::new();
             }
-            () = self.app.closing.cancelled() => Ok(After::Leave),
+        }
+        Ok(true)
+    }
+
+    /// Leaves the CPU to the other subscribers for a while. See [`WRITE_COST`].
+    fn pause(&mut self) {
+        let subscribers = u32::try_from(self.app.metrics.feed_subscribers.get()).unwrap_or(u32::MAX);
+        let pause = WRITE_COST.saturating_mul(subscribers).min(PAUSE_MAX);
+        if let Some(subscription) = self.subscription.as_mut().filter(|_| pause >= PAUSE_MIN) {
+            subscription.paused_until = Some(Instant::now() + pause);
         }
     }
 
-    /// Lets the other readers have the machine.
-    fn rest(&mut self) {
-        let readers = u32::try_from(self.app.metrics.feed_subscribers.get()).unwrap_or(u32::MAX);
-        let rest = WRITE_COST.saturating_mul(readers).min(LONGEST_REST);
-        if let Some(live) = self.subscription.as_mut().filter(|_| rest >= SHORTEST_REST) {
-            live.rests_until = Some(Instant::now() + rest);
-        }
-    }
-
-    /// Writes the last lines and waits for the client to hang up: closing over unread bytes would take them back.
-    async fn leave(mut self) -> io::Result<()> {
-        let farewell = async {
-            self.output.write_all_buf(&mut self.waiting).await?;
+    /// Writes the last events, then waits until the client closes the connection.
+    ///
+    /// If the server closed a connection with unread bytes, the system would reset it, and the client could lose the last
+    /// events.
+    async fn finish(mut self) -> io::Result<()> {
+        let exchange = async {
+            self.output.write_all_buf(&mut self.unwritten).await?;
             self.output.shutdown().await?;
             let mut ignored = [0; 512];
-            while !self.input.ended && self.input.reader.read(&mut ignored).await? > 0 {}
+            while !self.input_ended && self.input.get_mut().read(&mut ignored).await? > 0 {}
             Ok(())
         };
-        timeout(FAREWELL, farewell).await.unwrap_or(Ok(()))
+        timeout(BYE_TIMEOUT, exchange).await.unwrap_or(Ok(()))
     }
 }
 
-impl Live<'_> {
-    /// Cancelling loses nothing.
-    async fn next(&mut self) -> Next {
-        if let Some(until) = self.rests_until {
+impl ActiveSubscription<'_> {
+    /// Waits for the next event or heartbeat. Cancelling it loses nothing.
+    async fn next(&mut self) -> SessionInput {
+        if let Some(until) = self.paused_until {
             sleep_until(until).await;
-            self.rests_until = None;
+            self.paused_until = None;
         }
         tokio::select! {
-            event = self.events.next() => Next::Event(event),
-            _ = self.heartbeat.tick() => Next::Heartbeat,
+            event = self.events.next() => event.map_or(SessionInput::Closing, SessionInput::Event),
+            _ = self.heartbeat.tick() => SessionInput::HeartbeatDue,
         }
     }
-}
-
-impl<R: AsyncRead + Unpin> Input<R> {
-    /// The next line; the last one may go without its end. Then the end, once, and never anything behind it. Cancelling loses
-    /// nothing.
-    async fn next(&mut self) -> io::Result<Line> {
-        loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.begun) {
-                let rest = self.begun.split_off(end + 1);
-                let mut line = std::mem::replace(&mut self.begun, rest);
-                line.truncate(end);
-                return Ok(if is_too_long(&line) {
-                    Line::TooLong
-                } else {
-                    Line::Whole(line)
-                });
-            }
-            if is_too_long(&self.begun) {
-                return Ok(Line::TooLong);
-            }
-            if self.told {
-                return std::future::pending().await;
-            }
-            if self.ended && !self.begun.is_empty() {
-                return Ok(Line::Whole(std::mem::take(&mut self.begun)));
-            }
-            if self.ended {
-                self.told = true;
-                return Ok(Line::End);
-            }
-            self.ended = self.reader.read_buf(&mut self.begun).await? == 0;
-        }
-    }
-}
-
-fn is_too_long(line: &[u8]) -> bool {
-    line.strip_suffix(b"\r").unwrap_or(line).len() > LONGEST_LINE_BYTES
 }

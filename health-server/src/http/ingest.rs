@@ -36,7 +36,7 @@ pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) 
         MediaType::Json => ingest_json(app, reader).await?,
         MediaType::Ndjson => ingest_ndjson(app, reader).await?,
     };
-    app.metrics.ingested(&counts, rejected);
+    app.metrics.record_ingest(&counts, rejected);
     match error {
         None => Ok(json(StatusCode::OK, &counts)),
         Some(error) => Err(error),

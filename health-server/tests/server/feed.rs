@@ -94,7 +94,7 @@ async fn an_invalid_command_gets_an_error_and_the_connection_stays_open() {
         (b"PING PONG\n", "PONG"),
         (b"AUTH secret\n", "token"),
         (b"\x00\xff\xfe\n", "UTF-8"),
-        (b"\x00\x01\n", "no command"),
+        (b"\x00\x01\n", "not a command"),
     ] {
         live.send(line).await;
         let (event, reason) = live.event_and_reason().await;
@@ -217,7 +217,7 @@ async fn subscribers_get_bye_when_the_server_shuts_down() {
             (event, _) if event == "sample" => {}
             (event, reason) => {
                 assert_eq!(event, "bye");
-                assert!(reason.contains("ending"), "{reason}");
+                assert!(reason.contains("shutting down"), "{reason}");
                 break;
             }
         }
