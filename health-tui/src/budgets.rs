@@ -1,4 +1,4 @@
-//! The figures the dashboard promises, counted: frames, bytes, microseconds.
+//! The budgets of the dashboard: frames, bytes to the terminal, memory and the time of a frame.
 
 use std::{io, time::Duration};
 
@@ -13,8 +13,8 @@ use tokio::{
 use crate::{
     app::{Answer, App, Batch, Effect, FeedNews, Input, Net, Point},
     config::Settings,
+    fixtures::{noon, press},
     keys::Key,
-    pictures::{noon, press},
     run::{self, Outside, Performed},
     store::Users,
     term::Screen,
@@ -23,7 +23,7 @@ use crate::{
 
 const SIZE: (u16, u16) = (200, 50);
 
-/// A reading of one of many users.
+/// Returns a sample that differs from user to user and from second to second.
 fn sample(user: i64, at: DateTime<Utc>) -> Sample {
     let n = user * 7 + at.timestamp() * 3;
     let wave = f64::from(i32::try_from(n % 97).unwrap());
@@ -35,8 +35,8 @@ fn sample(user: i64, at: DateTime<Utc>) -> Sample {
     Sample::new(UserId::new(user).unwrap(), at, Source::new("watch").unwrap(), readings).unwrap()
 }
 
-/// `users` with as many readings as are remembered.
-fn full(users: i64) -> App {
+/// Returns a dashboard with full rings for `users` users.
+fn with_users(users: i64) -> App {
     let settings = Settings {
         mouse: false,
         ..Settings::default()
@@ -58,7 +58,7 @@ fn full(users: i64) -> App {
     app
 }
 
-/// A terminal that counts.
+/// A terminal that counts writes and bytes.
 #[derive(Clone, Default)]
 struct Counter {
     writes: std::rc::Rc<std::cell::Cell<(u64, u64)>>,
@@ -76,7 +76,7 @@ impl io::Write for Counter {
     }
 }
 
-/// Nothing outside, and a clock that goes with the runtime's.
+/// A world without effects, whose clock follows the paused clock of the runtime.
 struct Nowhere {
     began: Instant,
 }
@@ -98,7 +98,7 @@ impl Outside for Nowhere {
     }
 }
 
-/// Runs the loop for `length`, fed by `feed`, and gives the writes and bytes of all frames behind the first.
+/// Runs the loop for `length` while `feed` sends it input. Returns the writes and the bytes of all frames.
 async fn count<F: Future<Output = ()>>(
     app: &mut App,
     length: Duration,
@@ -109,9 +109,9 @@ async fn count<F: Future<Output = ()>>(
     let mut outside = Nowhere { began: Instant::now() };
     let (to, net) = mpsc::channel(64);
     let (keys, events) = mpsc::channel(64);
-    // Held, so that neither stream ends before the test does.
-    let hold = (to.clone(), keys.clone());
-    let loop_ = run::run(
+    // These keep both channels open until the test ends.
+    let senders = (to.clone(), keys.clone());
+    let event_loop = run::run(
         app,
         &mut screen,
         &mut outside,
@@ -120,16 +120,16 @@ async fn count<F: Future<Output = ()>>(
         Duration::from_millis(100),
         sleep(length),
     );
-    let first = counter.writes.clone();
-    let both = async { tokio::join!(loop_, feed(to, keys)).0 };
+    let writes = counter.writes.clone();
+    let both = async { tokio::join!(event_loop, feed(to, keys)).0 };
     both.await.unwrap();
-    drop(hold);
-    first.get()
+    drop(senders);
+    writes.get()
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_draws_nothing() {
-    // Readings that are hours old: no age changes within a minute.
+async fn an_idle_dashboard_draws_nothing() {
+    // The samples are hours old, so no age changes within a minute.
     let mut app = App::new(Settings::default(), "feed", SIZE, noon());
     app.update(
         Input::Net(Net::Feed(FeedNews::Connected {
@@ -147,12 +147,12 @@ async fn idle_draws_nothing() {
     );
     app.update(Input::Tick, noon());
     let (writes, _) = count(&mut app, Duration::from_mins(1), |_, _| async {}).await;
-    assert_eq!(writes, 1, "the first frame alone");
+    assert_eq!(writes, 1, "only the first frame");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_draws_no_more_than_the_frame_rate() {
-    let mut app = full(100);
+async fn many_samples_draw_no_more_than_the_frame_rate() {
+    let mut app = with_users(100);
     let feed = |to: mpsc::Sender<Net>, _| async move {
         for i in 0..100_000i64 {
             let batch = Batch {
@@ -166,12 +166,15 @@ async fn a_flood_draws_no_more_than_the_frame_rate() {
         }
     };
     let (writes, _) = count(&mut app, Duration::from_secs(1), feed).await;
-    assert!((5..=11).contains(&writes), "{writes} frames in a second at 10 a second");
+    assert!(
+        (5..=11).contains(&writes),
+        "{writes} frames in a second, but the limit is 10"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_drawn_at_once() {
-    let mut app = full(100);
+async fn each_key_press_is_drawn_at_once() {
+    let mut app = with_users(100);
     let feed = |_, keys: mpsc::Sender<io::Result<Input>>| async move {
         for _ in 0..50 {
             sleep(Duration::from_millis(10)).await;
@@ -181,16 +184,13 @@ async fn keys_are_drawn_at_once() {
         sleep(Duration::from_millis(1)).await;
     };
     let (writes, _) = count(&mut app, Duration::from_millis(520), feed).await;
-    assert!(
-        writes >= 50,
-        "{writes} frames for 50 keys, ten of them within a data frame's time each"
-    );
+    assert!(writes >= 50, "{writes} frames for 50 key presses");
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_users_stay_below_the_bytes_a_second() {
+async fn ten_thousand_users_need_at_most_60_kb_a_second() {
     const SECONDS: u64 = 10;
-    let mut app = full(10_000);
+    let mut app = with_users(10_000);
     let feed = |to: mpsc::Sender<Net>, _| async move {
         for tenth in 0..i64::try_from(SECONDS).unwrap() * 10 {
             let at = noon() + TimeDelta::milliseconds(tenth * 100);
@@ -210,16 +210,16 @@ async fn ten_thousand_users_stay_below_the_bytes_a_second() {
 }
 
 #[test]
-fn a_user_costs_a_kilobyte() {
-    let users = full(1_000).users;
+fn a_user_needs_at_most_one_kilobyte() {
+    let users = with_users(1_000).users;
     let each = users.iter().map(|u| u.ring.capacity_bytes()).max().unwrap() + size_of_val(users.at(0).unwrap());
     println!("{each} bytes a user, and 24 to 48 for the index");
     assert!(each + 48 <= 1_024, "{each} bytes");
     assert!(Users::default().len() == 0);
 }
 
-/// The best of thirty frames at 200x50.
-fn frame_cost(app: &App) -> Duration {
+/// Returns the time of the fastest of 30 frames at 200x50. The fastest has the least noise of the machine.
+fn frame_time(app: &App) -> Duration {
     let mut buf = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
     let mut best = Duration::MAX;
     for _ in 0..30 {
@@ -231,21 +231,21 @@ fn frame_cost(app: &App) -> Duration {
     best
 }
 
-/// Not an assertion to the microsecond: a debug build on a busy machine is many times slower. The figure itself is
-/// printed by `cargo test --release -p health-tui --lib budgets -- --nocapture`.
+/// The assertion is loose, because a debug build on a busy machine is many times slower. A release build prints the time:
+/// `cargo test --release -p health-tui --lib budgets -- --nocapture`.
 #[test]
-fn a_frame_costs_the_same_for_any_number_of_users() {
-    let (few, many) = (frame_cost(&full(100)), frame_cost(&full(10_000)));
+fn a_frame_takes_the_same_time_for_any_number_of_users() {
+    let (few, many) = (frame_time(&with_users(100)), frame_time(&with_users(10_000)));
     println!("a frame of 100 users {few:?}, of 10 000 {many:?}");
     assert!(many < few * 3 + Duration::from_millis(1), "{few:?} and {many:?}");
 }
 
-/// The largest chart there is: two hours of a reading a second, and as much again to the left and right of the window.
+/// The largest chart: a window of two hours with a reading each second, and the readings of two hours before it.
 #[test]
-fn a_chart_costs_its_columns_and_little_more_for_its_readings() {
+fn a_chart_takes_little_more_time_for_many_readings() {
     let user = |seconds: i64| {
-        let mut app = full(1);
-        // From fifteen minutes to two hours.
+        let mut app = with_users(1);
+        // Zooms out from 15 minutes to 2 hours.
         let effects = press(&mut app, &["enter", "-", "-", "-"]);
         let id = effects.iter().rev().find_map(|e| match e {
             Effect::Ask { id, .. } => Some(*id),
@@ -264,7 +264,7 @@ fn a_chart_costs_its_columns_and_little_more_for_its_readings() {
         );
         app
     };
-    let (sparse, dense) = (frame_cost(&user(60)), frame_cost(&user(1)));
+    let (sparse, dense) = (frame_time(&user(60)), frame_time(&user(1)));
     println!("a frame of one user with 120 readings in the window {sparse:?}, with 7 200 {dense:?}");
     assert!(
         dense < sparse * 30 + Duration::from_millis(1),

@@ -1,4 +1,4 @@
-//! What can be set: the configuration file under the command line, made into one [`Settings`].
+//! The settings: the defaults, the settings file and the command line, combined into one [`Settings`].
 
 mod names;
 mod print;
@@ -10,42 +10,48 @@ use std::{
 };
 
 use chrono_tz::Tz;
+use etcetera::BaseStrategy;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use self::print::print;
 use crate::{
-    caps::{Caps, Depth},
+    caps::{Caps, ColourDepth},
     keys::{KeyError, Keymap},
     options::Options,
     store::{Column, Limits},
     theme::{Theme, ThemeName},
 };
 
-pub(crate) use self::print::print;
-
-/// Frames a second while data arrives, here and over SSH.
+/// Frames a second while data arrives. Ten are smooth for numbers that change every few seconds.
 const FPS: u8 = 10;
+/// Fewer over SSH, to save bandwidth.
 const FPS_REMOTE: u8 = 4;
 
-/// The largest file of names or settings that is read: a hundred thousand names are below it.
-const FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// The maximal heart rate that the zones are shares of: 220 minus an age of 30 (Fox and Haskell, 1971).
+const HEART_RATE_MAX: f64 = 190.0;
 
-/// Everything the dashboard can be told to do differently.
+/// The largest settings or names file. 100 000 names take less than half of it.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// The settings of the dashboard.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) keymap: Keymap,
     pub(crate) theme: ThemeName,
-    pub(crate) depth: Depth,
-    /// False draws with ASCII alone.
+    pub(crate) depth: ColourDepth,
+    /// False draws only ASCII.
     pub(crate) unicode: bool,
     pub(crate) limits: Limits,
+    /// Names of users by id.
     pub(crate) names: HashMap<i64, String>,
     pub(crate) tz: Tz,
+    /// The columns of the live table from left to right.
     pub(crate) columns: Vec<Column>,
-    /// Beats per minute of which the zones are shares.
+    /// The heart rate in beats per minute that the zones are shares of.
     pub(crate) heart_rate_max: f64,
     pub(crate) mouse: bool,
-    /// Frames a second at most while data arrives.
+    /// The most frames a second while data arrives.
     pub(crate) fps: u8,
 }
 
@@ -54,25 +60,25 @@ impl Default for Settings {
         Self {
             keymap: Keymap::default(),
             theme: ThemeName::Dark,
-            depth: Depth::True,
+            depth: ColourDepth::True,
             unicode: true,
             limits: Limits::default(),
             names: HashMap::new(),
             tz: Tz::UTC,
             columns: Column::ALL.to_vec(),
-            heart_rate_max: 190.0,
+            heart_rate_max: HEART_RATE_MAX,
             mouse: true,
             fps: FPS,
         }
     }
 }
 
-/// The configuration file. Every key may be left out, none may be misspelt.
+/// The settings file. Every key is optional; an unknown key is an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct SettingsFile {
     theme: Option<ThemeName>,
-    colours: Option<Depth>,
+    colours: Option<ColourDepth>,
     ascii: Option<bool>,
     mouse: Option<bool>,
     fps: Option<Spanned<u8>>,
@@ -88,56 +94,58 @@ struct File {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A file that was named cannot be read.
+    /// The settings file or the names file cannot be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// A file is far too large to be what it should be.
-    #[error("{} is larger than {FILE_MAX_BYTES} bytes: is it the right file?", path.display())]
+    /// The settings file or the names file is larger than 8 MiB.
+    #[error("{} is larger than {FILE_BYTES_MAX} bytes. Is it the right file?", path.display())]
     TooLarge {
-        /// Which.
-        path: PathBuf,
-    },
-    /// It is not TOML, or has a key that is not known.
-    #[error("{}: {reason}", path.display())]
-    Toml {
         /// The file.
         path: PathBuf,
-        /// The line and what is wrong with it.
+    },
+    /// The settings file is not TOML, or has an unknown key or a value of the wrong type.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Toml {
+        /// The settings file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The message of the TOML parser.
         reason: String,
     },
-    /// A value makes no sense.
+    /// A value of the settings file or the names file is not allowed.
     #[error("{}, line {line}: {reason}", path.display())]
     Value {
         /// The file.
         path: PathBuf,
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// What to write.
+        /// What is wrong, and what to write.
         reason: String,
     },
-    /// A zone on the command line that does not exist.
-    #[error("`{0}` is no time zone; write for example Europe/Berlin")]
-    Zone(String),
+    /// The time zone of `--tz` does not exist.
+    #[error("{}", unknown_zone(name))]
+    Zone {
+        /// The name on the command line.
+        name: String,
+    },
 }
 
 impl Settings {
-    /// The command line over the file over what the terminal can do.
-    pub(crate) fn load(options: &Options, caps: Caps, home: &Home) -> Result<Self, ConfigError> {
-        let (path, text) = match &options.config {
-            Some(path) => (path.clone(), read(path)?),
-            None => match home.config.as_ref().filter(|p| p.exists()) {
-                Some(path) => (path.clone(), read(path)?),
-                None => (PathBuf::new(), String::new()),
-            },
+    /// Combines the settings: the command line wins over the settings file, and the file over `caps` and `defaults`.
+    pub(crate) fn load(options: &Options, caps: Caps, defaults: &MachineDefaults) -> Result<Self, ConfigError> {
+        let default_path = defaults.settings_file.as_ref().filter(|path| path.exists());
+        let (path, text) = match options.config.as_ref().or(default_path) {
+            Some(path) => (path.as_path(), read(path)?),
+            None => (Path::new(""), String::new()),
         };
-        let file = parse(&path, &text)?;
-        let mut settings = file.settings(&path, &text, caps)?;
+        let (mut settings, file) = parse(path, &text, caps)?;
         if let Some(theme) = options.theme {
             settings.theme = theme;
         }
@@ -147,15 +155,19 @@ impl Settings {
         if let Some(fps) = options.fps {
             settings.fps = fps;
         }
-        settings.tz = match (&options.tz, file.tz) {
-            (Some(name), _) => name.parse().map_err(|_| ConfigError::Zone(name.clone()))?,
-            (None, Some(_)) => settings.tz,
-            (None, None) => home.zone.unwrap_or(Tz::UTC),
-        };
-        let beside = |names: PathBuf| path.parent().map_or_else(|| names.clone(), |dir| dir.join(&names));
-        if let Some(path) = options.names.clone().or(file.names.map(beside)) {
-            settings.names =
-                names::parse(&read(&path)?).map_err(|(line, reason)| ConfigError::Value { path, line, reason })?;
+        if let Some(name) = &options.tz {
+            settings.tz = name.parse().map_err(|_| ConfigError::Zone { name: name.clone() })?;
+        } else if file.tz.is_none() {
+            settings.tz = defaults.zone.unwrap_or(Tz::UTC);
+        }
+        // A relative path in the settings file starts at the directory of the file.
+        let in_file = |names: PathBuf| path.parent().map_or_else(|| names.clone(), |dir| dir.join(&names));
+        if let Some(path) = options.names.clone().or(file.names.map(in_file)) {
+            settings.names = names::parse(&read(&path)?).map_err(|error| ConfigError::Value {
+                line: error.line,
+                reason: error.fault.to_string(),
+                path,
+            })?;
         }
         Ok(settings)
     }
@@ -165,129 +177,150 @@ impl Settings {
     }
 }
 
-impl File {
-    fn settings(&self, path: &Path, text: &str, caps: Caps) -> Result<Settings, ConfigError> {
-        let wrong = |at: usize, reason: String| ConfigError::Value {
-            path: path.to_owned(),
-            line: line_of(text, at),
-            reason,
-        };
-        let keys = self
-            .keys
-            .iter()
-            .map(|(name, keys)| (name.as_ref().as_str(), keys.as_slice()));
-        let keymap = Keymap::with(keys).map_err(|error| {
-            let name = match &error {
-                KeyError::NoAction { name } | KeyError::NoKey { name, .. } => name.as_str(),
-                KeyError::Conflict { first, second, .. } => {
-                    // The line of whichever of the two the file changes.
-                    if self.keys.keys().any(|k| k.as_ref() == *second) {
-                        second
-                    } else {
-                        first
-                    }
-                }
-            };
-            let at = self
-                .keys
-                .keys()
-                .find(|k| k.as_ref() == name)
-                .map_or(0, |k| k.span().start);
-            wrong(at, error.to_string())
-        })?;
-        let tz = match &self.tz {
-            Some(name) => name.as_ref().parse().map_err(|_| {
-                wrong(
-                    name.span().start,
-                    format!("`{}` is no time zone; write for example Europe/Berlin", name.as_ref()),
-                )
-            })?,
-            None => Tz::UTC,
-        };
-        let fps = match &self.fps {
-            Some(fps) if (1..=60).contains(fps.as_ref()) => *fps.as_ref(),
-            Some(fps) => return Err(wrong(fps.span().start, "fps is 1 to 60".to_owned())),
-            None if caps.remote => FPS_REMOTE,
-            None => FPS,
-        };
-        let columns = match &self.columns {
-            Some(columns) if columns.as_ref().is_empty() => {
-                return Err(wrong(columns.span().start, "at least one column is needed".to_owned()));
-            }
-            Some(columns) => {
-                let mut seen = columns.as_ref().clone();
-                seen.dedup();
-                let twice =
-                    (1..seen.len()).any(|i| seen[..i].contains(&seen[i])) || seen.len() < columns.as_ref().len();
-                if twice {
-                    return Err(wrong(columns.span().start, "a column is named twice".to_owned()));
-                }
-                columns.as_ref().clone()
-            }
-            None => Column::ALL.to_vec(),
-        };
+/// Parses a settings file. The result has no names and the time zone UTC if the file has none.
+fn parse(path: &Path, text: &str, caps: Caps) -> Result<(Settings, SettingsFile), ConfigError> {
+    let file: SettingsFile = toml::from_str(text).map_err(|error| ConfigError::Toml {
+        path: path.to_owned(),
+        line: line_at(text, error.span().map_or(0, |span| span.start)),
+        reason: error.message().to_owned(),
+    })?;
+    let settings = file.settings(caps).map_err(|error| ConfigError::Value {
+        path: path.to_owned(),
+        line: line_at(text, error.offset),
+        reason: error.reason,
+    })?;
+    Ok((settings, file))
+}
+
+/// A value of the settings file that is not allowed.
+struct ValueError {
+    /// The byte in the file where the value starts.
+    offset: usize,
+    reason: String,
+}
+
+impl ValueError {
+    fn new<T>(value: &Spanned<T>, reason: impl Into<String>) -> Self {
+        Self {
+            offset: value.span().start,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl SettingsFile {
+    fn settings(&self, caps: Caps) -> Result<Settings, ValueError> {
         Ok(Settings {
-            keymap,
-            theme: match self.theme {
-                // <https://no-color.org>: a file is not asked for by this run, the variable is.
-                _ if caps.no_color => ThemeName::Mono,
-                Some(theme) => theme,
-                None => ThemeName::Dark,
+            keymap: self.keymap()?,
+            // `NO_COLOR` was set for this run, so it wins over the file (<https://no-color.org>).
+            theme: if caps.no_color {
+                ThemeName::Mono
+            } else {
+                self.theme.unwrap_or_default()
             },
             depth: self.colours.unwrap_or(caps.depth),
             unicode: caps.unicode && !self.ascii.unwrap_or(false),
             limits: self.alerts,
             names: HashMap::new(),
-            tz,
-            columns,
-            heart_rate_max: self.heart_rate_max.unwrap_or(190.0),
+            tz: self.tz()?,
+            columns: self.columns()?,
+            heart_rate_max: self.heart_rate_max.unwrap_or(HEART_RATE_MAX),
             mouse: self.mouse.unwrap_or(true),
-            fps,
+            fps: self.fps(caps)?,
         })
+    }
+
+    fn keymap(&self) -> Result<Keymap, ValueError> {
+        let overrides = self
+            .keys
+            .iter()
+            .map(|(name, keys)| (name.as_ref().as_str(), keys.as_slice()));
+        Keymap::with_overrides(overrides).map_err(|error| {
+            let find = |name: &str| self.keys.keys().find(|key| key.as_ref() == name);
+            let entry = match &error {
+                KeyError::UnknownAction { name } | KeyError::InvalidKey { name, .. } => find(name),
+                // At least one of the two is in the file: the defaults have no conflict.
+                KeyError::Conflict { first, second, .. } => find(second).or_else(|| find(first)),
+            };
+            ValueError {
+                offset: entry.map_or(0, |name| name.span().start),
+                reason: error.to_string(),
+            }
+        })
+    }
+
+    fn tz(&self) -> Result<Tz, ValueError> {
+        match &self.tz {
+            Some(name) => {
+                let parsed = name.as_ref().parse();
+                parsed.map_err(|_| ValueError::new(name, unknown_zone(name.as_ref())))
+            }
+            None => Ok(Tz::UTC),
+        }
+    }
+
+    fn fps(&self, caps: Caps) -> Result<u8, ValueError> {
+        match &self.fps {
+            Some(fps) if (1..=60).contains(fps.as_ref()) => Ok(*fps.as_ref()),
+            Some(fps) => {
+                let reason = format!("fps is {}. Write a number from 1 to 60.", fps.as_ref());
+                Err(ValueError::new(fps, reason))
+            }
+            None if caps.remote => Ok(FPS_REMOTE),
+            None => Ok(FPS),
+        }
+    }
+
+    fn columns(&self) -> Result<Vec<Column>, ValueError> {
+        let Some(spanned) = &self.columns else {
+            return Ok(Column::ALL.to_vec());
+        };
+        let columns = spanned.as_ref();
+        if columns.is_empty() {
+            return Err(ValueError::new(spanned, "columns is empty. Name at least one column."));
+        }
+        if (1..columns.len()).any(|i| columns[..i].contains(&columns[i])) {
+            return Err(ValueError::new(
+                spanned,
+                "columns names a column twice. Name each column once.",
+            ));
+        }
+        Ok(columns.clone())
     }
 }
 
-/// Where the person's own files and clock are.
+fn unknown_zone(name: &str) -> String {
+    format!("`{name}` is not a time zone. Write a name such as Europe/Berlin.")
+}
+
+/// What this machine says about the settings file and the time zone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Home {
-    config: Option<PathBuf>,
+pub(crate) struct MachineDefaults {
+    settings_file: Option<PathBuf>,
     zone: Option<Tz>,
 }
 
-impl Home {
-    /// `$XDG_CONFIG_HOME/health/tui.toml`, and the zone of `$TZ` or of `/etc/localtime`.
-    pub(crate) fn find(var: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| var(name).filter(|v| !v.is_empty());
-        let base = set("XDG_CONFIG_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")));
-        let zone = set("TZ")
-            .and_then(|tz| tz.trim_start_matches(':').parse().ok())
-            .or_else(|| {
-                let link = fs::read_link("/etc/localtime").ok()?;
-                link.to_str()?.split_once("/zoneinfo/")?.1.parse().ok()
-            });
+impl MachineDefaults {
+    /// Finds `health/tui.toml` in `$XDG_CONFIG_HOME` or `~/.config`, and the time zone of `$TZ` or of the system.
+    pub(crate) fn detect(var: impl Fn(&str) -> Option<String>) -> Self {
+        let config_dir = etcetera::base_strategy::Xdg::new().map(|xdg| xdg.config_dir()).ok();
+        let tz_variable = var("TZ").and_then(|tz| tz.trim_start_matches(':').parse().ok());
+        let system_zone = || iana_time_zone::get_timezone().ok()?.parse().ok();
         Self {
-            config: base.map(|b| b.join("health").join("tui.toml")),
-            zone,
+            settings_file: config_dir.map(|dir| dir.join("health").join("tui.toml")),
+            zone: tz_variable.or_else(system_zone),
         }
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let line = error
-            .span()
-            .map_or(String::new(), |s| format!("line {}: ", line_of(text, s.start)));
-        ConfigError::Toml {
-            path: path.to_owned(),
-            reason: format!("{line}{}", error.message()),
-        }
-    })
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
+/// Returns the line of a byte, from 1.
+fn line_at(text: &str, offset: usize) -> usize {
+    text.as_bytes()
+        .iter()
+        .take(offset)
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -295,7 +328,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         source,
     };
-    if fs::metadata(path).map_err(unreadable)?.len() > FILE_MAX_BYTES {
+    if fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
     fs::read_to_string(path).map_err(unreadable)
@@ -306,59 +339,65 @@ mod tests {
     use super::*;
 
     const CAPS: Caps = Caps {
-        depth: Depth::Ansi256,
+        depth: ColourDepth::Ansi256,
         unicode: true,
         no_color: false,
         remote: false,
     };
 
-    fn settings(text: &str) -> Result<Settings, String> {
-        let path = Path::new("tui.toml");
-        let file = parse(path, text).map_err(|e| e.to_string())?;
-        file.settings(path, text, CAPS).map_err(|e| e.to_string())
+    fn settings(text: &str, caps: Caps) -> Result<Settings, String> {
+        let parsed = parse(Path::new("tui.toml"), text, caps);
+        parsed.map(|(settings, _)| settings).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn what_is_printed_is_read_and_is_the_default() {
-        let printed = settings(&print()).unwrap();
+    fn the_printed_settings_file_has_the_defaults() {
+        let printed = settings(&print(), CAPS).unwrap();
         let default = Settings {
-            depth: Depth::Ansi256,
+            depth: ColourDepth::Ansi256,
             ..Settings::default()
         };
         assert_eq!(format!("{printed:?}"), format!("{default:?}"));
     }
 
     #[test]
-    fn errors_name_their_line() {
+    fn an_error_names_its_line() {
         for (text, error) in [
-            ("theme = \"dark\"\nfsp = 3\n", "tui.toml: line 2: unknown field `fsp`"),
-            ("[alerts]\nhight = 3\n", "tui.toml: line 2: unknown field `hight`"),
-            ("\n[keys]\nfly = [\"f\"]\n", "tui.toml, line 3: `fly` is not an action"),
+            ("theme = \"dark\"\nfsp = 3\n", "line 2: unknown field `fsp`"),
+            ("[alerts]\nhight = 3\n", "line 2: unknown field `hight`"),
+            ("\n[keys]\nfly = [\"f\"]\n", "line 3: `fly` is not an action"),
             (
                 "[keys]\nquit = [\"hyper-q\"]\n",
-                "tui.toml, line 2: `hyper-q` of `quit` is not a key",
+                "line 2: `hyper-q` of `quit` is not a key",
             ),
             (
                 "[keys]\nhelp = [\"f2\"]\nfilter = [\"q\"]\n",
-                "tui.toml, line 3: the key `q` is given to both `quit` and `filter`",
+                "line 3: `quit` and `filter` have the same key `q`",
             ),
-            ("fps = 0\n", "tui.toml, line 1: fps is 1 to 60"),
-            ("\ntz = \"Mars\"", "tui.toml, line 2: `Mars` is no time zone"),
+            ("fps = 0\n", "line 1: fps is 0"),
+            ("\ntz = \"Mars\"", "line 2: `Mars` is not a time zone"),
+            ("\n\ncolumns = []", "line 3: columns is empty"),
             (
                 "columns = [\"age\", \"user\", \"age\"]",
-                "tui.toml, line 1: a column is named twice",
+                "line 1: columns names a column twice",
             ),
-            ("theme = \"pink\"", "tui.toml: line 1: unknown variant `pink`"),
+            ("theme = \"pink\"", "line 1: unknown variant `pink`"),
         ] {
-            let got = settings(text).unwrap_err();
-            assert!(got.starts_with(error), "{got}");
+            let got = settings(text, CAPS).unwrap_err();
+            assert!(got.starts_with(&format!("tui.toml, {error}")), "{got}");
         }
     }
 
     #[test]
-    fn no_color_wins_over_the_file() {
-        let file = parse(Path::new(""), "theme = \"light\"").unwrap();
+    fn no_color_wins_over_the_settings_file() {
         let caps = Caps { no_color: true, ..CAPS };
-        assert_eq!(file.settings(Path::new(""), "", caps).unwrap().theme, ThemeName::Mono);
+        assert_eq!(settings("theme = \"light\"", caps).unwrap().theme, ThemeName::Mono);
+    }
+
+    #[test]
+    fn fewer_frames_are_drawn_over_ssh() {
+        let caps = Caps { remote: true, ..CAPS };
+        assert_eq!(settings("", caps).unwrap().fps, FPS_REMOTE);
+        assert_eq!(settings("fps = 30", caps).unwrap().fps, 30);
     }
 }

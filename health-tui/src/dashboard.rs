@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::{
     app::{App, Effect, Input, Net, QueryError, Tone},
     caps::Caps,
-    config::{Home, Settings},
+    config::{MachineDefaults, Settings},
     error::Error,
     net::{Base, Client, Feed, FeedOptions, Queries},
     options::Options,
@@ -91,7 +91,11 @@ fn prepare(options: &Options) -> Result<Settings, Error> {
         return Err(Error::NotATerminal);
     }
     let var = |name: &str| std::env::var(name).ok();
-    Ok(Settings::load(options, Caps::detect(var), &Home::find(var))?)
+    Ok(Settings::load(
+        options,
+        Caps::detect(var),
+        &MachineDefaults::detect(var),
+    )?)
 }
 
 async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc::Receiver<Net>) -> Result<(), Error> {

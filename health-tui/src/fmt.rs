@@ -1,10 +1,11 @@
-//! How numbers, ages and times are written: short, right-aligned, the same everywhere.
+//! The text form of numbers, durations and times, the same everywhere on the screen.
+
+use std::borrow::Cow;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use unicode_width::UnicodeWidthStr;
 
-/// The largest unit that fits: `now`, `12s`, `4m`, `3h`, `9d`, `2y`. At most four columns.
+/// Returns an age in its largest unit: `now`, `12s`, `4m`, `3h`, `9d`, `2y`. It takes at most four columns.
 pub(crate) fn age(age: TimeDelta) -> String {
     let s = age.num_seconds();
     match s {
@@ -17,7 +18,7 @@ pub(crate) fn age(age: TimeDelta) -> String {
     }
 }
 
-/// How long until [`age`] reads differently.
+/// Returns the time until the result of [`age`] changes, so that the dashboard knows when to draw again.
 pub(crate) fn age_changes_in(age: TimeDelta) -> TimeDelta {
     let ms = age.num_milliseconds();
     let unit = match ms / 1_000 {
@@ -30,27 +31,36 @@ pub(crate) fn age_changes_in(age: TimeDelta) -> TimeDelta {
     TimeDelta::milliseconds(if ms < 0 { 1_000 - ms } else { unit - ms % unit })
 }
 
-/// A length of time in its two largest units: `45s`, `1h 30m`, `7d`.
-pub(crate) fn span(span: TimeDelta) -> String {
-    let s = span.num_seconds().max(0);
+/// Returns `5m ago`, or `just now` in the first second.
+pub(crate) fn ago(age: TimeDelta) -> String {
+    match self::age(age).as_str() {
+        "now" => "just now".to_owned(),
+        age => format!("{age} ago"),
+    }
+}
+
+/// Returns a duration in its two largest units: `45s`, `1h 30m`, `7d`.
+pub(crate) fn duration(duration: TimeDelta) -> String {
+    let s = duration.num_seconds().max(0);
     let parts = [
         (s / 86_400, 'd'),
         (s / 3_600 % 24, 'h'),
         (s / 60 % 60, 'm'),
         (s % 60, 's'),
     ];
-    let mut shown = parts.iter().skip_while(|(n, _)| *n == 0);
-    let Some((n, unit)) = shown.next() else {
+    let mut largest = parts.iter().skip_while(|(n, _)| *n == 0);
+    let Some((first, first_unit)) = largest.next() else {
         return "0s".to_owned();
     };
-    match shown.next() {
-        Some((m, small)) if *m > 0 => format!("{n}{unit} {m}{small}"),
-        _ => format!("{n}{unit}"),
+    match largest.next() {
+        Some((second, second_unit)) if *second > 0 => format!("{first}{first_unit} {second}{second_unit}"),
+        _ => format!("{first}{first_unit}"),
     }
 }
 
-/// A whole number with its thousands apart: `12 345`.
-pub(crate) fn grouped(n: u64) -> String {
+/// Returns a count with a space between its thousands: `12 345`.
+pub(crate) fn thousands(n: impl TryInto<u64>) -> String {
+    let n: u64 = n.try_into().unwrap_or(0);
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
@@ -62,28 +72,28 @@ pub(crate) fn grouped(n: u64) -> String {
     out
 }
 
-/// A value in at most five columns: `0.04`, `7.5`, `72`, `1234`, `12.3k`, `4.5M`.
+/// Returns a value in at most five columns: `0.04`, `7.5`, `72`, `1234`, `12.3k`, `4.5M`.
 pub(crate) fn short(v: f64) -> String {
-    let a = v.abs();
-    if a >= 9_999_500.0 {
+    let size = v.abs();
+    if size >= 9_999_500.0 {
         format!("{:.0}M", v / 1e6)
-    } else if a >= 999_500.0 {
+    } else if size >= 999_500.0 {
         format!("{:.1}M", v / 1e6)
-    } else if a >= 99_950.0 {
+    } else if size >= 99_950.0 {
         format!("{:.0}k", v / 1e3)
-    } else if a >= 9_999.5 {
+    } else if size >= 9_999.5 {
         format!("{:.1}k", v / 1e3)
-    } else if a >= 100.0 || v.fract() == 0.0 {
+    } else if size >= 100.0 || v.fract() == 0.0 {
         format!("{v:.0}")
-    } else if a < 0.995 {
+    } else if size < 0.995 {
         format!("{v:.2}")
     } else {
         format!("{v:.1}")
     }
 }
 
-/// The end of a scale, which is a round number: `0.5`, `20`, `1000`.
-pub(crate) fn round(v: f64) -> String {
+/// Returns the label of a tick, which is a round number: `0.5`, `20`, `1000`.
+pub(crate) fn tick(v: f64) -> String {
     let text = short(v);
     match text.split_once('.') {
         Some(_) if text.ends_with('0') => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -91,72 +101,62 @@ pub(crate) fn round(v: f64) -> String {
     }
 }
 
-/// Kilocalories of one sample: two decimals while they fit, so that a column of them lines up.
+/// Returns the kilocalories of one sample with two decimals if they fit, so that a column of them lines up.
 pub(crate) fn kcal(v: f64) -> String {
     if v < 99.995 { format!("{v:.2}") } else { short(v) }
 }
 
-/// One decimal, always: averages line up under each other.
-pub(crate) fn one(v: f64) -> String {
+/// Returns a value with exactly one decimal, so that averages line up.
+pub(crate) fn one_decimal(v: f64) -> String {
     format!("{v:.1}")
 }
 
-/// One decimal, and the thousands apart: `1 659.2`.
-pub(crate) fn grouped_one(v: f64) -> String {
-    let text = one(v);
-    match text.split_once('.') {
-        Some((whole, tenth)) => match whole.parse() {
-            Ok(n) => format!("{}.{tenth}", grouped(n)),
-            Err(_) => text,
-        },
-        None => text,
+/// Returns a value with one decimal and a space between its thousands: `1 659.2`.
+pub(crate) fn thousands_one_decimal(v: f64) -> String {
+    let text = one_decimal(v);
+    let parts = text.split_once('.').map(|(whole, tenth)| (whole.parse::<u64>(), tenth));
+    match parts {
+        Some((Ok(whole), tenth)) => format!("{}.{tenth}", thousands(whole)),
+        _ => text,
     }
 }
 
-/// `2025-03-02 18:00:05` in `tz`.
-pub(crate) fn moment(at: DateTime<Utc>, tz: Tz) -> String {
+/// Returns `2025-03-02 18:00:05` in the time zone `tz`.
+pub(crate) fn date_time(at: DateTime<Utc>, tz: Tz) -> String {
     at.with_timezone(&tz).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// From one moment to another, without saying the date twice.
-pub(crate) fn moments(from: DateTime<Utc>, to: DateTime<Utc>, tz: Tz, between: &str) -> String {
-    let (from, to) = (from.with_timezone(&tz), to.with_timezone(&tz));
-    let form = if from.date_naive() == to.date_naive() {
+/// Returns the two ends of a range, with the date of the end only if it differs from that of the start.
+pub(crate) fn time_range(start: DateTime<Utc>, end: DateTime<Utc>, tz: Tz, dash: &str) -> String {
+    let (start, end) = (start.with_timezone(&tz), end.with_timezone(&tz));
+    let end_format = if start.date_naive() == end.date_naive() {
         "%H:%M:%S"
     } else {
         "%Y-%m-%d %H:%M:%S"
     };
-    format!("{} {between} {}", from.format("%Y-%m-%d %H:%M:%S"), to.format(form))
+    format!(
+        "{} {dash} {}",
+        start.format("%Y-%m-%d %H:%M:%S"),
+        end.format(end_format)
+    )
 }
 
-/// The wall clock as the axis of a chart shows it, by how much a step of the axis is.
-pub(crate) fn axis(at: DateTime<Utc>, tz: Tz, step: TimeDelta) -> String {
-    let local = at.with_timezone(&tz);
-    let form = if step < TimeDelta::minutes(1) {
+/// Returns the label of a tick on a time axis whose ticks are `step` apart.
+pub(crate) fn axis_label(at: DateTime<Utc>, tz: Tz, step: TimeDelta) -> String {
+    let format = if step < TimeDelta::minutes(1) {
         "%H:%M:%S"
     } else if step < TimeDelta::days(1) {
         "%H:%M"
     } else {
         "%d %b"
     };
-    local.format(form).to_string()
+    at.with_timezone(&tz).format(format).to_string()
 }
 
-/// Breaks at spaces; a word longer than a line is left to be cut.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last().map_or(0, |l| l.width());
-        if line > 0 && line + 1 + word.width() > width {
-            lines.push(word.to_owned());
-        } else if let Some(last) = lines.last_mut() {
-            if line > 0 {
-                last.push(' ');
-            }
-            last.push_str(word);
-        }
-    }
-    lines
+/// Returns the lines of `text` in at most `width` columns. A word that is longer than a line is broken.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<Cow<'_, str>> {
+    let options = textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options)
 }
 
 #[cfg(test)]
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_read_well_and_say_when_they_change() {
+    fn an_age_is_short_and_its_next_change_is_known() {
         for (ms, text, change_ms) in [
             (-5_000, "now", 6_000),
             (0, "now", 1_000),
@@ -174,9 +174,9 @@ mod tests {
             (7_200_000, "2h", 3_600_000),
             (86_400_000 * 400, "1y", 31_536_000_000 - 86_400_000 * 35),
         ] {
-            let a = TimeDelta::milliseconds(ms);
-            assert_eq!(age(a), text);
-            assert_eq!(age_changes_in(a).num_milliseconds(), change_ms, "{text}");
+            let since = TimeDelta::milliseconds(ms);
+            assert_eq!(age(since), text);
+            assert_eq!(age_changes_in(since).num_milliseconds(), change_ms, "{text}");
         }
     }
 
@@ -196,27 +196,31 @@ mod tests {
             assert_eq!(short(v), text);
             assert!(text.len() <= 5);
         }
-        assert_eq!(grouped(1_234_567), "1 234 567");
+        assert_eq!(thousands(1_234_567u64), "1 234 567");
         assert_eq!(
-            (round(0.5), round(20.0), round(0.2)),
+            (tick(0.5), tick(20.0), tick(0.2)),
             ("0.5".to_owned(), "20".to_owned(), "0.2".to_owned())
         );
-        assert_eq!(grouped(7), "7");
+        assert_eq!(thousands(7i64), "7");
         assert_eq!(
-            (grouped_one(1_659.24), grouped_one(-0.5)),
+            (thousands_one_decimal(1_659.24), thousands_one_decimal(-0.5)),
             ("1 659.2".to_owned(), "-0.5".to_owned())
         );
-        assert_eq!(span(TimeDelta::minutes(90)), "1h 30m");
-        assert_eq!(span(TimeDelta::days(7)), "7d");
-        assert_eq!(span(TimeDelta::zero()), "0s");
+        assert_eq!(duration(TimeDelta::minutes(90)), "1h 30m");
+        assert_eq!(duration(TimeDelta::days(7)), "7d");
+        assert_eq!(duration(TimeDelta::zero()), "0s");
+        assert_eq!(ago(TimeDelta::milliseconds(300)), "just now");
+        assert_eq!(ago(TimeDelta::minutes(5)), "5m ago");
     }
 
     #[test]
-    fn wraps_at_spaces() {
+    fn text_wraps_at_spaces_and_long_words_are_broken() {
         assert_eq!(
             wrap("the start must be before the end", 12),
             ["the start", "must be", "before the", "end"]
         );
         assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("a 127.0.0.1:8000", 9), ["a", "127.0.0.1", ":8000"]);
+        assert!(!wrap("no room", 0).is_empty());
     }
 }

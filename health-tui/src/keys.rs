@@ -1,4 +1,4 @@
-//! Keys: what can be pressed, what it means, and the one list that binds the two.
+//! Keys, the actions they have, and the list of bindings between the two.
 
 mod action;
 mod bindings;

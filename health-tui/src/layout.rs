@@ -1,322 +1,320 @@
-//! Where things are, from the size of the terminal alone. Drawing and the mouse both ask here.
+//! The areas of the screen, computed from the size of the terminal.
 //!
-//! All arithmetic saturates: a terminal can be 0x0.
+//! Drawing and the mouse use the same areas, so a click always hits what is drawn. All arithmetic saturates because a
+//! terminal can report a size of 0x0.
 
 use ratatui::layout::Rect;
 
 use crate::store::{Column, RING_SAMPLES_MAX};
 
-/// The size from which on everything is shown.
-pub(crate) const FULL: (u16, u16) = (80, 24);
-/// The size from which on lists are shown; below it only a message is.
-pub(crate) const LEAST: (u16, u16) = (60, 12);
+/// The smallest size that shows everything: the default window of most terminals.
+pub(crate) const FULL_SIZE: (u16, u16) = (80, 24);
+/// The smallest size that shows the panes. A smaller terminal shows only a message with this size.
+pub(crate) const MIN_SIZE: (u16, u16) = (60, 12);
 
-/// Columns that stay free at the left, where the table has its cursor and its pins: everything else begins behind them
-/// too.
+/// Columns at the left edge that hold the table's cursor and pins. The other panes leave the same margin.
 pub(crate) const MARGIN: u16 = 2;
 
-/// Columns of a sparkline at most: what is remembered of a user.
-#[expect(clippy::cast_possible_truncation, reason = "48")]
-pub(crate) const SPARK_MAX: u16 = RING_SAMPLES_MAX as u16;
+/// The widest sparkline: one column for each sample that the dashboard keeps of a user.
+#[expect(clippy::cast_possible_truncation, reason = "the ring holds 48 samples")]
+pub(crate) const SPARKLINE_WIDTH_MAX: u16 = RING_SAMPLES_MAX as u16;
 
-/// Columns that the numbers left of a chart take.
-pub(crate) const SCALE_WIDTH: u16 = 6;
+/// Columns left of a chart for the numbers of its value axis: five digits and a space.
+pub(crate) const VALUE_AXIS_WIDTH: u16 = 6;
 
-/// How much fits.
+/// Columns for the labels of the form's fields.
+pub(crate) const LABEL_WIDTH: u16 = 9;
+
+/// How much of the dashboard fits on the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub(crate) enum SizeClass {
+    /// Everything fits.
     Full,
-    List,
+    /// The panes fit, without the parts that can be left out.
+    Compact,
+    /// Only a message fits.
     TooSmall,
 }
 
-impl Level {
+impl SizeClass {
     pub(crate) fn of(size: (u16, u16)) -> Self {
-        if size.0 >= FULL.0 && size.1 >= FULL.1 {
+        let at_least = |(width, height): (u16, u16)| size.0 >= width && size.1 >= height;
+        if at_least(FULL_SIZE) {
             Self::Full
-        } else if size.0 >= LEAST.0 && size.1 >= LEAST.1 {
-            Self::List
+        } else if at_least(MIN_SIZE) {
+            Self::Compact
         } else {
             Self::TooSmall
         }
     }
 }
 
-/// The frame every pane shares.
+/// The areas that all panes share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) level: Level,
-    pub(crate) bar: Rect,
-    /// The line under the bar: what is shown, or the filter.
-    pub(crate) sub: Rect,
+pub(crate) struct ScreenAreas {
+    pub(crate) size_class: SizeClass,
+    /// The bar at the top with the tabs and the connection.
+    pub(crate) header: Rect,
+    /// The line below the header: what the pane shows, or the filter.
+    pub(crate) subheader: Rect,
     pub(crate) body: Rect,
     pub(crate) footer: Rect,
 }
 
-impl Frame {
-    pub(crate) fn of(size: (u16, u16)) -> Self {
-        let (w, h) = size;
-        let line = |y: u16| Rect::new(0, y, w, u16::from(y < h));
-        let body = Rect::new(0, 2.min(h), w, h.saturating_sub(3));
+impl ScreenAreas {
+    pub(crate) fn new(size: (u16, u16)) -> Self {
+        let (width, height) = size;
+        let line = |y: u16| Rect::new(0, y, width, u16::from(y < height));
         Self {
-            level: Level::of(size),
-            bar: line(0),
-            sub: line(1),
-            body,
-            footer: line(h.saturating_sub(1)),
+            size_class: SizeClass::of(size),
+            header: line(0),
+            subheader: line(1),
+            body: Rect::new(0, 2.min(height), width, height.saturating_sub(3)),
+            footer: line(height.saturating_sub(1)),
         }
     }
 }
 
-/// The live pane's body.
+/// The areas of the live table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LiveAreas {
-    pub(crate) head: Rect,
+    pub(crate) header: Rect,
     pub(crate) rows: Rect,
-    /// The details of the row under the cursor.
+    /// The details pane of the row under the cursor.
     pub(crate) preview: Option<Rect>,
 }
 
 impl LiveAreas {
-    pub(crate) fn of(frame: &Frame, preview: bool, rows: usize) -> Self {
-        let body = frame.body;
-        let tall = match body.height {
-            0..=20 => 0,
-            21..=28 => 8,
-            29..=40 => 12,
-            _ => 16,
-        };
-        // Room that no row needs goes to the details, up to three fifths of the whole.
-        let spare = usize::from(body.height).saturating_sub(rows + 2);
-        let spare = u16::try_from(spare).unwrap_or(0).min(body.height / 5 * 3);
-        let tall = if preview && rows > 0 && frame.level == Level::Full && tall > 0 {
-            tall.max(spare)
+    pub(crate) fn new(screen: &ScreenAreas, preview: bool, row_count: usize) -> Self {
+        let body = screen.body;
+        let preview_height = if preview && row_count > 0 && screen.size_class == SizeClass::Full {
+            preview_height(body.height, row_count)
         } else {
             0
         };
-        let (top, below) = split_below(body, tall);
-        let (head, rows) = split_above(top, 1);
+        let (table, below) = split_bottom(body, preview_height);
+        let (header, rows) = split_top(table, 1);
         Self {
-            head,
+            header,
             rows,
-            preview: (tall > 0).then_some(below),
+            preview: (preview_height > 0).then_some(below),
         }
     }
 }
 
-/// One group of the live table: a value and, where there is room, its sparkline.
+/// Returns the lines of the details pane, 0 if the body is too low for one.
+fn preview_height(body_height: u16, row_count: usize) -> u16 {
+    let height = match body_height {
+        0..=20 => return 0,
+        21..=28 => 8,
+        29..=40 => 12,
+        _ => 16,
+    };
+    // The details pane takes lines that no row needs, up to three fifths of the body.
+    let unused = usize::from(body_height).saturating_sub(row_count + 2);
+    let unused = u16::try_from(unused).unwrap_or(0).min(body_height / 5 * 3);
+    height.max(unused)
+}
+
+/// One column of the live table: a value and, if there is room, its sparkline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Group {
+pub(crate) struct TableColumn {
     pub(crate) column: Column,
     pub(crate) x: u16,
-    /// Columns of the value, right-aligned.
-    pub(crate) value: u16,
-    /// Columns of the sparkline behind it, one column apart; 0 where there is none.
-    pub(crate) spark: u16,
+    /// Columns of the right-aligned value.
+    pub(crate) value_width: u16,
+    /// Columns of the sparkline, which starts one column after the value; 0 without a sparkline.
+    pub(crate) sparkline_width: u16,
 }
 
-impl Group {
+impl TableColumn {
     pub(crate) fn width(self) -> u16 {
-        if self.spark == 0 {
-            self.value
+        if self.sparkline_width == 0 {
+            self.value_width
         } else {
-            self.value + 1 + self.spark
+            self.value_width + 1 + self.sparkline_width
         }
     }
 }
 
-/// The groups of the live table from left to right, for `columns` in the order of the configuration.
-pub(crate) fn groups(width: u16, columns: &[Column], names: bool, spark_max: u16) -> Vec<Group> {
-    const BETWEEN: u16 = 2;
-    let value = |c: Column| match c {
-        Column::User => {
-            if names || width >= 120 {
-                (width / 6).clamp(12, 22)
-            } else {
-                10
-            }
-        }
+/// Returns the columns of the live table from left to right, in the order of the settings.
+pub(crate) fn table_columns(width: u16, columns: &[Column], has_names: bool) -> Vec<TableColumn> {
+    const GAP: u16 = 2;
+    let value_width = |column: Column| match column {
+        Column::User if has_names || width >= 120 => (width / 6).clamp(12, 22),
+        Column::User => 10,
         Column::HeartRate => 6,
         Column::Steps | Column::Calories | Column::Age => 5,
     };
-    let has_spark = |c: Column| {
-        matches!(c, Column::HeartRate) || (width >= FULL.0 && matches!(c, Column::Steps | Column::Calories))
+    let has_sparkline = |column: Column| match column {
+        Column::HeartRate => true,
+        Column::Steps | Column::Calories => width >= FULL_SIZE.0,
+        Column::User | Column::Age => false,
     };
-    let sparks = u16::try_from(columns.iter().filter(|c| has_spark(**c)).count()).unwrap_or(0);
-    let fixed = columns
+    let values: u16 = columns
         .iter()
-        .map(|c| value(*c) + u16::from(has_spark(*c)) + BETWEEN)
-        .sum::<u16>()
-        .saturating_sub(BETWEEN)
-        + MARGIN
-        + 1;
+        .map(|c| value_width(*c) + u16::from(has_sparkline(*c)) + GAP)
+        .sum();
+    // The last column needs no gap; the scrollbar takes one column at the right edge.
+    let fixed = values.saturating_sub(GAP) + MARGIN + 1;
     let room = width.saturating_sub(fixed);
-    let mut groups = Vec::with_capacity(columns.len());
+    let sparklines = u16::try_from(columns.iter().filter(|c| has_sparkline(**c)).count()).unwrap_or(0);
+
+    let mut table = Vec::with_capacity(columns.len());
     let mut x = MARGIN;
     for column in columns {
-        let spark = if has_spark(*column) && sparks > 0 {
-            // Heart rate gets what does not divide.
-            let extra = if *column == Column::HeartRate { room % sparks } else { 0 };
-            (room / sparks + extra).min(spark_max)
+        let sparkline_width = if has_sparkline(*column) {
+            // The heart rate also gets the remainder of the division.
+            let extra = if *column == Column::HeartRate {
+                room % sparklines
+            } else {
+                0
+            };
+            (room / sparklines + extra).min(SPARKLINE_WIDTH_MAX)
         } else {
             0
         };
-        let group = Group {
+        let placed = TableColumn {
             column: *column,
             x,
-            value: value(*column),
-            spark,
+            value_width: value_width(*column),
+            sparkline_width,
         };
-        x += group.width() + BETWEEN;
-        if x.saturating_sub(BETWEEN) > width {
+        if x + placed.width() > width {
             break;
         }
-        groups.push(group);
+        x += placed.width() + GAP;
+        table.push(placed);
     }
-    groups
+    table
 }
 
-/// The view of one user.
+/// The areas of the view of one user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UserAreas {
-    /// The large chart, scale and axis included.
-    pub(crate) heart: Rect,
+    /// The large chart with its title and axes.
+    pub(crate) heart_rate: Rect,
     pub(crate) steps: Option<Rect>,
     pub(crate) calories: Option<Rect>,
-    /// Window statistics, zones and sources.
+    /// The statistics of the window, the zones and the sources.
     pub(crate) stats: Rect,
 }
 
 impl UserAreas {
-    pub(crate) fn of(frame: &Frame) -> Self {
-        let body = frame.body;
+    pub(crate) fn new(screen: &ScreenAreas) -> Self {
+        let body = screen.body;
         let (charts, stats) = if body.width >= 104 {
             let (left, right) = split_left(body, body.width.saturating_sub(34));
             (left, inset_left(right, 2))
         } else {
-            let lines = if body.height >= 20 { 4 } else { 2 };
-            split_below(body, lines)
+            split_bottom(body, if body.height >= 20 { 4 } else { 2 })
         };
         if charts.height < 15 {
             return Self {
-                heart: charts,
+                heart_rate: charts,
                 steps: None,
                 calories: None,
                 stats,
             };
         }
         let small = (charts.height / 4).clamp(4, 8);
-        let (rest, calories) = split_below(charts, small);
-        let (heart, steps) = split_below(rest, small);
+        let (rest, calories) = split_bottom(charts, small);
+        let (heart_rate, steps) = split_bottom(rest, small);
         Self {
-            heart,
+            heart_rate,
             steps: Some(steps),
             calories: Some(calories),
             stats,
         }
     }
 
-    /// Where the lines of the large chart are, without scale, title and axis.
+    /// The plot of the large chart.
     pub(crate) fn plot(&self) -> Rect {
-        plot(self.heart)
+        plot(self.heart_rate)
     }
 }
 
-/// The part of a chart's area that holds its marks: title above, axis below, scale left.
+/// Returns the part of a chart that holds its lines: the title is above, the time axis below, the value axis at the left.
 pub(crate) fn plot(chart: Rect) -> Rect {
     Rect {
-        x: chart.x + SCALE_WIDTH.min(chart.width),
+        x: chart.x + VALUE_AXIS_WIDTH.min(chart.width),
         y: chart.y + 1.min(chart.height),
-        width: chart.width.saturating_sub(SCALE_WIDTH + 1),
+        width: chart.width.saturating_sub(VALUE_AXIS_WIDTH + 1),
         height: chart.height.saturating_sub(2),
     }
 }
 
-/// The range-stats pane.
+/// The areas of the range statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FormAreas {
     pub(crate) fields: Rect,
     pub(crate) answer: Rect,
 }
 
-/// Columns of the labels of the form's fields.
-pub(crate) const LABEL_WIDTH: u16 = 9;
-
 impl FormAreas {
-    /// In a narrow terminal there is no room for both: `answer_first` chooses.
-    pub(crate) fn of(frame: &Frame, answer_first: bool) -> Self {
-        let body = frame.body;
-        if body.width < FULL.0 {
+    /// A narrow terminal has no room for both: `answer_first` chooses which area gets the whole body.
+    pub(crate) fn new(screen: &ScreenAreas, answer_first: bool) -> Self {
+        let body = screen.body;
+        if body.width < FULL_SIZE.0 {
             let whole = inset_left(body, MARGIN);
             let none = Rect { width: 0, ..whole };
-            return if answer_first {
-                Self {
-                    fields: none,
-                    answer: whole,
-                }
-            } else {
-                Self {
-                    fields: whole,
-                    answer: none,
-                }
-            };
+            let (fields, answer) = if answer_first { (none, whole) } else { (whole, none) };
+            return Self { fields, answer };
         }
-        let left = (body.width / 3).clamp(30, 42).min(body.width);
-        let (fields, rest) = split_left(body, left);
-        // A blank line under the head of the pane, where there is room for one.
-        let below = |area: Rect| split_above(area, u16::from(body.height > 12)).1;
+        let (fields, answer) = split_left(body, (body.width / 3).clamp(30, 42).min(body.width));
+        let blank_lines = u16::from(body.height > 12);
         Self {
-            fields: below(inset_left(fields, MARGIN)),
-            answer: below(inset_left(rest, 2)),
+            fields: split_top(inset_left(fields, MARGIN), blank_lines).1,
+            answer: split_top(inset_left(answer, 2), blank_lines).1,
         }
     }
 }
 
-/// The two tabs in the bar: where a click on their names lands.
-pub(crate) fn tabs(bar: Rect) -> [Rect; 2] {
-    let x = bar.x + 11;
+/// Returns the areas of the two tabs in the header.
+pub(crate) fn tabs(header: Rect) -> [Rect; 2] {
+    // After "  ♥ Health ".
+    let x = header.x + 11;
     [
-        Rect::new(x, bar.y, 8, bar.height),
-        Rect::new(x + 8, bar.y, 15, bar.height),
+        Rect::new(x, header.y, 8, header.height),
+        Rect::new(x + 8, header.y, 15, header.height),
     ]
 }
 
-/// The list of keys, over everything else.
+/// Returns the area of the help screen, which covers everything else.
 pub(crate) fn help(size: (u16, u16)) -> Rect {
-    let (w, h) = (size.0.saturating_sub(4).min(84), size.1.saturating_sub(2));
-    Rect::new((size.0 - w) / 2, (size.1 - h) / 2, w, h)
+    let (width, height) = (size.0.saturating_sub(4).min(84), size.1.saturating_sub(2));
+    Rect::new((size.0 - width) / 2, (size.1 - height) / 2, width, height)
 }
 
-pub(crate) fn split_above(area: Rect, height: u16) -> (Rect, Rect) {
-    let h = height.min(area.height);
-    (
-        Rect { height: h, ..area },
-        Rect {
-            y: area.y + h,
-            height: area.height - h,
-            ..area
-        },
-    )
+/// Splits `height` lines off the top.
+pub(crate) fn split_top(area: Rect, height: u16) -> (Rect, Rect) {
+    let height = height.min(area.height);
+    let below = Rect {
+        y: area.y + height,
+        height: area.height - height,
+        ..area
+    };
+    (Rect { height, ..area }, below)
 }
 
-pub(crate) fn split_below(area: Rect, height: u16) -> (Rect, Rect) {
-    split_above(area, area.height.saturating_sub(height))
+/// Splits `height` lines off the bottom. The lower part is the second.
+pub(crate) fn split_bottom(area: Rect, height: u16) -> (Rect, Rect) {
+    split_top(area, area.height.saturating_sub(height))
 }
 
+/// Splits `width` columns off the left side.
 pub(crate) fn split_left(area: Rect, width: u16) -> (Rect, Rect) {
-    let w = width.min(area.width);
-    (
-        Rect { width: w, ..area },
-        Rect {
-            x: area.x + w,
-            width: area.width - w,
-            ..area
-        },
-    )
+    let width = width.min(area.width);
+    let rest = Rect {
+        x: area.x + width,
+        width: area.width - width,
+        ..area
+    };
+    (Rect { width, ..area }, rest)
 }
 
-pub(crate) fn inset_left(area: Rect, by: u16) -> Rect {
-    split_left(area, by).1
+pub(crate) fn inset_left(area: Rect, columns: u16) -> Rect {
+    split_left(area, columns).1
 }
 
 #[cfg(test)]
@@ -324,21 +322,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_lies_inside_at_every_size() {
-        for w in 0..220 {
-            for h in 0..70 {
-                let frame = Frame::of((w, h));
-                let screen = Rect::new(0, 0, w, h);
-                let live = LiveAreas::of(&frame, true, usize::from(w % 40));
-                let user = UserAreas::of(&frame);
-                let form = FormAreas::of(&frame, w % 2 == 0);
-                let mut areas = vec![frame.bar, frame.sub, frame.body, frame.footer, live.head, live.rows];
+    fn all_areas_lie_inside_the_screen_at_every_size() {
+        for width in 0..220 {
+            for height in 0..70 {
+                let screen = ScreenAreas::new((width, height));
+                let whole = Rect::new(0, 0, width, height);
+                let live = LiveAreas::new(&screen, true, usize::from(width % 40));
+                let user = UserAreas::new(&screen);
+                let form = FormAreas::new(&screen, width % 2 == 0);
+                let mut areas = vec![screen.header, screen.subheader, screen.body, screen.footer];
+                areas.extend([live.header, live.rows]);
                 areas.extend(live.preview);
-                areas.extend([user.heart, user.stats, user.plot(), form.fields, form.answer]);
+                areas.extend([user.heart_rate, user.stats, user.plot(), form.fields, form.answer]);
                 areas.extend(user.steps);
                 areas.extend(user.calories);
                 for area in areas {
-                    assert!(area.is_empty() || screen.union(area) == screen, "{area:?} at {w}x{h}");
+                    assert!(
+                        area.is_empty() || whole.union(area) == whole,
+                        "{area:?} at {width}x{height}"
+                    );
                 }
             }
         }
@@ -346,10 +348,10 @@ mod tests {
 
     #[test]
     fn the_table_fills_80_columns() {
-        let groups = groups(80, &Column::ALL, false, 48);
-        let last = groups.last().unwrap();
-        assert_eq!(groups.len(), 5);
+        let columns = table_columns(80, &Column::ALL, false);
+        let last = columns.last().unwrap();
+        assert_eq!(columns.len(), 5);
         assert_eq!(last.x + last.width(), 79);
-        assert!(groups[1].spark >= 10);
+        assert!(columns[1].sparkline_width >= 10);
     }
 }

@@ -13,14 +13,17 @@ mod budgets;
 mod caps;
 mod config;
 mod dashboard;
+#[cfg(test)]
+mod docs;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod fmt;
 mod headless;
 mod keys;
 mod layout;
 mod net;
 mod options;
-mod pictures;
 mod plain;
 mod program;
 mod record;
@@ -30,6 +33,7 @@ mod signals;
 #[cfg(test)]
 mod snapshots;
 mod store;
+#[cfg(test)]
 mod svg;
 mod term;
 mod theme;

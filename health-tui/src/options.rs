@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::theme::ThemeName;
 
-/// How to run the dashboard.
+/// The options of the dashboard.
 ///
 /// ```no_run
 /// # async fn demo() -> Result<(), health_tui::Error> {
@@ -23,7 +23,7 @@ use crate::theme::ThemeName;
 /// ```
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// The server's HTTP address
+    /// The HTTP address of the server
     #[arg(
         long,
         value_name = "URL",
@@ -32,7 +32,7 @@ pub struct Options {
         global = true
     )]
     pub server: String,
-    /// The address of the server's live feed
+    /// The address of the live feed of the server
     #[arg(
         long,
         value_name = "ADDR",
@@ -41,35 +41,31 @@ pub struct Options {
         global = true
     )]
     pub feed: String,
-    /// The API token, where the server asks for one
+    /// The API token, if the server requires one
     #[arg(long, value_name = "T", env = "HEALTH_TOKEN", hide_env_values = true, global = true)]
     pub token: Option<String>,
-    /// Names for users: one a line, the id and then the name
+    /// A file with names for users: on each line an id and a name
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
-    /// The zone of all times, such as Europe/Berlin [default: this machine's]
+    /// The time zone of all times, such as Europe/Berlin [default: the time zone of this machine]
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
-    /// The colours
-    #[arg(
-        long,
-        value_name = "NAME",
-        help = "The colours [default: dark, or mono where NO_COLOR is set]"
-    )]
+    /// The theme [default: dark, or mono if NO_COLOR is set]
+    #[arg(long, value_name = "NAME")]
     pub theme: Option<ThemeName>,
-    /// Draw with ASCII alone
+    /// Draw only ASCII characters
     #[arg(long)]
     pub ascii: bool,
-    /// Frames a second at most while data arrives, 1 to 60; keys are drawn at once [default: 10, over SSH 4]
+    /// The most frames a second while data arrives, from 1 to 60; a key press draws at once [default: 10, over SSH 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=60))]
     pub fps: Option<u8>,
-    /// The settings file [default: ~/.config/health/tui.toml, where there is one]
+    /// The settings file [default: ~/.config/health/tui.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 impl Default for Options {
-    /// The defaults of the command line, without a look at the environment.
+    /// Returns the defaults of the command line. It does not read the environment variables.
     fn default() -> Self {
         Self {
             server: "http://127.0.0.1:8000".to_owned(),
@@ -85,7 +81,7 @@ impl Default for Options {
     }
 }
 
-/// The dashboard of Health: everyone's heart rate, steps and calories as they arrive, and statistics over any range
+/// The dashboard of Health: the heart rate, steps and calories of all users as they arrive, and statistics of any time range
 #[derive(Debug, Parser)]
 #[command(
     name = "health-tui",
@@ -96,10 +92,10 @@ impl Default for Options {
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) options: Options,
-    /// No dashboard: a line for each reading, for pipes and screen readers
+    /// Print one line for each reading in place of the dashboard, for pipes and screen readers
     #[arg(long, conflicts_with = "print_config")]
     pub(crate) plain: bool,
-    /// Print a settings file with the defaults, and end
+    /// Print a settings file with the defaults and exit
     #[arg(long)]
     pub(crate) print_config: bool,
     #[command(subcommand)]
@@ -108,38 +104,29 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write every reading of the feed to a file, until interrupted: NDJSON that can be replayed, and posted to /ingest
+    /// Write all samples of the feed to a file until interrupted: NDJSON that `replay` shows and /ingest accepts
     Record {
-        /// The file; it must not exist yet
+        /// The new file; an existing file is not overwritten
         file: PathBuf,
     },
-    /// Show a file of readings as if they arrived now: a recording, or what GET /samples gave
+    /// Show the samples of a file as if they arrived now: a recording, or an export of GET /samples
     Replay {
-        /// NDJSON, one sample a line
+        /// The file: NDJSON, one sample on each line
         file: PathBuf,
-        /// How many times faster than it was
+        /// The speed: 60 shows a minute in a second
         #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = speed)]
         speed: f64,
     },
-    /// Print completions for a shell
+    /// Print shell completions
     Completions {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
     /// Print the manual page
     Man,
-    /// Print the table of keys for the README
-    #[command(hide = true)]
-    Keys,
-    /// Draw the pictures of the README into a directory
-    #[command(hide = true)]
-    Pictures {
-        /// The directory
-        dir: PathBuf,
-    },
 }
 
-/// From a hundredth to ten thousand times.
+/// Parses a factor from 0.01 to 10 000, with or without an `x` after it.
 fn speed(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('x').parse::<f64>() {
         Ok(x) if (0.01..=10_000.0).contains(&x) => Ok(x),
@@ -154,10 +141,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound_and_its_defaults_are_those_of_the_library() {
+    fn the_command_line_has_the_defaults_of_the_library() {
         Cli::command().debug_assert();
         let cli = Cli::parse_from(["health-tui"]);
-        // HEALTH_… variables of whoever runs the tests may be set: only what has none is compared.
+        // HEALTH_… variables may be set when the tests run, so only an option without a variable is compared.
         assert_eq!(format!("{:?}", cli.options.tz), format!("{:?}", Options::default().tz));
         let cli = Cli::parse_from(["health-tui", "replay", "a.ndjson", "--speed", "60x"]);
         assert!(matches!(cli.command, Some(Command::Replay { speed, .. }) if (speed - 60.0).abs() < 1e-9));

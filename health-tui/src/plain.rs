@@ -9,7 +9,7 @@ use health_core::Sample;
 
 use crate::{
     caps::Caps,
-    config::{Home, Settings},
+    config::{MachineDefaults, Settings},
     error::Error,
     fmt, headless,
     options::Options,
@@ -18,7 +18,7 @@ use crate::{
 /// Writes each reading to standard output, and what becomes of the connection to standard error.
 pub(crate) async fn run(options: &Options) -> Result<(), Error> {
     let var = |name: &str| std::env::var(name).ok();
-    let settings = Settings::load(options, Caps::detect(var), &Home::find(var))?;
+    let settings = Settings::load(options, Caps::detect(var), &MachineDefaults::detect(var))?;
     let mut text = String::new();
     let take = |samples: &[Sample]| {
         text.clear();
@@ -36,7 +36,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Error> {
 /// `2025-03-02 18:00:00 Ada Lovelace (101): 72 bpm, 12 steps, 0.4 kcal, watch`
 fn line(sample: &Sample, settings: &Settings, out: &mut String) {
     let id = sample.user_id().get();
-    out.push_str(&fmt::moment(sample.timestamp(), settings.tz));
+    out.push_str(&fmt::date_time(sample.timestamp(), settings.tz));
     // Writing to a String cannot fail.
     match settings.names.get(&id) {
         Some(name) => _ = write!(out, " {name} ({id}): "),

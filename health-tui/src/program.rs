@@ -11,9 +11,8 @@ use clap::{CommandFactory, Parser};
 use crate::{
     config, dashboard,
     error::Error,
-    keys::Keymap,
     options::{Cli, Command},
-    pictures, plain, record,
+    plain, record,
 };
 
 /// Reads the command line and does what it says.
@@ -45,8 +44,6 @@ async fn act(cli: Cli) -> Result<(), Error> {
                 .map_err(Error::Output)?;
             print(&out)
         }
-        Some(Command::Keys) => print(Keymap::default().markdown().as_bytes()),
-        Some(Command::Pictures { dir }) => pictures::write(&dir).map_err(Error::Output),
         None if cli.print_config => print(config::print().as_bytes()),
         None if cli.plain => plain::run(&cli.options).await,
         None => dashboard::run(cli.options).await,

@@ -175,7 +175,7 @@ fn take<W: Write>(
 fn input_of(event: Event) -> Option<Input> {
     match event {
         Event::Key(key) if key.kind == KeyEventKind::Release => None,
-        Event::Key(key) => Some(Input::Key(Key::pressed(key))),
+        Event::Key(key) => Some(Input::Key(Key::from_event(key))),
         Event::Paste(text) => Some(Input::Paste(text)),
         Event::Mouse(event) => Some(Input::Mouse(event)),
         Event::Resize(width, height) => Some(Input::Resize(width, height)),

@@ -1,4 +1,4 @@
-//! Every pane in every state, as text and as styles: what a person would notice, a test notices.
+//! Snapshots of every pane in every state: the text, and below it the styles, because colours carry meaning too.
 
 use std::{fmt::Write as _, sync::LazyLock};
 
@@ -12,9 +12,10 @@ use ratatui::{
 
 use crate::{
     app::{Answer, App, Effect, FeedNews, Input, Net, QueryError},
+    caps::ColourDepth,
     config::Settings,
+    fixtures::{self, noon, press},
     keys::{Action, Key, Keymap, Scope},
-    pictures::{self, noon, press},
     theme::{Theme, ThemeName},
     ui,
 };
@@ -27,7 +28,7 @@ fn frame(app: &App) -> Buffer {
     buf
 }
 
-/// The text, and below it a letter for each cell's style with its legend.
+/// Returns the text of a frame, then its styles as letters, then a legend of the letters.
 fn with_styles(buf: &Buffer) -> String {
     let mut legend: Vec<(Color, Color, Modifier)> = Vec::new();
     let mut text = String::new();
@@ -38,13 +39,13 @@ fn with_styles(buf: &Buffer) -> String {
             let cell = buf.cell((x, y)).unwrap();
             text.push_str(cell.symbol());
             let style = (cell.fg, cell.bg, cell.modifier);
-            let at = legend.iter().position(|s| *s == style).unwrap_or_else(|| {
+            let index = legend.iter().position(|s| *s == style).unwrap_or_else(|| {
                 legend.push(style);
                 legend.len() - 1
             });
-            runs.push(letter(at));
+            runs.push(letter(index));
         }
-        // A run of one style is its letter and its length.
+        // A run of cells with one style is a letter and a length.
         for run in runs.chunk_by(|a, b| a == b) {
             write!(styles, "{}{} ", run[0], run.len()).unwrap();
         }
@@ -55,27 +56,27 @@ fn with_styles(buf: &Buffer) -> String {
         text.push('\n');
         styles.push('\n');
     }
-    for (at, (fg, bg, modifier)) in legend.iter().enumerate() {
-        writeln!(styles, "{} {fg} on {bg} {modifier:?}", letter(at)).unwrap();
+    for (index, (fg, bg, modifier)) in legend.iter().enumerate() {
+        writeln!(styles, "{} {fg} on {bg} {modifier:?}", letter(index)).unwrap();
     }
     format!("{text}\n{styles}")
 }
 
-fn letter(at: usize) -> char {
-    char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[at])
+fn letter(index: usize) -> char {
+    char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[index])
 }
 
-fn news(app: &mut App, news: FeedNews, after_ms: i64) {
+fn feed_news(app: &mut App, news: FeedNews, after_ms: i64) {
     app.update(Input::Net(Net::Feed(news)), noon() + TimeDelta::milliseconds(after_ms));
 }
 
 fn waiting(app: &mut App) {
     let why = "connection refused".to_owned();
     let delay = std::time::Duration::from_millis(2_600);
-    news(app, FeedNews::Waiting { attempt: 4, why, delay }, 0);
+    feed_news(app, FeedNews::Waiting { attempt: 4, why, delay }, 0);
 }
 
-/// Everything a person can come across, by name.
+/// Returns a dashboard in each state that a user can meet, with the name of its snapshot.
 fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
     let fresh = || {
         App::new(
@@ -88,11 +89,11 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
             noon(),
         )
     };
-    let live = || pictures::live(theme, size);
+    let live = || fixtures::live(theme, size);
     let mut states = vec![("connecting", fresh())];
 
     let mut app = fresh();
-    news(
+    feed_news(
         &mut app,
         FeedNews::Connected {
             resumed: None,
@@ -118,12 +119,12 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
 
     let mut app = live();
     let since = std::time::Duration::from_secs(7);
-    news(&mut app, FeedNews::Quiet { since }, 0);
+    feed_news(&mut app, FeedNews::Quiet { since }, 0);
     app.update(Input::Tick, noon() + TimeDelta::seconds(2));
     states.push(("silent", app));
 
     let mut app = live();
-    news(&mut app, FeedNews::Lagged { missed: 12_345 }, 0);
+    feed_news(&mut app, FeedNews::Lagged { missed: 12_345 }, 0);
     states.push(("lagged", app));
 
     let mut app = live();
@@ -147,7 +148,7 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
     press(&mut app, &["s", "*", "p", "n"]);
     states.push(("sorted_pinned_masked", app));
 
-    states.push(("user", pictures::user(theme, size)));
+    states.push(("user", fixtures::user(theme, size)));
     let mut app = live();
     press(&mut app, &["enter"]);
     states.push(("user_loading", app));
@@ -177,9 +178,9 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
     fail(&mut app, &effects);
     states.push(("query_failed", app));
 
-    states.push(("range", pictures::range(theme, size)));
+    states.push(("range", fixtures::range(theme, size)));
 
-    let mut app = pictures::range(theme, size);
+    let mut app = fixtures::range(theme, size);
     press(&mut app, &["esc", "pagedown", "pagedown", "pagedown", "pagedown"]);
     states.push(("range_scrolled", app));
 
@@ -232,17 +233,17 @@ fn every_pane_in_every_state() {
 }
 
 #[test]
-fn ascii_draws_ascii_alone() {
+fn the_ascii_setting_draws_only_ascii() {
     for (name, mut app) in states(ThemeName::Dark, (120, 36)) {
         app.settings.unicode = false;
         let buf = frame(&app);
-        let odd = buf.content().iter().find(|c| !c.symbol().is_ascii());
-        assert!(odd.is_none(), "{name}: {odd:?}");
+        let other = buf.content().iter().find(|c| !c.symbol().is_ascii());
+        assert!(other.is_none(), "{name}: {other:?}");
     }
 }
 
 #[test]
-fn mono_has_no_colour_and_shows_the_cursor() {
+fn the_mono_theme_has_no_colours_and_shows_the_cursor() {
     for (name, app) in states(ThemeName::Mono, (80, 24)) {
         let buf = frame(&app);
         assert!(
@@ -252,20 +253,16 @@ fn mono_has_no_colour_and_shows_the_cursor() {
             "{name}"
         );
     }
-    let buf = frame(&pictures::live(ThemeName::Mono, (80, 24)));
+    let buf = frame(&fixtures::live(ThemeName::Mono, (80, 24)));
     assert!(buf.content().iter().any(|c| c.symbol() == "▌"));
 }
 
 #[test]
-fn every_theme_at_every_depth_draws() {
+fn text_is_visible_in_every_theme_and_colour_depth() {
     use clap::ValueEnum;
     for theme in ThemeName::value_variants() {
-        for depth in [
-            crate::caps::Depth::Ansi16,
-            crate::caps::Depth::Ansi256,
-            crate::caps::Depth::True,
-        ] {
-            let mut app = pictures::live(*theme, (80, 24));
+        for depth in [ColourDepth::Ansi16, ColourDepth::Ansi256, ColourDepth::True] {
+            let mut app = fixtures::live(*theme, (80, 24));
             app.theme = Theme::new(*theme, depth);
             let buf = frame(&app);
             let text: Vec<_> = buf.content().iter().filter(|c| c.symbol() != " ").collect();
@@ -277,35 +274,12 @@ fn every_theme_at_every_depth_draws() {
     }
 }
 
-/// `health-tui keys` prints the table.
-#[test]
-fn the_readme_has_the_keys_in_force() {
-    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let from = readme.split_once("## Keys\n").unwrap().1;
-    let table = Keymap::default().markdown();
-    assert!(
-        from.contains(&table),
-        "the README's keys are not those in force; they are\n{table}"
-    );
-}
-
-/// `health-tui pictures docs/pictures` draws them again.
-#[test]
-fn the_pictures_are_those_of_this_dashboard() {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures");
-    for (name, picture) in pictures::all() {
-        let drawn = std::fs::read_to_string(dir.join(&name)).unwrap();
-        assert!(drawn == picture, "{name} is not what the dashboard draws now");
-    }
-}
-
 static STATES: LazyLock<Vec<(&str, App)>> = LazyLock::new(|| states(ThemeName::Dark, (120, 36)));
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is pressed at whatever size, in whatever order: it is drawn.
+    /// Any keys in any order at any size.
     #[test]
     fn no_size_and_no_key_panics(
         sizes in prop::collection::vec((0u16..=200, 0u16..=60), 1..4),
@@ -314,7 +288,7 @@ proptest! {
     ) {
         let all: Vec<Key> = Scope::ALL
             .into_iter()
-            .flat_map(|s| Keymap::default().of(s).flat_map(|(b, k)| k.iter().copied().map(move |k| (b.action, k))).collect::<Vec<_>>())
+            .flat_map(|s| Keymap::default().bindings_in(s).flat_map(|(b, k)| k.iter().copied().map(move |k| (b.action, k))).collect::<Vec<_>>())
             .filter(|(action, _)| *action != Action::Suspend)
             .map(|(_, key)| key)
             .collect();
@@ -330,7 +304,7 @@ proptest! {
         }
     }
 
-    /// A click anywhere is drawn as well.
+    /// Any clicks and turns of the wheel.
     #[test]
     fn no_click_panics(start in 0usize..30, clicks in prop::collection::vec((0u16..130, 0u16..40, 0u8..3), 1..30)) {
         use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
@@ -343,10 +317,9 @@ proptest! {
     }
 }
 
-/// Every size there is, the states in turn: a prime number of states apart, each meets wide and flat ones, high and
-/// narrow ones.
+/// Each size is drawn in one state. A step of 7 through the states, which is prime, combines all states with all shapes.
 #[test]
-fn every_size_from_nothing_up_is_drawn() {
+fn every_size_up_to_200x60_is_drawn() {
     let mut states: Vec<App> = STATES.iter().map(|(_, app)| app.clone()).collect();
     let count = states.len();
     let mut drawn = 0;
@@ -355,12 +328,12 @@ fn every_size_from_nothing_up_is_drawn() {
         app.update(Input::Resize(w, h), noon());
         drawn += usize::from(frame(app).content().iter().any(|c| c.symbol() != " "));
     }
-    assert_eq!(drawn, 200 * 60, "wherever there is a cell, something is said");
+    assert_eq!(drawn, 200 * 60, "each frame with at least one cell shows something");
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_changes_nothing() {
-    let mut app = pictures::live(ThemeName::Dark, (80, 24));
+fn an_answer_to_an_unknown_query_changes_nothing() {
+    let mut app = fixtures::live(ThemeName::Dark, (80, 24));
     let before = with_styles(&frame(&app));
     app.update(
         Input::Net(Net::Answer {

@@ -1,4 +1,4 @@
-//! A frame as a picture: every cell at its place, blocks and Braille as geometry, so that no font has to contain them.
+//! A frame as an SVG picture. Blocks and Braille symbols become shapes, so that no font has to contain them.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -8,46 +8,49 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr;
 
-/// The size of a cell, in the units of the picture.
+/// The size of a cell, in user units of SVG.
 const WIDTH: f64 = 8.4;
 const HEIGHT: f64 = 18.0;
-/// Free space around the frame.
+/// The space around the frame.
 const MARGIN: f64 = 10.0;
-/// Where letters stand, from the top of their cell.
+/// The distance from the top of a cell to the baseline of its letters.
 const BASELINE: f64 = 13.2;
 
-/// The picture of `buf`. `text` and `ground` are what the terminal's own colours are.
-pub(crate) fn picture(buf: &Buffer, text: Color, ground: Color) -> String {
+const DEFAULT_TEXT: &str = "#c8ced8";
+const DEFAULT_BACKGROUND: &str = "#101218";
+
+/// Returns the picture of `buf`. `text` and `background` stand for the colours of the terminal.
+pub(crate) fn picture(buf: &Buffer, text: Color, background: Color) -> String {
     let (w, h) = (f64::from(buf.area.width), f64::from(buf.area.height));
-    let (wide, tall) = (w * WIDTH + 2.0 * MARGIN, h * HEIGHT + 2.0 * MARGIN);
+    let (width, height) = (w * WIDTH + 2.0 * MARGIN, h * HEIGHT + 2.0 * MARGIN);
     let mut out = String::new();
-    let ground = css(ground, "#101218");
-    let text = css(text, "#c8ced8");
+    let background = css(background, DEFAULT_BACKGROUND);
+    let text = css(text, DEFAULT_TEXT);
     // Writing to a String cannot fail.
     _ = writeln!(
         out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.1} {tall:.1}\" width=\"{wide:.0}\" height=\"{tall:.0}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.1} {height:.1}\" width=\"{width:.0}\" height=\"{height:.0}\" \
          font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"13.95\">\n\
-         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{ground}\"/>"
+         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{background}\"/>"
     );
     for y in 0..buf.area.height {
-        grounds(&mut out, buf, y, &ground);
+        backgrounds(&mut out, buf, y, &background);
     }
     for y in 0..buf.area.height {
-        marks(&mut out, buf, y, &text);
+        symbols(&mut out, buf, y, &text);
     }
     out.push_str("</svg>\n");
     out
 }
 
-/// One rectangle for each run of cells on the same ground.
-fn grounds(out: &mut String, buf: &Buffer, y: u16, ground: &str) {
+/// Draws one rectangle for each run of cells with the same background.
+fn backgrounds(out: &mut String, buf: &Buffer, y: u16, background: &str) {
     let colour = |x: u16| {
         buf.cell((x, y)).map(|c| {
-            if reversed(c) {
-                css(c.fg, "#c8ced8")
+            if is_reversed(c) {
+                css(c.fg, DEFAULT_TEXT)
             } else {
-                css(c.bg, ground)
+                css(c.bg, background)
             }
         })
     };
@@ -58,101 +61,103 @@ fn grounds(out: &mut String, buf: &Buffer, y: u16, ground: &str) {
         while x < buf.area.width && colour(x) == this {
             x += 1;
         }
-        if let Some(fill) = this.filter(|c| c != ground) {
+        if let Some(fill) = this.filter(|c| c != background) {
             rect(out, (left(from), top(y)), (f64::from(x - from) * WIDTH, HEIGHT), &fill);
         }
     }
 }
 
-fn marks(out: &mut String, buf: &Buffer, y: u16, text: &str) {
+/// Draws the symbols of one row.
+fn symbols(out: &mut String, buf: &Buffer, y: u16, text_colour: &str) {
     let mut dots: BTreeMap<String, Vec<(u16, u32)>> = BTreeMap::new();
     let mut x = 0;
-    while x < buf.area.width {
-        let Some(cell) = buf.cell((x, y)) else { break };
-        let fill = if reversed(cell) {
-            css(cell.bg, "#101218")
+    while let Some(cell) = buf.cell((x, y)) {
+        let fill = if is_reversed(cell) {
+            css(cell.bg, DEFAULT_BACKGROUND)
         } else {
-            css(cell.fg, text)
+            css(cell.fg, text_colour)
         };
         let mut chars = cell.symbol().chars();
         let symbol = match (chars.next(), chars.next()) {
             (Some(c), None) => c,
             _ => ' ',
         };
-        if ('\u{2800}'..='\u{28ff}').contains(&symbol) {
-            dots.entry(fill).or_default().push((x, u32::from(symbol) - 0x2800));
-            x += 1;
-            continue;
-        }
-        if ('\u{2581}'..='\u{2588}').contains(&symbol) {
-            // Neighbours of one height are one rectangle: no seams, and a smaller file.
-            let from = x;
-            while buf
-                .cell((x, y))
-                .is_some_and(|c| c.symbol() == cell.symbol() && c.fg == cell.fg && reversed(c) == reversed(cell))
-            {
-                x += 1;
+        x += match symbol {
+            '\u{2800}'..='\u{28ff}' => {
+                dots.entry(fill).or_default().push((x, u32::from(symbol) - 0x2800));
+                1
             }
-            let tall = HEIGHT * f64::from(u32::from(symbol) - 0x2580) / 8.0;
-            rect(
-                out,
-                (left(from), top(y) + HEIGHT - tall),
-                (f64::from(x - from) * WIDTH, tall),
-                &fill,
-            );
-            continue;
-        }
-        if geometry(out, symbol, (x, y), &fill) || cell.symbol() == " " {
-            x += 1;
-            continue;
-        }
-        // A run of letters in one style is one element, held to the grid by its length.
-        let from = x;
-        let mut run = String::new();
-        while let Some(next) = buf.cell((x, y)) {
-            let c = next.symbol().chars().next().unwrap_or(' ');
-            if next.fg != cell.fg || next.modifier != cell.modifier || next.bg != cell.bg || is_geometry(c) {
-                break;
-            }
-            // Two blanks in a row end a run: where a viewer knows nothing of its length, columns must not drift.
-            if c == ' ' && run.ends_with(' ') {
-                break;
-            }
-            run.push_str(next.symbol());
-            x += u16::try_from(next.symbol().width().max(1)).unwrap_or(1);
-        }
-        let shown = run.trim_end();
-        let long = f64::from(u16::try_from(shown.width()).unwrap_or(0)) * WIDTH;
-        let mut style = String::new();
-        if cell.modifier.contains(Modifier::BOLD) {
-            style.push_str(" font-weight=\"bold\"");
-        }
-        if cell.modifier.contains(Modifier::DIM) {
-            style.push_str(" opacity=\"0.6\"");
-        }
-        if cell.modifier.contains(Modifier::UNDERLINED) {
-            style.push_str(" text-decoration=\"underline\"");
-        }
-        _ = writeln!(
-            out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" textLength=\"{long:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{fill}\"{style} xml:space=\"preserve\">{}</text>",
-            left(from),
-            top(y) + BASELINE,
-            escaped(shown)
-        );
+            '\u{2581}'..='\u{2588}' => bars(out, buf, (x, y), symbol, &fill),
+            _ if line_or_mark(out, symbol, (x, y), &fill) || cell.symbol() == " " => 1,
+            _ => text_run(out, buf, (x, y), cell, &fill),
+        };
     }
     for (fill, cells) in &dots {
         braille(out, y, cells, fill);
     }
 }
 
-fn is_geometry(c: char) -> bool {
-    matches!(c, '\u{2581}'..='\u{2588}' | '\u{258c}' | '\u{2800}'..='\u{28ff}' | '─' | '│' | '┈' | '╭' | '╮' | '╰' | '╯' | '▲' | '▼' | '●' | '○')
+/// Draws neighbouring bars of one height as one rectangle, which has no seams and needs less space. Returns its columns.
+fn bars(out: &mut String, buf: &Buffer, (x, y): (u16, u16), symbol: char, fill: &str) -> u16 {
+    let Some(first) = buf.cell((x, y)) else { return 1 };
+    let same =
+        |cell: &Cell| cell.symbol() == first.symbol() && cell.fg == first.fg && is_reversed(cell) == is_reversed(first);
+    let count = (x..).take_while(|x| buf.cell((*x, y)).is_some_and(same)).count();
+    let count = u16::try_from(count).unwrap_or(1);
+    let height = HEIGHT * f64::from(u32::from(symbol) - 0x2580) / 8.0;
+    let position = (left(x), top(y) + HEIGHT - height);
+    rect(out, position, (f64::from(count) * WIDTH, height), fill);
+    count
 }
 
-/// Draws a mark that is geometry. False where it is a letter.
-fn geometry(out: &mut String, c: char, at: (u16, u16), fill: &str) -> bool {
-    let (x, y) = (left(at.0), top(at.1));
+/// Draws neighbouring letters of one style as one element, with a fixed length so that columns line up in any font.
+/// Returns its columns.
+fn text_run(out: &mut String, buf: &Buffer, (x, y): (u16, u16), first: &Cell, fill: &str) -> u16 {
+    let mut end = x;
+    let mut run = String::new();
+    while let Some(next) = buf.cell((end, y)) {
+        let c = next.symbol().chars().next().unwrap_or(' ');
+        if next.fg != first.fg || next.modifier != first.modifier || next.bg != first.bg || is_geometry(c) {
+            break;
+        }
+        // A run ends at two blanks, so that columns also line up in a viewer that ignores the length.
+        if c == ' ' && run.ends_with(' ') {
+            break;
+        }
+        run.push_str(next.symbol());
+        end += u16::try_from(next.symbol().width().max(1)).unwrap_or(1);
+    }
+    let text = run.trim_end();
+    let length = f64::from(u16::try_from(text.width()).unwrap_or(0)) * WIDTH;
+    let mut style = String::new();
+    for (modifier, attribute) in [
+        (Modifier::BOLD, " font-weight=\"bold\""),
+        (Modifier::DIM, " opacity=\"0.6\""),
+        (Modifier::UNDERLINED, " text-decoration=\"underline\""),
+    ] {
+        if first.modifier.contains(modifier) {
+            style.push_str(attribute);
+        }
+    }
+    _ = writeln!(
+        out,
+        "<text x=\"{:.1}\" y=\"{:.1}\" textLength=\"{length:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
+         fill=\"{fill}\"{style} xml:space=\"preserve\">{}</text>",
+        left(x),
+        top(y) + BASELINE,
+        escaped(text)
+    );
+    end - x
+}
+
+/// Returns whether a symbol is drawn as a shape and not as a letter.
+fn is_geometry(c: char) -> bool {
+    matches!(c, '\u{2581}'..='\u{2588}' | '\u{258c}' | '\u{2800}'..='\u{28ff}' | '─' | '│' | '┃' | '┈' | '╭' | '╮' | '╰' | '╯' | '▲' | '▼' | '●' | '○')
+}
+
+/// Draws a line or a mark as a shape. Returns false if the symbol is a letter.
+fn line_or_mark(out: &mut String, c: char, cell: (u16, u16), fill: &str) -> bool {
+    let (x, y) = (left(cell.0), top(cell.1));
     let (mid_x, mid_y) = (x + WIDTH / 2.0, y + HEIGHT / 2.0);
     let line = |out: &mut String, path: &str, dash: &str| {
         _ = writeln!(
@@ -169,6 +174,7 @@ fn geometry(out: &mut String, c: char, at: (u16, u16), fill: &str) -> bool {
             " stroke-dasharray=\"1.4 2.8\"",
         ),
         '│' => line(out, &format!("M{mid_x:.1} {y:.1}v{HEIGHT:.1}"), ""),
+        '┃' => rect(out, (mid_x - 1.5, y), (3.0, HEIGHT), fill),
         '╭' => line(
             out,
             &format!("M{mid_x:.1} {:.1}V{mid_y:.1}H{:.1}", y + HEIGHT, x + WIDTH),
@@ -178,14 +184,14 @@ fn geometry(out: &mut String, c: char, at: (u16, u16), fill: &str) -> bool {
         '╰' => line(out, &format!("M{mid_x:.1} {y:.1}V{mid_y:.1}H{:.1}", x + WIDTH), ""),
         '╯' => line(out, &format!("M{mid_x:.1} {y:.1}V{mid_y:.1}H{x:.1}"), ""),
         '▲' | '▼' => {
-            let (tip, foot) = if c == '▲' {
+            let (tip, base) = if c == '▲' {
                 (mid_y - 3.4, mid_y + 3.4)
             } else {
                 (mid_y + 3.4, mid_y - 3.4)
             };
             _ = writeln!(
                 out,
-                "<path d=\"M{mid_x:.1} {tip:.1}L{:.1} {foot:.1}H{:.1}z\" fill=\"{fill}\"/>",
+                "<path d=\"M{mid_x:.1} {tip:.1}L{:.1} {base:.1}H{:.1}z\" fill=\"{fill}\"/>",
                 mid_x + 3.8,
                 mid_x - 3.8
             );
@@ -206,9 +212,10 @@ fn geometry(out: &mut String, c: char, at: (u16, u16), fill: &str) -> bool {
     true
 }
 
-/// The dots of one colour in a row of cells: two columns of four dots each, as round ends of lines without length.
+/// Draws the dots of one colour in one row. A dot is the round end of a line without length, the shortest form in SVG.
 fn braille(out: &mut String, y: u16, cells: &[(u16, u32)], fill: &str) {
-    const PLACES: [(f64, f64); 8] = [
+    /// Column and row of the dot of each bit.
+    const DOTS: [(f64, f64); 8] = [
         (0.0, 0.0),
         (0.0, 1.0),
         (0.0, 2.0),
@@ -223,7 +230,7 @@ fn braille(out: &mut String, y: u16, cells: &[(u16, u32)], fill: &str) {
         "<path stroke=\"{fill}\" stroke-width=\"2.8\" stroke-linecap=\"round\" d=\""
     );
     for (x, bits) in cells {
-        for (bit, (column, row)) in PLACES.iter().enumerate() {
+        for (bit, (column, row)) in DOTS.iter().enumerate() {
             if bits >> bit & 1 == 1 {
                 let (cx, cy) = (
                     left(*x) + WIDTH * (0.25 + 0.5 * column),
@@ -251,14 +258,14 @@ fn top(row: u16) -> f64 {
     MARGIN + f64::from(row) * HEIGHT
 }
 
-fn reversed(cell: &Cell) -> bool {
+fn is_reversed(cell: &Cell) -> bool {
     cell.modifier.contains(Modifier::REVERSED)
 }
 
-fn css(colour: Color, or: &str) -> String {
+fn css(colour: Color, default: &str) -> String {
     match colour {
         Color::Rgb(r, g, b) => format!("#{r:02x}{g:02x}{b:02x}"),
-        _ => or.to_owned(),
+        _ => default.to_owned(),
     }
 }
 
@@ -273,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_run_together_and_blocks_are_drawn() {
+    fn letters_are_text_and_blocks_are_shapes() {
         let mut buf = Buffer::empty(Rect::new(0, 0, 8, 1));
         buf.set_string(0, 0, "a<b ▃⠁", Style::new());
         let svg = picture(&buf, Color::Rgb(1, 2, 3), Color::Rgb(4, 5, 6));

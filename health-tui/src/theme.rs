@@ -1,7 +1,7 @@
-//! Themes: what each role on the screen looks like, in the colours the terminal has.
+//! Themes: a style for each role on the screen, in the colours that the terminal has.
 //!
-//! Widgets ask for roles (`heart`, `dim`, `selected`), never for colours. The mono theme, which `NO_COLOR` chooses, has
-//! no colour at all and speaks by bold, dim, reverse and underline.
+//! Widgets use roles (`heart_rate`, `dim`, `selected`), never colours. The mono theme, which `NO_COLOR` selects, has only
+//! bold, dim, reverse and underline.
 
 mod palette;
 
@@ -10,31 +10,31 @@ use ratatui::style::{Color, Modifier, Style};
 use serde::Deserialize;
 
 use self::palette::{COLOUR_BLIND, DARK, HIGH_CONTRAST, LIGHT, Palette, Rgb};
-use crate::caps::Depth;
+use crate::caps::ColourDepth;
 
-/// The themes by name.
+/// The name of a theme.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThemeName {
-    /// Light text on a dark ground.
+    /// Light text on a dark background.
     #[default]
     Dark,
-    /// Dark text on a light ground.
+    /// Dark text on a light background.
     Light,
     /// Pure colours on black.
     HighContrast,
-    /// Blue, orange and yellow (Okabe and Ito, 2008), told apart with any colour vision.
+    /// Colours that everybody can tell apart (the palette of Okabe and Ito, 2008).
     ColourBlind,
-    /// No colour: bold, dim, reverse, underline.
+    /// No colours: bold, dim, reverse and underline.
     Mono,
 }
 
 impl ThemeName {
-    /// The next one, for the key that walks through them.
+    /// Returns the next theme, for the key that goes through them all.
     pub(crate) fn next(self) -> Self {
         let all = Self::value_variants();
-        let at = all.iter().position(|t| *t == self).unwrap_or(0);
-        all[(at + 1) % all.len()]
+        let index = all.iter().position(|t| *t == self).unwrap_or(0);
+        all[(index + 1) % all.len()]
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -48,19 +48,20 @@ impl ThemeName {
     }
 }
 
-/// The colour of a metric.
+/// The colour of a metric in three strengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ink {
-    /// What is now, and lines.
+pub(crate) struct MetricStyle {
+    /// Lines, and the newest value of a sparkline: the eye finds it first.
     pub(crate) full: Style,
-    /// What was, and areas: the eye is to find the newest value first.
+    /// Bars and older values.
     pub(crate) soft: Style,
-    /// What stands behind a line: from the lowest to the highest reading.
+    /// The range from the lowest to the highest reading behind a line.
     pub(crate) faint: Style,
 }
 
-impl Ink {
-    pub(crate) fn all(style: Style) -> Self {
+impl MetricStyle {
+    /// Uses one style for all three strengths.
+    pub(crate) fn uniform(style: Style) -> Self {
         Self {
             full: style,
             soft: style,
@@ -72,45 +73,47 @@ impl Ink {
 /// A style for each role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Theme {
-    /// The ground everything stands on.
-    pub(crate) ground: Style,
-    /// Ordinary text. No style of text has a ground of its own, so that it can stand on a bar or a selected row.
-    pub(crate) base: Style,
+    pub(crate) background: Style,
+    /// Ordinary text. Styles of text have no background of their own, so text can be drawn on a bar or a selected row.
+    pub(crate) text: Style,
     pub(crate) strong: Style,
     pub(crate) dim: Style,
-    /// The sparklines of somebody who has fallen silent.
+    /// The sparklines of a user without recent samples.
     pub(crate) stale: Style,
-    /// Lines around and between things: fainter than `dim`.
-    pub(crate) line: Style,
+    /// Borders, separators and gridlines: fainter than `dim`.
+    pub(crate) border: Style,
     pub(crate) accent: Style,
-    pub(crate) heart: Ink,
-    pub(crate) steps: Ink,
-    pub(crate) calories: Ink,
+    pub(crate) heart_rate: MetricStyle,
+    pub(crate) steps: MetricStyle,
+    pub(crate) calories: MetricStyle,
     pub(crate) good: Style,
     pub(crate) warn: Style,
     pub(crate) bad: Style,
-    /// Laid over the row under the cursor: a ground, never REVERSED (that turns sparklines over).
+    /// The row under the cursor. It changes the background and is never reversed: reversed sparklines are upside down.
     pub(crate) selected: Style,
-    /// The bar at the top.
+    /// The header and the footer.
     pub(crate) bar: Style,
-    pub(crate) tab_on: Style,
-    /// What must not be overlooked: the picture stands still.
+    pub(crate) active_tab: Style,
+    /// A message that nobody must overlook, such as "frozen".
     pub(crate) banner: Style,
-    /// A text field, and the one being edited.
     pub(crate) field: Style,
-    pub(crate) field_on: Style,
-    /// Lines that tell users apart when several are compared.
-    pub(crate) hues: [Style; 6],
+    pub(crate) focused_field: Style,
+    /// The lines of several users in one chart.
+    pub(crate) users: [Style; 6],
 }
 
 impl Theme {
-    pub(crate) fn new(name: ThemeName, depth: Depth) -> Self {
-        match name {
-            ThemeName::Mono => Self::mono(),
-            ThemeName::Dark => Self::from_palette(&DARK, depth),
-            ThemeName::Light => Self::from_palette(&LIGHT, depth),
-            ThemeName::HighContrast => Self::from_palette(&HIGH_CONTRAST, depth),
-            ThemeName::ColourBlind => Self::from_palette(&COLOUR_BLIND, depth),
+    pub(crate) fn new(name: ThemeName, depth: ColourDepth) -> Self {
+        let palette = match name {
+            ThemeName::Mono => return Self::mono(),
+            ThemeName::Dark => &DARK,
+            ThemeName::Light => &LIGHT,
+            ThemeName::HighContrast => &HIGH_CONTRAST,
+            ThemeName::ColourBlind => &COLOUR_BLIND,
+        };
+        match depth {
+            ColourDepth::Ansi16 => Self::with_16_colours(palette),
+            ColourDepth::Ansi256 | ColourDepth::True => Self::with_palette(palette, depth),
         }
     }
 
@@ -118,99 +121,95 @@ impl Theme {
         let plain = Style::new();
         let bold = plain.add_modifier(Modifier::BOLD);
         let dim = plain.add_modifier(Modifier::DIM);
-        let reverse = plain.add_modifier(Modifier::REVERSED);
-        let ink = Ink {
+        let reversed = plain.add_modifier(Modifier::REVERSED);
+        let metric = MetricStyle {
             full: plain,
             soft: plain,
             faint: dim,
         };
         Self {
-            ground: plain,
-            base: plain,
+            background: plain,
+            text: plain,
             strong: bold,
             dim,
             stale: dim,
-            line: dim,
+            border: dim,
             accent: bold,
-            heart: ink,
-            steps: ink,
-            calories: ink,
+            heart_rate: metric,
+            steps: metric,
+            calories: metric,
             good: plain,
             warn: plain.add_modifier(Modifier::UNDERLINED),
             bad: bold.add_modifier(Modifier::UNDERLINED),
             selected: bold,
             bar: plain,
-            tab_on: reverse,
-            banner: reverse,
+            active_tab: reversed,
+            banner: reversed,
             field: plain.add_modifier(Modifier::UNDERLINED),
-            field_on: reverse,
-            hues: [plain, bold, dim, plain, bold, dim],
+            focused_field: reversed,
+            users: [plain, bold, dim, plain, bold, dim],
         }
     }
 
-    fn from_palette(p: &Palette, depth: Depth) -> Self {
-        let c = |rgb: Rgb| rgb.at(depth);
-        // With sixteen colours the terminal's own ground is the right one: its palette was chosen for it.
-        let ground = |rgb: Rgb| {
-            if depth == Depth::Ansi16 {
-                Color::Reset
-            } else {
-                rgb.at(depth)
-            }
-        };
-        let on = |rgb: Rgb| Style::new().fg(c(rgb));
-        let ink = |rgb: Rgb| Ink {
-            full: on(rgb),
-            soft: if depth == Depth::Ansi16 {
-                on(rgb)
-            } else {
-                on(rgb.towards(p.ground, 38))
-            },
-            faint: if depth == Depth::Ansi16 {
-                on(rgb).add_modifier(Modifier::DIM)
-            } else {
-                on(rgb.towards(p.ground, 60))
-            },
+    fn with_palette(palette: &Palette, depth: ColourDepth) -> Self {
+        let colour = |rgb: Rgb| rgb.to_colour(depth);
+        let fg = |rgb: Rgb| Style::new().fg(colour(rgb));
+        let bg = |rgb: Rgb| Style::new().bg(colour(rgb));
+        let blended = |rgb: Rgb, percent| fg(rgb.blend(palette.background, percent));
+        let metric = |rgb: Rgb| MetricStyle {
+            full: fg(rgb),
+            soft: blended(rgb, 38),
+            faint: blended(rgb, 60),
         };
         let bold = Modifier::BOLD;
-        let raised = if depth == Depth::Ansi16 {
-            Style::new().add_modifier(bold)
-        } else {
-            Style::new().bg(c(p.raised))
+        Self {
+            background: fg(palette.text).bg(colour(palette.background)),
+            text: fg(palette.text),
+            strong: fg(palette.strong).add_modifier(bold),
+            dim: fg(palette.dim),
+            stale: blended(palette.dim, 45),
+            border: fg(palette.border),
+            accent: fg(palette.accent),
+            heart_rate: metric(palette.heart_rate),
+            steps: metric(palette.steps),
+            calories: metric(palette.calories),
+            good: fg(palette.good),
+            warn: fg(palette.warn),
+            bad: fg(palette.bad).add_modifier(bold),
+            selected: bg(palette.raised),
+            bar: bg(palette.bar),
+            active_tab: fg(palette.accent).bg(colour(palette.raised)).add_modifier(bold),
+            banner: fg(palette.background).bg(colour(palette.accent)).add_modifier(bold),
+            field: bg(palette.bar),
+            focused_field: fg(palette.strong).bg(colour(palette.raised)),
+            users: palette.users.map(fg),
+        }
+    }
+
+    /// Keeps the background and the text colour of the terminal, because its 16 colours were chosen for them, and uses
+    /// bold, dim, reverse and underline for the shades that 16 colours do not have.
+    fn with_16_colours(palette: &Palette) -> Self {
+        let depth = ColourDepth::Ansi16;
+        let plain = Style::new();
+        let text = plain.fg(Color::Reset);
+        let fg = |rgb: Rgb| plain.fg(rgb.to_colour(depth));
+        let metric = |rgb: Rgb| MetricStyle {
+            faint: fg(rgb).add_modifier(Modifier::DIM),
+            ..MetricStyle::uniform(fg(rgb))
         };
         Self {
-            ground: Style::new().fg(ground(p.text)).bg(ground(p.ground)),
-            base: Style::new().fg(ground(p.text)),
-            strong: Style::new().fg(ground(p.strong)).add_modifier(bold),
-            dim: on(p.dim),
-            stale: on(p.dim.towards(p.ground, 45)),
-            line: on(p.line),
-            accent: on(p.accent),
-            heart: ink(p.heart),
-            steps: ink(p.steps),
-            calories: ink(p.calories),
-            good: on(p.good),
-            warn: on(p.warn),
-            bad: on(p.bad).add_modifier(bold),
-            selected: raised,
-            bar: Style::new().bg(ground(p.bar)),
-            tab_on: if depth == Depth::Ansi16 {
-                on(p.accent).add_modifier(bold | Modifier::REVERSED)
-            } else {
-                on(p.accent).bg(c(p.raised)).add_modifier(bold)
-            },
-            banner: Style::new().fg(c(p.ground)).bg(c(p.accent)).add_modifier(bold),
-            field: if depth == Depth::Ansi16 {
-                Style::new().add_modifier(Modifier::UNDERLINED)
-            } else {
-                Style::new().bg(c(p.bar))
-            },
-            field_on: if depth == Depth::Ansi16 {
-                Style::new().add_modifier(Modifier::REVERSED)
-            } else {
-                Style::new().bg(c(p.raised)).fg(c(p.strong))
-            },
-            hues: p.hues.map(on),
+            background: text.bg(Color::Reset),
+            text,
+            strong: text.add_modifier(Modifier::BOLD),
+            heart_rate: metric(palette.heart_rate),
+            steps: metric(palette.steps),
+            calories: metric(palette.calories),
+            selected: plain.add_modifier(Modifier::BOLD),
+            bar: plain.bg(Color::Reset),
+            active_tab: fg(palette.accent).add_modifier(Modifier::BOLD | Modifier::REVERSED),
+            field: plain.add_modifier(Modifier::UNDERLINED),
+            focused_field: plain.add_modifier(Modifier::REVERSED),
+            ..Self::with_palette(palette, depth)
         }
     }
 }
@@ -220,18 +219,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mono_has_no_colour_anywhere() {
-        let t = Theme::new(ThemeName::Mono, Depth::True);
-        let text = format!("{t:?}");
+    fn the_mono_theme_has_no_colours() {
+        let theme = Theme::new(ThemeName::Mono, ColourDepth::True);
+        let text = format!("{theme:?}");
         assert!(!text.contains("Rgb") && !text.contains("Indexed"), "{text}");
     }
 
     #[test]
-    fn names_walk_in_a_circle() {
-        let mut t = ThemeName::Dark;
-        for _ in 0..5 {
-            t = t.next();
+    fn after_the_last_theme_comes_the_first() {
+        let mut theme = ThemeName::Dark;
+        for _ in 0..ThemeName::value_variants().len() {
+            theme = theme.next();
         }
-        assert_eq!(t, ThemeName::Dark);
+        assert_eq!(theme, ThemeName::Dark);
     }
 }

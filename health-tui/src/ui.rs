@@ -1,14 +1,15 @@
-//! Drawing: one file a pane. Everything here reads the state and writes cells; nothing here decides.
+//! Drawing, one file for each pane. The code here reads the state and writes cells of the buffer; it decides nothing.
 
+mod canvas;
 mod chart;
 mod detail;
-mod glyphs;
 mod help;
-mod paint;
 mod preview;
-mod spark;
+mod scale;
+mod sparkline;
 mod stats_form;
 mod status;
+mod symbols;
 mod toast;
 mod users;
 
@@ -19,50 +20,57 @@ use ratatui::{
 
 use crate::{
     app::{App, Pane},
-    layout::{Frame, LEAST, Level},
-    ui::paint::Paint,
+    layout::{MIN_SIZE, ScreenAreas, SizeClass},
+    ui::canvas::{Canvas, columns},
 };
 
-/// Draws everything into `buf`, which must be as large as `app.size` and blank. Returns where the cursor belongs, if it is
-/// to be seen.
+/// Draws everything into `buf`, which must be blank and as large as `app.size`. Returns the position of the terminal's
+/// cursor, `None` if it is hidden.
 pub(crate) fn draw(app: &App, buf: &mut Buffer) -> Option<Position> {
     let area = buf.area;
     if area.is_empty() {
         return None;
     }
-    let frame = Frame::of((area.width, area.height));
-    let mut p = Paint::new(app, buf);
-    p.ground(area);
-    if frame.level == Level::TooSmall {
-        too_small(&mut p, area);
+    let screen = ScreenAreas::new((area.width, area.height));
+    let mut canvas = Canvas::new(app, buf);
+    canvas.clear(area);
+    if screen.size_class == SizeClass::TooSmall {
+        too_small(&mut canvas, area);
         return None;
     }
-    status::bar(&mut p, frame.bar);
+    status::header(&mut canvas, screen.header);
     let cursor = match app.pane {
-        Pane::Live => users::draw(&mut p, &frame),
+        Pane::Live => users::draw(&mut canvas, &screen),
         Pane::User => {
-            detail::draw(&mut p, &frame);
+            detail::draw(&mut canvas, &screen);
             None
         }
-        Pane::Stats => stats_form::draw(&mut p, &frame),
+        Pane::Stats => stats_form::draw(&mut canvas, &screen),
     };
-    status::footer(&mut p, frame.footer);
+    status::footer(&mut canvas, screen.footer);
     if app.help.is_some() {
-        p.ground(frame.body);
-        help::draw(&mut p);
+        canvas.clear(screen.body);
+        help::draw(&mut canvas);
         return None;
     }
-    toast::draw(&mut p, &frame);
+    toast::draw(&mut canvas, &screen);
     cursor
 }
 
-fn too_small(p: &mut Paint<'_>, area: Rect) {
-    let (w, h) = LEAST;
-    let lines = [format!("needs {w}x{h}"), format!("has {}x{}", area.width, area.height)];
+fn too_small(canvas: &mut Canvas<'_>, area: Rect) {
+    let (width, height) = MIN_SIZE;
+    let lines = [
+        format!("needs {width}x{height}"),
+        format!("has {}x{}", area.width, area.height),
+    ];
     let top = area.y + area.height.saturating_sub(2) / 2;
     for (line, y) in lines.iter().zip(top..area.bottom()) {
-        let len = u16::try_from(line.len()).unwrap_or(u16::MAX);
-        let x = area.x + area.width.saturating_sub(len) / 2;
-        p.text(x, y, area.width, line, p.theme.base);
+        let x = area.x + area.width.saturating_sub(columns(line)) / 2;
+        canvas.text(x, y, area.width, line, canvas.theme.text);
     }
+}
+
+/// Returns the name of a source for the screen. A sample without a source has an empty one.
+fn source_name(source: &str) -> &str {
+    if source.is_empty() { "(unnamed)" } else { source }
 }

@@ -139,7 +139,7 @@ fn mistakes_are_told_in_a_sentence() {
     assert_eq!(status, 1);
     assert!(text.contains("`ftp://x` is not http"), "{text}");
     let (_, text) = terminal(&["--tz", "Mars"]);
-    assert!(text.contains("`Mars` is no time zone"), "{text}");
+    assert!(text.contains("`Mars` is not a time zone"), "{text}");
     let (_, text) = terminal(&["--config", &format!("{dir}/none.toml")]);
     assert!(text.contains("cannot read") && text.contains("No such file"), "{text}");
 }

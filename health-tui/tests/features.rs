@@ -85,7 +85,7 @@ fn the_mouse_selects_sorts_opens_and_can_be_switched_off() {
     terminal.wait_for("heart rate, bpm");
     // The tabs.
     terminal.click(25, 0);
-    terminal.wait_for("Whose statistics");
+    terminal.wait_for("Which user");
     terminal.click(14, 0);
     terminal.wait_for("3 users");
     terminal.send("M");
@@ -163,7 +163,7 @@ fn keys_columns_and_theme_come_from_the_settings_file() {
     terminal.send("\x1bOQ");
     terminal.wait_for("FROZEN");
     server.sample("c9", 4711, 66);
-    terminal.wait_for("1 readings wait, f2 goes on");
+    terminal.wait_for("1 new reading, f2 continues");
     terminal.send("q");
     terminal.send("\x1bOQ");
     terminal.wait_for("4711");

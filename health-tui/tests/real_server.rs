@@ -157,7 +157,7 @@ async fn nothing_is_lost_when_the_real_server_is_killed() {
     terminal.send("/4002\r");
     terminal.wait_for("filter 4002 (1)");
     terminal.send("t");
-    terminal.wait_for("Whose statistics");
+    terminal.wait_for("Which user");
     terminal.send("\r");
     terminal.wait_for("average bpm");
     terminal.wait_for("72, 72, 72");

@@ -43,7 +43,7 @@ fn a_day_with_the_dashboard() {
     terminal.wait_for("3 users");
 
     terminal.send("2");
-    terminal.wait_for("Whose statistics");
+    terminal.wait_for("Which user");
     terminal.send("\r");
     terminal.wait_for("average bpm");
     terminal.wait_for("72, 121, 140");
@@ -158,7 +158,7 @@ fn whatever_http_answers_is_told_and_a_question_can_be_cancelled() {
     let mut terminal = dashboard(&server);
     terminal.wait_for("909");
     terminal.send("2");
-    terminal.wait_for("Whose statistics");
+    terminal.wait_for("Which user");
     for (manner, words) in [
         (Manner::Broken, "the server answers 500"),
         (Manner::Closed, "cannot reach"),

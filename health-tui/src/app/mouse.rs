@@ -11,7 +11,7 @@ use crate::{
         state::{App, Pane},
     },
     keys::Action,
-    layout::{self, Frame, SPARK_MAX, UserAreas},
+    layout::{self, ScreenAreas, UserAreas},
     store::Sorting,
 };
 
@@ -78,8 +78,8 @@ impl App {
         if self.help.take().is_some() {
             return;
         }
-        let frame = Frame::of(self.size);
-        let [live, stats] = layout::tabs(frame.bar);
+        let screen = ScreenAreas::new(self.size);
+        let [live, stats] = layout::tabs(screen.header);
         if live.contains(at) {
             self.pane = Pane::Live;
             return;
@@ -87,7 +87,7 @@ impl App {
         if stats.contains(at) {
             return self.open_stats();
         }
-        if frame.bar.contains(at) && !self.link.is_connected() {
+        if screen.header.contains(at) && !self.link.is_connected() {
             if matches!(self.link.state, LinkState::Waiting { .. }) {
                 effects.push(Effect::RetryNow);
             }
@@ -103,13 +103,13 @@ impl App {
     fn click_live(&mut self, at: Position) {
         let areas = self.live_areas();
         let page = self.page();
-        if areas.head.contains(at) {
+        if areas.header.contains(at) {
             let named = !self.settings.names.is_empty();
-            let groups = layout::groups(areas.head.width, &self.settings.columns, named, SPARK_MAX);
-            if let Some(group) = groups.iter().find(|g| (g.x..=g.x + g.width()).contains(&at.x)) {
-                let same = group.column == self.live.sorting.column;
+            let columns = layout::table_columns(areas.header.width, &self.settings.columns, named);
+            if let Some(column) = columns.iter().find(|c| (c.x..=c.x + c.width()).contains(&at.x)) {
+                let same = column.column == self.live.sorting.column;
                 self.sort(Sorting {
-                    column: group.column,
+                    column: column.column,
                     reverse: same && !self.live.sorting.reverse,
                 });
             }
@@ -126,7 +126,7 @@ impl App {
 
     /// Puts the read-out under the mouse.
     fn read_at(&mut self, at: Position) {
-        let plot = UserAreas::of(&Frame::of(self.size)).plot();
+        let plot = UserAreas::new(&ScreenAreas::new(self.size)).plot();
         let tall = Rect {
             height: self.size.1,
             y: 0,

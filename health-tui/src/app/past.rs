@@ -71,7 +71,7 @@ mod tests {
     use crate::{
         app::{Answer, Effect, FeedNews, Input, Net},
         config::Settings,
-        pictures::{noon, sample},
+        fixtures::{noon, sample},
     };
 
     fn asked(effects: &[Effect]) -> Option<(u64, Vec<i64>)> {
@@ -141,7 +141,7 @@ mod tests {
             "the past is not the newest"
         );
         assert_eq!(app.users.get(40).unwrap().ring.len(), 1);
-        let effects = crate::pictures::press(&mut app, &["end"]);
+        let effects = crate::fixtures::press(&mut app, &["end"]);
         assert_eq!(asked(&effects).unwrap().1.last(), Some(&40));
     }
 

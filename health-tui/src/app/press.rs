@@ -54,7 +54,7 @@ impl App {
         match action {
             Some(Action::Help | Action::Back | Action::Open) => self.help = None,
             // `q` closes what is in front; ctrl-c always ends the program.
-            Some(Action::Quit) if key.text().is_some() => self.help = None,
+            Some(Action::Quit) if key.typed_char().is_some() => self.help = None,
             Some(Action::Quit) => effects.push(Effect::Quit { keep_frame: false }),
             Some(Action::Up) => self.help = Some(scroll.saturating_sub(1)),
             Some(Action::Down) => self.help = Some(scroll.saturating_add(1)),

@@ -15,7 +15,7 @@ use crate::{
     },
     config::Settings,
     fmt,
-    layout::{FormAreas, Frame, Level, LiveAreas, UserAreas},
+    layout::{FormAreas, LiveAreas, ScreenAreas, SizeClass, UserAreas},
     store::Users,
     theme::Theme,
 };
@@ -121,7 +121,7 @@ impl App {
     }
 
     pub(crate) fn live_areas(&self) -> LiveAreas {
-        LiveAreas::of(&Frame::of(self.size), self.live.preview, self.live.order.len())
+        LiveAreas::new(&ScreenAreas::new(self.size), self.live.preview, self.live.order.len())
     }
 
     /// Rows of the table that are seen at once.
@@ -131,13 +131,13 @@ impl App {
 
     /// The user's chart: columns of its plot.
     pub(crate) fn chart_width(&self) -> u16 {
-        UserAreas::of(&Frame::of(self.size)).plot().width
+        UserAreas::new(&ScreenAreas::new(self.size)).plot().width
     }
 
     /// The form and its answer; where there is no room for both, whoever has left the fields sees the answer.
     pub(crate) fn form_areas(&self) -> FormAreas {
         let answer_first = self.form.focus.is_none() && !matches!(self.form.run, Run::Nothing);
-        FormAreas::of(&Frame::of(self.size), answer_first)
+        FormAreas::new(&ScreenAreas::new(self.size), answer_first)
     }
 
     pub(crate) fn say(&mut self, tone: Tone, text: impl Into<String>) {
@@ -194,7 +194,7 @@ impl App {
 
     /// When the first of the ages on the screen reads differently, or a row becomes stale.
     fn next_age_change(&self) -> Option<DateTime<Utc>> {
-        if self.live.frozen.is_some() || Level::of(self.size) == Level::TooSmall {
+        if self.live.frozen.is_some() || SizeClass::of(self.size) == SizeClass::TooSmall {
             return None;
         }
         let now = self.now;

@@ -37,15 +37,15 @@ impl App {
             return;
         };
         match key.code() {
-            KeyCode::Char('w') if key.text().is_none() => line.delete_word(),
-            KeyCode::Char('a') if key.text().is_none() => line.home(),
+            KeyCode::Char('w') if key.typed_char().is_none() => line.delete_word(),
+            KeyCode::Char('a') if key.typed_char().is_none() => line.home(),
             KeyCode::Backspace => line.backspace(),
             KeyCode::Delete => line.delete(),
             KeyCode::Left => line.left(),
             KeyCode::Right => line.right(),
             KeyCode::Home => line.home(),
             KeyCode::End => line.end(),
-            _ => match key.text() {
+            _ => match key.typed_char() {
                 Some(c) => line.insert(c.encode_utf8(&mut [0; 4])),
                 None => return,
             },

@@ -1,31 +1,58 @@
-//! The file of names.
+//! The names file: names to show in place of user ids.
 
 use std::collections::HashMap;
 
-/// One user a line: the id, then a space, tab or comma, then the name. Lines that begin with `#` are comments.
-/// What is wrong is told with its line, from 1.
-pub(super) fn parse(text: &str) -> Result<HashMap<i64, String>, (usize, String)> {
+/// A line of the names file that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {fault}")]
+pub(super) struct NamesError {
+    /// From 1.
+    pub(super) line: usize,
+    pub(super) fault: Fault,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("`{line}` has no name. Write an id and a name, such as: 101 Ada Lovelace")]
+    NoName { line: String },
+    #[error("`{id}` is not a user id. Write an id and a name, such as: 101 Ada Lovelace")]
+    InvalidId { id: String },
+    #[error("user {id} has two names, `{first}` and `{second}`. Remove one of the lines.")]
+    Duplicate { id: i64, first: String, second: String },
+}
+
+/// Parses a names file: on each line an id, then a space, a tab or a comma, then the name. Lines that start with `#` are
+/// comments.
+pub(super) fn parse(text: &str) -> Result<HashMap<i64, String>, NamesError> {
     let mut names = HashMap::new();
-    for (i, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    for (line, text) in (1..).zip(text.lines().map(str::trim)) {
+        if text.is_empty() || text.starts_with('#') {
             continue;
         }
-        let wrong = |reason: String| (i + 1, reason);
-        let (id, name) = line
-            .split_once([' ', '\t', ','])
-            .ok_or_else(|| wrong(format!("`{line}` has no name; write for example: 101 Ada Lovelace")))?;
-        let id = id
-            .parse::<i64>()
-            .ok()
-            .filter(|id| *id > 0)
-            .ok_or_else(|| wrong(format!("`{id}` is no user id; write for example: 101 Ada Lovelace")))?;
-        let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
-        if let Some(other) = names.insert(id, name) {
-            return Err(wrong(format!("{id} is named twice, first `{other}`")));
+        let (id, name) = parse_line(text).map_err(|fault| NamesError { line, fault })?;
+        if let Some(first) = names.insert(id, name.clone()) {
+            let second = name;
+            return Err(NamesError {
+                line,
+                fault: Fault::Duplicate { id, first, second },
+            });
         }
     }
     Ok(names)
+}
+
+fn parse_line(line: &str) -> Result<(i64, String), Fault> {
+    let (id, name) = line
+        .split_once([' ', '\t', ','])
+        .ok_or_else(|| Fault::NoName { line: line.to_owned() })?;
+    let id = id
+        .parse()
+        .ok()
+        .filter(|id| *id > 0)
+        .ok_or_else(|| Fault::InvalidId { id: id.to_owned() })?;
+    // A control character in a name would change the terminal.
+    Ok((id, name.trim().chars().filter(|c| !c.is_control()).collect()))
 }
 
 #[cfg(test)]
@@ -33,18 +60,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_with_comments_and_every_separator() {
+    fn names_follow_a_space_a_tab_or_a_comma() {
         let names = parse("# who\n101 Ada Lovelace\n\n202\tGrace\n303,Alan, the one\n").unwrap();
         assert_eq!((names[&101].as_str(), names[&202].as_str()), ("Ada Lovelace", "Grace"));
         assert_eq!(names[&303], "Alan, the one");
-        for (text, line, begins) in [
-            ("1 a\n0 b", 2, "`0` is no user id"),
-            ("1 a\n\n1 b", 3, "1 is named twice, first `a`"),
-            ("x", 1, "`x` has no name"),
-            ("Ada 1", 1, "`Ada` is no user id"),
+    }
+
+    #[test]
+    fn an_error_names_its_line() {
+        for (text, message) in [
+            ("1 a\n0 b", "line 2: `0` is not a user id"),
+            ("1 a\n\n1 b", "line 3: user 1 has two names, `a` and `b`"),
+            ("x", "line 1: `x` has no name"),
+            ("Ada 1", "line 1: `Ada` is not a user id"),
         ] {
-            let (at, why) = parse(text).unwrap_err();
-            assert!(at == line && why.starts_with(begins), "{at} {why}");
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What keys mean.
+//! The actions that keys can have.
 
-/// What a key can mean. The same action means what the pane makes of it.
+/// An action of a key. Each pane decides what the action does there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Help,

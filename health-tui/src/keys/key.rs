@@ -1,17 +1,26 @@
-//! A key press, as the terminal reports it and as the settings file writes it.
+//! A key press, from the terminal or from the settings file.
 
 use std::fmt;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// One key press, as the configuration writes it: `q`, `G`, `ctrl-r`, `shift-left`, `pageup`.
+/// A key press with its modifiers. The settings file writes it as `q`, `G`, `ctrl-r`, `shift-left` or `pageup`.
+///
+/// The same press is always the same value, however the terminal or the settings file describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     code: KeyCode,
-    mods: KeyModifiers,
+    modifiers: KeyModifiers,
 }
 
-const NAMED: [(&str, KeyCode); 15] = [
+const MODIFIERS: [(&str, KeyModifiers); 3] = [
+    ("ctrl-", KeyModifiers::CONTROL),
+    ("alt-", KeyModifiers::ALT),
+    ("shift-", KeyModifiers::SHIFT),
+];
+
+/// The keys that have a name in the settings file.
+const NAMED_KEYS: [(&str, KeyCode); 15] = [
     ("enter", KeyCode::Enter),
     ("esc", KeyCode::Esc),
     ("tab", KeyCode::Tab),
@@ -30,50 +39,41 @@ const NAMED: [(&str, KeyCode); 15] = [
 ];
 
 impl Key {
-    /// Reads `ctrl-r`, `G`, `f5`, `space` and so on; `None` where it is no key.
+    /// Parses the notation of the settings file. Returns `None` if `text` is not a key.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let mut mods = KeyModifiers::NONE;
-        let mut rest = text;
-        loop {
-            let (mask, tail) = if let Some(tail) = rest.strip_prefix("ctrl-") {
-                (KeyModifiers::CONTROL, tail)
-            } else if let Some(tail) = rest.strip_prefix("alt-") {
-                (KeyModifiers::ALT, tail)
-            } else if let Some(tail) = rest.strip_prefix("shift-") {
-                (KeyModifiers::SHIFT, tail)
-            } else {
-                break;
-            };
-            mods |= mask;
-            rest = tail;
+        let mut modifiers = KeyModifiers::NONE;
+        let mut name = text;
+        while let Some((modifier, rest)) = MODIFIERS
+            .iter()
+            .find_map(|(prefix, modifier)| Some((*modifier, name.strip_prefix(prefix)?)))
+        {
+            modifiers |= modifier;
+            name = rest;
         }
-        let code = if let Some((_, code)) = NAMED.iter().find(|(name, _)| *name == rest) {
+        let mut chars = name.chars();
+        let code = if let Some((_, code)) = NAMED_KEYS.iter().find(|(named, _)| *named == name) {
             *code
-        } else if rest == "space" {
+        } else if name == "space" {
             KeyCode::Char(' ')
         } else {
-            let mut chars = rest.chars();
             match (chars.next(), chars.next()) {
                 (Some(c), None) => KeyCode::Char(c),
-                (Some('f'), Some(_)) => KeyCode::F(rest[1..].parse().ok().filter(|n| (1..=24).contains(n))?),
+                (Some('f'), Some(_)) => KeyCode::F(name[1..].parse().ok().filter(|n| (1..=24).contains(n))?),
                 _ => return None,
             }
         };
-        Some(Self::normal(code, mods))
+        Some(Self::normalised(code, modifiers))
     }
 
-    /// What the terminal reported, in the form [`Key::parse`] gives.
-    pub(crate) fn pressed(event: KeyEvent) -> Self {
-        Self::normal(
-            event.code,
-            event.modifiers & (KeyModifiers::CONTROL | KeyModifiers::ALT | KeyModifiers::SHIFT),
-        )
+    pub(crate) fn from_event(event: KeyEvent) -> Self {
+        let known = KeyModifiers::CONTROL | KeyModifiers::ALT | KeyModifiers::SHIFT;
+        Self::normalised(event.code, event.modifiers & known)
     }
 
-    /// The character this key types, where it types one.
-    pub(crate) fn text(self) -> Option<char> {
+    /// Returns the character that the key types, `None` for all other keys.
+    pub(crate) fn typed_char(self) -> Option<char> {
         match self.code {
-            KeyCode::Char(c) if !self.mods.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => Some(c),
+            KeyCode::Char(c) if !self.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => Some(c),
             _ => None,
         }
     }
@@ -82,48 +82,43 @@ impl Key {
         self.code
     }
 
-    /// Shift is part of a character already (`G`), and some terminals say it once more.
-    fn normal(code: KeyCode, mut mods: KeyModifiers) -> Self {
+    /// Removes a shift that is already part of the key: `G` is a shifted `g`, and some terminals report the shift as well.
+    fn normalised(code: KeyCode, modifiers: KeyModifiers) -> Self {
+        let shift = modifiers.contains(KeyModifiers::SHIFT);
         let code = match code {
-            KeyCode::Char(c) => {
-                let c = if mods.contains(KeyModifiers::SHIFT) && c.is_ascii_lowercase() {
-                    c.to_ascii_uppercase()
-                } else {
-                    c
-                };
-                mods.remove(KeyModifiers::SHIFT);
-                KeyCode::Char(c)
-            }
-            KeyCode::BackTab => {
-                mods.remove(KeyModifiers::SHIFT);
-                KeyCode::BackTab
-            }
-            KeyCode::Tab if mods.contains(KeyModifiers::SHIFT) => {
-                mods.remove(KeyModifiers::SHIFT);
-                KeyCode::BackTab
-            }
+            KeyCode::Char(c) if shift => KeyCode::Char(c.to_ascii_uppercase()),
+            KeyCode::Tab if shift => KeyCode::BackTab,
             other => other,
         };
-        Self { code, mods }
+        let has_own_shift = matches!(code, KeyCode::Char(_) | KeyCode::BackTab);
+        Self {
+            code,
+            modifiers: if has_own_shift {
+                modifiers - KeyModifiers::SHIFT
+            } else {
+                modifiers
+            },
+        }
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (mask, name) in [
-            (KeyModifiers::CONTROL, "ctrl-"),
-            (KeyModifiers::ALT, "alt-"),
-            (KeyModifiers::SHIFT, "shift-"),
-        ] {
-            if self.mods.contains(mask) {
-                f.write_str(name)?;
+        for (prefix, modifier) in MODIFIERS {
+            if self.modifiers.contains(modifier) {
+                f.write_str(prefix)?;
             }
         }
         match self.code {
             KeyCode::Char(' ') => f.write_str("space"),
             KeyCode::Char(c) => write!(f, "{c}"),
             KeyCode::F(n) => write!(f, "f{n}"),
-            code => f.write_str(NAMED.iter().find(|(_, c)| *c == code).map_or("?", |(name, _)| name)),
+            code => f.write_str(
+                NAMED_KEYS
+                    .iter()
+                    .find(|(_, c)| *c == code)
+                    .map_or("?", |(name, _)| name),
+            ),
         }
     }
 }
@@ -133,10 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shift_is_told_once() {
+    fn a_shifted_key_is_the_same_with_and_without_the_modifier() {
         let shifted = KeyEvent::new(KeyCode::Char('g'), KeyModifiers::SHIFT);
-        assert_eq!(Key::pressed(shifted), Key::parse("G").unwrap());
+        assert_eq!(Key::from_event(shifted), Key::parse("G").unwrap());
         let tab = KeyEvent::new(KeyCode::Tab, KeyModifiers::SHIFT);
-        assert_eq!(Key::pressed(tab), Key::parse("backtab").unwrap());
+        assert_eq!(Key::from_event(tab), Key::parse("backtab").unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! The bindings in force: the defaults, and what the settings file changes.
+//! The bindings in use: the defaults with the changes of the settings file.
 
 use crate::keys::{
     action::Action,
@@ -6,14 +6,14 @@ use crate::keys::{
     key::Key,
 };
 
-/// Why a set of bindings cannot be used.
+/// A fault in the `[keys]` table of the settings file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyError {
-    #[error("`{name}` is not an action; `health-tui --print-config` lists them all")]
-    NoAction { name: String },
-    #[error("`{key}` of `{name}` is not a key; write for example \"q\", \"G\", \"ctrl-r\", \"f5\", \"pageup\"")]
-    NoKey { name: String, key: String },
-    #[error("the key `{key}` is given to both `{first}` and `{second}`; one of them needs another")]
+    #[error("`{name}` is not an action. `health-tui --print-config` lists all actions.")]
+    UnknownAction { name: String },
+    #[error("`{key}` of `{name}` is not a key. Examples of keys: \"q\", \"G\", \"ctrl-r\", \"f5\", \"pageup\".")]
+    InvalidKey { name: String, key: String },
+    #[error("`{first}` and `{second}` have the same key `{key}`. Choose another key for one of them.")]
     Conflict {
         key: Key,
         first: &'static str,
@@ -21,10 +21,10 @@ pub(crate) enum KeyError {
     },
 }
 
-/// The bindings in force.
+/// The keys of each binding.
 #[derive(Clone, Debug)]
 pub(crate) struct Keymap {
-    /// One entry a row of [`BINDINGS`].
+    /// One entry for each binding, in the order of [`BINDINGS`].
     keys: Vec<Vec<Key>>,
 }
 
@@ -40,35 +40,37 @@ impl Default for Keymap {
 }
 
 impl Keymap {
-    /// The defaults with `changes` (action name, keys) laid over them.
-    pub(crate) fn with<'a>(changes: impl IntoIterator<Item = (&'a str, &'a [String])>) -> Result<Self, KeyError> {
+    /// Returns the defaults with other keys for some actions. `overrides` are pairs of an action name and its keys.
+    pub(crate) fn with_overrides<'a>(
+        overrides: impl IntoIterator<Item = (&'a str, &'a [String])>,
+    ) -> Result<Self, KeyError> {
         let mut map = Self::default();
-        for (name, keys) in changes {
-            let at = BINDINGS
+        for (name, keys) in overrides {
+            let index = BINDINGS
                 .iter()
                 .position(|b| b.name == name)
-                .ok_or_else(|| KeyError::NoAction { name: name.to_owned() })?;
-            map.keys[at] = keys
+                .ok_or_else(|| KeyError::UnknownAction { name: name.to_owned() })?;
+            map.keys[index] = keys
                 .iter()
                 .map(|k| {
-                    Key::parse(k).ok_or_else(|| KeyError::NoKey {
+                    Key::parse(k).ok_or_else(|| KeyError::InvalidKey {
                         name: name.to_owned(),
                         key: k.clone(),
                     })
                 })
                 .collect::<Result<_, _>>()?;
         }
-        map.check()?;
+        map.check_conflicts()?;
         Ok(map)
     }
 
-    fn check(&self) -> Result<(), KeyError> {
+    fn check_conflicts(&self) -> Result<(), KeyError> {
         for (i, first) in BINDINGS.iter().enumerate() {
             for (j, second) in BINDINGS.iter().enumerate().skip(i + 1) {
-                let meet = first.scope == second.scope
+                let both_apply = first.scope == second.scope
                     || first.scope == Scope::Everywhere
                     || second.scope == Scope::Everywhere;
-                if !meet {
+                if !both_apply {
                     continue;
                 }
                 if let Some(key) = self.keys[i].iter().find(|k| self.keys[j].contains(k)) {
@@ -83,9 +85,9 @@ impl Keymap {
         Ok(())
     }
 
-    /// What `key` does in `scope`; while text is typed, a key that types is text and nothing else.
-    pub(crate) fn action(&self, scope: Scope, typing: bool, key: Key) -> Option<Action> {
-        if typing && key.text().is_some() {
+    /// Returns the action of a key. While text is being typed, a key that types a character has none.
+    pub(crate) fn action(&self, scope: Scope, is_typing: bool, key: Key) -> Option<Action> {
+        if is_typing && key.typed_char().is_some() {
             return None;
         }
         BINDINGS
@@ -95,8 +97,8 @@ impl Keymap {
             .map(|(b, _)| b.action)
     }
 
-    /// Each binding of `scope` with the keys in force.
-    pub(crate) fn of(&self, scope: Scope) -> impl Iterator<Item = (&'static Binding, &[Key])> {
+    /// Returns the bindings of exactly this scope, each with its keys.
+    pub(crate) fn bindings_in(&self, scope: Scope) -> impl Iterator<Item = (&'static Binding, &[Key])> {
         BINDINGS
             .iter()
             .zip(&self.keys)
@@ -104,38 +106,16 @@ impl Keymap {
             .map(|(b, keys)| (b, keys.as_slice()))
     }
 
-    /// Lines of the list of all keys: under a title for each scope, which a blank line sets apart.
+    /// Returns the number of lines of the help screen: all bindings, a title for each scope, blank lines between them.
     pub(crate) fn help_lines() -> usize {
         BINDINGS.len() + 2 * Scope::ALL.len() - 1
     }
 
-    /// The first key of an action, for sentences that name it.
-    pub(crate) fn first(&self, scope: Scope, action: Action) -> Option<Key> {
-        self.of(scope)
+    /// Returns the first key of an action, for sentences that name it.
+    pub(crate) fn first_key(&self, scope: Scope, action: Action) -> Option<Key> {
+        self.bindings_in(scope)
             .find(|(b, _)| b.action == action)
             .and_then(|(_, keys)| keys.first().copied())
-    }
-
-    /// The README's table.
-    pub(crate) fn markdown(&self) -> String {
-        let mut out = String::new();
-        for scope in Scope::ALL {
-            if !out.is_empty() {
-                out.push('\n');
-            }
-            out.push_str("| ");
-            out.push_str(scope.title());
-            out.push_str(" | |\n|---|---|\n");
-            for (binding, keys) in self.of(scope) {
-                let keys: Vec<String> = keys.iter().map(|k| format!("`{k}`")).collect();
-                out.push_str("| ");
-                out.push_str(&keys.join(" "));
-                out.push_str(" | ");
-                out.push_str(binding.help);
-                out.push_str(" |\n");
-            }
-        }
-        out
     }
 }
 
@@ -144,28 +124,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_hold_no_conflict_and_every_key_reads_back() {
-        Keymap::default().check().unwrap();
+    fn the_default_keys_have_no_conflicts_and_can_be_parsed() {
+        Keymap::default().check_conflicts().unwrap();
         for binding in BINDINGS {
             for text in binding.keys {
-                let key = Key::parse(text).unwrap_or_else(|| panic!("{text} is no key"));
+                let key = Key::parse(text).unwrap_or_else(|| panic!("{text} is not a key"));
                 assert_eq!(key.to_string(), *text);
             }
         }
     }
 
     #[test]
-    fn a_conflict_names_both() {
+    fn a_conflict_names_both_actions() {
         let keys = ["q".to_owned()];
-        let error = Keymap::with([("filter", keys.as_slice())]).unwrap_err();
+        let error = Keymap::with_overrides([("filter", keys.as_slice())]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the key `q` is given to both `quit` and `filter`; one of them needs another"
+            "`quit` and `filter` have the same key `q`. Choose another key for one of them."
         );
     }
 
     #[test]
-    fn typing_wins_over_keys_that_are_text() {
+    fn a_key_that_types_a_character_has_no_action_while_typing() {
         let map = Keymap::default();
         let q = Key::parse("q").unwrap();
         assert_eq!(map.action(Scope::Filter, true, q), None);

@@ -1,4 +1,4 @@
-//! One user: charts over a window of time, the read-out, and what the window says.
+//! The view of one user: charts over a time window, the value under the cursor, and statistics of the window.
 
 use chrono::{DateTime, Utc};
 use health_core::StatsResponse;
@@ -8,151 +8,160 @@ use crate::{
     app::{Point, UserView},
     fmt,
     keys::{Action, Scope},
-    layout::{Frame, MARGIN, UserAreas},
+    layout::{MARGIN, ScreenAreas, UserAreas},
     ui::{
-        chart::{self, Axis, Count, Mark, Series},
-        paint::Paint,
+        canvas::{Canvas, columns},
+        chart::{self, Bar, LinePoint, Series, TimeAxis},
+        source_name,
     },
 };
 
-pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) {
-    let Some(view) = &p.app.user else { return };
-    let areas = UserAreas::of(frame);
-    let now = p.app.now;
-    let (start, end) = view.window(now);
-    let axis = Axis {
-        start,
-        end,
-        tz: p.app.settings.tz,
-    };
-    sub_line(p, frame.sub, view, &axis);
-    let first = view.points.partition_point(|q| q.to < start);
-    let shown = &view.points[first..];
-    let last = shown.partition_point(|q| q.from < end);
-    let shown = &shown[..last];
-    let t = p.theme;
-    let marks: Vec<Mark> = shown
-        .iter()
-        .filter_map(|q| {
-            q.heart_rate.map(|(low, mean, high)| Mark {
-                at: q.at,
-                low,
-                mean,
-                high,
-            })
+pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) {
+    let Some(view) = &canvas.app.user else { return };
+    let areas = UserAreas::new(screen);
+    let (start, end) = view.window(canvas.app.now);
+    let tz = canvas.app.settings.tz;
+    let axis = TimeAxis { start, end, tz };
+    window_line(canvas, screen.subheader, view, &axis);
+    let points = in_window(&view.points, &axis);
+    let line_points: Vec<LinePoint> = points.iter().filter_map(line_point).collect();
+    let read = view
+        .cursor
+        .and_then(|cursor| nearest(points, cursor, &axis, areas.plot().width));
+    heart_rate_chart(canvas, &areas, view, &axis, &line_points, read);
+    let bar_charts = [
+        (
+            areas.steps,
+            "steps a minute",
+            bars(points, |point| point.steps),
+            read.and_then(|point| point.steps).map(|v| format!("{v:.0} steps")),
+            canvas.theme.steps,
+        ),
+        (
+            areas.calories,
+            "kcal a minute",
+            bars(points, |point| point.calories),
+            read.and_then(|point| point.calories).map(|v| format!("{v:.1} kcal")),
+            canvas.theme.calories,
+        ),
+    ];
+    for (area, name, bars, value, style) in bar_charts {
+        if let Some(area) = area {
+            title(canvas, area, name, value);
+            chart::bars(canvas, area, &axis, &bars, style, view.cursor);
+        }
+    }
+    stats(canvas, areas.stats, view, &line_points);
+}
+
+/// Returns the points that overlap the window. `points` are in the order of time.
+fn in_window<'a>(points: &'a [Point], axis: &TimeAxis) -> &'a [Point] {
+    let first = points.partition_point(|point| point.to < axis.start);
+    let points = &points[first..];
+    &points[..points.partition_point(|point| point.from < axis.end)]
+}
+
+fn line_point(point: &Point) -> Option<LinePoint> {
+    point.heart_rate.map(|(low, mean, high)| LinePoint {
+        at: point.at,
+        low,
+        mean,
+        high,
+    })
+}
+
+fn bars(points: &[Point], value: fn(&Point) -> Option<f64>) -> Vec<Bar> {
+    let bars = points.iter().filter_map(|point| {
+        value(point).map(|value| Bar {
+            from: point.from,
+            to: point.to,
+            value,
         })
-        .collect();
-    let read = view.cursor.and_then(|c| nearest(shown, c, &axis, areas.plot().width));
-    let at = view.cursor.map(|c| {
-        c.with_timezone(&axis.tz).format(if view.bucket().is_some() {
+    });
+    bars.collect()
+}
+
+/// The line below the header: the user and the time window.
+fn window_line(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, axis: &TimeAxis) {
+    let theme = canvas.theme;
+    let title = canvas.app.title(view.id);
+    let length = fmt::duration(view.span());
+    let (end, end_style) = if view.is_live() {
+        ("live".to_owned(), theme.good)
+    } else {
+        (format!("ends {}", fmt::ago(canvas.app.now - axis.end)), theme.warn)
+    };
+    let range = fmt::time_range(axis.start, axis.end, axis.tz, canvas.symbols.range_dash);
+    let spans = [
+        (title.as_str(), theme.strong),
+        ("  ", theme.text),
+        (length.as_str(), theme.accent),
+        ("  ", theme.text),
+        (end.as_str(), end_style),
+        ("  ", theme.text),
+        (range.as_str(), theme.dim),
+        (" ", theme.dim),
+        (axis.tz.name(), theme.dim),
+    ];
+    canvas.spans(area.x + MARGIN, area.y, area.width.saturating_sub(2), &spans);
+}
+
+fn heart_rate_chart(
+    canvas: &mut Canvas<'_>,
+    areas: &UserAreas,
+    view: &UserView,
+    axis: &TimeAxis,
+    points: &[LinePoint],
+    read: Option<&Point>,
+) {
+    let area = areas.heart_rate;
+    let value = view.cursor.map(|cursor| {
+        let format = if view.bucket().is_some() {
             "%d %b %H:%M"
         } else {
             "%H:%M:%S"
-        })
+        };
+        let time = cursor.with_timezone(&axis.tz).format(format);
+        match read.and_then(|point| point.heart_rate) {
+            Some(heart_rate) => format!("{} at {time}", heart_rate_text(heart_rate)),
+            None => format!("no reading at {time}"),
+        }
     });
-    let rate = read.and_then(|q| q.heart_rate).map(rate_text);
-    let text = at.map(|at| format!("{} at {at}", rate.as_deref().unwrap_or("nothing")));
-    let used = title(p, areas.heart, "heart rate, bpm", text);
-    whereabouts(p, areas.heart, used, view);
-    if marks.is_empty() {
-        nothing(p, areas.plot(), view);
-        chart::lines(p, areas.heart, &axis, &[], view.cursor);
-    } else {
-        chart::lines(
-            p,
-            areas.heart,
-            &axis,
-            &[Series {
-                marks: &marks,
-                ink: t.heart,
-            }],
-            view.cursor,
-        );
-    }
-    let counts = |metric: fn(&Point) -> Option<f64>| -> Vec<Count> {
-        shown
-            .iter()
-            .filter_map(|q| {
-                metric(q).map(|value| Count {
-                    from: q.from,
-                    to: q.to,
-                    value,
-                })
-            })
-            .collect()
+    let used = title(canvas, area, "heart rate, bpm", value);
+    query_state(canvas, area, used, view);
+    let series = Series {
+        points,
+        style: canvas.theme.heart_rate,
     };
-    if let Some(area) = areas.steps {
-        title(
-            p,
-            area,
-            "steps a minute",
-            read.and_then(|q| q.steps).map(|v| format!("{v:.0} steps")),
-        );
-        chart::bars(p, area, &axis, &counts(|q| q.steps), t.steps, view.cursor);
+    if points.is_empty() {
+        no_heart_rate(canvas, areas.plot(), view);
+        chart::lines(canvas, area, axis, &[], view.cursor);
+    } else {
+        chart::lines(canvas, area, axis, &[series], view.cursor);
     }
-    if let Some(area) = areas.calories {
-        title(
-            p,
-            area,
-            "kcal a minute",
-            read.and_then(|q| q.calories).map(|v| format!("{v:.1} kcal")),
-        );
-        chart::bars(p, area, &axis, &counts(|q| q.calories), t.calories, view.cursor);
-    }
-    figures(p, areas.stats, view, &marks);
 }
 
-/// Who, from when to when.
-fn sub_line(p: &mut Paint<'_>, area: Rect, view: &UserView, axis: &Axis) {
-    let t = p.theme;
-    let tz = axis.tz;
-    let live = if view.is_live() {
-        "live".to_owned()
-    } else {
-        format!("ends {} ago", fmt::age(p.app.now - axis.end))
-    };
-    let title = p.app.title(view.id);
-    let range = fmt::moments(axis.start, axis.end, tz, p.glyphs.to);
-    let span = fmt::span(view.span());
-    p.spans(
-        area.x + MARGIN,
-        area.y,
-        area.width.saturating_sub(2),
-        &[
-            (title.as_str(), t.strong),
-            ("  ", t.base),
-            (span.as_str(), t.accent),
-            ("  ", t.base),
-            (live.as_str(), if view.is_live() { t.good } else { t.warn }),
-            ("  ", t.base),
-            (range.as_str(), t.dim),
-            (" ", t.dim),
-            (tz.name(), t.dim),
-        ],
-    );
+/// Draws the title of a chart and the value under the cursor. Returns the columns that it used.
+fn title(canvas: &mut Canvas<'_>, area: Rect, name: &str, value: Option<String>) -> u16 {
+    let theme = canvas.theme;
+    let (name, value) = (format!("{name}  "), value.unwrap_or_default());
+    let spans = [(name.as_str(), theme.dim), (value.as_str(), theme.strong)];
+    let width = area.width.saturating_sub(MARGIN + 1);
+    MARGIN + canvas.spans(area.x + MARGIN, area.y, width, &spans)
 }
 
-/// What the server has not answered, at the right of the title.
-fn whereabouts(p: &mut Paint<'_>, area: Rect, used: u16, view: &UserView) {
-    let t = p.theme;
+/// Draws at the right of the title that the server is being asked, or why it did not answer.
+fn query_state(canvas: &mut Canvas<'_>, area: Rect, used: u16, view: &UserView) {
     let (text, style) = match &view.error {
-        Some(why) => (why.as_str(), t.bad),
-        None if view.is_loading(p.app.now) => ("asking the server", t.warn),
+        Some(error) => (error.as_str(), canvas.theme.bad),
+        None if view.is_loading(canvas.app.now) => ("asking the server", canvas.theme.warn),
         None => return,
     };
     let room = area.width.saturating_sub(used + 3);
-    p.text_right(area.right().saturating_sub(1), area.y, room, text, style);
+    canvas.text_right(area.right().saturating_sub(1), area.y, room, text, style);
 }
 
-/// Returns the columns it took.
-fn title(p: &mut Paint<'_>, area: Rect, text: &str, read: Option<String>) -> u16 {
-    let t = p.theme;
-    let (label, value) = (format!("{text}  "), read.unwrap_or_default());
-    let spans = [(label.as_str(), t.dim), (value.as_str(), t.strong)];
-    MARGIN + p.spans(area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1), &spans)
-}
-
-fn rate_text((low, mean, high): (f64, f64, f64)) -> String {
+fn heart_rate_text((low, mean, high): (f64, f64, f64)) -> String {
     if high > low {
         format!("{mean:.1} bpm ({low:.0} to {high:.0})")
     } else {
@@ -160,34 +169,38 @@ fn rate_text((low, mean, high): (f64, f64, f64)) -> String {
     }
 }
 
-/// The point the read-out means: the nearest that is no more than two columns away, or the bucket it lies in.
-fn nearest<'a>(points: &'a [Point], cursor: DateTime<Utc>, axis: &Axis, width: u16) -> Option<&'a Point> {
-    let near = (axis.end - axis.start) * 2 / i32::from(width.max(1));
-    let at = points.partition_point(|q| q.at < cursor);
-    [at.checked_sub(1), Some(at)]
+/// Returns the point under the cursor: the bucket that contains it, or the nearest point at most two columns away.
+fn nearest<'a>(points: &'a [Point], cursor: DateTime<Utc>, axis: &TimeAxis, width: u16) -> Option<&'a Point> {
+    let distance_max = (axis.end - axis.start) * 2 / i32::from(width.max(1));
+    let after = points.partition_point(|point| point.at < cursor);
+    [after.checked_sub(1), Some(after)]
         .into_iter()
         .flatten()
         .filter_map(|i| points.get(i))
-        .filter(|q| (q.from <= cursor && cursor < q.to) || (q.at - cursor).abs() <= near)
-        .min_by_key(|q| (q.at - cursor).abs())
+        .filter(|point| {
+            let is_inside = point.from <= cursor && cursor < point.to;
+            is_inside || (point.at - cursor).abs() <= distance_max
+        })
+        .min_by_key(|point| (point.at - cursor).abs())
 }
 
-fn nothing(p: &mut Paint<'_>, plot: Rect, view: &UserView) {
-    let t = p.theme;
+/// Explains why the chart is empty, and what to do.
+fn no_heart_rate(canvas: &mut Canvas<'_>, plot: Rect, view: &UserView) {
+    let theme = canvas.theme;
     let (text, style) = match &view.error {
-        Some(why) => (
-            format!("{why} ({} asks again)", p.key(Scope::Everywhere, Action::RetryNow)),
-            t.bad,
-        ),
-        None if view.asked.is_some() => ("Asking the server ...".to_owned(), t.dim),
-        None => (
-            format!(
-                "No heart rate in this window: {} goes back, {} zooms out.",
-                p.key(Scope::User, Action::PanLeft),
-                p.key(Scope::User, Action::ZoomOut)
-            ),
-            t.dim,
-        ),
+        Some(error) => {
+            let retry = canvas.key(Scope::Everywhere, Action::RetryNow);
+            (format!("{error} ({retry} asks again)"), theme.bad)
+        }
+        None if view.asked.is_some() => ("Asking the server ...".to_owned(), theme.dim),
+        None => {
+            let earlier = canvas.key(Scope::User, Action::PanLeft);
+            let zoom_out = canvas.key(Scope::User, Action::ZoomOut);
+            (
+                format!("No heart rate in this window. {earlier} goes back in time, {zoom_out} zooms out."),
+                theme.dim,
+            )
+        }
     };
     let area = Rect {
         x: plot.x + 2,
@@ -195,162 +208,152 @@ fn nothing(p: &mut Paint<'_>, plot: Rect, view: &UserView) {
         width: plot.width.saturating_sub(4),
         height: plot.height.saturating_sub(plot.height / 3),
     };
-    p.wrapped(area, &text, style);
+    canvas.wrapped(area, &text, style);
 }
 
-fn figures(p: &mut Paint<'_>, area: Rect, view: &UserView, marks: &[Mark]) {
+/// Draws the statistics right of the charts or, on a narrow screen, in a few lines below them.
+fn stats(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, line_points: &[LinePoint]) {
+    if area.height <= 4 {
+        return stats_strip(canvas, area, view, line_points);
+    }
+    let mut column = StatsColumn { area, y: area.y };
+    if let Some(user) = canvas.app.users.get(view.id) {
+        let heart_rate = match user.heart_rate {
+            Some(v) => format!("{v:.0} bpm"),
+            None => canvas.symbols.no_value.to_owned(),
+        };
+        column.heading(canvas, "Now");
+        column.value(canvas, "heart rate", &heart_rate);
+        column.value(canvas, "newest", &fmt::ago(canvas.app.now - user.newest));
+        column.y += 1;
+    }
+    column.heading(canvas, "This window");
+    for (label, text) in window_lines(view, line_points, canvas.app.now) {
+        column.value(canvas, label, &text);
+    }
+    column.y += 1;
+    if area.height >= 14 {
+        zones(canvas, &mut column, line_points);
+    }
+    if let Some(stats) = view.stats(canvas.app.now) {
+        sources(canvas, &mut column, stats);
+    }
+}
+
+/// A column of headings, labels and values. Lines that do not fit are left out.
+struct StatsColumn {
+    area: Rect,
+    y: u16,
+}
+
+impl StatsColumn {
+    fn heading(&mut self, canvas: &mut Canvas<'_>, text: &str) {
+        if self.y < self.area.bottom() {
+            canvas.text(self.area.x, self.y, self.area.width, text, canvas.theme.strong);
+        }
+        self.y += 1;
+    }
+
+    fn value(&mut self, canvas: &mut Canvas<'_>, label: &str, value: &str) {
+        if self.y < self.area.bottom() {
+            let right = self.area.right().saturating_sub(1);
+            canvas.text_right(right, self.y, self.area.width, value, canvas.theme.text);
+            let room = self.area.width.saturating_sub(columns(value) + 2);
+            canvas.text(self.area.x, self.y, room, label, canvas.theme.dim);
+        }
+        self.y += 1;
+    }
+}
+
+/// Draws the statistics of the window in up to four columns below a title.
+fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, line_points: &[LinePoint]) {
+    const COLUMNS: u16 = 4;
     if area.height == 0 {
         return;
     }
-    if area.height <= 4 {
-        return strip(p, area, view, marks);
-    }
-    let t = p.theme;
-    let mut y = area.y;
-    let line = |p: &mut Paint<'_>, label: &str, text: &str, y: &mut u16| {
-        if *y < area.bottom() {
-            p.text(area.x, *y, 14, label, t.dim);
-            p.text_right(
-                area.right().saturating_sub(1),
-                *y,
-                area.width.saturating_sub(15),
-                text,
-                t.base,
-            );
-        }
-        *y += 1;
-    };
-    if let Some(user) = p.app.users.get(view.id) {
-        p.text(area.x, y, area.width, "Now", t.strong);
-        y += 1;
-        let none = p.glyphs.none;
-        let or_none = |v: Option<String>| v.unwrap_or_else(|| none.to_owned());
-        line(
-            p,
-            "heart rate",
-            &or_none(user.heart_rate.map(|v| format!("{v:.0} bpm"))),
-            &mut y,
-        );
-        line(
-            p,
-            "newest",
-            &format!("{} ago", fmt::age(p.app.now - user.newest)).replace("now ago", "just now"),
-            &mut y,
-        );
-        y += 1;
-    }
-    p.text(area.x, y, area.width, "This window", t.strong);
-    y += 1;
-    for (label, text) in window_lines(view, marks, p.app.now) {
-        line(p, label, &text, &mut y);
-    }
-    y += 1;
-    y = zones(p, area, y, marks);
-    if let Some(stats) = view.stats(p.app.now) {
-        sources(p, area, y, stats);
-    }
-}
-
-/// The same in two to four lines, for narrow terminals.
-fn strip(p: &mut Paint<'_>, area: Rect, view: &UserView, marks: &[Mark]) {
-    let t = p.theme;
-    p.rule(Rect { height: 1, ..area }, "This window");
-    let lines = window_lines(view, marks, p.app.now);
-    let wide = area.width / 4;
-    for (i, (label, text)) in (0u16..).zip(&lines) {
-        let (x, y) = (area.x + MARGIN + i % 4 * wide, area.y + 1 + i / 4);
+    canvas.rule(area, "This window");
+    let width = area.width / COLUMNS;
+    for (i, (label, text)) in (0..).zip(&window_lines(view, line_points, canvas.app.now)) {
+        let (x, y) = (area.x + MARGIN + i % COLUMNS * width, area.y + 1 + i / COLUMNS);
         if y < area.bottom() {
-            let used = p.text(x, y, wide, label, t.dim);
-            p.text(x + used + 1, y, wide.saturating_sub(used + 2), text, t.base);
+            let used = canvas.text(x, y, width, label, canvas.theme.dim);
+            let room = width.saturating_sub(used + 2);
+            canvas.text(x + used + 1, y, room, text, canvas.theme.text);
         }
     }
 }
 
 /// From the server's statistics where they are there, else from the points.
-fn window_lines(view: &UserView, marks: &[Mark], now: DateTime<Utc>) -> Vec<(&'static str, String)> {
+fn window_lines(view: &UserView, line_points: &[LinePoint], now: DateTime<Utc>) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    if !marks.is_empty() {
-        let n = f64::from(u32::try_from(marks.len()).unwrap_or(1));
-        let mean = marks.iter().map(|m| m.mean).sum::<f64>() / n;
-        let low = marks.iter().map(|m| m.low).fold(f64::INFINITY, f64::min);
-        let high = marks.iter().map(|m| m.high).fold(f64::NEG_INFINITY, f64::max);
-        lines.push(("avg", fmt::one(mean)));
+    if !line_points.is_empty() {
+        let n = f64::from(u32::try_from(line_points.len()).unwrap_or(1));
+        let mean = line_points.iter().map(|m| m.mean).sum::<f64>() / n;
+        let low = line_points.iter().map(|m| m.low).fold(f64::INFINITY, f64::min);
+        let high = line_points.iter().map(|m| m.high).fold(f64::NEG_INFINITY, f64::max);
+        lines.push(("avg", fmt::one_decimal(mean)));
         lines.push(("min", format!("{low:.0}")));
         lines.push(("max", format!("{high:.0}")));
     }
     if let Some(answer) = view.stats(now) {
         let s = &answer.stats;
         lines.push(("worn", format!("{:.0} %", s.heart_rate_coverage * 100.0)));
-        lines.push(("steps", fmt::grouped(u64::try_from(s.total_steps).unwrap_or(0))));
-        lines.push(("kcal", fmt::grouped_one(s.total_calories)));
-        lines.push(("samples", fmt::grouped(u64::try_from(s.samples).unwrap_or(0))));
+        lines.push(("steps", fmt::thousands(s.total_steps)));
+        lines.push(("kcal", fmt::thousands_one_decimal(s.total_calories)));
+        lines.push(("samples", fmt::thousands(s.samples)));
     }
     lines
 }
 
 /// Shares of the readings in each fifth of the way up, as the American College of Sports Medicine divides it: from half
 /// of the maximal heart rate in steps of a tenth.
-fn zones(p: &mut Paint<'_>, area: Rect, mut y: u16, marks: &[Mark]) -> u16 {
+fn zones(canvas: &mut Canvas<'_>, column: &mut StatsColumn, line_points: &[LinePoint]) {
     const NAMES: [&str; 6] = ["rest", "very light", "light", "moderate", "hard", "maximal"];
-    if marks.is_empty() || area.height < 14 {
-        return y;
+    if line_points.is_empty() {
+        return;
     }
-    let t = p.theme;
-    let most = p.app.settings.heart_rate_max;
+    let most = canvas.app.settings.heart_rate_max;
     let mut counts = [0u32; 6];
-    for mark in marks {
+    for mark in line_points {
         let zone = (1..6)
             .rev()
             .find(|z| mark.mean >= most * (0.4 + 0.1 * f64::from(*z)))
             .unwrap_or(0);
         counts[usize::try_from(zone).unwrap_or(0)] += 1;
     }
-    p.text(area.x, y, area.width, "Zones", t.strong);
-    y += 1;
+    column.heading(canvas, "Zones");
     let all = f64::from(counts.iter().sum::<u32>());
-    let room = area.width.saturating_sub(19);
     for (name, count) in NAMES.iter().zip(counts).rev() {
-        if y >= area.bottom() {
-            break;
-        }
         let share = f64::from(count) / all;
-        p.text(area.x, y, 11, name, t.dim);
-        let long = (0..room)
-            .take_while(|c| f64::from(*c) + 0.5 < share * f64::from(room))
-            .count();
-        p.text(area.x + 12, y, room, &p.glyphs.levels[5].repeat(long), t.heart.soft);
-        p.text_right(
-            area.right().saturating_sub(1),
-            y,
-            5,
-            &format!("{:.0} %", share * 100.0),
-            t.base,
-        );
-        y += 1;
+        zone_bar(canvas, column, share);
+        column.value(canvas, name, &format!("{:.0} %", share * 100.0));
     }
-    y + 1
+    column.y += 1;
 }
 
-fn sources(p: &mut Paint<'_>, area: Rect, mut y: u16, answer: &StatsResponse) {
-    let t = p.theme;
-    if answer.sources.is_empty() || y + 1 >= area.bottom() {
+/// Draws the bar of a zone between its name and its share.
+fn zone_bar(canvas: &mut Canvas<'_>, column: &StatsColumn, share: f64) {
+    const NAME_WIDTH: u16 = 12;
+    const SHARE_WIDTH: u16 = 7;
+    let area = column.area;
+    if column.y >= area.bottom() {
         return;
     }
-    p.text(area.x, y, area.width, "Sources", t.strong);
-    y += 1;
-    for source in &answer.sources {
-        if y >= area.bottom() {
-            break;
-        }
-        let name = if source.source.is_empty() {
-            "(unnamed)"
-        } else {
-            &source.source
-        };
-        p.text(area.x, y, area.width.saturating_sub(12), name, t.dim);
-        let count = fmt::grouped(u64::try_from(source.samples).unwrap_or(0));
-        p.text_right(area.right().saturating_sub(1), y, 11, &count, t.base);
-        y += 1;
+    let room = area.width.saturating_sub(NAME_WIDTH + SHARE_WIDTH);
+    let length = (0..room)
+        .take_while(|cell| f64::from(*cell) + 0.5 < share * f64::from(room))
+        .count();
+    let bar = canvas.symbols.bars[5].repeat(length);
+    canvas.text(area.x + NAME_WIDTH, column.y, room, &bar, canvas.theme.heart_rate.soft);
+}
+
+fn sources(canvas: &mut Canvas<'_>, column: &mut StatsColumn, response: &StatsResponse) {
+    if response.sources.is_empty() || column.y + 1 >= column.area.bottom() {
+        return;
+    }
+    column.heading(canvas, "Sources");
+    for source in &response.sources {
+        column.value(canvas, source_name(&source.source), &fmt::thousands(source.samples));
     }
 }
 
@@ -359,8 +362,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_is_told_with_its_mean() {
-        assert_eq!(rate_text((60.0, 72.35, 90.0)), "72.3 bpm (60 to 90)");
-        assert_eq!(rate_text((72.0, 72.0, 72.0)), "72 bpm");
+    fn a_range_of_readings_is_shown_after_its_mean() {
+        assert_eq!(heart_rate_text((60.0, 72.35, 90.0)), "72.3 bpm (60 to 90)");
+        assert_eq!(heart_rate_text((72.0, 72.0, 72.0)), "72 bpm");
     }
 }

@@ -1,60 +1,77 @@
-//! All keys, from the one list.
+//! The help screen: all keys, from the list of bindings.
 
 use crate::{
     keys::{Action, Scope},
     layout,
-    ui::paint::{Paint, columns},
+    ui::canvas::{Canvas, columns},
 };
 
-pub(crate) fn draw(p: &mut Paint<'_>) {
-    let area = layout::help(p.app.size);
-    let inside = p.panel(area, "Keys");
-    let t = p.theme;
-    let scroll = usize::from(p.app.help.unwrap_or(0));
-    let mut lines: Vec<(String, &str, bool)> = Vec::new();
-    for scope in Scope::ALL {
-        if !lines.is_empty() {
-            lines.push((String::new(), "", false));
-        }
-        lines.push((scope.title().to_owned(), "", true));
-        for (binding, keys) in p.app.settings.keymap.of(scope) {
-            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-            lines.push((keys.join(" "), binding.help, false));
-        }
-    }
+/// One line of the help screen.
+enum HelpLine {
+    Blank,
+    Title(&'static str),
+    Binding { keys: String, help: &'static str },
+}
+
+pub(crate) fn draw(canvas: &mut Canvas<'_>) {
+    let area = layout::help(canvas.app.size);
+    let inside = canvas.panel(area, "Keys");
+    let theme = canvas.theme;
+    let lines = lines(canvas);
     let keys_width = lines
         .iter()
-        .filter(|l| !l.2)
-        .map(|l| columns(&l.0))
+        .map(|line| match line {
+            HelpLine::Binding { keys, .. } => columns(keys),
+            HelpLine::Blank | HelpLine::Title(_) => 0,
+        })
         .max()
         .unwrap_or(0)
         .min(inside.width / 2);
-    let more = lines.len() > scroll + usize::from(inside.height);
-    for (y, (keys, help, title)) in (inside.y..inside.bottom()).zip(lines.iter().skip(scroll)) {
-        if *title {
-            p.text(inside.x, y, inside.width, keys, t.strong);
-        } else {
-            p.text(inside.x, y, keys_width, keys, t.accent);
-            let x = inside.x + keys_width + 2;
-            p.text(x, y, inside.right().saturating_sub(x), help, t.base);
+    let scroll = usize::from(canvas.app.help.unwrap_or(0));
+    for (line, y) in lines.iter().skip(scroll).zip(inside.top()..inside.bottom()) {
+        match line {
+            HelpLine::Blank => {}
+            HelpLine::Title(title) => {
+                canvas.text(inside.x, y, inside.width, title, theme.strong);
+            }
+            HelpLine::Binding { keys, help } => {
+                canvas.text(inside.x, y, keys_width, keys, theme.accent);
+                let x = inside.x + keys_width + 2;
+                canvas.text(x, y, inside.right().saturating_sub(x), help, theme.text);
+            }
         }
     }
-    let key = |action| p.key(Scope::Live, action);
-    let hint = if more {
-        format!(
-            " more below: {}, {}; {} closes ",
-            key(Action::Down),
-            key(Action::PageDown),
-            key(Action::Back)
-        )
+    let has_more = lines.len() > scroll + usize::from(inside.height);
+    let key = |action| canvas.key(Scope::Live, action);
+    let (down, page_down, close) = (key(Action::Down), key(Action::PageDown), key(Action::Back));
+    let hint = if has_more {
+        format!(" more below: {down}, {page_down}; {close} closes ")
     } else {
-        format!(" {} closes ", key(Action::Back))
+        format!(" {close} closes ")
     };
-    p.text_right(
+    canvas.text_right(
         area.right().saturating_sub(2),
         area.bottom().saturating_sub(1),
         area.width.saturating_sub(4),
         &hint,
-        t.dim,
+        theme.dim,
     );
+}
+
+fn lines(canvas: &Canvas<'_>) -> Vec<HelpLine> {
+    let mut lines = Vec::new();
+    for scope in Scope::ALL {
+        if !lines.is_empty() {
+            lines.push(HelpLine::Blank);
+        }
+        lines.push(HelpLine::Title(scope.title()));
+        for (binding, keys) in canvas.app.settings.keymap.bindings_in(scope) {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            lines.push(HelpLine::Binding {
+                keys: keys.join(" "),
+                help: binding.help,
+            });
+        }
+    }
+    lines
 }

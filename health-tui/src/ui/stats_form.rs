@@ -1,315 +1,337 @@
-//! Range stats: the form at the left, the answer at the right.
+//! The range statistics: the form at the left, the answer at the right.
 
 use ratatui::layout::{Position, Rect};
 
 use crate::{
-    app::{Asked, Field, PRESETS, Run, UserRange},
+    app::{Asked, BucketWidth, Field, PRESETS, Run, UserRange},
     fmt,
     keys::{Action, Scope},
-    layout::{self, Frame, LABEL_WIDTH, MARGIN},
-    theme::Ink,
+    layout::{self, LABEL_WIDTH, MARGIN, ScreenAreas},
+    theme::MetricStyle,
     ui::{
-        chart::{self, Axis, Count, Mark, Series},
-        paint::Paint,
+        canvas::Canvas,
+        chart::{self, Bar, LinePoint, Series, TimeAxis},
     },
 };
 
-pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) -> Option<Position> {
-    let areas = p.app.form_areas();
-    sub_line(p, frame.sub);
+/// Columns for the labels of the answer.
+const ANSWER_LABEL_WIDTH: u16 = 15;
+/// Columns for the narrowest user of the answer: `10 800`, or a name that differs from others.
+const USER_WIDTH_MIN: u16 = 9;
+/// Columns for the widest user.
+const USER_WIDTH_MAX: u16 = 18;
+/// Lines that the chart below the answer needs at least.
+const CHART_HEIGHT_MIN: usize = 8;
+
+pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) -> Option<Position> {
+    let areas = canvas.app.form_areas();
+    range_line(canvas, screen.subheader);
     if areas.fields.is_empty() {
-        answer(p, areas.answer);
+        answer(canvas, areas.answer);
         return None;
     }
     if !areas.answer.is_empty() {
+        let x = areas.answer.x.saturating_sub(2);
         for y in areas.answer.top()..areas.answer.bottom() {
-            p.text(areas.answer.x.saturating_sub(2), y, 1, p.glyphs.vertical, p.theme.line);
+            canvas.text(x, y, 1, canvas.symbols.vertical_line, canvas.theme.border);
         }
-        answer(p, areas.answer);
+        answer(canvas, areas.answer);
     }
-    fields(p, areas.fields)
+    fields(canvas, areas.fields)
 }
 
-/// What the answer is about.
-fn sub_line(p: &mut Paint<'_>, area: Rect) {
-    let t = p.theme;
-    let Run::Done { asked, .. } = &p.app.form.run else {
-        p.text(area.x + MARGIN, area.y, area.width, "Statistics of any range", t.base);
+/// The line below the header: the range of the answer.
+fn range_line(canvas: &mut Canvas<'_>, area: Rect) {
+    let theme = canvas.theme;
+    let (x, width) = (area.x + MARGIN, area.width.saturating_sub(MARGIN + 1));
+    let Run::Done { asked, .. } = &canvas.app.form.run else {
+        canvas.text(x, area.y, width, "Statistics of any time range", theme.text);
         return;
     };
-    let span = fmt::span(asked.end - asked.start);
-    let range = fmt::moments(asked.start, asked.end, asked.tz, p.glyphs.to);
+    let length = fmt::duration(asked.end - asked.start);
+    let range = fmt::time_range(asked.start, asked.end, asked.tz, canvas.symbols.range_dash);
     let spans = [
-        ("Statistics of ", t.base),
-        (span.as_str(), t.accent),
-        ("  ", t.base),
-        (range.as_str(), t.dim),
-        (" ", t.dim),
-        (asked.tz.name(), t.dim),
+        ("Statistics of ", theme.text),
+        (length.as_str(), theme.accent),
+        ("  ", theme.text),
+        (range.as_str(), theme.dim),
+        (" ", theme.dim),
+        (asked.tz.name(), theme.dim),
     ];
-    p.spans(area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1), &spans);
+    canvas.spans(x, area.y, width, &spans);
 }
 
-fn fields(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
-    let (app, t) = (p.app, p.theme);
-    let form = &app.form;
+/// Draws the fields with their errors, and hints if there is room. Returns the position of the cursor.
+fn fields(canvas: &mut Canvas<'_>, area: Rect) -> Option<Position> {
+    const HINTS: [&str; 3] = [
+        "times: -2h, 18:00, today,",
+        "2025-03-02 18:00, RFC 3339",
+        "several users: 101, 202",
+    ];
+    let (form, theme) = (&canvas.app.form, canvas.theme);
+    let width = area.width.saturating_sub(1);
     let mut cursor = None;
     let mut y = area.y;
     for field in Field::ALL {
         if y >= area.bottom() {
             break;
         }
-        let on = form.focus == Some(field);
-        p.text(area.x, y, LABEL_WIDTH, field.label(), if on { t.accent } else { t.dim });
-        let value = Rect::new(area.x + LABEL_WIDTH, y, area.width.saturating_sub(LABEL_WIDTH + 1), 1);
-        p.buf.set_style(value, if on { t.field_on } else { t.field });
-        let style = if on { t.field_on } else { t.field };
-        let text = match field {
-            Field::Users if app.masked && !on => "(masked)".to_owned(),
-            Field::Users => form.users.text().to_owned(),
-            Field::Preset => choice(p, PRESETS[form.preset].0),
-            Field::Start => form.start.text().to_owned(),
-            Field::End => form.end.text().to_owned(),
-            Field::Bucket => choice(p, form.bucket.map_or("auto", crate::app::BucketWidth::name)),
-            Field::Zone => form.zone.text().to_owned(),
-        };
-        if on && field.is_text() {
-            let line = match field {
-                Field::Users => &form.users,
-                Field::Start => &form.start,
-                Field::End => &form.end,
-                _ => &form.zone,
-            };
-            // A text longer than its field is seen around the cursor.
-            let room = value.width.saturating_sub(3);
-            let hidden = line.cursor_column().saturating_sub(room);
-            let visible: String = text.chars().skip(hidden.into()).collect();
-            p.text(value.x + 1, y, value.width.saturating_sub(1), &visible, style);
-            cursor = Some(Position::new(value.x + 1 + line.cursor_column() - hidden, y));
-        } else {
-            p.text(value.x + 1, y, value.width.saturating_sub(1), &text, style);
-        }
-        if let Some(why) = form.error(field) {
-            let below = Rect {
-                y: y + 1,
-                height: area.bottom().saturating_sub(y + 1),
-                width: area.width.saturating_sub(1),
-                ..area
-            };
-            y += p.wrapped(below, why, t.bad);
-        }
+        let line = Rect::new(area.x, y, width, 1);
+        cursor = cursor.or(draw_field(canvas, line, field));
         y += 1;
+        if let Some(error) = form.error(field) {
+            let below = Rect::new(area.x, y, width, area.bottom().saturating_sub(y));
+            y += canvas.wrapped(below, error, theme.bad);
+        }
     }
     y += 1;
-    let hints = [
-        "times: -2h, 18:00, today,",
-        "2025-03-02 18:00, RFC 3339",
-        "several users: 101, 202",
-    ];
     if y + 3 <= area.bottom() {
-        for (hint, y) in hints.iter().zip(y..area.bottom()) {
-            p.text(area.x, y, area.width.saturating_sub(1), hint, t.dim);
+        for (hint, y) in HINTS.iter().zip(y..) {
+            canvas.text(area.x, y, width, hint, theme.dim);
         }
     }
     cursor
 }
 
-fn choice(p: &Paint<'_>, text: &str) -> String {
-    format!("{} {text} {}", p.glyphs.left, p.glyphs.right)
+/// Draws a label and a value. Returns the position of the cursor if the field is a text with the focus.
+fn draw_field(canvas: &mut Canvas<'_>, line: Rect, field: Field) -> Option<Position> {
+    let (form, theme) = (&canvas.app.form, canvas.theme);
+    let has_focus = form.focus == Some(field);
+    let (label_style, style) = if has_focus {
+        (theme.accent, theme.focused_field)
+    } else {
+        (theme.dim, theme.field)
+    };
+    canvas.text(line.x, line.y, LABEL_WIDTH, field.label(), label_style);
+    let (_, value) = layout::split_left(line, LABEL_WIDTH);
+    canvas.buf.set_style(value, style);
+    let text = field_text(canvas, field);
+    let cursor = has_focus.then(|| cursor_column(canvas, field)).flatten();
+    // A text that is longer than its field shows the part before the cursor.
+    let hidden = cursor.map_or(0, |column| column.saturating_sub(value.width.saturating_sub(3)));
+    let visible: String = text.chars().skip(hidden.into()).collect();
+    canvas.text(value.x + 1, value.y, value.width.saturating_sub(1), &visible, style);
+    cursor.map(|column| Position::new(value.x + 1 + column - hidden, value.y))
 }
 
-fn answer(p: &mut Paint<'_>, area: Rect) {
-    let t = p.theme;
-    let top = area;
-    match &p.app.form.run {
+fn field_text(canvas: &Canvas<'_>, field: Field) -> String {
+    let form = &canvas.app.form;
+    let choice = |text: &str| format!("{} {text} {}", canvas.symbols.previous, canvas.symbols.next);
+    match field {
+        Field::Users if canvas.app.masked && form.focus != Some(field) => "(masked)".to_owned(),
+        Field::Users => form.users.text().to_owned(),
+        Field::Preset => choice(PRESETS[form.preset].0),
+        Field::Start => form.start.text().to_owned(),
+        Field::End => form.end.text().to_owned(),
+        Field::Bucket => choice(form.bucket.map_or("auto", BucketWidth::name)),
+        Field::Zone => form.zone.text().to_owned(),
+    }
+}
+
+/// Returns the column of the cursor in a text field.
+fn cursor_column(canvas: &Canvas<'_>, field: Field) -> Option<u16> {
+    let form = &canvas.app.form;
+    let input = match field {
+        Field::Users => &form.users,
+        Field::Start => &form.start,
+        Field::End => &form.end,
+        Field::Zone => &form.zone,
+        Field::Preset | Field::Bucket => return None,
+    };
+    Some(input.cursor_column())
+}
+
+fn answer(canvas: &mut Canvas<'_>, area: Rect) {
+    let theme = canvas.theme;
+    match &canvas.app.form.run {
         Run::Nothing => {
-            p.wrapped(top, "Whose statistics, over which time? Enter asks the server.", t.dim);
+            let text = "Which user, and which time range? Enter asks the server.";
+            canvas.wrapped(area, text, theme.dim);
         }
         Run::Cancelled => {
-            p.wrapped(top, "Cancelled. Enter asks again.", t.dim);
+            canvas.wrapped(area, "Cancelled. Enter asks again.", theme.dim);
         }
         Run::Running { since, .. } => {
-            let s = (p.app.now - *since).num_seconds();
-            let text = if s < 1 {
-                "Asking ...".to_owned()
-            } else {
-                format!("Asking ... {s} s ({} cancels)", p.key(Scope::Form, Action::Back))
+            let text = match (canvas.app.now - *since).num_seconds() {
+                ..1 => "Asking the server ...".to_owned(),
+                seconds => {
+                    let cancel = canvas.key(Scope::Form, Action::Back);
+                    format!("Asking the server ... {seconds} s ({cancel} cancels)")
+                }
             };
-            p.wrapped(top, &text, t.warn);
+            canvas.wrapped(area, &text, theme.warn);
         }
         Run::Failed { why } => {
-            let used = p.wrapped(top, "There is no answer.", t.bad);
-            let below = Rect {
-                y: top.y + used,
-                height: top.height.saturating_sub(used),
-                ..top
-            };
-            p.wrapped(below, why, t.base);
+            let used = canvas.wrapped(area, "The query failed.", theme.bad);
+            canvas.wrapped(layout::split_top(area, used).1, why, theme.text);
         }
-        Run::Done { asked, answer } => done(p, top, asked, answer),
+        Run::Done { asked, answer } => result(canvas, area, asked, answer),
     }
 }
 
-fn done(p: &mut Paint<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
-    let t = p.theme;
-    let below = area;
-    if answer.iter().all(|a| a.stats.stats.samples == 0) {
-        p.wrapped(
-            below,
-            "No data in this range. Try a longer one, or another user.",
-            t.dim,
-        );
+/// The statistics of each user, and a chart below them.
+fn result(canvas: &mut Canvas<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
+    if answer.iter().all(|user| user.stats.stats.samples == 0) {
+        let text = "No data in this range. Try a longer range or another user.";
+        canvas.wrapped(area, text, canvas.theme.dim);
         return;
     }
-    let (columns, wide) = table_columns(below.width, answer.len());
-    let lines = table_lines(&answer[..columns], wide);
-    let scroll = if usize::from(below.height) >= lines.len() + 8 {
+    let (shown, user_width) = user_columns(area.width, answer.len());
+    let rows = stats_rows(&answer[..shown], user_width);
+    let all_fit = usize::from(area.height) >= rows.len() + CHART_HEIGHT_MIN;
+    let scroll = if all_fit {
         0
     } else {
-        usize::from(p.app.form.scroll).min(lines.len())
+        usize::from(canvas.app.form.scroll).min(rows.len())
     };
-    let used = table(p, below, answer, wide, &lines[scroll..]);
-    let (_, plot) = layout::split_above(below, used + 1);
-    plots(p, plot, asked, answer);
+    let used = table(canvas, area, answer, user_width, &rows[scroll..]);
+    charts(canvas, layout::split_top(area, used + 1).1, asked, answer);
 }
 
-/// A label and a value for each user.
-type Line = (&'static str, Vec<String>);
-
-/// Columns of the labels left of the table, and of the narrowest user: `10 800` and a name that can be told apart.
-const TABLE_LABEL: u16 = 15;
-const TABLE_LEAST: u16 = 9;
-
-/// How many users fit side by side, and the columns of each. No figure is ever cut: a part of a number is another number.
-fn table_columns(width: u16, users: usize) -> (usize, u16) {
-    let room = width.saturating_sub(TABLE_LABEL + 1);
-    let most = usize::from((room / TABLE_LEAST).max(1));
-    let shown = users.min(most);
-    let wide = room / u16::try_from(shown).unwrap_or(1).max(1);
-    (shown, wide.min(18))
+/// One row of the answer: a label, and a value for each user.
+struct StatsRow {
+    label: &'static str,
+    values: Vec<String>,
 }
 
-fn table_lines(answer: &[UserRange], wide: u16) -> Vec<Line> {
-    let number = |v: Option<f64>| v.map_or_else(|| "none".to_owned(), fmt::one);
-    let count = |n: i64| fmt::grouped(u64::try_from(n).unwrap_or(0));
-    let row = |label: &'static str, f: &dyn Fn(&UserRange) -> String| (label, answer.iter().map(f).collect());
-    let mut lines: Vec<Line> = vec![
-        row("average bpm", &|a| number(a.stats.stats.average_heart_rate)),
-        row("time-weighted", &|a| number(a.stats.stats.time_weighted_heart_rate)),
+/// Returns how many users fit side by side, and the columns of each. Users that do not fit are left out, because a number
+/// that is cut reads as another number.
+fn user_columns(width: u16, users: usize) -> (usize, u16) {
+    let room = width.saturating_sub(ANSWER_LABEL_WIDTH + 1);
+    let shown = users.min(usize::from((room / USER_WIDTH_MIN).max(1)));
+    let user_width = room / u16::try_from(shown).unwrap_or(1).max(1);
+    (shown, user_width.min(USER_WIDTH_MAX))
+}
+
+fn stats_rows(answer: &[UserRange], user_width: u16) -> Vec<StatsRow> {
+    const NONE: &str = "none";
+    let row = |label, value: &dyn Fn(&UserRange) -> String| StatsRow {
+        label,
+        values: answer.iter().map(value).collect(),
+    };
+    let bpm = |v: Option<f64>| v.map_or_else(|| NONE.to_owned(), fmt::one_decimal);
+    let percentile = |user: &UserRange, p: &str| {
+        let value = user.percentiles.percentiles.get(p).copied().flatten();
+        value.map_or_else(|| NONE.to_owned(), |v| format!("{v:.0}"))
+    };
+    let mut rows = vec![
+        row("average bpm", &|u| bpm(u.stats.stats.average_heart_rate)),
+        row("time-weighted", &|u| bpm(u.stats.stats.time_weighted_heart_rate)),
         row(
             "min, max",
-            &|a| match (a.stats.stats.min_heart_rate, a.stats.stats.max_heart_rate) {
-                (Some(low), Some(high)) => format!("{low:.0}, {high:.0}"),
-                _ => "none".to_owned(),
+            &|u| match (u.stats.stats.min_heart_rate, u.stats.stats.max_heart_rate) {
+                (Some(min), Some(max)) => format!("{min:.0}, {max:.0}"),
+                _ => NONE.to_owned(),
             },
         ),
     ];
-    let percentile = |a: &UserRange, p: &str| {
-        let value = a.percentiles.percentiles.get(p).copied().flatten();
-        value.map_or_else(|| "none".to_owned(), |v| format!("{v:.0}"))
-    };
-    if wide > 14 {
-        lines.push(row("p50, p95, p99", &|a| {
-            ["50", "95", "99"].map(|p| percentile(a, p)).join(", ")
+    if user_width > 14 {
+        rows.push(row("p50, p95, p99", &|u| {
+            ["50", "95", "99"].map(|p| percentile(u, p)).join(", ")
         }));
     } else {
-        lines.extend([("p50", "50"), ("p95", "95"), ("p99", "99")].map(|(label, p)| row(label, &|a| percentile(a, p))));
+        rows.extend([("p50", "50"), ("p95", "95"), ("p99", "99")].map(|(label, p)| row(label, &|u| percentile(u, p))));
     }
-    lines.push(row("coverage", &|a| {
-        format!("{:.0} %", a.stats.stats.heart_rate_coverage * 100.0)
-    }));
-    lines.push(row("steps", &|a| count(a.stats.stats.total_steps)));
-    lines.push(row("kcal", &|a| fmt::grouped_one(a.stats.stats.total_calories)));
-    lines.push(row("samples", &|a| count(a.stats.stats.samples)));
-    lines
+    rows.extend([
+        row("coverage", &|u| {
+            format!("{:.0} %", u.stats.stats.heart_rate_coverage * 100.0)
+        }),
+        row("steps", &|u| fmt::thousands(u.stats.stats.total_steps)),
+        row("kcal", &|u| fmt::thousands_one_decimal(u.stats.stats.total_calories)),
+        row("samples", &|u| fmt::thousands(u.stats.stats.samples)),
+    ]);
+    rows
 }
 
-/// Users side by side. Returns the lines it took.
-fn table(p: &mut Paint<'_>, area: Rect, answer: &[UserRange], wide: u16, lines: &[Line]) -> u16 {
-    let t = p.theme;
-    let shown = wide.saturating_sub(1);
-    let columns = lines.first().map_or(0, |l| l.1.len());
-    let right = |i: usize| area.x + TABLE_LABEL + wide * (u16::try_from(i).unwrap_or(0) + 1);
-    if columns < answer.len() {
-        let more = format!("{} of {} users", columns, answer.len());
-        p.text(area.x, area.y, TABLE_LABEL, &more, t.warn);
+/// Draws the users side by side. Returns the lines that it used.
+fn table(canvas: &mut Canvas<'_>, area: Rect, answer: &[UserRange], user_width: u16, rows: &[StatsRow]) -> u16 {
+    let theme = canvas.theme;
+    let width = user_width.saturating_sub(1);
+    let shown = rows.first().map_or(0, |row| row.values.len());
+    let right = |i: usize| area.x + ANSWER_LABEL_WIDTH + user_width * (u16::try_from(i).unwrap_or(0) + 1);
+    if shown < answer.len() {
+        let text = format!("{shown} of {} users", answer.len());
+        canvas.text(area.x, area.y, ANSWER_LABEL_WIDTH, &text, theme.warn);
     }
-    for (i, one) in answer.iter().take(columns).enumerate() {
-        let label = p.app.label(one.stats.user_id.get()).into_owned();
+    for (i, user) in answer.iter().take(shown).enumerate() {
+        let label = canvas.app.label(user.stats.user_id.get());
         let style = if answer.len() == 1 {
-            t.strong
+            theme.strong
         } else {
-            t.hues[i % t.hues.len()]
+            theme.users[i % theme.users.len()]
         };
-        p.text_right(right(i), area.y, shown, &label, style);
+        canvas.text_right(right(i), area.y, width, &label, style);
     }
-    let mut y = area.y + 1;
-    for (label, values) in lines {
-        if y >= area.bottom() {
-            break;
+    let lines = area.top() + 1..area.bottom();
+    let used = rows.iter().zip(lines).fold(0, |used, (row, y)| {
+        canvas.text(area.x, y, ANSWER_LABEL_WIDTH, row.label, theme.dim);
+        for (i, value) in row.values.iter().enumerate() {
+            canvas.text_right(right(i), y, width, value, theme.text);
         }
-        p.text(area.x, y, TABLE_LABEL, label, t.dim);
-        for (i, value) in values.iter().enumerate() {
-            p.text_right(right(i), y, shown, value, t.base);
-        }
-        y += 1;
-    }
-    y - area.y
+        used + 1
+    });
+    1 + used
 }
 
-fn plots(p: &mut Paint<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
-    let t = p.theme;
-    if area.height < 5 || answer.iter().all(|a| a.buckets.is_empty()) {
+/// Draws the heart rate of all users and, for a single user, the steps.
+fn charts(canvas: &mut Canvas<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
+    let theme = canvas.theme;
+    if area.height < 5 || answer.iter().all(|user| user.buckets.is_empty()) {
         return;
     }
-    let axis = Axis {
+    let axis = TimeAxis {
         start: asked.start,
         end: asked.end,
         tz: asked.tz,
     };
-    let single = answer.len() == 1;
-    let marks = |a: &UserRange| -> Vec<Mark> {
-        let each = a.buckets.iter().filter_map(|b| {
-            let s = &b.stats;
-            Some(Mark {
-                at: b.start + (b.end - b.start) / 2,
-                low: s.min_heart_rate?,
-                mean: s.average_heart_rate?,
-                high: s.max_heart_rate?,
-            })
-        });
-        each.collect()
-    };
-    let marks: Vec<Vec<Mark>> = answer.iter().map(marks).collect();
-    let series: Vec<Series<'_>> = marks
+    let is_single = answer.len() == 1;
+    let points: Vec<Vec<LinePoint>> = answer.iter().map(heart_rates).collect();
+    let series: Vec<Series<'_>> = points
         .iter()
         .enumerate()
-        .map(|(i, marks)| Series {
-            marks,
-            ink: if single {
-                t.heart
+        .map(|(i, points)| Series {
+            points,
+            style: if is_single {
+                theme.heart_rate
             } else {
-                Ink::all(t.hues[i % t.hues.len()])
+                MetricStyle::uniform(theme.users[i % theme.users.len()])
             },
         })
         .collect();
-    let bars = single && area.height >= 14;
-    let (heart, steps) = layout::split_below(area, if bars { (area.height / 3).min(6) } else { 0 });
-    let head = format!("heart rate, bpm, by {}", asked.bucket.name());
-    p.text(heart.x + MARGIN, heart.y, heart.width, &head, t.dim);
-    chart::lines(p, heart, &axis, &series, None);
-    if bars {
-        p.text(steps.x + MARGIN, steps.y, steps.width, "steps a minute", t.dim);
-        let counts: Vec<Count> = answer[0]
-            .buckets
-            .iter()
-            .filter(|b| b.stats.samples > 0)
-            .map(|b| Count {
-                from: b.start,
-                to: b.end,
-                value: f64::from(i32::try_from(b.stats.total_steps).unwrap_or(i32::MAX)),
-            })
-            .collect();
-        chart::bars(p, steps, &axis, &counts, t.steps, None);
+    let steps_height = if is_single && area.height >= 14 {
+        (area.height / 3).min(6)
+    } else {
+        0
+    };
+    let (heart_rate, steps) = layout::split_bottom(area, steps_height);
+    let title = format!("heart rate, bpm, by {}", asked.bucket.name());
+    canvas.text(heart_rate.x + MARGIN, heart_rate.y, heart_rate.width, &title, theme.dim);
+    chart::lines(canvas, heart_rate, &axis, &series, None);
+    if steps_height > 0 {
+        canvas.text(steps.x + MARGIN, steps.y, steps.width, "steps a minute", theme.dim);
+        chart::bars(canvas, steps, &axis, &step_bars(&answer[0]), theme.steps, None);
     }
+}
+
+fn heart_rates(user: &UserRange) -> Vec<LinePoint> {
+    let points = user.buckets.iter().filter_map(|bucket| {
+        Some(LinePoint {
+            at: bucket.start + (bucket.end - bucket.start) / 2,
+            low: bucket.stats.min_heart_rate?,
+            mean: bucket.stats.average_heart_rate?,
+            high: bucket.stats.max_heart_rate?,
+        })
+    });
+    points.collect()
+}
+
+fn step_bars(user: &UserRange) -> Vec<Bar> {
+    let with_samples = user.buckets.iter().filter(|bucket| bucket.stats.samples > 0);
+    with_samples
+        .map(|bucket| Bar {
+            from: bucket.start,
+            to: bucket.end,
+            value: f64::from(i32::try_from(bucket.stats.total_steps).unwrap_or(i32::MAX)),
+        })
+        .collect()
 }

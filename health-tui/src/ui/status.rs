@@ -1,4 +1,4 @@
-//! The bar at the top, which tells the truth about the connection, and the hints at the bottom.
+//! The header, which shows the tabs and the state of the connection, and the footer, which shows keys.
 
 use chrono::TimeDelta;
 use ratatui::{layout::Rect, style::Style};
@@ -8,113 +8,123 @@ use crate::{
     fmt,
     keys::Scope,
     layout::{self, MARGIN},
-    ui::paint::{Paint, columns},
+    ui::canvas::{Canvas, columns},
 };
 
-pub(crate) fn bar(p: &mut Paint<'_>, area: Rect) {
-    let t = p.theme;
-    p.buf.set_style(area, t.bar);
-    p.spans(
-        area.x + MARGIN,
-        area.y,
-        9,
-        &[(p.glyphs.heart, t.heart.full), (" Health", t.strong)],
-    );
+/// A longer delay between a reading and its arrival is shown as a warning.
+const LAG_WARNING: TimeDelta = TimeDelta::minutes(1);
+
+pub(crate) fn header(canvas: &mut Canvas<'_>, area: Rect) {
+    let theme = canvas.theme;
+    canvas.buf.set_style(area, theme.bar);
+    let title = [(canvas.symbols.heart, theme.heart_rate.full), (" Health", theme.strong)];
+    canvas.spans(area.x + MARGIN, area.y, 9, &title);
     let [live, stats] = layout::tabs(area);
-    let on_stats = p.app.pane == Pane::Stats;
-    for (tab, text, on) in [(live, " 1 Live ", !on_stats), (stats, " 2 Range stats ", on_stats)] {
-        p.text(tab.x, tab.y, tab.width, text, if on { t.tab_on } else { t.dim });
+    let on_stats = canvas.app.pane == Pane::Stats;
+    for (tab, text, is_active) in [(live, " 1 Live ", !on_stats), (stats, " 2 Range stats ", on_stats)] {
+        let style = if is_active { theme.active_tab } else { theme.dim };
+        canvas.text(tab.x, tab.y, tab.width, text, style);
     }
-    let from = stats.right() + 1;
-    connection(p, area, area.width.saturating_sub(from + 1));
+    connection(canvas, area, area.width.saturating_sub(stats.right() + 2));
 }
 
-/// Right-aligned, the most important part first to be kept.
-fn connection(p: &mut Paint<'_>, area: Rect, room: u16) {
-    let (t, g, link) = (p.theme, p.glyphs, &p.app.link);
-    let mut parts: Vec<(String, Style)> = Vec::new();
-    match &link.state {
-        LinkState::Connected if link.quiet_since.is_some() => {
-            let since = link.quiet_since.map_or(0, |at| (p.app.now - at).num_seconds());
-            parts.push((format!("{} silent for {since} s", g.waiting), t.warn));
-        }
-        LinkState::Connected => parts.push((format!("{} connected", g.connected), t.good)),
-        LinkState::Replay { what } => parts.push((format!("{} {what}", g.right), t.accent)),
-        LinkState::Connecting { attempt: 1 } => parts.push((format!("{} connecting", g.waiting), t.warn)),
-        LinkState::Connecting { attempt } => {
-            parts.push((format!("{} connecting (attempt {attempt})", g.waiting), t.warn));
-        }
-        LinkState::Waiting { attempt, why, retry_at } => {
-            let left = (*retry_at - p.app.now).num_milliseconds().max(0);
-            let seconds = (left + 999) / 1_000;
-            parts.push((format!("{} retry in {seconds} s", g.waiting), t.bad));
-            parts.push((why.clone(), t.base));
-            parts.push((format!("attempt {attempt}"), t.dim));
-        }
-    }
-    if link.is_connected() {
-        if let Some(rate) = link.rate() {
-            parts.push((format!("{}/s", fmt::short(rate)), t.base));
-        }
-        if let Some(lag) = link.lag {
-            parts.push((
-                format!("lag {}", lag_text(lag)),
-                if lag > TimeDelta::seconds(60) { t.warn } else { t.dim },
-            ));
-        }
-    }
-    if link.skipped > 0 {
-        parts.push((format!("skipped {}", fmt::grouped(link.skipped)), t.warn));
-    }
-    let between = format!(" {} ", g.between);
+/// Draws what is known of the connection, right-aligned. The least important parts are left out if there is no room.
+fn connection(canvas: &mut Canvas<'_>, area: Rect, room: u16) {
+    let separator = format!(" {} ", canvas.symbols.separator);
+    let mut parts = connection_state(canvas);
+    parts.extend(traffic(canvas));
     let width = |parts: &[(String, Style)]| {
-        let gaps = u16::try_from(parts.len().saturating_sub(1)).unwrap_or(0) * 3;
-        parts.iter().map(|(text, _)| columns(text)).sum::<u16>() + gaps
+        let texts: u16 = parts.iter().map(|(text, _)| columns(text)).sum();
+        texts + u16::try_from(parts.len().saturating_sub(1)).unwrap_or(0) * columns(&separator)
     };
     while parts.len() > 2 && width(&parts) > room {
         parts.pop();
     }
-    let wide = width(&parts).min(room);
-    let mut x = (area.right().saturating_sub(1)).saturating_sub(wide);
-    let end = area.right().saturating_sub(1);
+    let right = area.right().saturating_sub(1);
+    let mut x = right.saturating_sub(width(&parts).min(room));
     for (i, (text, style)) in parts.iter().enumerate() {
         if i > 0 {
-            x += p.text(x, area.y, end.saturating_sub(x), &between, t.line);
+            x += canvas.text(x, area.y, right.saturating_sub(x), &separator, canvas.theme.border);
         }
-        x += p.text(x, area.y, end.saturating_sub(x), text, *style);
+        x += canvas.text(x, area.y, right.saturating_sub(x), text, *style);
     }
 }
 
+fn connection_state(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
+    let (theme, symbols, link, now) = (canvas.theme, canvas.symbols, &canvas.app.link, canvas.app.now);
+    let disconnected = |text: String| format!("{} {text}", symbols.disconnected);
+    match &link.state {
+        LinkState::Connected => match link.quiet_since {
+            Some(since) => {
+                let seconds = (now - since).num_seconds();
+                vec![(disconnected(format!("silent for {seconds} s")), theme.warn)]
+            }
+            None => vec![(format!("{} connected", symbols.connected), theme.good)],
+        },
+        LinkState::Replay { what } => vec![(format!("{} {what}", symbols.next), theme.accent)],
+        LinkState::Connecting { attempt: 1 } => vec![(disconnected("connecting".to_owned()), theme.warn)],
+        LinkState::Connecting { attempt } => {
+            vec![(disconnected(format!("connecting (attempt {attempt})")), theme.warn)]
+        }
+        LinkState::Waiting { attempt, why, retry_at } => {
+            let milliseconds = (*retry_at - now).num_milliseconds().max(0);
+            let seconds = (milliseconds + 999) / 1_000;
+            vec![
+                (disconnected(format!("retry in {seconds} s")), theme.bad),
+                (why.clone(), theme.text),
+                (format!("attempt {attempt}"), theme.dim),
+            ]
+        }
+    }
+}
+
+fn traffic(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
+    let (theme, link) = (canvas.theme, &canvas.app.link);
+    let mut parts = Vec::new();
+    if link.is_connected() {
+        if let Some(rate) = link.rate() {
+            parts.push((format!("{}/s", fmt::short(rate)), theme.text));
+        }
+        if let Some(lag) = link.lag {
+            let style = if lag > LAG_WARNING { theme.warn } else { theme.dim };
+            parts.push((format!("lag {}", lag_text(lag)), style));
+        }
+    }
+    if link.skipped > 0 {
+        parts.push((format!("skipped {}", fmt::thousands(link.skipped)), theme.warn));
+    }
+    parts
+}
+
 fn lag_text(lag: TimeDelta) -> String {
-    if lag < TimeDelta::seconds(60) {
+    if lag < TimeDelta::minutes(1) {
         format!("{:.1} s", lag.as_seconds_f64())
     } else {
         fmt::age(lag)
     }
 }
 
-/// What the most useful keys do here, as many as fit.
-pub(crate) fn footer(p: &mut Paint<'_>, area: Rect) {
-    let t = p.theme;
-    p.buf.set_style(area, t.bar);
-    let scope = p.app.scope();
-    let typing = p.app.is_typing();
+/// Draws the most useful keys of the pane, as many as fit.
+pub(crate) fn footer(canvas: &mut Canvas<'_>, area: Rect) {
+    let theme = canvas.theme;
+    canvas.buf.set_style(area, theme.bar);
+    let is_typing = canvas.app.is_typing();
     let mut x = area.x + MARGIN;
-    // Help first: a narrow terminal has no room for all of them, and help knows the rest.
-    for from in [Scope::Everywhere, scope] {
-        for (binding, keys) in p.app.settings.keymap.of(from) {
+    // The key for help comes first: a narrow terminal shows only some keys, and help lists the others.
+    for scope in [Scope::Everywhere, canvas.app.scope()] {
+        for (binding, keys) in canvas.app.settings.keymap.bindings_in(scope) {
             let Some(hint) = binding.hint else { continue };
-            // While text is typed, a letter is a letter.
-            let Some(key) = keys.iter().find(|k| !typing || k.text().is_none()) else {
+            // While text is being typed, keys that type a character have no action.
+            let Some(key) = keys.iter().find(|k| !is_typing || k.typed_char().is_none()) else {
                 continue;
             };
             let key = key.to_string();
-            let wide = columns(&key) + 1 + columns(hint) + 2;
-            if x + wide > area.right() {
+            let width = columns(&key) + 1 + columns(hint) + 2;
+            if x + width > area.right() {
                 return;
             }
-            x += p.text(x, area.y, wide, &key, t.accent) + 1;
-            x += p.text(x, area.y, wide, hint, t.dim) + 2;
+            x += canvas.text(x, area.y, width, &key, theme.accent) + 1;
+            x += canvas.text(x, area.y, width, hint, theme.dim) + 2;
         }
     }
 }

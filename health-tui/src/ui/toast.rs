@@ -4,22 +4,23 @@ use ratatui::layout::Rect;
 
 use crate::{
     app::Tone,
-    layout::Frame,
-    ui::paint::{Paint, columns},
+    layout::ScreenAreas,
+    ui::canvas::{Canvas, columns},
 };
 
-pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) {
-    let Some(toast) = &p.app.toast else { return };
-    let width = (columns(&toast.text) + 4).min(frame.body.width.saturating_sub(2));
-    if frame.body.height < 2 || width < 6 {
+pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) {
+    let Some(toast) = &canvas.app.toast else { return };
+    let body = screen.body;
+    let width = (columns(&toast.text) + 4).min(body.width.saturating_sub(2));
+    if body.height < 2 || width < 6 {
         return;
     }
-    let area = Rect::new(frame.body.right() - width - 1, frame.body.bottom() - 1, width, 1);
+    let area = Rect::new(body.right() - width - 1, body.bottom() - 1, width, 1);
     let style = match toast.tone {
-        Tone::Good => p.theme.good,
-        Tone::Bad => p.theme.bad,
+        Tone::Good => canvas.theme.good,
+        Tone::Bad => canvas.theme.bad,
     };
-    p.ground(area);
-    p.buf.set_style(area, p.theme.selected);
-    p.text(area.x + 2, area.y, width - 4, &toast.text, style);
+    canvas.clear(area);
+    canvas.buf.set_style(area, canvas.theme.selected);
+    canvas.text(area.x + 2, area.y, width - 4, &toast.text, style);
 }

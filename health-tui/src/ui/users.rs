@@ -1,334 +1,315 @@
-//! The live table: one row a user. Only the rows that are seen are built, so its cost does not grow with the users.
+//! The live table: one row for each user.
+//!
+//! Only the visible rows are built, so a frame costs the same for any number of users. Ratatui's `Table` builds every row,
+//! which takes 65 ms for 20 000 users.
 
-use ratatui::layout::{Position, Rect};
+use ratatui::{
+    layout::{Position, Rect},
+    style::Style,
+    widgets::{Scrollbar, ScrollbarOrientation, ScrollbarState, StatefulWidget},
+};
 
 use crate::{
     app::{App, LinkState},
     fmt,
     keys::{Action, Scope},
-    layout::{self, Frame, Group, MARGIN, SPARK_MAX},
+    layout::{self, MARGIN, SPARKLINE_WIDTH_MAX, ScreenAreas, TableColumn},
     store::{Alert, Column, Entry, User},
-    theme::Ink,
+    theme::{MetricStyle, Theme},
     ui::{
-        paint::{Paint, columns},
+        canvas::{Canvas, columns},
         preview,
-        spark::{self, Scale},
+        scale::Scale,
+        sparkline,
     },
 };
 
-/// The sparkline columns with their reading.
-const METRICS: [(Column, Metric); 3] = [
-    (Column::HeartRate, Entry::heart_rate),
-    (Column::Steps, Entry::steps),
-    (Column::Calories, Entry::calories),
-];
-
-type Metric = fn(Entry) -> Option<f64>;
-
-pub(crate) fn draw(p: &mut Paint<'_>, frame: &Frame) -> Option<Position> {
-    let app = p.app;
+pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) -> Option<Position> {
+    let app = canvas.app;
     let areas = app.live_areas();
-    let cursor = sub_line(p, frame.sub);
-    let named = !app.settings.names.is_empty();
-    let groups = layout::groups(areas.head.width, &app.settings.columns, named, SPARK_MAX);
-    let rows = visible(app, areas.rows.height);
-    let scales = scales(&rows, &groups);
-    head(p, areas.head, &groups, &scales);
-    if rows.is_empty() {
-        empty(p, areas.rows);
-    }
-    let mut values = Vec::with_capacity(usize::from(SPARK_MAX));
-    let current = app.live.current(&app.users);
-    for (user, y) in rows.iter().zip(areas.rows.y..) {
-        let selected = current == Some(user.id);
-        if selected {
-            p.buf
-                .set_style(Rect::new(areas.rows.x, y, areas.rows.width, 1), p.theme.selected);
-            p.text(areas.rows.x, y, 1, p.glyphs.cursor, p.theme.accent);
+    let cursor = match app.live.editing {
+        Some(_) => filter_line(canvas, screen.subheader),
+        None => {
+            summary_line(canvas, screen.subheader);
+            None
         }
-        row(p, (areas.rows.x, y), user, &groups, &scales, &mut values);
+    };
+    let users = visible_users(app, areas.rows.height);
+    let has_names = !app.settings.names.is_empty();
+    let columns: Vec<(TableColumn, Option<SparklineColumn>)> =
+        layout::table_columns(areas.header.width, &app.settings.columns, has_names)
+            .into_iter()
+            .map(|column| (column, SparklineColumn::new(column, &users)))
+            .collect();
+    for (column, sparkline) in &columns {
+        header(canvas, areas.header, *column, sparkline.as_ref());
     }
-    scrollbar(p, areas.rows);
+    if users.is_empty() {
+        empty(canvas, areas.rows);
+    }
+    let current = app.live.current(&app.users);
+    let mut values = Vec::with_capacity(usize::from(SPARKLINE_WIDTH_MAX));
+    for (user, line) in users.iter().zip(areas.rows.rows()) {
+        if current == Some(user.id) {
+            canvas.buf.set_style(line, canvas.theme.selected);
+            canvas.text(line.x, line.y, 1, canvas.symbols.cursor, canvas.theme.accent);
+        }
+        row(canvas, line, user, &columns, &mut values);
+    }
+    scrollbar(canvas, areas.rows);
     if let Some(area) = areas.preview {
-        preview::draw(p, area, current.and_then(|id| app.shown().0.get(id)));
+        preview::draw(canvas, area, current.and_then(|id| app.shown().0.get(id)));
     }
     cursor
 }
 
-fn visible(app: &App, height: u16) -> Vec<&User> {
+fn visible_users(app: &App, height: u16) -> Vec<&User> {
     let (users, _) = app.shown();
     (0..usize::from(height))
         .map_while(|line| app.live.row_at_line(line))
-        .filter_map(|row| app.live.order.get(row).and_then(|i| users.at(i)))
+        .filter_map(|row| app.live.order.get(row).and_then(|index| users.at(index)))
         .collect()
 }
 
-/// One scale a metric for all rows that are seen, so that rows can be compared.
-fn scales(rows: &[&User], groups: &[Group]) -> [Scale; 3] {
-    METRICS.map(|(column, metric)| {
-        let width = groups
-            .iter()
-            .find(|g| g.column == column)
-            .map_or(0, |g| usize::from(g.spark));
-        let values = rows
-            .iter()
-            .flat_map(|u| u.ring.entries().rev().take(width).filter_map(metric));
-        match column {
-            // A heart never rests at zero: the scale begins where the readings do.
-            Column::HeartRate => Scale::around(values, 10.0),
-            _ => Scale::from_zero(values),
-        }
-    })
+/// A metric whose column has a value and a sparkline.
+struct SparklineColumn {
+    reading: fn(Entry) -> Option<f64>,
+    /// The text of the newest value.
+    newest: fn(&User) -> Option<String>,
+    style: fn(&Theme) -> MetricStyle,
+    /// The same for all visible rows, so that they can be compared.
+    scale: Scale,
 }
 
-/// What is shown of whom, or the filter being typed.
-fn sub_line(p: &mut Paint<'_>, area: Rect) -> Option<Position> {
-    let (app, theme) = (p.app, p.theme);
+impl SparklineColumn {
+    fn new(column: TableColumn, visible: &[&User]) -> Option<Self> {
+        let (reading, newest, style): (_, fn(&User) -> _, fn(&Theme) -> _) = match column.column {
+            Column::HeartRate => (
+                Entry::heart_rate as fn(Entry) -> _,
+                |user| user.heart_rate.map(|v| format!("{v:.0}")),
+                |theme| theme.heart_rate,
+            ),
+            Column::Steps => (Entry::steps, |user| user.steps.map(fmt::short), |theme| theme.steps),
+            Column::Calories => (
+                Entry::calories,
+                |user| user.calories.map(fmt::kcal),
+                |theme| theme.calories,
+            ),
+            Column::User | Column::Age => return None,
+        };
+        let width = usize::from(column.sparkline_width);
+        let readings = visible
+            .iter()
+            .flat_map(|user| user.ring.entries().rev().take(width).filter_map(reading));
+        let scale = match column.column {
+            // A heart rate is never near 0: its scale starts at the lowest reading.
+            Column::HeartRate => Scale::around(readings, 10.0),
+            _ => Scale::from_zero(readings),
+        };
+        Some(Self {
+            reading,
+            newest,
+            style,
+            scale,
+        })
+    }
+}
+
+/// The line below the header while the filter is being typed: the filter, and its error or the number of matches.
+fn filter_line(canvas: &mut Canvas<'_>, area: Rect) -> Option<Position> {
+    let (app, theme) = (canvas.app, canvas.theme);
+    let filter = app.live.editing.as_ref()?;
     let (x, y, width) = (area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1));
-    if let Some(line) = &app.live.editing {
-        let used = p.spans(x, y, width, &[("/", theme.accent), (line.text(), theme.strong)]);
-        if let Some(why) = &app.live.filter_error {
-            p.text(x + used + 2, y, width.saturating_sub(used + 2), why, theme.bad);
-        } else {
-            let n = app.live.order.len();
-            let count = format!(
-                "{} of {}",
-                fmt::grouped(as_u64(n)),
-                fmt::grouped(as_u64(app.shown().0.len()))
-            );
-            p.text_right(
-                area.right().saturating_sub(1),
-                y,
-                width.saturating_sub(used + 2),
-                &count,
-                theme.dim,
-            );
-        }
-        return Some(Position::new(
-            (x + 1 + line.cursor_column()).min(area.right().saturating_sub(1)),
-            y,
-        ));
+    let right = area.right().saturating_sub(1);
+    let used = canvas.spans(x, y, width, &[("/", theme.accent), (filter.text(), theme.strong)]);
+    let room = width.saturating_sub(used + 2);
+    if let Some(error) = &app.live.filter_error {
+        canvas.text(x + used + 2, y, room, error, theme.bad);
+    } else {
+        let (matching, all) = (app.live.order.len(), app.shown().0.len());
+        let matches = format!("{} of {}", fmt::thousands(matching), fmt::thousands(all));
+        canvas.text_right(right, y, room, &matches, theme.dim);
     }
-    let total = app.shown().0.len();
-    let mut left = vec![(
-        format!(
-            "{} {}",
-            fmt::grouped(as_u64(total)),
-            if total == 1 { "user" } else { "users" }
-        ),
-        theme.base,
-    )];
-    if app.live.alerts > 0 {
-        let n = app.live.alerts;
-        left.push((
-            format!(
-                "{} {} {}",
-                p.glyphs.high,
-                fmt::grouped(as_u64(n)),
-                if n == 1 { "alert" } else { "alerts" }
-            ),
-            theme.bad,
-        ));
-    }
-    if !app.live.filter_text.is_empty() {
-        left.push((
-            format!(
-                "filter {} ({})",
-                app.live.filter_text,
-                fmt::grouped(as_u64(app.live.order.len()))
-            ),
-            theme.accent,
-        ));
-    }
-    if app.masked {
-        left.push(("masked".to_owned(), theme.warn));
-    }
-    let between = format!("  {}  ", p.glyphs.between);
+    Some(Position::new((x + 1 + filter.cursor_column()).min(right), y))
+}
+
+/// The line below the header: how many users there are, and how the table differs from all users as they are now.
+fn summary_line(canvas: &mut Canvas<'_>, area: Rect) {
+    let (app, theme) = (canvas.app, canvas.theme);
+    let (x, y, width) = (area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1));
+    let separator = format!("  {}  ", canvas.symbols.separator);
     let mut used = 0;
-    for (i, (text, style)) in left.iter().enumerate() {
+    for (i, (text, style)) in summary(canvas).iter().enumerate() {
         if i > 0 {
-            used += p.text(x + used, y, width.saturating_sub(used), &between, theme.line);
+            used += canvas.text(x + used, y, width.saturating_sub(used), &separator, theme.border);
         }
-        used += p.text(x + used, y, width.saturating_sub(used), text, *style);
+        used += canvas.text(x + used, y, width.saturating_sub(used), text, *style);
     }
     if let Some(frozen) = &app.live.frozen {
-        let key = app.settings.keymap.first(Scope::Live, Action::Freeze);
-        let key = key.map_or_else(String::new, |k| format!(", {k} goes on"));
-        let text = format!(" FROZEN {} readings wait{key} ", fmt::grouped(frozen.waiting));
-        p.text_right(
-            area.right().saturating_sub(1),
-            y,
-            width.saturating_sub(used + 1),
-            &text,
-            theme.banner,
-        );
+        let key = app.settings.keymap.first_key(Scope::Live, Action::Freeze);
+        let hint = key.map_or_else(String::new, |key| format!(", {key} continues"));
+        let text = format!(" FROZEN {}{hint} ", counted(frozen.waiting, "new reading"));
+        let right = area.right().saturating_sub(1);
+        canvas.text_right(right, y, width.saturating_sub(used + 1), &text, theme.banner);
     }
-    None
 }
 
-fn head(p: &mut Paint<'_>, area: Rect, groups: &[Group], scales: &[Scale; 3]) {
-    let t = p.theme;
-    for group in groups {
-        let (title, metric) = match group.column {
-            Column::User => ("user", None),
-            Column::HeartRate => ("bpm", Some(0)),
-            Column::Steps => ("steps", Some(1)),
-            Column::Calories => ("kcal", Some(2)),
-            Column::Age => ("age", None),
-        };
-        let sorting = p.app.live.sorting;
-        let sorted = sorting.column == group.column;
-        let arrow = match (sorted, sorting.reverse) {
-            (false, _) => "",
-            (true, false) if group.column == Column::User => p.glyphs.ascending,
-            (true, true) if group.column == Column::User => p.glyphs.descending,
-            (true, false) => p.glyphs.descending,
-            (true, true) => p.glyphs.ascending,
-        };
-        let style = if sorted { t.accent } else { t.dim };
-        let text = if group.column == Column::User {
-            format!("{title}{arrow}")
-        } else {
-            format!("{arrow}{title}")
-        };
-        let x = area.x + group.x;
-        if group.column == Column::User {
-            p.text(x, area.y, group.value, &text, style);
-        } else {
-            // An arrow may stand one column further left than the values do.
-            p.text_right(x + group.value, area.y, group.value + 1, &text, style);
-        }
-        if let (Some(metric), true) = (metric, group.spark >= 5 && p.app.live.order.len() > 0) {
-            let scale = scales[metric];
-            let range = format!("{}{}{}", fmt::round(scale.low), p.glyphs.to, fmt::round(scale.high));
-            p.text_right(x + group.width(), area.y, group.spark, &range, t.dim);
-        }
+fn summary(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
+    let (app, theme) = (canvas.app, canvas.theme);
+    let users = app.shown().0.len();
+    let mut parts = vec![(counted(users, "user"), theme.text)];
+    if app.live.alerts > 0 {
+        let alerts = counted(app.live.alerts, "alert");
+        parts.push((format!("{} {alerts}", canvas.symbols.high), theme.bad));
+    }
+    if !app.live.filter_text.is_empty() {
+        let matching = fmt::thousands(app.live.order.len());
+        parts.push((format!("filter {} ({matching})", app.live.filter_text), theme.accent));
+    }
+    if app.masked {
+        parts.push(("masked".to_owned(), theme.warn));
+    }
+    parts
+}
+
+fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    match count.try_into().unwrap_or(0) {
+        1 => format!("1 {noun}"),
+        count => format!("{} {noun}s", fmt::thousands(count)),
+    }
+}
+
+/// The title of a column, an arrow if the table is sorted by it, and the scale of its sparklines.
+fn header(canvas: &mut Canvas<'_>, area: Rect, column: TableColumn, sparkline: Option<&SparklineColumn>) {
+    let (app, theme, symbols) = (canvas.app, canvas.theme, canvas.symbols);
+    let title = match column.column {
+        Column::User => "user",
+        Column::HeartRate => "bpm",
+        Column::Steps => "steps",
+        Column::Calories => "kcal",
+        Column::Age => "age",
+    };
+    let is_user = column.column == Column::User;
+    let sorting = app.live.sorting;
+    let is_sorted = sorting.column == column.column;
+    // Users are in ascending order by default, values in descending order.
+    let arrow = if !is_sorted {
+        ""
+    } else if is_user == sorting.reverse {
+        symbols.descending
+    } else {
+        symbols.ascending
+    };
+    let style = if is_sorted { theme.accent } else { theme.dim };
+    let x = area.x + column.x;
+    if is_user {
+        canvas.text(x, area.y, column.value_width, &format!("{title}{arrow}"), style);
+    } else {
+        // The arrow may be one column left of the values.
+        let text = format!("{arrow}{title}");
+        let right = x + column.value_width;
+        canvas.text_right(right, area.y, column.value_width + 1, &text, style);
+    }
+    if let Some(SparklineColumn { scale, .. }) = sparkline
+        && column.sparkline_width >= 5
+        && app.live.order.len() > 0
+    {
+        let (low, high) = (fmt::tick(scale.low), fmt::tick(scale.high));
+        let range = format!("{low}{}{high}", symbols.range_dash);
+        canvas.text_right(x + column.width(), area.y, column.sparkline_width, &range, theme.dim);
     }
 }
 
 fn row(
-    p: &mut Paint<'_>,
-    at: (u16, u16),
+    canvas: &mut Canvas<'_>,
+    line: Rect,
     user: &User,
-    groups: &[Group],
-    scales: &[Scale; 3],
-    columns: &mut Vec<Option<f64>>,
+    columns: &[(TableColumn, Option<SparklineColumn>)],
+    values: &mut Vec<Option<f64>>,
 ) {
-    let (theme, app) = (p.theme, p.app);
-    let (x0, y) = at;
+    let (app, theme, symbols) = (canvas.app, canvas.theme, canvas.symbols);
+    let y = line.y;
     let (_, now) = app.shown();
-    let limits = &app.settings.limits;
-    let is_stale = user.is_stale(now, limits);
-    let alert = user.alert(now, limits);
+    let is_stale = user.is_stale(now, &app.settings.limits);
     if user.pinned {
-        p.text(x0 + 1, y, 1, p.glyphs.pin, theme.accent);
+        canvas.text(line.x + 1, y, 1, symbols.pin, theme.accent);
     }
-    for group in groups {
-        let (x, right) = (x0 + group.x, x0 + group.x + group.value);
-        let quiet = if is_stale { theme.dim } else { theme.base };
-        match group.column {
-            Column::User => {
-                let style = if is_stale { theme.dim } else { theme.strong };
-                p.text(x, y, group.value, &app.label(user.id), style);
-            }
-            Column::HeartRate => {
-                let style = if alert.is_some() { theme.bad } else { quiet };
-                number(
-                    p,
-                    right,
-                    y,
-                    group.value,
-                    user.heart_rate.map(|v| format!("{v:.0}")),
-                    style,
-                );
-                if let Some(alert) = alert {
-                    p.text(
-                        x,
-                        y,
-                        1,
-                        if alert == Alert::High {
-                            p.glyphs.high
-                        } else {
-                            p.glyphs.low
-                        },
-                        theme.bad,
-                    );
-                }
-                user.ring.columns(group.spark.into(), Entry::heart_rate, columns);
-                spark::draw(
-                    p,
-                    (right + 1, y),
-                    group.spark,
-                    columns,
-                    scales[0],
-                    if is_stale { Ink::all(theme.stale) } else { theme.heart },
-                );
-            }
-            Column::Steps => {
-                number(p, right, y, group.value, user.steps.map(fmt::short), quiet);
-                user.ring.columns(group.spark.into(), Entry::steps, columns);
-                spark::draw(
-                    p,
-                    (right + 1, y),
-                    group.spark,
-                    columns,
-                    scales[1],
-                    if is_stale { Ink::all(theme.stale) } else { theme.steps },
-                );
-            }
-            Column::Calories => {
-                number(p, right, y, group.value, user.calories.map(fmt::kcal), quiet);
-                user.ring.columns(group.spark.into(), Entry::calories, columns);
-                spark::draw(
-                    p,
-                    (right + 1, y),
-                    group.spark,
-                    columns,
-                    scales[2],
-                    if is_stale {
-                        Ink::all(theme.stale)
-                    } else {
-                        theme.calories
-                    },
-                );
-            }
-            Column::Age => {
-                p.text_right(
-                    right,
-                    y,
-                    group.value,
-                    &fmt::age(user.age(now)),
-                    if is_stale { theme.warn } else { theme.dim },
-                );
-                if is_stale {
-                    p.text(x, y, 1, p.glyphs.stale, theme.warn);
-                }
+    for (column, sparkline) in columns {
+        let x = line.x + column.x;
+        let right = x + column.value_width;
+        if let Some(sparkline) = sparkline {
+            value(canvas, (x, y), *column, user, sparkline, is_stale);
+            user.ring
+                .columns(column.sparkline_width.into(), sparkline.reading, values);
+            let style = if is_stale {
+                MetricStyle::uniform(theme.stale)
+            } else {
+                (sparkline.style)(theme)
+            };
+            sparkline::draw(
+                canvas,
+                (right + 1, y),
+                column.sparkline_width,
+                values,
+                sparkline.scale,
+                style,
+            );
+        } else if column.column == Column::User {
+            let style = if is_stale { theme.dim } else { theme.strong };
+            canvas.text(x, y, column.value_width, &app.label(user.id), style);
+        } else {
+            let style = if is_stale { theme.warn } else { theme.dim };
+            canvas.text_right(right, y, column.value_width, &fmt::age(user.age(now)), style);
+            if is_stale {
+                canvas.text(x, y, 1, symbols.stale, theme.warn);
             }
         }
     }
 }
 
-fn number(p: &mut Paint<'_>, right: u16, y: u16, width: u16, text: Option<String>, style: ratatui::style::Style) {
-    match text {
-        Some(text) => p.text_right(right, y, width, &text, style),
-        None => p.text_right(right, y, width, p.glyphs.none, p.theme.line),
+/// The newest value of a metric, with a symbol before a heart rate beyond the alert thresholds.
+fn value(
+    canvas: &mut Canvas<'_>,
+    (x, y): (u16, u16),
+    column: TableColumn,
+    user: &User,
+    sparkline: &SparklineColumn,
+    is_stale: bool,
+) {
+    let (app, theme) = (canvas.app, canvas.theme);
+    let alert = user
+        .alert(app.shown().1, &app.settings.limits)
+        .filter(|_| column.column == Column::HeartRate);
+    let (text, style) = match (sparkline.newest)(user) {
+        None => (canvas.symbols.no_value.to_owned(), theme.border),
+        Some(text) if alert.is_some() => (text, theme.bad),
+        Some(text) if is_stale => (text, theme.dim),
+        Some(text) => (text, theme.text),
+    };
+    canvas.text_right(x + column.value_width, y, column.value_width, &text, style);
+    if let Some(alert) = alert {
+        let symbol = match alert {
+            Alert::High => canvas.symbols.high,
+            Alert::Low => canvas.symbols.low,
+        };
+        canvas.text(x, y, 1, symbol, theme.bad);
     }
 }
 
-/// Why there is nothing, and what to do.
-fn empty(p: &mut Paint<'_>, area: Rect) {
-    let (app, t) = (p.app, p.theme);
-    let (first, second) = if app.users.len() > 0 {
+/// Explains why the table is empty, and what to do.
+fn empty(canvas: &mut Canvas<'_>, area: Rect) {
+    let (app, theme) = (canvas.app, canvas.theme);
+    let (reason, remedy) = if app.users.len() > 0 {
         (
-            "No row passes the filter.".to_owned(),
-            format!("{} clears it", p.key(Scope::Live, Action::Back)),
+            "No user matches the filter.".to_owned(),
+            format!("{} clears it.", canvas.key(Scope::Live, Action::Back)),
         )
     } else if let LinkState::Waiting { why, .. } = &app.link.state {
         (
-            format!("No connection to {}: {why}.", app.server),
+            format!("Cannot connect to {}: {why}.", app.server),
             format!(
-                "Is health-server running? {} tries again now",
-                p.key(Scope::Everywhere, Action::RetryNow)
+                "Is health-server running? {} tries again now.",
+                canvas.key(Scope::Everywhere, Action::RetryNow)
             ),
         )
     } else if !app.link.ever {
@@ -336,39 +317,34 @@ fn empty(p: &mut Paint<'_>, area: Rect) {
     } else {
         (
             "Connected. Waiting for the first reading.".to_owned(),
-            "Nobody posts yet? cargo run --release --example simulate".to_owned(),
+            "To post readings: cargo run --release --example simulate".to_owned(),
         )
     };
     let y = area.y + area.height.saturating_sub(3) / 2;
-    for (text, y, style) in [(first, y, t.base), (second, y + 1, t.dim)] {
+    for (text, y, style) in [(reason, y, theme.text), (remedy, y + 1, theme.dim)] {
         if y < area.bottom() {
             let x = area.x + area.width.saturating_sub(columns(&text)) / 2;
-            p.text(x.max(area.x + 1), y, area.width.saturating_sub(2), &text, style);
+            canvas.text(x.max(area.x + 1), y, area.width.saturating_sub(2), &text, style);
         }
     }
 }
 
-/// A track with a thumb at the right edge, where not everything is seen.
-fn scrollbar(p: &mut Paint<'_>, area: Rect) {
-    let total = p.app.live.order.len();
+/// Draws a scrollbar at the right edge if some rows are not visible.
+fn scrollbar(canvas: &mut Canvas<'_>, area: Rect) {
     let page = usize::from(area.height);
-    if total <= page || page == 0 || area.width == 0 {
+    let offset_max = canvas.app.live.order.len().saturating_sub(page);
+    if offset_max == 0 {
         return;
     }
-    let thumb = (page * page / total).max(1);
-    let most = total - page;
-    let top = (page - thumb) * p.app.live.offset.min(most) / most;
-    for (line, y) in (0..page).zip(area.top()..area.bottom()) {
-        let on = (top..top + thumb).contains(&line);
-        let (mark, style) = if on {
-            (p.glyphs.thumb, p.theme.dim)
-        } else {
-            (p.glyphs.vertical, p.theme.line)
-        };
-        p.text(area.right() - 1, y, 1, mark, style);
-    }
-}
-
-fn as_u64(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
+    let mut state = ScrollbarState::new(offset_max + 1)
+        .viewport_content_length(page)
+        .position(canvas.app.live.offset);
+    Scrollbar::new(ScrollbarOrientation::VerticalRight)
+        .begin_symbol(None)
+        .end_symbol(None)
+        .thumb_symbol(canvas.symbols.scrollbar_thumb)
+        .thumb_style(canvas.theme.dim)
+        .track_symbol(Some(canvas.symbols.vertical_line))
+        .track_style(canvas.theme.border)
+        .render(area, canvas.buf, &mut state);
 }

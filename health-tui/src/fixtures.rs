@@ -1,8 +1,8 @@
-//! The pictures of the README, drawn by the dashboard itself from made-up people.
+//! Dashboards with made-up users, for snapshots, budgets and the pictures of the documentation.
 //!
-//! The people are the same on every run, so that a picture changes only when the dashboard does.
+//! The samples are the same on every run and every machine, so a snapshot changes only if the dashboard changes.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -10,58 +10,19 @@ use health_core::{
     Calories, HeartRate, PercentilesResponse, Readings, Sample, SeriesBucket, Source, SourceTotals, Stats,
     StatsResponse, Steps, UserId,
 };
-use ratatui::{buffer::Buffer, layout::Rect, style::Color};
 
 use crate::{
     app::{Answer, App, Batch, Effect, FeedNews, Input, Net, Point, Query, UserRange},
     config::Settings,
     keys::Key,
-    svg,
-    theme::{Theme, ThemeName},
-    ui,
+    theme::ThemeName,
 };
 
-const SIZE: (u16, u16) = (120, 36);
-
-/// Draws every picture into `dir`.
-pub(crate) fn write(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    all()
-        .into_iter()
-        .try_for_each(|(name, picture)| fs::write(dir.join(name), picture))
-}
-
-/// Every picture and its file's name.
-pub(crate) fn all() -> Vec<(String, String)> {
-    let panes = [
-        ("live", live as fn(ThemeName, (u16, u16)) -> App),
-        ("user", user),
-        ("range", range),
-    ];
-    let themes = [ThemeName::Dark, ThemeName::Light];
-    let each = themes
-        .iter()
-        .flat_map(|theme| panes.map(|(name, pane)| (name, *theme, pane)));
-    each.map(|(name, theme, pane)| (format!("{name}-{}.svg", theme.name()), picture(&pane(theme, SIZE))))
-        .collect()
-}
-
-pub(crate) fn picture(app: &App) -> String {
-    let mut buf = Buffer::empty(Rect::new(0, 0, app.size.0, app.size.1));
-    ui::draw(app, &mut buf);
-    let Theme { ground, .. } = &app.theme;
-    svg::picture(
-        &buf,
-        ground.fg.unwrap_or(Color::Reset),
-        ground.bg.unwrap_or(Color::Reset),
-    )
-}
-
-/// The instant at which the pictures were taken.
+/// Returns the time of all fixtures.
 pub(crate) fn noon() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 3, 2, 11, 24, 16)
         .single()
-        .unwrap_or_default()
+        .expect("a time in UTC is unique")
 }
 
 const NAMES: [&str; 24] = [
@@ -91,13 +52,15 @@ const NAMES: [&str; 24] = [
     "Yann LeCun",
 ];
 
-/// Somebody with a resting rate who sits, walks or runs; `None` where the watch is off.
+/// A made-up user.
 struct Person {
     id: i64,
-    rest: f64,
+    /// The heart rate at rest, in beats per minute.
+    resting_rate: f64,
+    /// The effort at a time in seconds, from 0 (at rest) to 1.
     effort: fn(f64) -> f64,
     /// Seconds since the newest sample.
-    silent: i64,
+    silent_seconds: i64,
 }
 
 fn people() -> Vec<Person> {
@@ -113,9 +76,9 @@ fn people() -> Vec<Person> {
         .zip(NAMES)
         .map(|(i, _)| Person {
             id: 101 + i * 3,
-            rest: 52.0 + f64::from(u32::try_from(i * 7 % 23).unwrap_or(0)),
+            resting_rate: 52.0 + f64::from(u32::try_from(i * 7 % 23).unwrap_or(0)),
             effort: efforts[usize::try_from(i * 5 % 6).unwrap_or(0)],
-            silent: match i {
+            silent_seconds: match i {
                 9 => 26 * 60,
                 17 => 190,
                 _ => i * 3 % 8,
@@ -126,27 +89,27 @@ fn people() -> Vec<Person> {
 
 impl Person {
     fn sample(&self, at: DateTime<Utc>) -> Option<Sample> {
-        let t = f64::from(i32::try_from(at.timestamp() - 1_772_400_000).unwrap_or(0)) + 37.0 * self.rest;
-        // Noise that is the same on every run and on every machine.
-        let noise = ((t * 12.9898 + self.rest).sin() * 43_758.545_3).fract();
+        let t = f64::from(i32::try_from(at.timestamp() - 1_772_400_000).unwrap_or(0)) + 37.0 * self.resting_rate;
+        // Pseudo-random, from the time alone.
+        let noise = ((t * 12.9898 + self.resting_rate).sin() * 43_758.545_3).fract();
         let effort = (self.effort)(t).clamp(0.0, 1.0);
-        let beats = (self.rest + effort * 105.0 + noise * 2.5).round();
-        let paces = if effort > 0.2 { effort * 21.0 + noise * 2.0 } else { 0.0 };
+        let heart_rate = (self.resting_rate + effort * 105.0 + noise * 2.5).round();
+        let steps = if effort > 0.2 { effort * 21.0 + noise * 2.0 } else { 0.0 };
         let readings = Readings {
-            heart_rate: HeartRate::new(beats).ok(),
-            steps: Steps::new(whole(paces)).ok(),
+            heart_rate: HeartRate::new(heart_rate).ok(),
+            steps: Steps::new(whole(steps)).ok(),
             calories: Calories::new(((0.16 + effort * 1.7) * 100.0).round() / 100.0).ok(),
         };
         Sample::new(UserId::new(self.id).ok()?, at, Source::new("watch").ok()?, readings).ok()
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a few dozen steps")]
+#[expect(clippy::cast_possible_truncation, reason = "at most a few thousand steps")]
 fn whole(v: f64) -> i64 {
     v.max(0.0) as i64
 }
 
-/// A dashboard that has been running for a while.
+/// Returns a dashboard that has received samples for eight minutes.
 pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
     let names: HashMap<i64, String> = people().iter().zip(NAMES).map(|(p, n)| (p.id, n.to_owned())).collect();
     let settings = Settings {
@@ -161,8 +124,9 @@ pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
         reason: None,
     };
     app.update(Input::Net(Net::Feed(connected)), noon() - TimeDelta::minutes(10));
-    for person in people().iter().filter(|p| p.silent > 600) {
-        let samples = (0..30).filter_map(|i| person.sample(noon() - TimeDelta::seconds(person.silent + (30 - i) * 8)));
+    for person in people().iter().filter(|p| p.silent_seconds > 600) {
+        let samples =
+            (0..30).filter_map(|i| person.sample(noon() - TimeDelta::seconds(person.silent_seconds + (30 - i) * 8)));
         let batch = Batch {
             samples: samples.collect(),
             coalesced: 0,
@@ -173,9 +137,11 @@ pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
         let now = noon() - TimeDelta::seconds(step * 8);
         let samples = people()
             .iter()
-            .filter(|p| p.silent < 60 || step * 8 > p.silent)
-            .filter_map(|p| p.sample(now - TimeDelta::seconds(if p.silent < 60 { p.silent } else { 0 })))
-            // A watch that was off for a while.
+            .filter(|p| p.silent_seconds < 60 || step * 8 > p.silent_seconds)
+            .filter_map(|p| {
+                p.sample(now - TimeDelta::seconds(if p.silent_seconds < 60 { p.silent_seconds } else { 0 }))
+            })
+            // The watch of user 122 was off for a while.
             .filter(|s| !(s.user_id().get() == 122 && (18..30).contains(&step)))
             .collect();
         app.update(Input::Net(Net::Samples(Batch { samples, coalesced: 0 })), now);
@@ -185,6 +151,7 @@ pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
     app
 }
 
+/// Returns a dashboard that shows one user.
 pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
     let mut app = live(theme, size);
     let effects = press(&mut app, &["down", "down", "down", "enter", "-", "-"]);
@@ -205,9 +172,9 @@ pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
     let mut at = start;
     let mut previous = None;
     while at < end.min(noon()) {
-        // Half an hour at the charger.
-        let off = (noon() - TimeDelta::minutes(47)..noon() - TimeDelta::minutes(38)).contains(&at);
-        if let Some(sample) = person.sample(at).filter(|_| !off) {
+        // The watch was on its charger.
+        let is_off = (noon() - TimeDelta::minutes(47)..noon() - TimeDelta::minutes(38)).contains(&at);
+        if let Some(sample) = person.sample(at).filter(|_| !is_off) {
             points.push(Point::of_sample(&sample, previous));
             previous = Some(at);
         }
@@ -215,7 +182,7 @@ pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
     }
     let mut stats = stats(person, noon() - TimeDelta::hours(1), noon()).map(Box::new);
     if let Some(answer) = &mut stats {
-        // What the chart shows is what the figures say.
+        // The statistics are those of the points in the chart.
         let window = points.iter().filter(|p| p.at >= answer.start);
         answer.stats.samples = i64::try_from(window.clone().count()).unwrap_or(0);
         answer.stats.heart_rate_coverage = 0.85;
@@ -231,6 +198,7 @@ pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
     app
 }
 
+/// Returns a dashboard with the statistics of three users.
 pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
     let mut app = live(theme, size);
     press(&mut app, &["2", "backtab"]);
@@ -269,7 +237,7 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
                     buckets,
                     percentiles: PercentilesResponse {
                         percentiles: [("50", 1.06), ("95", 1.5), ("99", 1.7)]
-                            .map(|(p, of)| (p.to_owned(), Some((person.rest * of).round())))
+                            .map(|(p, of)| (p.to_owned(), Some((person.resting_rate * of).round())))
                             .into(),
                         samples: 10_421,
                     },
@@ -287,7 +255,7 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
     app
 }
 
-/// What the server would say of a stretch of a made-up life: asleep at night, awake by day.
+/// Returns the statistics that a server would send: a day with sleep, a coffee and a run.
 fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<StatsResponse> {
     let mut stats = Stats::default();
     let (mut sum, mut low, mut high, mut n) = (0.0, f64::INFINITY, f64::NEG_INFINITY, 0.0);
@@ -300,11 +268,11 @@ fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<St
         let awake = (hour - 2.0).clamp(0.0, 20.0) / 20.0;
         let day = (awake * std::f64::consts::PI).sin();
         let Some(sample) = person.sample(at) else { break };
-        let rate = sample.heart_rate().map_or(person.rest, HeartRate::get);
-        let rate = person.rest * 0.88
-            + (rate - person.rest * 0.88) * (0.04 + 0.12 * day)
+        let rate = sample.heart_rate().map_or(person.resting_rate, HeartRate::get);
+        let rate = person.resting_rate * 0.88
+            + (rate - person.resting_rate * 0.88) * (0.04 + 0.12 * day)
             + 8.0 * day
-            + busy * (person.rest / 60.0);
+            + busy * (person.resting_rate / 60.0);
         (sum, low, high, n) = (sum + rate, low.min(rate), high.max(rate), n + 1.0);
         let weight = step.as_seconds_f64() / 8.0 * day * 0.2;
         stats.total_steps += whole(sample.steps().map_or(0.0, |v| f64::from(v.get())) * weight);
@@ -333,8 +301,7 @@ fn stats(person: &Person, start: DateTime<Utc>, end: DateTime<Utc>) -> Option<St
     })
 }
 
-/// A reading made up for a test.
-#[cfg(test)]
+/// Returns a sample with only a heart rate.
 pub(crate) fn sample(user: i64, at: DateTime<Utc>, bpm: f64) -> Sample {
     let readings = Readings {
         heart_rate: HeartRate::new(bpm).ok(),
@@ -343,6 +310,7 @@ pub(crate) fn sample(user: i64, at: DateTime<Utc>, bpm: f64) -> Sample {
     Sample::new(UserId::new(user).unwrap(), at, Source::default(), readings).unwrap()
 }
 
+/// Presses keys. Returns the effects of all of them.
 pub(crate) fn press(app: &mut App, keys: &[&str]) -> Vec<Effect> {
     let mut effects = Vec::new();
     for key in keys.iter().filter_map(|k| Key::parse(k)) {
