@@ -1,7 +1,7 @@
 //! Plans what a transaction must write. It does no I/O, so tests can check every case.
 //!
-//! A batch contains several requests. Several of them, or one of them several times, may write the same identity. The plan's
-//! result is the same as if every sample had been sent in a call of its own, in the order of arrival.
+//! A batch contains several requests. Several of them, or one of them several times, may write the same identity.
+//! The plan's result is the same as if every sample had been sent in a call of its own, in the order of arrival.
 
 use std::ops::AddAssign;
 

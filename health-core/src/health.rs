@@ -55,11 +55,12 @@ struct Inner {
     poller: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How long [`Health::close`] waits for the poller to deliver the last samples. Subscribers that resume later get them all
-/// the same, so two polls of the commit log are enough.
+/// How long [`Health::close`] waits for the poller to deliver the last samples. Subscribers that resume later get
+/// them all the same, so two polls of the commit log are enough.
 const LAST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long samples may wait without any commit before the server counts as not ready. A full batch takes a tenth of it.
+/// How long samples may wait without any commit before the server counts as not ready. A full batch takes a tenth
+/// of it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often the readiness check looks for a commit: seldom enough to cost nothing, often enough to answer at once.
@@ -186,8 +187,8 @@ impl Health {
     /// Refuses new samples, stores those that were accepted, delivers them to subscribers, and ends all tasks.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] if this took longer than [`Limits::drain_timeout`]. Samples that are not stored by then were not
-    /// acknowledged either.
+    /// [`Error::TimedOut`] if this took longer than [`Limits::drain_timeout`]. Samples that are not stored by then
+    /// were not acknowledged either.
     pub async fn close(self) -> Result<(), Error> {
         self.inner.queue.close();
         self.inner.closing.send_replace(true);

@@ -20,8 +20,8 @@ use crate::{
 /// The pause after a step that found nothing to do. It delays the summary of a late sample by as much.
 const IDLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// The rest after a step while samples are being written, in multiples of the step's time: the roller takes at most a tenth
-/// of one core then.
+/// The rest after a step while samples are being written, in multiples of the step's time: the roller takes at most
+/// a tenth of one core then.
 const REST_PER_WORK: u32 = 9;
 
 /// The longest rest after a step, so that a slow step does not stop the roller for long.
@@ -33,8 +33,8 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 /// How often the roller measures the lag: about as often as metrics are collected at most.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// Runs steps until the handle is closed or dropped. Each server runs this task; a lock in the database lets one work at a
-/// time.
+/// Runs steps until the handle is closed or dropped. Each server runs this task; a lock in the database lets one
+/// work at a time.
 pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
     let mut roller = Roller::new(config.limits.settle);
     let mut session = None;
@@ -43,8 +43,8 @@ pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: wa
         let (began, batches) = (Instant::now(), counters.batches());
         let pause = match step(&config, &mut roller, &mut session, &counters, &mut measured).await {
             Ok(Step::Worked) if counters.batches() == batches => continue,
-            // Writers come first. Dirty slices make readers a little slower until they are summarised again, but a roller
-            // at full speed would take a whole core from the writers.
+            // Writers come first. Dirty slices make readers a little slower until they are summarised again, but a
+            // roller at full speed would take a whole core from the writers.
             Ok(Step::Worked) => LONGEST_REST.min(began.elapsed() * REST_PER_WORK),
             Ok(Step::Busy | Step::Idle) => IDLE_PAUSE,
             Err(error) => {

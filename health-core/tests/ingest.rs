@@ -1,4 +1,4 @@
-//! What was acknowledged is stored, once, and counted right.
+//! Acknowledged samples are stored once and counted right.
 
 #![cfg(test)]
 
@@ -36,7 +36,7 @@ fn sample(
     Sample::new(UserId::new(user).unwrap(), time, Source::new(source).unwrap(), readings).unwrap()
 }
 
-fn beats(user: i64, second: i64, rate: f64) -> Sample {
+fn heart_rate(user: i64, second: i64, rate: f64) -> Sample {
     sample(user, second, "", Some(rate), None, None)
 }
 
@@ -48,14 +48,15 @@ fn receipt(inserted: u64, updated: u64, unchanged: u64) -> Receipt {
     }
 }
 
-/// Every row of the table, as text.
+/// Returns every row of the table as text: user, second after noon, source, heart rate, steps, calories.
 async fn rows(database: &TestDatabase) -> Vec<String> {
     let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
         .await
         .unwrap();
     tokio::spawn(connection);
-    let all = "SELECT format('%s %s %s: %s %s %s', user_id, extract(epoch FROM timestamp - '2025-03-02T12:00:00Z')::integer, \
-               source, heart_rate, steps, calories) FROM health_metrics ORDER BY user_id, timestamp, source";
+    let all = "SELECT format('%s %s %s: %s %s %s', user_id, \
+               extract(epoch FROM timestamp - '2025-03-02T12:00:00Z')::integer, source, heart_rate, steps, calories) \
+               FROM health_metrics ORDER BY user_id, timestamp, source";
     client
         .query(all, &[])
         .await
@@ -66,12 +67,12 @@ async fn rows(database: &TestDatabase) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn sent_twice_is_stored_once() {
+async fn a_sample_sent_twice_is_stored_once() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
     let samples = [
-        beats(1, 0, 60.0),
-        beats(1, 1, 61.0),
+        heart_rate(1, 0, 60.0),
+        heart_rate(1, 1, 61.0),
         sample(2, 0, "watch", None, Some(3), Some(0.5)),
     ];
     assert_eq!(health.ingest(samples.clone()).await.unwrap(), receipt(3, 0, 0));
@@ -93,28 +94,35 @@ async fn the_newest_write_wins_field_by_field() {
 }
 
 #[tokio::test]
-async fn within_one_call_samples_count_as_if_sent_one_by_one() {
+async fn samples_of_one_call_count_as_if_sent_one_by_one() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
     let samples = [
-        beats(1, 0, 60.0),
-        beats(1, 0, 60.0),
-        beats(1, 0, 61.0),
+        heart_rate(1, 0, 60.0),
+        heart_rate(1, 0, 60.0),
+        heart_rate(1, 0, 61.0),
         sample(1, 0, "", None, Some(1), None),
-        beats(1, 0, 61.0),
+        heart_rate(1, 0, 61.0),
     ];
     assert_eq!(health.ingest(samples).await.unwrap(), receipt(1, 2, 2));
     assert_eq!(rows(&database).await, ["1 0 : 61 1 "]);
 }
 
 #[tokio::test]
-async fn late_samples_of_a_known_user_are_new_ones() {
+async fn a_late_sample_of_a_known_user_is_inserted() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
-    assert_eq!(health.ingest([beats(1, 100, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    assert_eq!(
+        health.ingest([heart_rate(1, 100, 60.0)]).await.unwrap(),
+        receipt(1, 0, 0)
+    );
     assert_eq!(
         health
-            .ingest([beats(1, 50, 60.0), beats(1, 100, 60.0), beats(1, 150, 60.0)])
+            .ingest([
+                heart_rate(1, 50, 60.0),
+                heart_rate(1, 100, 60.0),
+                heart_rate(1, 150, 60.0)
+            ])
             .await
             .unwrap(),
         receipt(2, 0, 1)
@@ -122,12 +130,12 @@ async fn late_samples_of_a_known_user_are_new_ones() {
 }
 
 #[tokio::test]
-async fn large_calls_copy_and_are_counted_like_small_ones() {
+async fn a_call_that_uses_copy_counts_like_a_small_one() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
     let many = |rate: f64| {
         (0..3000)
-            .map(move |place| beats(place % 30 + 1, place / 30, rate))
+            .map(move |n| heart_rate(n % 30 + 1, n / 30, rate))
             .collect::<Vec<_>>()
     };
     assert_eq!(health.ingest(many(60.0)).await.unwrap(), receipt(3000, 0, 0));
@@ -137,31 +145,33 @@ async fn large_calls_copy_and_are_counted_like_small_ones() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_know_of_anothers_writes_finds_them() {
+async fn a_server_finds_samples_that_another_server_has_stored() {
     let database = TestDatabase::new().await;
     let (ours, theirs) = (open(&database).await, open(&database).await);
-    assert_eq!(ours.ingest([beats(1, 0, 60.0)]).await.unwrap(), receipt(1, 0, 0));
-    assert_eq!(theirs.ingest([beats(1, 1, 60.0)]).await.unwrap(), receipt(1, 0, 0));
-    // To our knowledge nothing is stored behind second 0.
+    assert_eq!(ours.ingest([heart_rate(1, 0, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    assert_eq!(theirs.ingest([heart_rate(1, 1, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    // The first server's cache says that nothing is stored after second 0.
     assert_eq!(
-        ours.ingest([beats(1, 1, 60.0), beats(1, 2, 60.0)]).await.unwrap(),
+        ours.ingest([heart_rate(1, 1, 60.0), heart_rate(1, 2, 60.0)])
+            .await
+            .unwrap(),
         receipt(1, 0, 1)
     );
     assert_eq!(ours.counts().conflicts, 1);
-    // And the other way with enough rows for COPY.
-    let many: Vec<_> = (3..1003).map(|second| beats(1, second, 60.0)).collect();
+    // The other way round, with enough rows for COPY.
+    let many: Vec<_> = (3..1003).map(|second| heart_rate(1, second, 60.0)).collect();
     assert_eq!(ours.ingest(many.clone()).await.unwrap(), receipt(1000, 0, 0));
     assert_eq!(theirs.ingest(many).await.unwrap(), receipt(0, 0, 1000));
     assert_eq!(rows(&database).await.len(), 1003);
 }
 
 #[tokio::test]
-async fn a_sample_from_the_future_is_refused_and_nothing_of_the_call_is_stored() {
+async fn a_sample_in_the_future_is_refused_and_nothing_of_the_call_is_stored() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
     let future = (Utc::now() + TimeDelta::minutes(6) - noon()).num_seconds();
     let refused = health
-        .ingest([beats(1, 0, 60.0), beats(1, future, 60.0)])
+        .ingest([heart_rate(1, 0, 60.0), heart_rate(1, future, 60.0)])
         .await
         .unwrap_err();
     assert!(matches!(refused, Error::Invalid { index: 1, .. }), "{refused:?}");
@@ -169,13 +179,18 @@ async fn a_sample_from_the_future_is_refused_and_nothing_of_the_call_is_stored()
 }
 
 #[tokio::test]
-async fn close_stores_what_was_accepted_and_takes_nothing_more() {
+async fn close_stores_accepted_samples_and_refuses_new_ones() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
     let acks: Vec<_> = {
         let mut acks = Vec::new();
         for second in 0..50 {
-            acks.push(health.enqueue(vec![beats(second + 1, second, 60.0)]).await.unwrap());
+            acks.push(
+                health
+                    .enqueue(vec![heart_rate(second + 1, second, 60.0)])
+                    .await
+                    .unwrap(),
+            );
         }
         acks
     };
@@ -185,42 +200,45 @@ async fn close_stores_what_was_accepted_and_takes_nothing_more() {
         assert_eq!(ack.receipt().await.unwrap(), receipt(1, 0, 0));
     }
     assert_eq!(rows(&database).await.len(), 50);
-    assert!(matches!(clone.ingest([beats(1, 99, 60.0)]).await, Err(Error::Closed)));
+    assert!(matches!(
+        clone.ingest([heart_rate(1, 99, 60.0)]).await,
+        Err(Error::Closed)
+    ));
 }
 
 #[tokio::test]
-async fn subscribers_hear_what_changed_as_it_is_stored() {
+async fn subscribers_get_every_change_as_it_is_stored() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
     let mut all = health.subscribe(Filter::all());
     let mut second_user = health.subscribe(Filter::users([UserId::new(2).unwrap()]));
     health
-        .ingest([sample(1, 0, "", Some(60.0), None, None), beats(2, 0, 80.0)])
+        .ingest([sample(1, 0, "", Some(60.0), None, None), heart_rate(2, 0, 80.0)])
         .await
         .unwrap();
     health.ingest([sample(1, 0, "", None, Some(7), None)]).await.unwrap();
-    health.ingest([sample(1, 0, "", None, Some(7), None)]).await.unwrap(); // changes nothing
+    health.ingest([sample(1, 0, "", None, Some(7), None)]).await.unwrap(); // changes nothing, so it is not published
     health.close().await.unwrap();
 
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     while let Some(LiveEvent::Sample { published, .. }) = all.next().await {
-        heard.push((
+        received.push((
             published.sample().user_id().get(),
             published.sample().steps().map(Steps::get),
         ));
     }
-    heard.sort_unstable();
-    assert_eq!(heard, [(1, None), (1, Some(7)), (2, None)]);
+    received.sort_unstable();
+    assert_eq!(received, [(1, None), (1, Some(7)), (2, None)]);
 
     let Some(LiveEvent::Sample { published, .. }) = second_user.next().await else {
-        panic!("one sample is of user 2")
+        panic!("the subscriber of user 2 got no sample")
     };
-    assert_eq!(published.sample(), &beats(2, 0, 80.0));
+    assert_eq!(published.sample(), &heart_rate(2, 0, 80.0));
     assert!(second_user.next().await.is_none());
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_in_time_and_recovers() {
+async fn a_full_queue_refuses_samples_in_time_and_recovers() {
     let database = TestDatabase::new().await;
     let limits = Limits {
         queue_rows: 10,
@@ -236,11 +254,11 @@ async fn a_full_queue_refuses_in_time_and_recovers() {
     tokio::spawn(connection);
     client.batch_execute("BEGIN; LOCK TABLE health_metrics").await.unwrap();
     let stuck = health
-        .enqueue((0..10).map(|second| beats(1, second, 60.0)).collect())
+        .enqueue((0..10).map(|second| heart_rate(1, second, 60.0)).collect())
         .await
         .unwrap();
     assert!(matches!(
-        health.ingest([beats(1, 10, 60.0)]).await,
+        health.ingest([heart_rate(1, 10, 60.0)]).await,
         Err(Error::Overloaded {
             wanted: 1,
             limit: 10,
@@ -249,9 +267,9 @@ async fn a_full_queue_refuses_in_time_and_recovers() {
     ));
     assert!(matches!(stuck.receipt().await, Err(Error::TimedOut(_))));
     client.batch_execute("COMMIT").await.unwrap();
-    // More than there is room for at all goes in alone.
+    // A call of more samples than the queue holds is accepted once the queue is empty.
     let receipt = health
-        .ingest((0..50).map(|second| beats(2, second, 60.0)))
+        .ingest((0..50).map(|second| heart_rate(2, second, 60.0)))
         .await
         .unwrap();
     assert_eq!(receipt.accepted(), 50);

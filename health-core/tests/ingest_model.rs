@@ -1,5 +1,5 @@
-//! For any interleaving of requests, resends and merges, also over two handles, the table and the receipts are those of
-//! some order in which the samples could have been sent one by one.
+//! Ingest is linearizable: for any interleaving of requests over two handles there is an order of single samples that
+//! gives the same table and the same receipts.
 
 #![cfg(test)]
 
@@ -17,16 +17,16 @@ use proptest::{
 use test_support::TestDatabase;
 use tokio::{runtime::Runtime, task::JoinSet};
 
-/// Identities a case writes: two users, who have different writers, the first of them twice.
+/// Identities of a case: two of one user and one of another, who has a different writer.
 const IDENTITIES: usize = 3;
 
-/// One sample: which identity, and what was measured.
+/// One sample: the index of its identity, and its readings.
 type Write = (usize, Readings);
 
-/// What one client sends, one request after the other.
+/// The requests of one client, which sends one after another.
 type Client = Vec<Vec<Write>>;
 
-/// A request that was answered.
+/// A request with its receipt, and when it began and ended.
 #[derive(Debug)]
 struct Answered {
     client: usize,
@@ -36,7 +36,7 @@ struct Answered {
     receipt: Receipt,
 }
 
-/// The receipts of all requests, in the order of [`Answered`], as (inserted, updated, unchanged).
+/// The receipts of all requests, in the order of [`Answered`]: inserted, updated, unchanged.
 type Receipts = Vec<[u64; 3]>;
 
 fn write() -> impl Strategy<Value = Write> {
@@ -56,7 +56,7 @@ fn clients() -> impl Strategy<Value = Vec<Client>> {
     prop::collection::vec(prop::collection::vec(request, 1..4), 1..5)
 }
 
-/// The identities of a case are those of no other.
+/// Makes the sample of a write. Each case has identities of its own.
 fn sample(case: i64, (identity, readings): Write) -> Sample {
     let user = 2 * case + [1, 1, 2][identity];
     let time = Sample::EARLIEST + TimeDelta::seconds([0, 1, 0][identity]);
@@ -73,7 +73,7 @@ async fn open(database: &TestDatabase, batch_rows: usize) -> Health {
         .unwrap()
 }
 
-/// Every client at once, each over the handle that is its turn.
+/// Runs all clients at the same time. They take turns with the handles.
 async fn send(case: i64, handles: &[Health], clients: Vec<Client>) -> Vec<Answered> {
     let mut tasks = JoinSet::new();
     for (client, requests) in clients.into_iter().enumerate() {
@@ -100,36 +100,38 @@ async fn send(case: i64, handles: &[Health], clients: Vec<Client>) -> Vec<Answer
     tasks.join_all().await.into_iter().flatten().collect()
 }
 
-/// Every way in which the writes of one identity can have met, searched without repeating what was searched before.
+/// A search for all possible orders of the writes of one identity. It keeps the results of states that it has seen.
 struct Search<'a> {
     requests: &'a [Answered],
-    /// By client: the request and the readings of each of its writes, in order.
+    /// For each client, the request and the readings of its writes, in order.
     writes: Vec<Vec<(usize, Readings)>>,
-    found: Option<Readings>,
-    known: HashMap<(Vec<usize>, String), BTreeSet<Receipts>>,
+    /// What the table contains in the end.
+    stored: Option<Readings>,
+    results: HashMap<(Vec<usize>, String), BTreeSet<Receipts>>,
 }
 
 impl<'a> Search<'a> {
-    fn new(requests: &'a [Answered], identity: usize, found: Option<Readings>) -> Self {
+    fn new(requests: &'a [Answered], identity: usize, stored: Option<Readings>) -> Self {
         let clients = requests.iter().map(|request| request.client + 1).max().unwrap_or(0);
         let mut writes = vec![Vec::new(); clients];
-        for (place, request) in requests.iter().enumerate() {
-            let ours = request.writes.iter().filter(|write| write.0 == identity);
-            writes[request.client].extend(ours.map(|write| (place, write.1)));
+        for (index, request) in requests.iter().enumerate() {
+            let of_identity = request.writes.iter().filter(|write| write.0 == identity);
+            writes[request.client].extend(of_identity.map(|write| (index, write.1)));
         }
         Self {
             requests,
             writes,
-            found,
-            known: HashMap::new(),
+            stored,
+            results: HashMap::new(),
         }
     }
 
-    /// The receipts of all orders of what is left that end with what was found.
-    fn orders(&mut self, done: &[usize], held: Option<Readings>) -> BTreeSet<Receipts> {
-        let state = (done.to_vec(), format!("{held:?}"));
-        if let Some(known) = self.known.get(&state) {
-            return known.clone();
+    /// Returns the receipts of all orders of the remaining writes that end with the stored readings. `done` counts the
+    /// finished writes of each client.
+    fn orders(&mut self, done: &[usize], current: Option<Readings>) -> BTreeSet<Receipts> {
+        let state = (done.to_vec(), format!("{current:?}"));
+        if let Some(result) = self.results.get(&state) {
+            return result.clone();
         }
         let mut all = BTreeSet::new();
         let mut is_end = true;
@@ -138,31 +140,31 @@ impl<'a> Search<'a> {
                 continue;
             };
             is_end = false;
-            if self.waits(request, done) {
+            if self.must_wait(request, done) {
                 continue;
             }
-            let after = held.unwrap_or_default().merged_with(readings);
-            let verdict = match held {
+            let after = current.unwrap_or_default().merged_with(readings);
+            let count = match current {
                 None => 0,
-                Some(held) if held != after => 1,
+                Some(current) if current != after => 1,
                 Some(_) => 2,
             };
             let mut next = done.to_vec();
             next[client] += 1;
             for mut receipts in self.orders(&next, Some(after)) {
-                receipts[request][verdict] += 1;
+                receipts[request][count] += 1;
                 all.insert(receipts);
             }
         }
-        if is_end && held == self.found {
+        if is_end && current == self.stored {
             all.insert(vec![[0; 3]; self.requests.len()]);
         }
-        self.known.insert(state, all.clone());
+        self.results.insert(state, all.clone());
         all
     }
 
-    /// Whether a write that is not done yet was answered before this request began.
-    fn waits(&self, request: usize, done: &[usize]) -> bool {
+    /// Returns whether a request with an unfinished write was answered before this request began.
+    fn must_wait(&self, request: usize, done: &[usize]) -> bool {
         let began = self.requests[request].began;
         let next = self
             .writes
@@ -173,9 +175,9 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether there are orders, one for each identity, that explain every receipt.
-fn explained(requests: &[Answered], table: &[Option<Readings>]) -> bool {
-    let told: Receipts = requests
+/// Returns whether there is an order for each identity such that together they give every receipt.
+fn is_linearizable(requests: &[Answered], table: &[Option<Readings>]) -> bool {
+    let actual: Receipts = requests
         .iter()
         .map(|request| {
             [
@@ -186,8 +188,8 @@ fn explained(requests: &[Answered], table: &[Option<Readings>]) -> bool {
         })
         .collect();
     let mut sums = BTreeSet::from([vec![[0; 3]; requests.len()]]);
-    for (identity, found) in table.iter().enumerate() {
-        let mut search = Search::new(requests, identity, *found);
+    for (identity, stored) in table.iter().enumerate() {
+        let mut search = Search::new(requests, identity, *stored);
         let orders = search.orders(&vec![0; search.writes.len()], None);
         let mut more = BTreeSet::new();
         for (sum, order) in sums.iter().flat_map(|sum| orders.iter().map(move |order| (sum, order))) {
@@ -199,22 +201,23 @@ fn explained(requests: &[Answered], table: &[Option<Readings>]) -> bool {
             let is_possible = sum
                 .iter()
                 .flatten()
-                .zip(told.iter().flatten())
-                .all(|(sum, told)| sum <= told);
+                .zip(actual.iter().flatten())
+                .all(|(sum, actual)| sum <= actual);
             if is_possible {
                 more.insert(sum);
             }
         }
         sums = more;
     }
-    sums.contains(&told)
+    sums.contains(&actual)
 }
 
-/// What is stored of the identities of a case.
+/// Returns the stored readings of the identities of a case.
 async fn table(client: &tokio_postgres::Client, case: i64) -> Vec<Option<Readings>> {
     let rows = client
         .query(
-            "SELECT user_id, timestamp, heart_rate, steps, calories FROM health_metrics WHERE user_id BETWEEN $1 AND $1::bigint + 1",
+            "SELECT user_id, timestamp, heart_rate, steps, calories FROM health_metrics \
+             WHERE user_id BETWEEN $1 AND $1::bigint + 1",
             &[&(2 * case + 1)],
         )
         .await
@@ -248,9 +251,9 @@ async fn connect(database: &TestDatabase) -> tokio_postgres::Client {
     client
 }
 
-/// `PROPTEST_CASES` asks for more.
+/// Runs 40 cases; the environment variable `PROPTEST_CASES` sets another number.
 #[test]
-fn any_interleaving_is_some_order_of_single_samples() {
+fn any_interleaving_equals_some_order_of_single_samples() {
     let runtime = Runtime::new().unwrap();
     let database = runtime.block_on(TestDatabase::new());
     let handles = runtime.block_on(async { [open(&database, 20_000).await, open(&database, 2).await] });
@@ -266,15 +269,15 @@ fn any_interleaving_is_some_order_of_single_samples() {
         case.set(case.get() + 1);
         let requests = runtime.block_on(send(case.get(), &handles, clients));
         let table = runtime.block_on(table(&client, case.get()));
-        prop_assert!(explained(&requests, &table), "{requests:#?} left {table:#?}");
+        prop_assert!(is_linearizable(&requests, &table), "{requests:#?} left {table:#?}");
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Enough rows for COPY, sent over both handles at once, the second time some of them with other values.
+/// Both handles send enough rows for COPY at the same time. A third of the rows have different values.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_handles_that_copy_the_same_rows_insert_each_once() {
+async fn two_handles_that_copy_the_same_rows_insert_each_row_once() {
     const USERS: i64 = 20;
     const SECONDS: i64 = 60;
     let database = TestDatabase::new().await;

@@ -24,15 +24,15 @@ use crate::{
 
 /// The time that a query waits in addition to the limits of its connection and its statement.
 ///
-/// Normally PostgreSQL ends a statement at its timeout and says so. This timeout is for a server that says nothing any more,
-/// so it must be the later one.
+/// Normally PostgreSQL ends a statement at its timeout and says so. This timeout is for a server that says nothing
+/// any more, so it must be the later one.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Returns the statistics of one user over a range: exact over what is stored at this moment.
     ///
-    /// A heart rate counts for no time after the present, by this machine's clock. Coverage is measured over the range up to
-    /// the present.
+    /// A heart rate counts for no time after the present, by this machine's clock. Coverage is measured over the
+    /// range up to the present.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::TimedOut`] if the database does not answer.
@@ -54,9 +54,9 @@ impl Health {
 
     /// Returns the statistics of every bucket that touches a range, by the local time of a zone.
     ///
-    /// The first and the last bucket are cut at the range. The numbers of a bucket are those of [`Health::stats`] over its
-    /// range, except `total_steps` and `total_calories`: in each slice that source counts which has the most in the slice
-    /// within the whole range. So the buckets add up to what `stats` returns for the whole range.
+    /// The first and the last bucket are cut at the range. The numbers of a bucket are those of [`Health::stats`]
+    /// over its range, except `total_steps` and `total_calories`: in each slice that source counts which has the
+    /// most in the slice within the whole range. So the buckets add up to what `stats` returns for the whole range.
     ///
     /// # Errors
     /// [`Error::TooManyBuckets`] above [`Bucket::COUNT_MAX`]; those of [`Health::stats`].
@@ -107,8 +107,8 @@ impl Health {
 
     /// Returns users with samples and an id greater than `after`, by id, at most `limit`.
     ///
-    /// Samples are counted with the help of summaries. So a page of 100 users takes some milliseconds, whatever they have
-    /// stored.
+    /// Samples are counted with the help of summaries. So a page of 100 users takes some milliseconds, whatever
+    /// they have stored.
     ///
     /// # Errors
     /// Those of [`Health::stats`].

@@ -50,8 +50,8 @@ impl Ack {
     /// Waits until the samples are committed and durable, and returns the receipt.
     ///
     /// # Errors
-    /// A retryable error if the database was out of reach or too slow. A part of the samples may be stored then; sending
-    /// them again is harmless.
+    /// A retryable error if the database was out of reach or too slow. A part of the samples may be stored then;
+    /// sending them again is harmless.
     pub async fn receipt(self) -> Result<Receipt, Error> {
         let mut receipt = Receipt::default();
         for part in self.parts {
@@ -151,10 +151,11 @@ impl IngestQueue {
         parts
     }
 
-    /// Returns the index of a user's writer. It never changes, so samples are written in the order in which they were sent.
+    /// Returns the index of a user's writer. It never changes, so samples are written in the order in which they
+    /// were sent.
     fn writer_index(&self, user_id: UserId) -> usize {
-        // Fibonacci hashing (the multiplier is 2^64 divided by the golden ratio) spreads even ids and multiples as well as
-        // any others.
+        // Fibonacci hashing (the multiplier is 2^64 divided by the golden ratio) spreads even ids and multiples as
+        // well as any others.
         let hash = user_id.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         usize::try_from(hash).unwrap_or(0) % self.writers.len()
     }

@@ -25,8 +25,8 @@ use crate::{
 
 /// A task that writes the requests of its queue.
 ///
-/// As soon as it is free it takes all waiting requests, up to the limit of a batch. So batches grow with the load, and no
-/// request waits for a timer.
+/// As soon as it is free it takes all waiting requests, up to the limit of a batch. So batches grow with the load,
+/// and no request waits for a timer.
 pub(crate) struct Writer {
     config: Config,
     hub: Arc<Hub>,
@@ -57,8 +57,8 @@ enum BatchFailure {
     OutcomeUnknown(Error),
 }
 
-/// The longest time to open a connection. A stopped server, or a proxy that has lost its server, accepts connections and
-/// then says nothing for ever.
+/// The longest time to open a connection. A stopped server, or a proxy that has lost its server, accepts
+/// connections and then says nothing for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Writer {
@@ -93,8 +93,9 @@ impl Writer {
                 request = self.requests.recv() => request,
             };
             let Some(first) = first else { return };
-            // Yields once, so that clients that were just answered can enqueue their next request: with many clients that
-            // send one sample at a time, batches grow by a third. Without other work this takes no time.
+            // Yields once, so that clients that were just answered can enqueue their next request: with many
+            // clients that send one sample at a time, batches grow by a third. Without other work this takes no
+            // time.
             yield_now().await;
             let requests = self.gather(first);
             self.write(requests).await;
@@ -164,7 +165,8 @@ impl Writer {
         let changed = inserts
             .into_iter()
             .chain(updates.into_iter().map(|update| update.after));
-        // The hub comes before the acknowledgement. So a client that subscribes after its answer does not get these samples.
+        // The hub comes before the acknowledgement. So a client that subscribes after its answer does not get these
+        // samples.
         if let Some(xid) = written.record.and_then(|record| record.xid()) {
             self.hub.hand_over(xid, changed);
         }

@@ -4,12 +4,12 @@ use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use crate::store::connection::Session;
 
-/// Tells whether a transaction is still in progress. If a crash took the transaction, PostgreSQL may not have given out its
-/// number again yet; then it reports an invalid parameter.
+/// Tells whether a transaction is still in progress. If a crash took the transaction, PostgreSQL may not have given
+/// out its number again yet; then it reports an invalid parameter.
 const STATUS: &str = "SELECT pg_xact_status($1::text::xid8)";
 
-/// Tells whether the commit log contains a row. Both columns are needed: after a crash PostgreSQL gives out the number of a
-/// lost transaction again.
+/// Tells whether the commit log contains a row. Both columns are needed: after a crash PostgreSQL gives out the
+/// number of a lost transaction again.
 const RECORDED: &str = "SELECT FROM health_commits WHERE xid = $1::text::xid8 AND committed_at = $2::text::timestamptz";
 
 /// Identifies a row of the commit log among all that ever existed, by transaction id and time.

@@ -24,18 +24,20 @@ pub(crate) struct ReaderSessions {
     statement_timeout: Duration,
 }
 
-/// Settings of every session. JIT compilation takes longer than any statement of ours runs. UTC makes `date_bin` and text
-/// forms of times independent of the server's time zone.
+/// Settings of every session. JIT compilation takes longer than any statement of ours runs. UTC makes `date_bin`
+/// and text forms of times independent of the server's time zone.
 const EVERY_SESSION: &str = "SET jit = off; SET TimeZone = 'UTC'; SET client_min_messages = warning";
 
 /// Settings of a writer's session.
 ///
-/// Writers look up thousands of rows by their whole key, from arrays whose length the planner cannot see. Only the key's
-/// index is right for that, so other plans are off, and a generic plan saves planning. An acknowledged sample is durable:
-/// if the server's default for `synchronous_commit` is weaker than `on`, it becomes `on`; a stricter default stays.
+/// Writers look up thousands of rows by their whole key, from arrays whose length the planner cannot see. Only the
+/// key's index is right for that, so other plans are off, and a generic plan saves planning. An acknowledged sample
+/// is durable: if the server's default for `synchronous_commit` is weaker than `on`, it becomes `on`; a stricter
+/// default stays.
 const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
      SET plan_cache_mode = force_generic_plan; \
-     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+     SELECT set_config('synchronous_commit', 'on', false) \
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// Settings of a reader's session. Readers ask for ranges of keys given as arrays, so the plan is always the same, and
 /// planning or starting parallel workers would take longer than most answers.

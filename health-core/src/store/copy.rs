@@ -1,7 +1,7 @@
 //! Inserts many rows with PostgreSQL's binary `COPY`.
 //!
-//! This module encodes rows itself: the driver's `BinaryCopyInWriter` makes a dynamic call for each value, which at this
-//! rate takes a tenth of the server's CPU time.
+//! This module encodes rows itself: the driver's `BinaryCopyInWriter` makes a dynamic call for each value, which at
+//! this rate takes a tenth of the server's CPU time.
 
 use std::pin::pin;
 

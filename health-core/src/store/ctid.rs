@@ -7,8 +7,8 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 
 /// A `ctid` in the binary form of PostgreSQL's protocol.
 ///
-/// A later version of the row has another `ctid`, and `VACUUM` lets another row take the location. A statement that uses
-/// one must therefore compare the row's columns too.
+/// A later version of the row has another `ctid`, and `VACUUM` lets another row take the location. A statement that
+/// uses one must therefore compare the row's columns too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ctid([u8; 6]);
 

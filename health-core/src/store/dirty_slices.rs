@@ -3,9 +3,10 @@
 //! A writer that changes a sample older than the threshold adds the sample's slice to `health_dirty` in the same
 //! transaction. Two rules make this safe.
 //!
-//! * A writer takes the threshold lock shared and, in a later statement, reads the threshold and the epoch. (A single
-//!   statement would take its snapshot before it waits for the lock, and might read old values.) A session that changes
-//!   either of them takes the lock exclusively. So when it gets the lock, every writer that read the old values has ended.
+//! * A writer takes the threshold lock shared and, in a later statement, reads the threshold and the epoch. (A
+//!   single statement would take its snapshot before it waits for the lock, and might read old values.) A session
+//!   that changes either of them takes the lock exclusively. So when it gets the lock, every writer that read the
+//!   old values has ended.
 //! * The roller removes dirty slices of past epochs only. So a row that this connection committed in the current epoch
 //!   stays until everything that the connection writes in this epoch is committed. The writer need not add it again.
 
@@ -17,11 +18,12 @@ use crate::{
     store::{connection::Session, micros::Micros},
 };
 
-/// Waits until no writer's transaction is open, and keeps new ones waiting. Needed to change the threshold or the epoch.
+/// Waits until no writer's transaction is open, and keeps new ones waiting. Needed to change the threshold or the
+/// epoch.
 pub(crate) const LOCK_EXCLUSIVE: &str = "SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
 
-/// The same lock as writers take it: they do not exclude each other. It must be a statement of its own, before any other
-/// of the transaction takes a snapshot.
+/// The same lock as writers take it: they do not exclude each other. It must be a statement of its own, before any
+/// other of the transaction takes a snapshot.
 pub(crate) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
 
 /// Adds dirty slices. There is no `ON CONFLICT`, because the table has no unique key: a writer would wait for another
@@ -54,8 +56,8 @@ pub(crate) struct CommittedDirtySlices {
 }
 
 impl CommittedDirtySlices {
-    /// Slices in the cache, at most: about 20 bytes each, so 2 MB for each writer. A slice that was dropped from the cache
-    /// is added to the table a second time, which costs no more than the first.
+    /// Slices in the cache, at most: about 20 bytes each, so 2 MB for each writer. A slice that was dropped from
+    /// the cache is added to the table a second time, which costs no more than the first.
     const MAX_SLICES: usize = 100_000;
 
     /// Returns the slices that the transaction must add to `health_dirty` for these samples, ascending.

@@ -19,8 +19,8 @@ use crate::{
 /// samples a minute, so this is enough for more than a hundred million.
 const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '15min'";
 
-/// Removes dirty slices of past epochs. Those of the current epoch must stay: a writer may rely on one of them for a sample
-/// that it has not committed yet.
+/// Removes dirty slices of past epochs. Those of the current epoch must stay: a writer may rely on one of them for
+/// a sample that it has not committed yet.
 const DELETE_DIRTY_SLICES: &str =
     "DELETE FROM health_dirty WHERE user_id = $1 AND epoch < (SELECT epoch FROM health_sealing)";
 
@@ -33,8 +33,8 @@ const DELETE_SAMPLES: &str = "DELETE FROM health_metrics WHERE user_id = $1";
 /// One range of the primary key, for all grains.
 const DELETE_ROLLUPS: &str = "DELETE FROM health_rollups WHERE user_id = $1";
 
-/// Attempts if PostgreSQL ends the transaction because of a deadlock: a writer and the eraser both change several rows of
-/// the user, each in its own order. A second attempt nearly always succeeds, so the number is generous.
+/// Attempts if PostgreSQL ends the transaction because of a deadlock: a writer and the eraser both change several
+/// rows of the user, each in its own order. A second attempt nearly always succeeds, so the number is generous.
 const MAX_ATTEMPTS: usize = 5;
 
 /// Removes everything that is stored of a user and returns the number of samples.
@@ -82,9 +82,9 @@ async fn attempt(session: &mut Session, user: UserId) -> Result<u64, StoreError>
 
 /// Begins a transaction with the lock of the rollers.
 ///
-/// While it holds the lock, no roller summarises samples that are about to be deleted, and the epoch does not end. So a
-/// sample that is committed before the deletion goes with its summaries, and the slice of one that is committed later is
-/// dirty under the current epoch, whose rows stay.
+/// While it holds the lock, no roller summarises samples that are about to be deleted, and the epoch does not end.
+/// So a sample that is committed before the deletion goes with its summaries, and the slice of one that is
+/// committed later is dirty under the current epoch, whose rows stay.
 async fn begin(session: &mut Session) -> Result<Transaction<'_>, StoreError> {
     let begin = format!("BEGIN; {STATEMENT_TIMEOUT}; {}", rollup::LOCK);
     Ok(Transaction::begin(session, &begin).await?)

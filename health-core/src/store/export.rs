@@ -26,8 +26,8 @@ const PAGE_ROWS: i64 = 4_096;
 
 /// The stored samples of one user over a range, by time, then source; see [`Health::samples`](crate::Health::samples).
 ///
-/// Between two pages it holds neither a connection nor a transaction, so a slow reader blocks nothing. Each page reads the
-/// state of its own moment: a sample written meanwhile appears if it lies after the last page.
+/// Between two pages it holds neither a connection nor a transaction, so a slow reader blocks nothing. Each page
+/// reads the state of its own moment: a sample written meanwhile appears if it lies after the last page.
 #[derive(Debug, Clone)]
 pub struct Samples {
     readers: Readers,

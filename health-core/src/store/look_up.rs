@@ -24,7 +24,8 @@ const NEWEST: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::big
 /// Finds the rows of many identities in one round trip. The ordinality tells which identity a row belongs to, since the
 /// join returns only rows that exist. The `ctid` lets an update go to the row without a second search of the key.
 const LOOK_UP: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calories, m.ctid \
-     FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY AS keys (user_id, timestamp, source, position) \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY \
+     AS keys (user_id, timestamp, source, position) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp AND m.source = keys.source";
 
 /// A row as it was when it was looked up.

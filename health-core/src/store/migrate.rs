@@ -14,8 +14,8 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Makes two servers that start at the same moment migrate one after the other. Refinery takes no lock of its own. It is a
-/// lock of the session, because refinery runs each migration in a transaction of its own.
+/// Makes two servers that start at the same moment migrate one after the other. Refinery takes no lock of its own.
+/// It is a lock of the session, because refinery runs each migration in a transaction of its own.
 const LOCK: &str = "SELECT pg_advisory_lock(hashtext('health migrations'))";
 
 /// Brings the schema up to date; creates the database if it is missing and this role may create it.

@@ -8,8 +8,8 @@ use crate::sample::{Identity, Sample, Source, UserId};
 
 /// A bound for the newest stored timestamp of each (user, source), as far as this writer knows.
 ///
-/// The cache is a hint: another server may have stored a later sample. A caller that relies on it must handle a duplicate
-/// key.
+/// The cache is a hint: another server may have stored a later sample. A caller that relies on it must handle a
+/// duplicate key.
 #[derive(Debug, Default)]
 pub(crate) struct NewestTimestamps {
     newest: HashMap<(UserId, Source), DateTime<Utc>>,

@@ -1,8 +1,9 @@
 //! Reads statistics: stored summaries where they are up to date, samples for the rest.
 //!
-//! A reader queries twice within one repeatable read transaction. The first query tells what is sealed and which slices are
-//! dirty. [`plan`] decides from this which rows make up the range, and the second query reads them. So every answer equals
-//! a plain aggregate over the samples of the same transaction, whatever other sessions write, seal or erase meanwhile.
+//! A reader queries twice within one repeatable read transaction. The first query tells what is sealed and which
+//! slices are dirty. [`plan`] decides from this which rows make up the range, and the second query reads them. So
+//! every answer equals a plain aggregate over the samples of the same transaction, whatever other sessions write,
+//! seal or erase meanwhile.
 
 use futures_util::{TryStreamExt, join, pin_mut};
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
@@ -31,26 +32,28 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Reads the watermark, the user's dirty slices in the range, and which of the slices in `$4` have minutes.
 ///
-/// `$4` contains the slices that the borders of buckets cut. The `LIMIT 1` tells whether a slice has minutes from one entry
-/// of the index, instead of reading fifteen for each source.
+/// `$4` contains the slices that the borders of buckets cut. The `LIMIT 1` tells whether a slice has minutes from
+/// one entry of the index, instead of reading fifteen for each source.
 const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
      WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice), \
-     ARRAY(SELECT cut.slice FROM unnest($4::timestamptz[]) AS cut (slice) CROSS JOIN LATERAL (SELECT FROM health_rollups \
-     WHERE user_id = $1 AND minutes = 1 AND start >= cut.slice AND start < cut.slice + interval '15 minutes' LIMIT 1) AS dense) \
+     ARRAY(SELECT cut.slice FROM unnest($4::timestamptz[]) AS cut (slice) \
+     CROSS JOIN LATERAL (SELECT FROM health_rollups WHERE user_id = $1 AND minutes = 1 \
+     AND start >= cut.slice AND start < cut.slice + interval '15 minutes' LIMIT 1) AS dense) \
      FROM health_sealing";
 
 /// Reads the summaries of some ranges, in any order.
 ///
-/// `OFFSET 0` keeps the planner from merging the subquery into a join. So each range stays one range of the primary key,
-/// also while the planner believes that the table is empty.
+/// `OFFSET 0` keeps the planner from merging the subquery into a join. So each range stays one range of the primary
+/// key, also while the planner believes that the table is empty.
 const ROLLUPS: &str = "SELECT r.start, r.source, r.summary \
      FROM unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) AS ranges (minutes, a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
      WHERE user_id = $1 AND minutes = ranges.minutes AND start >= ranges.a AND start < ranges.b OFFSET 0) AS r";
 
-/// Reads the minutes of some ranges in the order of time, as the fold needs them. The `ORDER BY` also keeps the subquery
-/// apart, like the `OFFSET 0` of [`ROLLUPS`].
-const MINUTES: &str = "SELECT r.start, r.source, r.summary FROM unnest($2::timestamptz[], $3::timestamptz[]) AS ranges (a, b) \
+/// Reads the minutes of some ranges in the order of time, as the fold needs them. The `ORDER BY` also keeps the
+/// subquery apart, like the `OFFSET 0` of [`ROLLUPS`].
+const MINUTES: &str = "SELECT r.start, r.source, r.summary \
+     FROM unnest($2::timestamptz[], $3::timestamptz[]) AS ranges (a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary FROM health_rollups \
      WHERE user_id = $1 AND minutes = 1 AND start >= ranges.a AND start < ranges.b ORDER BY start, source) AS r";
 
@@ -60,8 +63,8 @@ const HISTOGRAMS: &str = "SELECT r.histogram \
      CROSS JOIN LATERAL (SELECT histogram FROM health_rollups \
      WHERE user_id = $1 AND minutes = ranges.minutes AND start >= ranges.a AND start < ranges.b OFFSET 0) AS r";
 
-/// Reads the samples of some ranges in the order of time, as the fold needs them: the ranges are ascending, and `ORDER BY`
-/// sorts within each by walking the primary key.
+/// Reads the samples of some ranges in the order of time, as the fold needs them: the ranges are ascending, and
+/// `ORDER BY` sorts within each by walking the primary key.
 const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
      FROM unnest($2::timestamptz[], $3::timestamptz[]) AS ranges (a, b) \
      CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics \
@@ -183,7 +186,8 @@ impl<'a> ReadTransaction<'a> {
     fn plan(&mut self, state: &SealedState) {
         let StatsQuery { start, ends, now, .. } = self.query;
         let usable = UsableRollups {
-            // A reading in the future counts for no time yet. Summaries do not know that, so they are used for the past only.
+            // A reading in the future counts for no time yet. Summaries do not know that, so they are used for the
+            // past only.
             sealed_before: state.sealed_before.min(Grain::Slice.floor(now)),
             dirty: &state.dirty,
             dense: &state.dense,

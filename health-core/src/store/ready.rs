@@ -19,7 +19,8 @@ const READY: &str = "SET LOCAL lock_timeout = '1s'; \
      LOCK TABLE health_metrics, health_commits, health_dirty IN ROW EXCLUSIVE MODE; \
      SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
-/// The longest wait for the answer: twice the lock timeout of the query. A slower database stores nothing in time either.
+/// The longest wait for the answer: twice the lock timeout of the query. A slower database stores nothing in time
+/// either.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Checks that a writer could get its locks and that the database is not read-only.

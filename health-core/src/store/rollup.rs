@@ -8,9 +8,9 @@
 //!                         sealed_before            threshold                  now
 //! ```
 //!
-//! A step of the roller does one of three things: it moves the threshold forward, it seals some of the slices between the
-//! two watermarks, or it removes some dirty slices and resummarises them. Each step is one short transaction. It holds a
-//! lock that excludes other rollers and erasers, so any number of servers may run a roller.
+//! A step of the roller does one of three things: it moves the threshold forward, it seals some of the slices
+//! between the two watermarks, or it removes some dirty slices and resummarises them. Each step is one short
+//! transaction. It holds a lock that excludes other rollers and erasers, so any number of servers may run a roller.
 
 use std::{
     ops::RangeInclusive,
@@ -48,8 +48,8 @@ pub(crate) enum Step {
 pub(crate) struct Roller {
     /// How old samples must be before they are summarised.
     pub(crate) settle: Duration,
-    /// The shortest time that an epoch lasts. At its end writers wait for each other for a moment, and afterwards add the
-    /// slices that they go on changing to `health_dirty` again.
+    /// The shortest time that an epoch lasts. At its end writers wait for each other for a moment, and afterwards
+    /// add the slices that they go on changing to `health_dirty` again.
     pub(crate) epoch_min: Duration,
     /// The number of samples from which a slice is stored in minutes as well.
     pub(crate) dense_samples: u64,
@@ -59,8 +59,8 @@ pub(crate) struct Roller {
     last_slice: UserSlice,
 }
 
-/// Users that one sealing step reads, at most. It bounds the size of the array of users; usually [`SAMPLES_A_STEP`] ends a
-/// step first.
+/// Users that one sealing step reads, at most. It bounds the size of the array of users; usually [`SAMPLES_A_STEP`]
+/// ends a step first.
 const USERS_A_STEP: i64 = 1_000;
 
 /// Samples that one sealing step reads, unless a single slice holds more: about [`STEP_TARGET`] of work.
@@ -75,12 +75,12 @@ const DIRTY_SLICES_IN_FIRST_STEP: i64 = 64;
 /// How long a step should take: erasers wait for its lock.
 const STEP_TARGET: Duration = Duration::from_millis(100);
 
-/// See [`Roller::epoch_min`]. Long enough that the end of an epoch costs writers little, short enough that a late sample is
-/// in the summaries within seconds.
+/// See [`Roller::epoch_min`]. Long enough that the end of an epoch costs writers little, short enough that a late
+/// sample is in the summaries within seconds.
 const EPOCH_MIN: Duration = Duration::from_secs(5);
 
-/// See [`Roller::dense_samples`]. A reader reads a part of a slice with fewer samples within 0.1 ms. In a slice with more,
-/// the minutes take at most a tenth of the space that the samples take.
+/// See [`Roller::dense_samples`]. A reader reads a part of a slice with fewer samples within 0.1 ms. In a slice
+/// with more, the minutes take at most a tenth of the space that the samples take.
 const DENSE_SAMPLES: u64 = 240;
 
 /// Takes the lock of rollers and erasers if it is free: a roller does not wait, it comes back later.
@@ -115,14 +115,16 @@ const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
 
 /// Removes dirty slices of past epochs, see [`dirty_slices`], after a position in the order of (user, slice).
 ///
-/// The inner query walks the index. The outer one deletes by `ctid`: a join could get a bad plan while the table looks empty
-/// to the planner. The rows keep their `ctid`, because only rollers and erasers remove them, and the lock excludes those.
+/// The inner query walks the index. The outer one deletes by `ctid`: a join could get a bad plan while the table
+/// looks empty to the planner. The rows keep their `ctid`, because only rollers and erasers remove them, and the
+/// lock excludes those.
 const REMOVE_DIRTY_SLICES: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
      WHERE (user_id, slice) > ($1, $2) AND epoch < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
 
 /// Measures how far summaries are behind. It counts at most 100 000 rows of `health_dirty`, so that it stays fast.
 const LAG: &str = "SELECT extract(epoch FROM clock_timestamp() - sealed_before)::bigint, \
-     (SELECT count(*) FROM (SELECT DISTINCT user_id, slice FROM (SELECT user_id, slice FROM health_dirty LIMIT 100000) AS counted) \
+     (SELECT count(*) FROM (SELECT DISTINCT user_id, slice \
+     FROM (SELECT user_id, slice FROM health_dirty LIMIT 100000) AS counted) \
      AS slices) FROM health_sealing";
 
 /// How far the summaries are behind the samples.
@@ -273,7 +275,8 @@ impl Roller {
             return Ok(if has_ended { Step::Worked } else { Step::Idle });
         };
         self.last_slice = *last;
-        // A later statement than the end of the epoch, so its snapshot contains everything that was written in the epoch.
+        // A later statement than the end of the epoch, so its snapshot contains everything that was written in the
+        // epoch.
         let spans = join_adjacent(&slices);
         let summaries = summarise::samples(session, &spans, None, self.dense_samples).await?;
         summaries.store(session).await?;
@@ -355,8 +358,8 @@ async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, StoreEr
     Ok(is_locked)
 }
 
-/// Ends the epoch: after the commit, rollers may remove its dirty slices. Returns false if a writer holds the lock for too
-/// long.
+/// Ends the epoch: after the commit, rollers may remove its dirty slices. Returns false if a writer holds the lock
+/// for too long.
 pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, StoreError> {
     let is_locked = lock_threshold(session).await?;
     if is_locked {

@@ -1,4 +1,5 @@
-//! Readers against a plain aggregate over the raw samples, in the same snapshot, whatever goes on meanwhile.
+//! Answers of readers equal a plain aggregate over the samples of the same snapshot, while writers, rollers and erasers
+//! work.
 
 use std::time::Duration;
 
@@ -24,19 +25,20 @@ use crate::{
     summary::to_f64,
 };
 
-/// Statistics straight from the samples: one row a source, each with the numbers of the whole beside its own. `$4` is where
-/// weights end.
+/// Computes statistics from samples only. Returns one row a source; each row repeats the numbers of the whole range.
+/// A heart rate counts for no time after `$4`.
 const PLAIN: &str = "
 WITH samples AS (
     SELECT source, timestamp, heart_rate, steps, calories FROM health_metrics
     WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3
-), held AS (
-    SELECT source, heart_rate, greatest(0, extract(epoch FROM
-        least(lead(timestamp) OVER (PARTITION BY source ORDER BY timestamp), timestamp + interval '300 s', $4) - timestamp)) * 1000000 AS micros
+), weighted AS (
+    SELECT source, heart_rate, greatest(0, extract(epoch FROM least(
+        lead(timestamp) OVER (PARTITION BY source ORDER BY timestamp), timestamp + interval '300 s', $4
+    ) - timestamp)) * 1000000 AS micros
     FROM samples WHERE heart_rate IS NOT NULL
 ), best AS (
-    SELECT sum(heart_rate * micros::float8) / nullif(sum(micros::float8), 0) AS weighted, sum(micros)::bigint AS covered
-    FROM held GROUP BY source ORDER BY sum(micros) DESC, source LIMIT 1
+    SELECT sum(heart_rate * micros::float8) / nullif(sum(micros::float8), 0) AS average, sum(micros)::bigint AS covered
+    FROM weighted GROUP BY source ORDER BY sum(micros) DESC, source LIMIT 1
 ), slices AS (
     SELECT max(steps) AS steps, max(calories) AS calories FROM (
         SELECT date_bin('15 minutes', timestamp, 'epoch') AS slice, sum(steps) AS steps, sum(calories) AS calories
@@ -47,30 +49,33 @@ WITH samples AS (
     SELECT avg(heart_rate) AS average, min(heart_rate) AS min, max(heart_rate) AS max FROM samples
 )
 SELECT s.source, count(*) AS samples, coalesce(sum(s.steps), 0) AS steps, coalesce(sum(s.calories), 0) AS calories,
-    whole.average, whole.min, whole.max, best.weighted, best.covered, totals.steps AS total_steps, totals.calories AS total_calories
+    whole.average, whole.min, whole.max, best.average AS weighted, best.covered,
+    totals.steps AS total_steps, totals.calories AS total_calories
 FROM samples s CROSS JOIN whole CROSS JOIN totals LEFT JOIN best ON true
-GROUP BY s.source, whole.average, whole.min, whole.max, best.weighted, best.covered, totals.steps, totals.calories
+GROUP BY s.source, whole.average, whole.min, whole.max, best.average, best.covered, totals.steps, totals.calories
 ORDER BY s.source";
 
-const RATES: &str = "SELECT heart_rate FROM health_metrics \
+/// Reads the heart rates for the histogram.
+const HEART_RATES: &str = "SELECT heart_rate FROM health_metrics \
     WHERE user_id = $1 AND timestamp >= $2 AND timestamp < $3 AND heart_rate IS NOT NULL";
 
-/// How much time the samples of the test spread over.
+/// The range of time in which the samples lie: it contains whole days, so that days are summarised.
 const SPREAD: Duration = Duration::from_hours(3 * 24);
 
-/// How long everything runs at once; longer by the environment variable `HEALTH_TEST_SECONDS`.
+/// How long all tasks run; the environment variable `HEALTH_TEST_SECONDS` sets another time.
 const RUN: Duration = Duration::from_secs(6);
 
+/// Few users, so that tasks often work on the same rows.
 const USERS: i64 = 4;
 
-/// Some slices are dense, and some are not, and become so.
-const DENSE: u64 = 30;
+/// A number of samples that some slices reach at once, some later, and some never.
+const DENSE_SAMPLES: u64 = 30;
 
-/// How far the plain aggregate may be from the exact answer: it adds thousands of `f64`s.
+/// The relative error that the plain aggregate may have: it adds thousands of `f64`s, while answers are exact.
 const TOLERANCE: f64 = 1e-9;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
+async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
     let database = TestDatabase::new().await;
     let config = Config::from_url(database.url()).unwrap();
     let seconds = std::env::var("HEALTH_TEST_SECONDS")
@@ -79,9 +84,9 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     let run = seconds.map_or(RUN, Duration::from_secs);
     let (began, now) = (Instant::now(), Utc::now());
     let running = move || began.elapsed() < run;
-    // Ever younger samples are old enough, so that the threshold moves all the time.
+    // The age from which samples are summarised falls to zero, so the threshold moves all the time.
     let settle = move || SPREAD.mul_f64((1.0 - began.elapsed().as_secs_f64() / run.as_secs_f64()).max(0.0));
-    // Two servers, each with its writers, that leave moving it to the rollers of this test.
+    // Two servers with writers. Their own rollers find nothing old enough; the rollers of this test do the work.
     let config = config.limits(Limits {
         settle: SPREAD * 1_000,
         ..Limits::default()
@@ -91,24 +96,24 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
         Health::open(config.clone()).await.unwrap(),
     ];
 
-    let mut others = JoinSet::new();
+    let mut workers = JoinSet::new();
     for writer in 0..4 {
         let health = servers[writer % 2].clone();
         let pool = readers(&config);
-        others.spawn(async move {
+        workers.spawn(async move {
             let mut batches = 0;
             while running() {
-                // Most about where the threshold is: what it passes must be seen, or marked. Few elsewhere, since a later
-                // mark would mend what was missed.
-                let line = (now - settle() + Duration::from_mins(40)).min(now);
-                let some = |_| {
+                // Most samples lie near the threshold, where both sealing and the writer might miss a slice. Few lie
+                // elsewhere: a later write to the same slice would make it dirty and hide the fault.
+                let near_threshold = (now - settle() + Duration::from_mins(40)).min(now);
+                let sample = |_| {
                     if fastrand::u8(..40) == 0 {
                         any_sample(now, SPREAD)
                     } else {
-                        any_sample(line, Duration::from_hours(1))
+                        any_sample(near_threshold, Duration::from_hours(1))
                     }
                 };
-                let samples: Vec<_> = (0..fastrand::usize(1..80)).map(some).collect();
+                let samples: Vec<_> = (0..fastrand::usize(1..80)).map(sample).collect();
                 health.ingest(samples).await.unwrap();
                 batches += 1;
                 if writer == 0 && batches % 40 == 0 {
@@ -119,8 +124,8 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     }
     for _ in 0..2 {
         let mut session = Session::writer(&config).await.unwrap();
-        let mut roller = hurried(SPREAD);
-        others.spawn(async move {
+        let mut roller = eager_roller(SPREAD);
+        workers.spawn(async move {
             while running() {
                 roller.settle = settle();
                 roller.step(&mut session).await.unwrap();
@@ -139,13 +144,14 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
         });
     }
     let samples: i64 = checks.join_all().await.into_iter().sum();
-    others.join_all().await;
-    assert!(samples > 10_000, "only {samples} samples were in what was compared");
+    workers.join_all().await;
+    assert!(samples > 10_000, "the compared ranges contained only {samples} samples");
 
-    // Once all is quiet, nothing is dirty and the answers come from summaries.
+    // After the writers have ended, rollers leave no dirty slice, and the answers come from summaries.
     let mut session = Session::writer(&config).await.unwrap();
-    roll_up(&mut session).await;
-    let count = "SELECT (SELECT count(*) FROM health_dirty), (SELECT count(*) FROM health_rollups WHERE minutes = 1440), \
+    summarise_all(&mut session).await;
+    let count = "SELECT (SELECT count(*) FROM health_dirty), \
+     (SELECT count(*) FROM health_rollups WHERE minutes = 1440), \
          (SELECT count(*) FROM health_rollups WHERE minutes = 1)";
     let row = session.client().query_one(count, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
@@ -161,20 +167,20 @@ async fn every_answer_is_what_the_samples_of_its_snapshot_say() {
     }
 }
 
-/// Ends a epoch of marks whenever there are some, and has minutes of many slices.
-fn hurried(settle: Duration) -> Roller {
+/// Makes a roller that ends an epoch whenever there is a dirty slice, and stores minutes of many slices.
+fn eager_roller(settle: Duration) -> Roller {
     let mut roller = Roller::new(settle);
     roller.epoch_min = Duration::ZERO;
-    roller.dense_samples = DENSE;
+    roller.dense_samples = DENSE_SAMPLES;
     roller
 }
 
-async fn roll_up(session: &mut Session) {
-    let mut roller = hurried(Duration::ZERO);
+async fn summarise_all(session: &mut Session) {
+    let mut roller = eager_roller(Duration::ZERO);
     while roller.step(session).await.unwrap() != Step::Idle {}
 }
 
-/// Compares all that is said of some range with what its samples say, and gives back how many samples there were.
+/// Compares the answers about a random range of a random user. Returns the number of samples in it.
 async fn compare_some(session: &mut Session, now: DateTime<Utc>) -> i64 {
     let mut cuts: Vec<_> = (0..fastrand::usize(2..6))
         .map(|_| any_time(now, SPREAD).timestamp_micros())
@@ -186,7 +192,7 @@ async fn compare_some(session: &mut Session, now: DateTime<Utc>) -> i64 {
     }
     cuts.sort_unstable();
     cuts.dedup();
-    // Weights end now, which may be within the range.
+    // Sometimes the present lies within the range.
     let now = if fastrand::u8(..8) == 0 {
         any_time(now, SPREAD)
     } else {
@@ -195,7 +201,7 @@ async fn compare_some(session: &mut Session, now: DateTime<Utc>) -> i64 {
     compare(session, any_user(), &cuts, now.timestamp_micros()).await
 }
 
-/// The same for buckets between these cuts.
+/// Compares the answers about the range from the first to the last cut, and about the buckets between the cuts.
 async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) -> i64 {
     let [start, ends @ ..] = cuts else { return 0 };
     let (&start, Some(&end)) = (start, ends.last()) else {
@@ -216,7 +222,7 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     let series = assemble(transaction.parts().await.unwrap(), start, ends, now);
     let plain = plain(transaction.session(), whole).await;
     let rates = plain_rates(transaction.session(), whole).await;
-    let mut spans = Vec::new();
+    let mut plain_buckets = Vec::new();
     let mut from = start;
     for &to in ends {
         let bucket = StatsQuery {
@@ -225,7 +231,7 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
             ends: &[to],
             now,
         };
-        spans.push(self::plain(transaction.session(), bucket).await);
+        plain_buckets.push(self::plain(transaction.session(), bucket).await);
         from = to;
     }
     drop(transaction);
@@ -233,8 +239,8 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     assert_same(&stats, &plain);
     let (stats, plain) = (stats.overall, plain.overall);
     assert_eq!(histogram, rates);
-    for (bucket, plain) in series.iter().zip(&spans) {
-        // Only the winners are others.
+    for (bucket, plain) in series.iter().zip(&plain_buckets) {
+        // Only the totals may differ: the whole range decides which source counts in a slice.
         let mut plain = plain.clone();
         plain.overall.total_steps = bucket.overall.total_steps;
         plain.overall.total_calories = bucket.overall.total_calories;
@@ -294,7 +300,7 @@ async fn plain(session: &mut Session, query: StatsQuery<'_>) -> RangeStats {
 }
 
 async fn plain_rates(session: &mut Session, query: StatsQuery<'_>) -> Histogram {
-    let statement = session.prepare(RATES).await.unwrap();
+    let statement = session.prepare(HEART_RATES).await.unwrap();
     let (user, start, end) = (query.user.get(), Micros(query.start), Micros(query.ends[0]));
     let rows = session
         .client()
@@ -338,7 +344,7 @@ fn assert_near(one: Option<f64>, other: Option<f64>, stats: &Stats, plain: &Stat
     assert!(near, "{one:?} is not {other:?}: {stats:?} {plain:?}");
 }
 
-/// A second of some, so that the same sample comes again with other values now and then.
+/// Makes a sample at a multiple of 20 seconds, so that some identities come again with other values.
 fn any_sample(until: DateTime<Utc>, spread: Duration) -> Sample {
     let readings = Readings {
         heart_rate: fastrand::u8(..4)

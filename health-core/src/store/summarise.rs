@@ -35,23 +35,24 @@ pub(crate) struct Summaries {
 
 /// Reads the samples of some spans, in the order of the spans and of time within each, as the fold needs them.
 ///
-/// The lateral subquery makes each span one range of the primary key. The ordinality tells which span a sample belongs to.
-/// The `LIMIT` is outside of it, so it counts the samples of all spans together.
+/// The lateral subquery makes each span one range of the primary key. The ordinality tells which span a sample
+/// belongs to. The `LIMIT` is outside of it, so it counts the samples of all spans together.
 const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories, spans.number \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS spans (user_id, a, b, number) \
      CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics m \
-     WHERE m.user_id = spans.user_id AND m.timestamp >= spans.a AND m.timestamp < spans.b ORDER BY timestamp, source) AS m \
+     WHERE m.user_id = spans.user_id AND m.timestamp >= spans.a AND m.timestamp < spans.b \
+     ORDER BY timestamp, source) AS m \
      LIMIT $4";
 
-/// Reads the summaries of one grain in some spans, in the order of the spans and of time within each, so that those of one
-/// coarser summary follow each other. Each span is one range of the primary key.
+/// Reads the summaries of one grain in some spans, in the order of the spans and of time within each, so that those
+/// of one coarser summary follow each other. Each span is one range of the primary key.
 const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histogram \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS spans (user_id, a, b) \
-     CROSS JOIN LATERAL (SELECT start, source, summary, histogram FROM health_rollups r WHERE r.user_id = spans.user_id \
-     AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b ORDER BY start, source) AS r";
+     CROSS JOIN LATERAL (SELECT start, source, summary, histogram FROM health_rollups r \
+     WHERE r.user_id = spans.user_id AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b ORDER BY start, source) AS r";
 
-/// Stores summaries of one grain. A summary that exists is replaced. None is deleted: only erasing removes samples, and it
-/// removes the user's summaries too.
+/// Stores summaries of one grain. A summary that exists is replaced. None is deleted: only erasing removes samples,
+/// and it removes the user's summaries too.
 const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source, samples, summary, histogram) \
      SELECT user_id, $1, start, source, samples, summary, histogram \
      FROM unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[]) \
@@ -157,7 +158,8 @@ impl UserFold {
     }
 }
 
-/// Makes a fold without buckets, in which every reading counts for the time until the next: the samples are in the past.
+/// Makes a fold without buckets, in which every reading counts for the time until the next: the samples are in the
+/// past.
 fn fold() -> SampleSummariser<'static> {
     const ONE_BUCKET: &[i64] = &[i64::MAX];
     SampleSummariser::new(ONE_BUCKET, i64::MAX).with_histograms()

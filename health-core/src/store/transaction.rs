@@ -8,8 +8,9 @@ use crate::store::connection::Session;
 
 /// A transaction of a session; dropping it rolls back, unless it has been committed.
 ///
-/// An error or a cancelled future therefore never leaves a transaction open on a connection that is used again. The drop
-/// sends the `ROLLBACK` and does not wait for the answer: PostgreSQL runs it before the next statement of the connection.
+/// An error or a cancelled future therefore never leaves a transaction open on a connection that is used again. The
+/// drop sends the `ROLLBACK` and does not wait for the answer: PostgreSQL runs it before the next statement of the
+/// connection.
 pub(crate) struct Transaction<'a> {
     session: &'a mut Session,
     is_open: bool,

@@ -13,19 +13,21 @@ use crate::{
     wire::{UserEntry, UsersResponse},
 };
 
-/// Finds the next users in the order of their ids. There is no table of users, so the recursion goes from user to user by one
-/// search of the primary key each (a loose index scan); `SELECT DISTINCT` would read every sample.
+/// Finds the next users in the order of their ids. There is no table of users, so the recursion goes from user to
+/// user by one search of the primary key each (a loose index scan); `SELECT DISTINCT` would read every sample.
 const IDS: &str = "WITH RECURSIVE walk (user_id) AS ( \
      (SELECT user_id FROM health_metrics WHERE user_id > $1 ORDER BY user_id LIMIT 1) \
-     UNION ALL SELECT (SELECT m.user_id FROM health_metrics m WHERE m.user_id > walk.user_id ORDER BY m.user_id LIMIT 1) \
+     UNION ALL SELECT (SELECT m.user_id FROM health_metrics m WHERE m.user_id > walk.user_id \
+     ORDER BY m.user_id LIMIT 1) \
      FROM walk WHERE walk.user_id IS NOT NULL) \
      SELECT user_id FROM walk WHERE user_id IS NOT NULL LIMIT $2";
 
 /// Describes some users: first and last sample, and the exact number of samples.
 ///
-/// First and last take one search of the primary key each. The number is a sum: whole days from summaries, then slices up to
-/// `sealed_before`, then samples after it. The summary of a dirty slice may be out of date, so the difference between its
-/// samples and its summary is added. One statement has one snapshot, so the parts agree with each other.
+/// First and last take one search of the primary key each. The number is a sum: whole days from summaries, then
+/// slices up to `sealed_before`, then samples after it. The summary of a dirty slice may be out of date, so the
+/// difference between its samples and its summary is added. One statement has one snapshot, so the parts agree with
+/// each other.
 const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp, latest.source, latest.heart_rate, \
      latest.steps, latest.calories, (counted.days + counted.slices + counted.raw + counted.dirty)::bigint \
      FROM unnest($1::bigint[]) AS ids (user_id) \
@@ -45,7 +47,8 @@ const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp,
      AND timestamp >= d.slice AND timestamp < d.slice + interval '15 minutes') \
      - (SELECT coalesce(sum(samples), 0) FROM health_rollups r WHERE r.user_id = ids.user_id AND minutes = 15 \
      AND start = d.slice)), 0) \
-     FROM (SELECT DISTINCT slice FROM health_dirty WHERE user_id = ids.user_id AND slice < sealed.before) AS d) AS dirty) AS counted";
+     FROM (SELECT DISTINCT slice FROM health_dirty WHERE user_id = ids.user_id \
+     AND slice < sealed.before) AS d) AS dirty) AS counted";
 
 /// Returns users with an id greater than `after`, by id, at most `limit`.
 pub(crate) async fn users(readers: &Readers, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Error> {

@@ -1,13 +1,14 @@
 //! Writes one batch in one transaction: looks up the rows that may exist and writes only what is new or different.
 //!
-//! The transaction locks no row in advance. If another server changes one of the rows after the look-up, the transaction
-//! notices: by a duplicate key, or by an update that finds other values than those looked up. It is then rolled back, and
-//! the caller plans the batch again from the rows stored by then. So the counts are exact, and unchanged rows cost no write.
+//! The transaction locks no row in advance. If another server changes one of the rows after the look-up, the
+//! transaction notices: by a duplicate key, or by an update that finds other values than those looked up. It is
+//! then rolled back, and the caller plans the batch again from the rows stored by then. So the counts are exact,
+//! and unchanged rows cost no write.
 //!
 //! What a writer waits for:
 //!
-//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. It waits at most a second for other writers,
-//!   and new writers wait that long behind it;
+//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. It waits at most a second for other
+//!   writers, and new writers wait that long behind it;
 //! * a transaction of another server that has inserted or changed the same row and has not ended;
 //! * a lock on the whole table, for example of `ALTER TABLE`;
 //! * at the commit, the disk, and a synchronous standby if there is one.
@@ -34,24 +35,26 @@ use crate::{
 
 /// Reads a lower bound of the ids that the transaction will get, the threshold and the epoch.
 ///
-/// The sequence never gives an `id` at or below its last value; a new sequence has given none, so the bound is 0. The outer
-/// join returns a row also if `health_sealing` is empty.
+/// The sequence never gives an `id` at or below its last value; a new sequence has given none, so the bound is 0.
+/// The outer join returns a row also if `health_sealing` is empty.
 const READ_START: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, threshold, epoch \
      FROM health_metrics_id_seq LEFT JOIN health_sealing ON true";
 
-/// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no `ON CONFLICT`,
-/// because a duplicate key must stop the transaction: the plan is out of date then.
+/// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no
+/// `ON CONFLICT`, because a duplicate key must stop the transaction: the plan is out of date then.
 const INSERT: &str = "INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
-     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], $5::double precision[], $6::text[])";
+     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], \
+     $5::double precision[], $6::text[])";
 
 /// Changes rows that still hold the values that were looked up.
 ///
-/// The `ctid` from the look-up finds each row without a second search of the key. A row that is no longer at that location,
-/// or holds other values, is not changed, so the count of changed rows is too low and the caller notices. The row gets a
-/// new `id`, because the feed finds changed rows by id.
-const UPDATE: &str = "UPDATE health_metrics m SET id = DEFAULT, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
-     FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], $5::double precision[], $6::text[], \
-     $7::double precision[], $8::integer[], $9::double precision[], $10::tid[]) \
+/// The `ctid` from the look-up finds each row without a second search of the key. A row that is no longer at that
+/// location, or holds other values, is not changed, so the count of changed rows is too low and the caller notices.
+/// The row gets a new `id`, because the feed finds changed rows by id.
+const UPDATE: &str = "UPDATE health_metrics m SET id = DEFAULT, \
+     heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], \
+     $5::double precision[], $6::text[], $7::double precision[], $8::integer[], $9::double precision[], $10::tid[]) \
      AS n (user_id, timestamp, heart_rate, steps, calories, source, old_heart_rate, old_steps, old_calories, location) \
      WHERE m.ctid = n.location AND m.user_id = n.user_id AND m.timestamp = n.timestamp AND m.source = n.source \
      AND m.heart_rate IS NOT DISTINCT FROM n.old_heart_rate AND m.steps IS NOT DISTINCT FROM n.old_steps \
@@ -59,21 +62,24 @@ const UPDATE: &str = "UPDATE health_metrics m SET id = DEFAULT, heart_rate = n.h
 
 /// Adds the transaction to the commit log.
 ///
-/// The feed reads new rows by it, and after a lost connection it tells how the commit ended. `currval` is the last id that
-/// this session got, so the statement must come after the inserts and updates. The returned text identifies the record.
+/// The feed reads new rows by it, and after a lost connection it tells how the commit ended. `currval` is the last
+/// id that this session got, so the statement must come after the inserts and updates. The returned text identifies
+/// the record.
 pub(super) const INSERT_COMMIT_RECORD: &str = "INSERT INTO health_commits (first_id, last_id, writer) \
      VALUES ($1, currval('health_metrics_id_seq'), $2) RETURNING xid::text, committed_at::text";
 
 /// Inserts a small batch of new samples together with its commit record, in one statement.
 ///
-/// `$7` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing and returns no row,
-/// because the samples' slices would have to be added to `health_dirty`. The statement reads the threshold itself: it runs
-/// after the statement that takes the threshold lock, so its snapshot is late enough.
+/// `$7` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing and returns
+/// no row, because the samples' slices would have to be added to `health_dirty`. The statement reads the threshold
+/// itself: it runs after the statement that takes the threshold lock, so its snapshot is late enough.
 const INSERT_RECENT: &str = "WITH new AS ( \
      INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
-     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], $5::double precision[], $6::text[]) \
+     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], \
+     $5::double precision[], $6::text[]) \
      WHERE (SELECT threshold FROM health_sealing) <= $7 RETURNING id) \
-     INSERT INTO health_commits (first_id, last_id, writer) SELECT min(id) - 1, max(id), $8 FROM new HAVING count(*) > 0 \
+     INSERT INTO health_commits (first_id, last_id, writer) \
+     SELECT min(id) - 1, max(id), $8 FROM new HAVING count(*) > 0 \
      RETURNING xid::text, committed_at::text";
 
 /// The number of new rows from which COPY is faster than an INSERT from arrays; found by measurement.
@@ -377,8 +383,8 @@ fn commit_result(
 ) -> Result<Option<CommitRecord>, CommitError> {
     let record = match recorded {
         Ok(row) => row.as_ref().map(CommitRecord::from_row),
-        // An error without a code comes from the connection. The `COMMIT` had been sent, and the record did not arrive, so
-        // nothing identifies the transaction.
+        // An error without a code comes from the connection. The `COMMIT` had been sent, and the record did not
+        // arrive, so nothing identifies the transaction.
         Err(error) if error.code().is_none() => return Err(CommitError::Unknown { record: None, error }),
         Err(error) => return Err(CommitError::RolledBack(error)),
     };
