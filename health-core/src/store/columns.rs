@@ -47,7 +47,7 @@ impl ReadingColumns {
     }
 }
 
-impl<'a> SampleColumns<'a> {
+impl SampleColumns<'_> {
     /// Returns the parameters for a statement.
     pub(crate) fn params(&self) -> SampleParams<'_> {
         [

@@ -95,12 +95,12 @@ pub(crate) async fn stats(readers: &Readers, user: UserId, range: TimeRange, now
 
 /// Returns the statistics of each bucket. In each slice the source counts that has the most in the whole range.
 pub(crate) async fn series(readers: &Readers, query: StatsQuery<'_>) -> Result<Vec<RangeStats>, Error> {
-    let parts = {
+    let summaries = {
         let mut session = checkout(readers).await?;
-        ReadTransaction::begin(&mut session, query).await?.parts().await?
+        ReadTransaction::begin(&mut session, query).await?.summaries().await?
     };
     // The connection is back in the pool: the rest needs none.
-    Ok(assemble(parts, query.start, query.ends, query.now))
+    Ok(assemble(summaries, query.start, query.ends, query.now))
 }
 
 /// Returns the histogram of the heart rates of a range.
@@ -204,38 +204,38 @@ impl<'a> ReadTransaction<'a> {
         }
     }
 
-    /// Reads the rows and returns what they say, as far as possible summarised.
-    pub(crate) async fn parts(&mut self) -> Result<Vec<SourceSummary>, StoreError> {
+    /// Reads the rows and returns them as summaries, which [`assemble`] turns into statistics.
+    pub(crate) async fn summaries(&mut self) -> Result<Vec<SourceSummary>, StoreError> {
         let rollups = self.transaction.prepare(ROLLUPS).await?;
         let minutes = self.transaction.prepare(MINUTES).await?;
         let samples = self.transaction.prepare(SAMPLES).await?;
         let (client, user) = (self.transaction.client(), self.query.user.get());
-        let rollup_parts = async {
-            let mut parts = Vec::new();
+        let from_rollups = async {
+            let mut summaries = Vec::new();
             if !self.rollups.grains.is_empty() {
                 let rows = client.query_raw(&rollups, self.rollups.params(&user)).await?;
                 pin_mut!(rows);
                 while let Some(row) = rows.try_next().await? {
-                    parts.push(part(&row)?);
+                    summaries.push(source_summary(&row)?);
                 }
             }
-            Ok::<_, StoreError>(parts)
+            Ok::<_, StoreError>(summaries)
         };
         // The fold needs minutes and samples in one order of time, so it begins after both have arrived.
-        let (parts, minutes, samples) = join!(
-            rollup_parts,
+        let (from_rollups, minutes, samples) = join!(
+            from_rollups,
             self.minutes.rows(client, &minutes, &user),
             self.samples.rows(client, &samples, &user)
         );
-        let mut parts = parts?;
-        parts.extend(self.fold(&minutes?, &samples?)?);
-        Ok(parts)
+        let mut summaries = from_rollups?;
+        summaries.extend(self.fold(&minutes?, &samples?)?);
+        Ok(summaries)
     }
 
     /// Folds minutes and samples together. Both come in the order of time, and no sample lies in one of the minutes.
     fn fold(&self, minutes: &[Row], samples: &[Row]) -> Result<Vec<SourceSummary>, StoreError> {
         let mut fold = SampleSummariser::new(self.query.ends, self.query.now);
-        let mut minutes = minutes.iter().map(part).peekable();
+        let mut minutes = minutes.iter().map(source_summary).peekable();
         for row in samples {
             let observation = observation(row);
             let is_earlier =
@@ -373,8 +373,8 @@ impl RollupRanges {
     }
 }
 
-/// Returns the part that a row `start, source, summary` of `health_rollups` stands for.
-fn part(row: &Row) -> Result<SourceSummary, StoreError> {
+/// Returns the summary in a row `start, source, summary` of `health_rollups`.
+fn source_summary(row: &Row) -> Result<SourceSummary, StoreError> {
     let (summary, winning_totals) = codec::decode(row.get(2)).ok_or(StoreError::UnreadableSummary)?;
     Ok(SourceSummary {
         at: row.get::<_, Micros>(0).0,

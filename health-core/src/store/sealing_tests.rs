@@ -216,10 +216,10 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     let buckets = StatsQuery { user, start, ends, now };
 
     let mut transaction = ReadTransaction::begin(session, whole).await.unwrap();
-    let stats = assemble(transaction.parts().await.unwrap(), start, &[end], now).remove(0);
+    let stats = assemble(transaction.summaries().await.unwrap(), start, &[end], now).remove(0);
     let histogram = transaction.histogram().await.unwrap();
     transaction.set_query(buckets).await.unwrap();
-    let series = assemble(transaction.parts().await.unwrap(), start, ends, now);
+    let series = assemble(transaction.summaries().await.unwrap(), start, ends, now);
     let plain = plain(transaction.session(), whole).await;
     let rates = plain_rates(transaction.session(), whole).await;
     let mut plain_buckets = Vec::new();

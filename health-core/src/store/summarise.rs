@@ -56,7 +56,7 @@ const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histo
 const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source, samples, summary, histogram) \
      SELECT user_id, $1, start, source, samples, summary, histogram \
      FROM unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[]) \
-     AS parts (user_id, start, source, samples, summary, histogram) \
+     AS new (user_id, start, source, samples, summary, histogram) \
      ON CONFLICT (user_id, minutes, start, source) \
      DO UPDATE SET samples = excluded.samples, summary = excluded.summary, histogram = excluded.histogram";
 
@@ -179,22 +179,22 @@ impl Summaries {
 }
 
 /// Stores summaries of one grain. Each replaces the stored summary of its key.
-async fn store(session: &mut Session, grain: Grain, parts: &[(i64, SourceSummary)]) -> Result<(), StoreError> {
-    if parts.is_empty() {
+async fn store(session: &mut Session, grain: Grain, rows: &[(i64, SourceSummary)]) -> Result<(), StoreError> {
+    if rows.is_empty() {
         return Ok(());
     }
-    let users: Vec<_> = parts.iter().map(|(user, _)| *user).collect();
-    let starts: Vec<_> = parts.iter().map(|(_, part)| Micros(part.at)).collect();
-    let sources: Vec<_> = parts.iter().map(|(_, part)| part.source.as_str()).collect();
-    let samples: Vec<_> = parts
+    let users: Vec<_> = rows.iter().map(|(user, _)| *user).collect();
+    let starts: Vec<_> = rows.iter().map(|(_, row)| Micros(row.at)).collect();
+    let sources: Vec<_> = rows.iter().map(|(_, row)| row.source.as_str()).collect();
+    let samples: Vec<_> = rows
         .iter()
-        .map(|(_, part)| i64::try_from(part.summary.samples).unwrap_or(i64::MAX))
+        .map(|(_, row)| i64::try_from(row.summary.samples).unwrap_or(i64::MAX))
         .collect();
-    let summaries: Vec<_> = parts
+    let summaries: Vec<_> = rows
         .iter()
-        .map(|(_, part)| codec::encode(&part.summary, part.winning_totals))
+        .map(|(_, row)| codec::encode(&row.summary, row.winning_totals))
         .collect();
-    let histograms: Vec<_> = parts.iter().map(|(_, part)| part.histogram.encode()).collect();
+    let histograms: Vec<_> = rows.iter().map(|(_, row)| row.histogram.encode()).collect();
     let statement = session.prepare(STORE).await?;
     let minutes = grain.minutes();
     let params: [&(dyn ToSql + Sync); 7] = [&minutes, &users, &starts, &sources, &samples, &summaries, &histograms];
@@ -225,7 +225,7 @@ pub(crate) async fn coarser(
         while let Some(row) = rows.try_next().await? {
             merge.push(&row)?;
         }
-        store(session, grain, &merge.parts).await?;
+        store(session, grain, &merge.summaries).await?;
     }
     Ok(())
 }
@@ -252,8 +252,8 @@ fn widen(spans: &[UserTimeSpan], grain: Grain, limit: impl Fn(&UserTimeSpan) -> 
 /// Merges finer summaries, which come by user and time, into summaries of a coarser grain.
 struct CoarserMerge {
     grain: Grain,
-    parts: Vec<(i64, SourceSummary)>,
-    /// The index in `parts` of each source's summary of the current user and time.
+    summaries: Vec<(i64, SourceSummary)>,
+    /// The index in `summaries` of each source's summary of the current user and time.
     index_by_source: HashMap<SmolStr, usize>,
 }
 
@@ -261,7 +261,7 @@ impl CoarserMerge {
     fn new(grain: Grain) -> Self {
         Self {
             grain,
-            parts: Vec::new(),
+            summaries: Vec::new(),
             index_by_source: HashMap::new(),
         }
     }
@@ -271,11 +271,14 @@ impl CoarserMerge {
         let source = SmolStr::new(row.get::<_, &str>(2));
         let (summary, winning_totals) = codec::decode(row.get(3)).ok_or(StoreError::UnreadableSummary)?;
         let is_next = |(last_user, last): &(i64, SourceSummary)| (*last_user, last.at) != (user, at);
-        if self.parts.last().is_none_or(is_next) {
+        if self.summaries.last().is_none_or(is_next) {
             self.index_by_source.clear();
         }
-        let index = *self.index_by_source.entry(source.clone()).or_insert(self.parts.len());
-        if index == self.parts.len() {
+        let index = *self
+            .index_by_source
+            .entry(source.clone())
+            .or_insert(self.summaries.len());
+        if index == self.summaries.len() {
             let empty = SourceSummary {
                 at,
                 source,
@@ -283,12 +286,13 @@ impl CoarserMerge {
                 winning_totals: Totals::default(),
                 histogram: Histogram::default(),
             };
-            self.parts.push((user, empty));
+            self.summaries.push((user, empty));
         }
-        let (_, part) = &mut self.parts[index];
-        part.summary.append(&summary);
-        part.winning_totals += winning_totals;
-        part.histogram
+        let (_, coarser) = &mut self.summaries[index];
+        coarser.summary.append(&summary);
+        coarser.winning_totals += winning_totals;
+        coarser
+            .histogram
             .append_encoded(row.get(4))
             .ok_or(StoreError::UnreadableSummary)
     }
