@@ -1,4 +1,6 @@
-//! One record: read, or refused with reasons; what is read is JSON to others as well, and survives being written.
+//! Fuzzes the parser of records.
+//!
+//! A record is either refused with at least one reason, or it is a JSON object and its sample survives a round trip.
 
 #![no_main]
 

@@ -1,18 +1,19 @@
-//! Cutting a range by a local clock.
+//! The division of a range of time into buckets, by the clock of a time zone.
 //!
-//! Buckets below a day begin wherever the clock on the wall shows a multiple of their width; days begin at the first instant
-//! of their local date, and weeks with a Monday's. A change of the clock is no border by itself.
+//! Buckets shorter than a day begin when the local clock shows a multiple of their width. Days begin at the first instant
+//! of their local date, weeks at that of a Monday. No bucket begins at a clock change as such.
 
 use std::{fmt, str::FromStr};
 
-use chrono::{
-    DateTime, Datelike, Days, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc, Weekday,
-};
+use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
 
+use self::local_clock::{MICROS_PER_SECOND, count_multiples, first_instant, local_date, next_multiple, skipped_dates};
 use crate::range::TimeRange;
 
-/// How wide the buckets of a series are.
+mod local_clock;
+
+/// The width of the buckets of a series. Its text form is the one of the HTTP parameter `bucket`.
 ///
 /// ```
 /// use health_core::Bucket;
@@ -22,48 +23,43 @@ use crate::range::TimeRange;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bucket {
-    /// `1m`
+    /// `1m`: one minute.
     Minute,
-    /// `5m`
+    /// `5m`: five minutes.
     FiveMinutes,
-    /// `15m`
+    /// `15m`: 15 minutes.
     QuarterHour,
-    /// `1h`
+    /// `1h`: one hour.
     Hour,
-    /// `1d`: a local date, 23 to 25 hours in most zones.
+    /// `1d`: one local date. It is 23 or 25 hours long when clocks change by an hour.
     Day,
-    /// `1w`: seven local dates from Monday on.
+    /// `1w`: seven local dates from Monday to Sunday, as in ISO 8601.
     Week,
 }
 
-/// A text that names no [`Bucket`].
+/// The error for a text that is not the name of a [`Bucket`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a bucket: 1m, 5m, 15m, 1h, 1d and 1w are")]
+#[error("{0:?} is not a bucket: choose 1m, 5m, 15m, 1h, 1d or 1w")]
 pub struct ParseBucketError(String);
 
-/// More buckets than one answer holds.
+/// The error for a range with more than [`Bucket::COUNT_MAX`] buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the range has {count} buckets of {bucket}, at most {} are answered: take a wider bucket or a shorter range",
+    "the range has {count} buckets of {bucket}; at most {} are allowed: choose wider buckets or a shorter range",
     Bucket::COUNT_MAX
 )]
 pub struct TooManyBuckets {
-    /// What was asked for.
+    /// The requested width.
     pub bucket: Bucket,
-    /// How many touch the range.
+    /// The number of buckets that overlap the range.
     pub count: u64,
 }
 
-/// The years within which zones change their clocks, as far as the zone database knows: local mean times began to end in
-/// the 1840s, and its tables of rules reach to 2100.
-const FIRST_CHANGE_SECONDS: i64 = -4_102_444_800; // 1840-01-01
-const LAST_CHANGE_SECONDS: i64 = 4_733_510_400; // 2120-01-01
-
-const DAY_SECONDS: i64 = 86_400;
-const MICROS: i64 = 1_000_000;
+/// How much of an unknown name an error message quotes.
+const QUOTED_CHARS_MAX: usize = 64;
 
 impl Bucket {
-    /// Every width, from the narrowest.
+    /// All widths, from the narrowest to the widest.
     pub const ALL: [Self; 6] = [
         Self::Minute,
         Self::FiveMinutes,
@@ -73,13 +69,16 @@ impl Bucket {
         Self::Week,
     ];
 
-    /// Buckets in one answer, at most: a week of minutes, a year of hours or thirty years of days.
+    /// The maximum number of buckets of one series.
+    ///
+    /// It admits a week of minutes (10 080), a year of hours (8 784) or thirty years of days (10 958), and bounds the
+    /// memory that one response takes.
     pub const COUNT_MAX: usize = 11_000;
 
-    /// Every bucket that touches the range, the outer two cut at it.
+    /// Splits a range into buckets. The first and the last bucket are shortened to the range.
     ///
     /// # Errors
-    /// [`TooManyBuckets`] above [`Bucket::COUNT_MAX`].
+    /// [`TooManyBuckets`] if there are more than [`Bucket::COUNT_MAX`].
     ///
     /// ```
     /// use health_core::{Bucket, TimeRange, parse_timestamp};
@@ -87,15 +86,15 @@ impl Bucket {
     /// let range = TimeRange::new(parse_timestamp("2025-03-29T23:00:00Z")?, parse_timestamp("2025-03-31T22:00:00Z")?)?;
     /// let days = Bucket::Day.split(range, chrono_tz::Europe::Berlin)?;
     /// let hours: Vec<_> = days.iter().map(|day| day.length().num_hours()).collect();
-    /// assert_eq!(hours, [23, 24]); // the night the clocks went forward
+    /// assert_eq!(hours, [23, 24]); // clocks went forward on 30 March
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn split(self, range: TimeRange, zone: Tz) -> Result<Vec<TimeRange>, TooManyBuckets> {
         let mut buckets = Vec::new();
         let mut start = range.start();
-        for border in self.borders(range, zone) {
-            buckets.extend(TimeRange::new(start, border));
-            start = border;
+        for boundary in self.boundaries(range, zone) {
+            buckets.extend(TimeRange::new(start, boundary));
+            start = boundary;
             if buckets.len() >= Self::COUNT_MAX {
                 return Err(TooManyBuckets {
                     bucket: self,
@@ -107,8 +106,8 @@ impl Bucket {
         Ok(buckets)
     }
 
-    /// The borders inside a range, ascending: neither its start nor its end.
-    fn borders(self, range: TimeRange, zone: Tz) -> Box<dyn Iterator<Item = DateTime<Utc>>> {
+    /// Returns the boundaries between the buckets of a range, ascending, without its start and end.
+    fn boundaries(self, range: TimeRange, zone: Tz) -> Box<dyn Iterator<Item = DateTime<Utc>>> {
         let end = range.end();
         if let Some(width) = self.width_micros() {
             let after =
@@ -117,18 +116,18 @@ impl Bucket {
             return Box::new(std::iter::successors(first, after).filter_map(DateTime::from_timestamp_micros));
         }
         let dates = self.first_dates(local_date(range.start(), zone));
-        let borders = dates
+        let boundaries = dates
             .map(move |date| first_instant(date, zone))
-            .take_while(move |border| *border < end);
+            .take_while(move |boundary| *boundary < end);
         let mut last = range.start();
-        Box::new(borders.filter(move |border| {
-            let is_new = last < *border;
-            last = last.max(*border);
+        Box::new(boundaries.filter(move |boundary| {
+            let is_new = last < *boundary;
+            last = last.max(*boundary);
             is_new
         }))
     }
 
-    /// The dates that buckets of a day or a week begin with, from the first behind `date` on.
+    /// Returns the first dates of the buckets of a day or a week that begin after `date`.
     fn first_dates(self, date: NaiveDate) -> impl Iterator<Item = NaiveDate> {
         let (first, step) = match self {
             Self::Week => (
@@ -140,7 +139,7 @@ impl Bucket {
         std::iter::successors(Some(first), move |date| date.checked_add_days(Days::new(step)))
     }
 
-    /// How many buckets touch the range, however many they are.
+    /// Counts the buckets that overlap a range, without a limit. Takes time in proportion to the days of the range.
     fn count(self, range: TimeRange, zone: Tz) -> u64 {
         let inner = match self.width_micros() {
             Some(width) => count_multiples(range, width, zone),
@@ -150,16 +149,21 @@ impl Bucket {
     }
 
     fn count_dates(self, range: TimeRange, zone: Tz) -> i64 {
-        // Where midnight is passed twice, a date has begun before the instant whose local date is still the one before.
-        let begun = |at: DateTime<Utc>| {
+        // If the clock passes midnight twice, the next date begins at the first midnight. A later moment may still show
+        // the previous date.
+        let date_begun = |at: DateTime<Utc>| {
             let date = local_date(at, zone);
             let next = date + Days::new(1);
             if first_instant(next, zone) <= at { next } else { date }
         };
-        let (first, last) = (begun(range.start()), begun(range.end() - TimeDelta::microseconds(1)));
+        let (first, last) = (
+            date_begun(range.start()),
+            date_begun(range.end() - TimeDelta::microseconds(1)),
+        );
         match self {
             Self::Week => {
-                let week = |date: NaiveDate| i64::from(date.num_days_from_ce() - 1).div_euclid(7); // 0001-01-01 was a Monday
+                // 0001-01-01 was a Monday.
+                let week = |date: NaiveDate| i64::from(date.num_days_from_ce() - 1).div_euclid(7);
                 week(last) - week(first)
             }
             _ => (last - first).num_days() - skipped_dates(range, zone),
@@ -168,10 +172,10 @@ impl Bucket {
 
     fn width_micros(self) -> Option<i64> {
         match self {
-            Self::Minute => Some(60 * MICROS),
-            Self::FiveMinutes => Some(300 * MICROS),
-            Self::QuarterHour => Some(900 * MICROS),
-            Self::Hour => Some(3_600 * MICROS),
+            Self::Minute => Some(60 * MICROS_PER_SECOND),
+            Self::FiveMinutes => Some(300 * MICROS_PER_SECOND),
+            Self::QuarterHour => Some(900 * MICROS_PER_SECOND),
+            Self::Hour => Some(3_600 * MICROS_PER_SECOND),
             Self::Day | Self::Week => None,
         }
     }
@@ -195,125 +199,8 @@ impl FromStr for Bucket {
 
     fn from_str(text: &str) -> Result<Self, ParseBucketError> {
         let named = Self::ALL.into_iter().find(|bucket| bucket.to_string() == text);
-        named.ok_or_else(|| ParseBucketError(text.chars().take(64).collect()))
+        named.ok_or_else(|| ParseBucketError(text.chars().take(QUOTED_CHARS_MAX).collect()))
     }
-}
-
-/// The next instant behind `at` at which the local clock shows a multiple of `width`; all in microseconds.
-fn next_multiple(mut at: i64, width: i64, zone: Tz) -> i64 {
-    loop {
-        let offset = offset_micros(at, zone);
-        let next = at + width - (at + offset).rem_euclid(width);
-        if offset_micros(next, zone) == offset {
-            return next;
-        }
-        let change = first_change(at, next, zone);
-        if (change + offset_micros(change, zone)).rem_euclid(width) == 0 {
-            return change;
-        }
-        at = change;
-    }
-}
-
-/// How many instants strictly inside a range show a multiple of `width` on the local clock.
-fn count_multiples(range: TimeRange, width: i64, zone: Tz) -> i64 {
-    let (mut start, end) = (range.start().timestamp_micros() + 1, range.end().timestamp_micros());
-    let mut count = 0;
-    for stop in changes(range, zone).into_iter().chain([end]) {
-        let offset = offset_micros(start, zone);
-        count += (stop - 1 + offset).div_euclid(width) - (start - 1 + offset).div_euclid(width);
-        start = stop;
-    }
-    count
-}
-
-/// How many dates between those of a range's start and end never were: where a zone changed sides of the date line.
-fn skipped_dates(range: TimeRange, zone: Tz) -> i64 {
-    let never_was = |date: &NaiveDate| first_instant(*date, zone) == first_instant(*date + Days::new(1), zone);
-    let skipped = changes(range, zone).into_iter().map(|change| {
-        let date_at = |micros: i64| DateTime::from_timestamp_micros(micros).map(|at| local_date(at, zone));
-        let (Some(before), Some(after)) = (date_at(change - 1), date_at(change)) else {
-            return 0;
-        };
-        before
-            .iter_days()
-            .skip(1)
-            .take_while(|date| *date < after)
-            .filter(never_was)
-            .count()
-    });
-    skipped.map(|dates| i64::try_from(dates).unwrap_or(0)).sum()
-}
-
-/// The clock changes strictly inside a range, in microseconds. No zone ever changed twice within a day.
-fn changes(range: TimeRange, zone: Tz) -> Vec<i64> {
-    let start = range.start().timestamp_micros().max(FIRST_CHANGE_SECONDS * MICROS) + 1;
-    let end = range.end().timestamp_micros().min(LAST_CHANGE_SECONDS * MICROS);
-    let mut changes = Vec::new();
-    let mut at = start;
-    while at < end {
-        let next = (at + DAY_SECONDS * MICROS).min(end - 1).max(at + 1);
-        if offset_micros(at, zone) != offset_micros(next, zone) {
-            changes.push(first_change(at, next, zone));
-        }
-        at = next;
-    }
-    changes
-}
-
-/// The instant in `(from, to]` from which on the zone has another offset than at `from`.
-fn first_change(from: i64, to: i64, zone: Tz) -> i64 {
-    let offset = offset_micros(from, zone);
-    let (mut same, mut other) = (from, to);
-    while other - same > 1 {
-        let middle = same + (other - same) / 2;
-        if offset_micros(middle, zone) == offset {
-            same = middle;
-        } else {
-            other = middle;
-        }
-    }
-    other
-}
-
-/// The first instant of a local date; where the date never was, of the one that came in its place.
-fn first_instant(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    let midnight = date.and_time(chrono::NaiveTime::MIN);
-    match zone.from_local_datetime(&midnight) {
-        MappedLocalTime::Single(instant) => instant.to_utc(),
-        MappedLocalTime::Ambiguous(one, other) => one.to_utc().min(other.to_utc()),
-        MappedLocalTime::None => {
-            // The clock jumped over midnight: the day begins where it landed.
-            let (mut before, mut after) = (
-                midnight.and_utc() - TimeDelta::hours(48),
-                midnight.and_utc() + TimeDelta::hours(48),
-            );
-            while after - before > TimeDelta::seconds(1) {
-                let middle = before + (after - before) / 2;
-                if local(middle, zone) < midnight {
-                    before = middle;
-                } else {
-                    after = middle;
-                }
-            }
-            DateTime::from_timestamp(after.timestamp(), 0).unwrap_or(after)
-        }
-    }
-}
-
-fn local_date(at: DateTime<Utc>, zone: Tz) -> NaiveDate {
-    local(at, zone).date()
-}
-
-fn local(at: DateTime<Utc>, zone: Tz) -> NaiveDateTime {
-    at.with_timezone(&zone).naive_local()
-}
-
-fn offset_micros(at: i64, zone: Tz) -> i64 {
-    DateTime::from_timestamp_micros(at).map_or(0, |at| {
-        let offset = zone.offset_from_utc_datetime(&at.naive_utc());
-        i64::from(offset.fix().local_minus_utc()) * MICROS
-    })
 }
 
 #[cfg(test)]
@@ -327,7 +214,7 @@ mod tests {
         TimeRange::new(parse_timestamp(start).unwrap(), parse_timestamp(end).unwrap()).unwrap()
     }
 
-    /// The buckets' lengths in minutes.
+    /// Splits a range and returns the length of each bucket in minutes.
     fn minutes(bucket: Bucket, range: TimeRange, zone: Tz) -> Vec<i64> {
         let buckets = bucket.split(range, zone).unwrap();
         assert_eq!(bucket.count(range, zone), buckets.len() as u64, "{bucket} {zone}");
@@ -335,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_widths() {
+    fn a_bucket_is_parsed_from_its_own_name_only() {
         for bucket in Bucket::ALL {
             assert_eq!(bucket.to_string().parse(), Ok(bucket));
         }
@@ -345,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outer_two_are_cut_at_the_range() {
+    fn the_first_and_last_bucket_are_shortened_to_the_range() {
         let lengths = minutes(
             Bucket::Hour,
             range("2025-06-01T00:20:00Z", "2025-06-01T02:10:00Z"),
@@ -367,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn days_of_23_and_25_hours() {
+    fn days_have_23_or_25_hours_when_clocks_change() {
         let spring = range("2025-03-28T23:00:00Z", "2025-03-31T22:00:00Z");
         assert_eq!(minutes(Bucket::Day, spring, Europe::Berlin), [1440, 1380, 1440]);
         let autumn = range("2025-10-25T22:00:00Z", "2025-10-27T23:00:00Z");
         assert_eq!(minutes(Bucket::Day, autumn, Europe::Berlin), [1500, 1440]);
-        // 02:00 and 02:00 again; in spring there is none.
+        // In autumn the hour from 02:00 is repeated; in spring it is skipped.
         assert_eq!(
             minutes(
                 Bucket::Hour,
@@ -392,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn lord_howe_changes_by_half_an_hour() {
-        // 02:00+11:00 becomes 01:30+10:30: no border there, so the hour from 01:00 lasts until 02:00 shows again.
+    fn hours_of_lord_howe_have_90_minutes_when_clocks_change_by_30() {
+        // 02:00+11:00 becomes 01:30+10:30, which is no full hour: the hour from 01:00 lasts until the second 02:00.
         let autumn = range("2025-04-05T13:00:00Z", "2025-04-05T17:30:00Z");
         assert_eq!(minutes(Bucket::Hour, autumn, Australia::Lord_Howe), [60, 90, 60, 60]);
         assert_eq!(minutes(Bucket::QuarterHour, autumn, Australia::Lord_Howe), [15; 18]);
@@ -411,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn kathmandu_is_a_quarter_off() {
+    fn hours_of_kathmandu_begin_at_quarter_past_the_hour_of_utc() {
         let day = range("2025-06-01T18:15:00Z", "2025-06-02T18:15:00Z");
         assert_eq!(minutes(Bucket::Day, day, Asia::Kathmandu), [1440]);
         assert_eq!(
@@ -425,14 +312,14 @@ mod tests {
     }
 
     #[test]
-    fn midnights_that_never_were_or_were_twice() {
-        // Sao Paulo went from 00:00 to 01:00: the day begins at 01:00.
+    fn a_day_begins_at_its_first_instant_when_midnight_is_skipped_or_repeated() {
+        // Clocks in Sao Paulo went from 00:00 to 01:00: the day begins at 01:00.
         let spring = range("2018-11-03T03:00:00Z", "2018-11-05T02:00:00Z");
         assert_eq!(minutes(Bucket::Day, spring, America::Sao_Paulo), [1440, 1380]);
-        // Havana went from 01:00 to 00:00: the day begins at the first.
+        // Clocks in Havana went from 01:00 to 00:00: the day begins at the first midnight.
         let autumn = range("2024-11-02T04:00:00Z", "2024-11-04T05:00:00Z");
         assert_eq!(minutes(Bucket::Day, autumn, America::Havana), [1440, 1500]);
-        // St. John's went from 00:01 back to 23:01: Sunday has begun by then.
+        // Clocks in St. John's went from 00:01 to 23:01: Sunday began at the first midnight.
         let minute_past = range("2010-11-06T02:30:00Z", "2010-11-08T03:30:00Z");
         assert_eq!(minutes(Bucket::Day, minute_past, America::St_Johns), [1440, 1500]);
         let repeated_evening = range("2010-11-07T02:40:00Z", "2010-11-08T03:30:00Z");
@@ -440,8 +327,8 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_never_was_has_no_bucket() {
-        // Samoa went from 29 to 31 December 2011.
+    fn a_date_that_did_not_exist_has_no_bucket() {
+        // In Samoa, 31 December 2011 followed 29 December.
         let apia = range("2011-12-29T10:00:00Z", "2012-01-01T10:00:00Z");
         assert_eq!(minutes(Bucket::Day, apia, Pacific::Apia), [1440; 3]);
     }
@@ -456,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_is_too_many() {
+    fn too_many_buckets_are_counted() {
         let count = |bucket: Bucket, start, end, zone| bucket.split(range(start, end), zone).unwrap_err().count;
         let (first, last) = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
         assert_eq!(
@@ -466,7 +353,7 @@ mod tests {
         assert_eq!(count(Bucket::Day, first, last, Tz::UTC), 3_652_059);
         assert_eq!(count(Bucket::Week, first, last, Tz::UTC), 521_723);
         assert_eq!(count(Bucket::Hour, first, last, Tz::UTC), 3_652_059 * 24);
-        // From 1 January 1900 to 2 January 2100 by its own calendar, less the one that never was.
+        // Local dates from 1 January 1900 to 2 January 2100, without 30 December 2011.
         assert_eq!(
             count(
                 Bucket::Day,
@@ -479,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_are_answered_are_answered() {
+    fn at_most_count_max_buckets_are_allowed() {
         let start = parse_timestamp("2025-01-01T00:00:00Z").unwrap();
         let of = |minutes| TimeRange::new(start, start + TimeDelta::minutes(minutes)).unwrap();
         assert_eq!(
@@ -490,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn counting_agrees_with_cutting_in_every_zone() {
+    fn counting_agrees_with_splitting_in_every_zone() {
         for zone in chrono_tz::TZ_VARIANTS {
             let year = range("2010-10-15T03:21:10Z", "2011-12-31T12:00:00Z");
             for bucket in [Bucket::Hour, Bucket::Day, Bucket::Week] {
@@ -499,26 +386,6 @@ mod tests {
                 assert!(
                     buckets.windows(2).all(|pair| pair[0].end() == pair[1].start()),
                     "{bucket} {zone}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn no_zone_changes_outside_the_years_searched() {
-        let probe = |seconds: i64, zone| offset_micros(seconds * MICROS, zone);
-        for zone in chrono_tz::TZ_VARIANTS {
-            for half_years in 1..20 {
-                let apart = half_years * 182 * DAY_SECONDS;
-                assert_eq!(
-                    probe(FIRST_CHANGE_SECONDS, zone),
-                    probe(FIRST_CHANGE_SECONDS - apart, zone),
-                    "{zone}"
-                );
-                assert_eq!(
-                    probe(LAST_CHANGE_SECONDS, zone),
-                    probe(LAST_CHANGE_SECONDS + apart, zone),
-                    "{zone}"
                 );
             }
         }

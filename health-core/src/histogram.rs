@@ -1,41 +1,41 @@
-//! Heart rates counted by whole beats per minute, for percentiles.
+//! Histograms of heart rates, for percentiles.
 
-/// How many readings round to each whole number of beats per minute.
+/// The number of heart-rate readings for each whole number of beats per minute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Histogram {
-    /// The rate the first count is of.
-    from: u8,
+    /// The rate that the first count belongs to.
+    first_rate: u8,
     counts: Vec<u64>,
 }
 
 impl Histogram {
-    /// Counts a reading, in beats per minute.
+    /// Counts a reading in beats per minute, rounded to a whole number.
     pub(crate) fn add(&mut self, bpm: f64) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a heart rate is 20 to 250"
+            reason = "a heart rate is between 20 and 250"
         )]
         let rate = bpm.round() as u8;
         self.add_many(rate, 1);
     }
 
-    /// Counts the readings of another stretch of time.
+    /// Adds the counts of another histogram.
     pub(crate) fn append(&mut self, other: &Self) {
         for (rate, count) in other.rates().filter(|(_, count)| *count > 0) {
             self.add_many(rate, count);
         }
     }
 
-    /// All readings.
+    /// Returns the number of readings.
     pub(crate) fn readings(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The rate below or at which `percent` of the readings lie: nearest rank, within half a beat of the reading there.
+    /// Returns the nearest-rank percentile in beats per minute; `None` if there are no readings.
     ///
-    /// The rank is the smallest whole number not below `percent` of the readings, and at least 1 (Hyndman and Fan 1996,
-    /// definition 1). None where there is no reading.
+    /// The rank is `percent` of the number of readings, rounded up, and at least 1 (Hyndman and Fan, "Sample Quantiles in
+    /// Statistical Packages", 1996, definition 1). The result differs from the reading of that rank by at most 0.5.
     pub(crate) fn percentile(&self, percent: f64) -> Option<u8> {
         let rank = nearest_rank(percent, self.readings());
         let mut seen = 0;
@@ -45,25 +45,27 @@ impl Histogram {
         })
     }
 
-    /// As bytes: the first rate, then a count for each rate from there on in LEB128. Empty where there is no reading.
+    /// Encodes the histogram: the first rate as one byte, then the count of each rate from there on as LEB128.
+    ///
+    /// Without readings there are no bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         if self.counts.is_empty() {
             return Vec::new();
         }
         let mut bytes = Vec::with_capacity(1 + self.counts.len());
-        bytes.push(self.from);
+        bytes.push(self.first_rate);
         for &count in &self.counts {
             push_varint(&mut bytes, count);
         }
         bytes
     }
 
-    /// Counts what [`Histogram::encode`] made; none where the bytes are something else.
+    /// Adds the counts of an encoded histogram. Returns `None` if [`Histogram::encode`] cannot have made the bytes.
     pub(crate) fn append_encoded(&mut self, bytes: &[u8]) -> Option<()> {
-        let Some((&from, mut rest)) = bytes.split_first() else {
+        let Some((&first_rate, mut rest)) = bytes.split_first() else {
             return Some(());
         };
-        let mut rate = from;
+        let mut rate = first_rate;
         while !rest.is_empty() {
             let count = take_varint(&mut rest)?;
             if count > 0 {
@@ -75,22 +77,22 @@ impl Histogram {
     }
 
     fn rates(&self) -> impl Iterator<Item = (u8, u64)> {
-        (self.from..=u8::MAX).zip(self.counts.iter().copied())
+        (self.first_rate..=u8::MAX).zip(self.counts.iter().copied())
     }
 
     fn add_many(&mut self, rate: u8, count: u64) {
         if self.counts.is_empty() {
-            self.from = rate;
-        } else if rate < self.from {
-            let missing = usize::from(self.from - rate);
+            self.first_rate = rate;
+        } else if rate < self.first_rate {
+            let missing = usize::from(self.first_rate - rate);
             self.counts.splice(..0, std::iter::repeat_n(0, missing));
-            self.from = rate;
+            self.first_rate = rate;
         }
-        let place = usize::from(rate - self.from);
-        if place >= self.counts.len() {
-            self.counts.resize(place + 1, 0);
+        let index = usize::from(rate - self.first_rate);
+        if index >= self.counts.len() {
+            self.counts.resize(index + 1, 0);
         }
-        self.counts[place] += count;
+        self.counts[index] += count;
     }
 }
 
@@ -98,10 +100,10 @@ impl Histogram {
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a percentage of a count lies between 0 and that count; counts stay far below 2^53"
+    reason = "a percentage of a count is between 0 and that count; counts stay far below 2^53"
 )]
 fn nearest_rank(percent: f64, readings: u64) -> u64 {
-    // Multiplied first: 0.95 is no binary fraction, and 95 % of 100 has to be 95 and not a little more.
+    // Multiply first: 0.95 has no exact binary form, and 95 % of 100 must be 95, not slightly more.
     let rank = (percent * readings as f64 / 100.0).ceil() as u64;
     rank.clamp(1, readings.max(1))
 }
@@ -153,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_grouping_and_order_gives_the_same(
+        fn any_grouping_and_order_gives_the_same_histogram(
             mut rates in prop::collection::vec(20.0_f64..=250.0, 0..60), cut in 0_usize..60,
         ) {
             let all = count(&rates);
@@ -169,7 +171,7 @@ mod tests {
         }
 
         #[test]
-        fn nearest_rank_to_half_a_beat(
+        fn a_percentile_differs_from_the_nearest_rank_reading_by_at_most_half_a_beat(
             mut rates in prop::collection::vec(20.0_f64..=250.0, 1..60), percent in 0.0_f64..=100.0,
         ) {
             let answer = f64::from(count(&rates).percentile(percent).unwrap());
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_are_counted_exactly() {
+    fn percentiles_of_100_readings_are_exact() {
         let hundred = count(&(100..200).map(f64::from).collect::<Vec<_>>());
         for (percent, bpm) in [
             (0.0, 100),
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_no_histogram() {
+    fn bytes_of_another_form_are_not_decoded() {
         for bytes in [[60, 0x80].as_slice(), &[255, 1, 1], &[&[60][..], &[0xff; 10]].concat()] {
             assert_eq!(Histogram::default().append_encoded(bytes), None, "{bytes:?}");
         }

@@ -1,26 +1,36 @@
-//! Wearable readings: validated, stored in PostgreSQL in batches, aggregated by SQL, published after commit.
+//! Readings of wearables: validation, storage in PostgreSQL, statistics and a live feed of committed samples.
+//!
+//! SQL statements select and order the rows; Rust code computes all statistics from them.
 //!
 //! ```no_run
 //! # #[cfg(feature = "store")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use health_core::{Config, Health, HeartRate, Readings, Sample, Source, TimeRange, UserId};
 //!
-//! let health = Health::open(Config::from_url("postgres://localhost/health_db")?).await?; // connects, migrates
+//! let health = Health::open(Config::from_url("postgres://localhost/health_db")?).await?; // connects and migrates the schema
 //! let readings = Readings { heart_rate: Some(HeartRate::new(72.0)?), ..Readings::default() };
 //! let sample = Sample::new(UserId::new(101)?, chrono::Utc::now(), Source::new("watch")?, readings)?;
-//! let receipt = health.ingest([sample]).await?; // resolves after COMMIT
+//! let receipt = health.ingest([sample]).await?; // returns after COMMIT
 //! let stats = health.stats(UserId::new(101)?, TimeRange::last(chrono::TimeDelta::hours(24))).await?.overall;
 //! println!("{} stored, {:?} beats per minute", receipt.accepted(), stats.average_heart_rate);
-//! health.close().await?; // stores what was accepted, then stops
+//! health.close().await?; // stores all accepted samples, then stops
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! In reading order: [`Sample`] and its leaf types hold the rules; [`read_record`] makes one of JSON; `Health` takes them, keeps
-//! them, answers for them ([`Stats`]) and tells what was committed (`Subscription`); `Error` says what a caller can do.
+//! In reading order:
 //!
-//! Features: `store` (default) is everything that needs PostgreSQL; without it there are the types and the wire forms alone.
-//! `embedded` adds a supervised PostgreSQL of our own. `clap` makes the limits command-line flags.
+//! - [`Sample`] and its values ([`UserId`], [`HeartRate`], [`Steps`], [`Calories`], [`Source`]) enforce the rules of valid data.
+//! - [`read_record`] parses a sample from JSON.
+//! - `Health` is the handle: it stores samples, computes [`Stats`] and opens a `Subscription` to committed samples.
+//! - `Error` tells the caller what to do when something fails.
+//!
+//! Features:
+//!
+//! - `store` (default): the handle `Health` and everything that needs PostgreSQL. Without it, the crate has only the types
+//!   and their JSON.
+//! - `embedded`: a PostgreSQL server that this crate starts and supervises.
+//! - `clap`: the limits as command-line options.
 
 #[cfg(feature = "embedded")]
 pub mod embedded;

@@ -1,10 +1,10 @@
-//! Half-open stretches of time.
+//! Half-open ranges of time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::time::{self, format_timestamp};
 
-/// From `start` up to, but not including, `end`. Never empty, never upside down.
+/// A range of time that includes its start and excludes its end. It is never empty.
 ///
 /// ```
 /// use health_core::{TimeRange, parse_timestamp};
@@ -19,7 +19,7 @@ pub struct TimeRange {
     end: DateTime<Utc>,
 }
 
-/// A range whose start is not before its end.
+/// The error for a range whose start is not before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("start {} is not before end {}", format_timestamp(*.start), format_timestamp(*.end))]
 pub struct EmptyRange {
@@ -28,10 +28,10 @@ pub struct EmptyRange {
 }
 
 impl TimeRange {
-    /// The range `[start, end)`, both cut to the microsecond.
+    /// Returns the range `[start, end)`. Both times are truncated to the microsecond.
     ///
     /// # Errors
-    /// [`EmptyRange`] unless `start` is before `end`.
+    /// [`EmptyRange`] if `start` is not before `end` after truncation.
     pub fn new(start: DateTime<Utc>, end: DateTime<Utc>) -> Result<Self, EmptyRange> {
         let (start, end) = (time::truncate_to_micros(start), time::truncate_to_micros(end));
         if start < end {
@@ -41,34 +41,34 @@ impl TimeRange {
         }
     }
 
-    /// The `length` that ends now. A length below a microsecond counts as one.
+    /// Returns the range of this length that ends at the present. It is at least one microsecond long.
     pub fn last(length: TimeDelta) -> Self {
         let end = time::truncate_to_micros(Utc::now());
         let start = time::truncate_to_micros(end - length.max(TimeDelta::microseconds(1)));
         Self { start, end }
     }
 
-    /// The first instant inside.
+    /// Returns the start, inclusive.
     pub fn start(self) -> DateTime<Utc> {
         self.start
     }
 
-    /// The first instant behind it.
+    /// Returns the end, exclusive.
     pub fn end(self) -> DateTime<Utc> {
         self.end
     }
 
-    /// How long it is.
+    /// Returns the length.
     pub fn length(self) -> TimeDelta {
         self.end - self.start
     }
 
-    /// Whether an instant lies inside.
+    /// Returns whether a time is in the range.
     pub fn contains(self, time: DateTime<Utc>) -> bool {
         self.start <= time && time < self.end
     }
 
-    /// What it shares with another range.
+    /// Returns the overlap with another range; `None` if there is none.
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::new(self.start.max(other.start), self.end.min(other.end)).ok()
     }

@@ -1,31 +1,31 @@
-//! Times as the wire writes them: RFC 3339 in, RFC 3339 in UTC out, to the microsecond.
+//! Parsing and formatting of timestamps: RFC 3339, to the microsecond.
 
 use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 
-/// Why a text is not a time this program can keep.
+/// The reason why a text is not a valid timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimestampError {
-    /// The text is not of the form RFC 3339 gives, or names a day or time that does not exist.
+    /// The text does not have the form of RFC 3339, or the date or time does not exist.
     #[error("{0:?} is not an RFC 3339 time such as 2025-03-02T18:00:00Z or 2025-03-02T19:00:00.5+01:00")]
     Malformed(String),
-    /// A date and time without `Z` or an offset, which could be anywhere on Earth.
-    #[error("{0:?} has no offset: append Z for UTC, or the offset such as +01:00")]
+    /// The text has neither `Z` nor an offset, so the moment is unknown.
+    #[error("{0:?} has no offset: append Z for UTC, or an offset such as +01:00")]
     NoOffset(String),
-    /// A 60th second: PostgreSQL and POSIX time have no such second, it would become the next minute.
-    #[error("{0:?} is a leap second, which cannot be kept within its second: send :59 in its place")]
+    /// The second is 60. PostgreSQL and POSIX time have no leap seconds and would store the next minute instead.
+    #[error("{0:?} is a leap second, which cannot be stored: send second 59 instead")]
     LeapSecond(String),
-    /// Outside the four-digit years, in UTC.
-    #[error("{0:?} lies outside the years 0000 to 9999 in UTC")]
+    /// The year in UTC has more than four digits or is negative.
+    #[error("{0:?} is outside the years 0000 to 9999 in UTC")]
     OutOfRange(String),
 }
 
-/// Reads an RFC 3339 time, with `Z` or an offset, into UTC. Digits beyond the microsecond are cut.
+/// Parses an RFC 3339 timestamp with `Z` or an offset. Digits beyond the microsecond are dropped.
 ///
-/// `T` and `Z` may be small. A space in place of the `T` is refused, as RFC 3339's grammar does.
+/// `T` and `Z` may be lowercase. A space instead of the `T` is refused: the grammar of RFC 3339 (section 5.6) has none.
 ///
 /// # Errors
-/// [`TimestampError`], which quotes the text.
+/// A [`TimestampError`], which quotes the text.
 ///
 /// ```
 /// let time = health_core::parse_timestamp("2025-03-02t19:00:00.1234567+01:00")?;
@@ -34,7 +34,7 @@ pub enum TimestampError {
 /// ```
 pub fn parse_timestamp(text: &str) -> Result<DateTime<Utc>, TimestampError> {
     let bytes = text.as_bytes();
-    // chrono also takes a space for the `T` and a Unicode minus; RFC 3339 has neither.
+    // chrono also accepts a space instead of the `T` and a Unicode minus sign. RFC 3339 allows neither.
     let shaped = text.is_ascii() && matches!(bytes.get(10), Some(b'T' | b't'));
     let parsed = shaped.then(|| DateTime::parse_from_rfc3339(text));
     let Some(Ok(parsed)) = parsed else {
@@ -50,19 +50,18 @@ pub fn parse_timestamp(text: &str) -> Result<DateTime<Utc>, TimestampError> {
     Ok(utc)
 }
 
-/// Writes a time the way every answer does: in UTC with `Z`, with a fraction only where there is one, cut to
-/// the microsecond.
+/// Formats a time in UTC with `Z`, truncated to the microsecond. A fraction of zero is left out.
 pub fn format_timestamp(time: DateTime<Utc>) -> String {
     truncate_to_micros(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// Cuts what `timestamptz` cannot hold. Cutting goes towards the past, also before 1970.
+/// Truncates a time to the microsecond, the precision of `timestamptz`. Rounds towards the past, also before 1970.
 pub(crate) fn truncate_to_micros(time: DateTime<Utc>) -> DateTime<Utc> {
     let nanos = time.nanosecond();
     time.with_nanosecond(nanos - nanos % 1_000).unwrap_or(time)
 }
 
-/// (De)serialises times by the two functions above, for `#[serde(with = "crate::time::rfc3339")]`.
+/// Serialisation with [`format_timestamp`] and [`parse_timestamp`], for `#[serde(with = "crate::time::rfc3339")]`.
 pub(crate) mod rfc3339 {
     use chrono::{DateTime, Utc};
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
@@ -78,7 +77,7 @@ pub(crate) mod rfc3339 {
     }
 }
 
-/// Says which rule was broken; only reached once the text is known to be refused.
+/// Returns the reason why a text is refused. The caller has already found that it is not valid.
 fn diagnose(text: &str) -> TimestampError {
     let with_offset = format!("{text}Z");
     let only_offset_missing = text.is_ascii()
@@ -91,13 +90,13 @@ fn diagnose(text: &str) -> TimestampError {
     }
 }
 
-/// As much of a text as an error message has room for.
+/// Shortens a text for an error message.
 fn quote(text: &str) -> String {
-    const LONGEST_CHARS: usize = 64;
-    if text.chars().count() <= LONGEST_CHARS {
+    const CHARS_MAX: usize = 64;
+    if text.chars().count() <= CHARS_MAX {
         return text.to_owned();
     }
-    let head: String = text.chars().take(LONGEST_CHARS).collect();
+    let head: String = text.chars().take(CHARS_MAX).collect();
     format!("{head}…")
 }
 
@@ -105,12 +104,12 @@ fn quote(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn utc(text: &str) -> String {
+    fn reformatted(text: &str) -> String {
         parse_timestamp(text).map_or_else(|error| format!("refused: {error}"), format_timestamp)
     }
 
     #[test]
-    fn reads_what_rfc_3339_allows() {
+    fn accepts_every_form_of_rfc_3339() {
         for (text, expected) in [
             ("2025-03-02T18:00:00Z", "2025-03-02T18:00:00Z"),
             ("2025-03-02t18:00:00z", "2025-03-02T18:00:00Z"),
@@ -123,12 +122,12 @@ mod tests {
             ("1969-12-31T23:59:59.1234567Z", "1969-12-31T23:59:59.123456Z"),
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
         ] {
-            assert_eq!(utc(text), expected, "{text}");
+            assert_eq!(reformatted(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn refuses_the_rest_and_says_why() {
+    fn refuses_other_texts_with_the_reason() {
         let refused = |text: &str| parse_timestamp(text).unwrap_err();
         for text in [
             "",

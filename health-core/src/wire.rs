@@ -1,4 +1,4 @@
-//! The JSON that server, dashboard, examples and tests share: one type a form of `contract` HTTP and feed speak.
+//! The JSON of the HTTP interface and the feed, shared by server, dashboard, examples and tests.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -13,97 +13,97 @@ use crate::{
     time::rfc3339,
 };
 
-/// The name and version of the line protocol, as `hello` carries it.
+/// The name and version of the feed protocol, sent in the `hello` event.
 pub const FEED_PROTOCOL: &str = "health-feed/1";
 
-/// What became of the samples of a request.
+/// The numbers of samples of a request by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestCounts {
-    /// Stored: the sum of the other three.
+    /// Stored samples: the sum of the other three.
     pub accepted: u64,
-    /// New.
+    /// Samples with a new identity.
     pub inserted: u64,
-    /// Known, and changed by this write.
+    /// Samples that changed a stored sample of the same identity.
     pub updated: u64,
-    /// Known, and the same already.
+    /// Samples that were stored already with the same readings.
     pub unchanged: u64,
 }
 
-/// One refused record of a request.
+/// A refused record of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
-    /// The record's place in the request, from 0.
+    /// Index of the record in the request, from 0.
     pub index: u64,
-    /// The field at fault; none where the record is no object that can be read.
+    /// Name of the faulty field; `None` if the record as a whole cannot be read.
     pub field: Option<String>,
-    /// Why.
+    /// The reason: the rest of a sentence that begins with the name of the field.
     pub reason: String,
 }
 
-/// RFC 9457 `application/problem+json`.
+/// The body of an error response, of media type `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// A URI that names the kind of problem; `about:blank` where the status says it all.
+    /// A URI that identifies the kind of problem; `about:blank` if the HTTP status says everything.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The kind in words.
+    /// The kind of problem in words.
     pub title: String,
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// This occurrence in words.
+    /// What happened in this case and what to do about it.
     pub detail: String,
-    /// What was stored all the same, where the request was an ingest.
+    /// The counts of stored samples, if the request was an ingest.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub counts: Option<IngestCounts>,
-    /// How many records were refused.
+    /// The number of refused records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<u64>,
-    /// The first refusals, one by one.
+    /// The first refused records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Rejection>,
 }
 
-/// The answer of `GET /metrics`.
+/// The response to `GET /metrics`: the statistics of a range.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatsResponse {
-    /// Whose.
+    /// The user.
     pub user_id: UserId,
-    /// The first instant of the range.
+    /// Start of the range.
     #[serde(with = "rfc3339")]
     pub start: DateTime<Utc>,
-    /// The first instant behind it.
+    /// End of the range, exclusive.
     #[serde(with = "rfc3339")]
     pub end: DateTime<Utc>,
-    /// The statistics.
+    /// The statistics of all sources together.
     #[serde(flatten)]
     pub stats: Stats,
     /// The totals of each source, by name.
     pub sources: Vec<SourceTotals>,
-    /// Says so where there is nothing in the range.
+    /// `No data found`, if the range has no samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Cow<'static, str>>,
 }
 
-/// The answer of `GET /metrics/series`.
+/// The response to `GET /metrics/series`: the statistics of each bucket of a range.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeriesResponse {
-    /// Whose.
+    /// The user.
     pub user_id: UserId,
-    /// The width as asked, such as `1h`.
+    /// The width of the buckets as requested, such as `1h`. See [`Bucket`](crate::Bucket).
     pub bucket: String,
-    /// The IANA zone whose clock cuts the buckets.
+    /// Name of the IANA time zone whose clock determines where buckets begin.
     pub tz: String,
-    /// Every bucket that touches the range, empty ones included.
+    /// All buckets that overlap the range, including empty ones.
     pub buckets: Vec<SeriesBucket>,
 }
 
 /// One bucket of a [`SeriesResponse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeriesBucket {
-    /// The first instant.
+    /// Start of the bucket.
     #[serde(with = "rfc3339")]
     pub start: DateTime<Utc>,
-    /// The first instant behind it.
+    /// End of the bucket, exclusive.
     #[serde(with = "rfc3339")]
     pub end: DateTime<Utc>,
     /// The statistics of the bucket.
@@ -111,104 +111,104 @@ pub struct SeriesBucket {
     pub stats: Stats,
 }
 
-/// The answer of `GET /metrics/percentiles`.
+/// The response to `GET /metrics/percentiles`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PercentilesResponse {
-    /// Heart rate in beats per minute by percentile, keyed as asked; none where there is no reading.
+    /// Heart rate in beats per minute by percentile. The keys are as requested; values are `None` if there are no readings.
     pub percentiles: BTreeMap<String, Option<f64>>,
-    /// Heart-rate readings in the range.
+    /// Number of heart-rate readings in the range.
     pub samples: i64,
 }
 
-/// The answer of `GET /users`.
+/// The response to `GET /users`: one page of users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UsersResponse {
-    /// A page of users, by id.
+    /// The users of the page, by id.
     pub users: Vec<UserEntry>,
-    /// What to ask `after` for the next page; none on the last.
+    /// The value of `after` that requests the next page; `None` on the last page.
     pub next: Option<UserId>,
 }
 
 /// One user of a [`UsersResponse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserEntry {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
-    /// Stored samples.
+    /// Number of stored samples.
     pub samples: i64,
-    /// The time of the earliest.
+    /// Time of the earliest sample.
     #[serde(with = "rfc3339")]
     pub first: DateTime<Utc>,
-    /// The latest by its own time.
+    /// The sample with the latest timestamp.
     pub last: Sample,
 }
 
-/// A place in the stream of changes, opaque to clients and without spaces.
+/// A resume point in the feed. Opaque to clients; contains no spaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(SmolStr);
 
-/// One line of the feed.
+/// An event of the feed: one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum FeedEvent {
-    /// The first line of every connection.
+    /// The first event of every connection.
     Hello {
         /// [`FEED_PROTOCOL`].
         protocol: Cow<'static, str>,
-        /// Whether `AUTH TOKEN` has to come first.
+        /// Whether the client must send `AUTH TOKEN` first.
         auth: bool,
-        /// Where the stream stands.
+        /// The current end of the feed.
         cursor: Cursor,
     },
-    /// The answer to `SUBSCRIBE`.
+    /// The response to `SUBSCRIBE`.
     Subscribed {
-        /// True where nothing was missed.
+        /// Whether the stream continues without a gap.
         resumed: bool,
-        /// Why something may have been.
+        /// Why samples may be missing, if `resumed` is false after a cursor was given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// A sample as stored.
+    /// A new or changed sample.
     Sample {
-        /// Where to resume behind it.
+        /// The cursor that resumes after this sample.
         cursor: Cursor,
-        /// The whole sample, after a merge.
+        /// The whole sample as stored, after a merge.
         #[serde(flatten)]
         sample: Sample,
     },
-    /// This reader was too slow.
+    /// The subscriber was too slow and missed samples.
     Lagged {
-        /// How many samples were skipped.
+        /// Number of missed samples.
         missed: u64,
-        /// Where to resume to get them.
+        /// The cursor that replays them.
         cursor: Cursor,
     },
-    /// Every few seconds once subscribed.
+    /// Sent every few seconds after `SUBSCRIBE`.
     Heartbeat {
-        /// Where the stream stands.
+        /// The current end of the feed.
         cursor: Cursor,
-        /// The server's clock.
+        /// The server's time.
         #[serde(with = "rfc3339")]
         time: DateTime<Utc>,
     },
-    /// The answer to `PING`.
+    /// The response to `PING`.
     Pong,
-    /// A command that could not be carried out.
+    /// The response to a command that failed.
     Error {
-        /// Why, and what to send.
+        /// Why it failed and what to send instead.
         reason: String,
     },
-    /// The last line.
+    /// The last event of a connection.
     Bye {
-        /// Why the server closes.
+        /// Why the server closes the connection.
         reason: String,
     },
 }
 
 impl IngestCounts {
-    /// Adds another part of the same request.
+    /// Adds the counts of another part of the same request.
     pub fn add(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.inserted += other.inserted;
@@ -218,7 +218,7 @@ impl IngestCounts {
 }
 
 impl Rejection {
-    /// A fault of the record at `index`.
+    /// Returns the rejection of the record at `index` for this fault.
     pub fn new(index: u64, fault: RecordFault) -> Self {
         Self {
             index,
@@ -229,12 +229,12 @@ impl Rejection {
 }
 
 impl Cursor {
-    /// A cursor as a client sent it; whether it is any good is the server's to say.
+    /// Returns the cursor with this text. The server checks it when a client resumes.
     pub fn new(text: impl Into<SmolStr>) -> Self {
         Self(text.into())
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -246,7 +246,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A stored sample on the wire. Absent readings are left out, the source is always there.
+/// The JSON form of a stored sample. Absent readings are left out; the source is always present.
 #[derive(Serialize, Deserialize)]
 struct SampleJson<'a> {
     user_id: UserId,
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feed_sample_leaves_out_what_was_not_measured_and_comes_back() {
+    fn a_feed_sample_omits_absent_readings_and_survives_a_round_trip() {
         let event = FeedEvent::Sample {
             cursor: Cursor::new("c1"),
             sample: sample(),
@@ -336,6 +336,36 @@ mod tests {
     }
 
     #[test]
+    fn statistics_have_their_fields_in_the_documented_order() {
+        let (start, end) = (
+            parse_timestamp("2025-03-02T18:00:00Z").unwrap(),
+            parse_timestamp("2025-03-02T19:00:00Z").unwrap(),
+        );
+        let response = StatsResponse {
+            user_id: UserId::new(101).unwrap(),
+            start,
+            end,
+            stats: Stats::default(),
+            sources: vec![SourceTotals::default()],
+            message: Some("No data found".into()),
+        };
+        let fields = r#""start":"2025-03-02T18:00:00Z","end":"2025-03-02T19:00:00Z","samples":0,"average_heart_rate":null,"min_heart_rate":null,"max_heart_rate":null,"time_weighted_heart_rate":null,"heart_rate_coverage":0.0,"total_steps":0,"total_calories":0.0"#;
+        let sources = r#""sources":[{"source":"","samples":0,"steps":0,"calories":0.0}]"#;
+        let json = serde_json::to_string(&response).unwrap();
+        assert_eq!(
+            json,
+            format!(r#"{{"user_id":101,{fields},{sources},"message":"No data found"}}"#)
+        );
+        assert_eq!(serde_json::from_str::<StatsResponse>(&json).unwrap(), response);
+
+        let stats = Stats::default();
+        let bucket = SeriesBucket { start, end, stats };
+        let json = serde_json::to_string(&bucket).unwrap();
+        assert_eq!(json, format!("{{{fields}}}"));
+        assert_eq!(serde_json::from_str::<SeriesBucket>(&json).unwrap(), bucket);
+    }
+
+    #[test]
     fn a_stored_sample_can_be_posted_again() {
         let json = serde_json::to_vec(&sample()).unwrap();
         let clock = crate::record::ReceiveClock {
@@ -346,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_off_the_wire_are_legal_too() {
+    fn an_invalid_sample_is_not_deserialised() {
         for json in [
             r#"{"user_id":0,"timestamp":"2025-03-02T18:00:00Z","steps":1}"#,
             r#"{"user_id":1,"timestamp":"2025-03-02T18:00:00Z"}"#,

@@ -1,4 +1,4 @@
-//! What a handle answers, against a real PostgreSQL: by itself, again, after erasing, and given back what it exported.
+//! Tests of the queries of `Health` against a real PostgreSQL: statistics, series, percentiles, users, export and erasing.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::{Asia, Europe, Tz};
@@ -23,12 +23,14 @@ fn sample(user: i64, at: DateTime<Utc>, source: &str, heart_rate: f64, steps: i6
     Sample::new(UserId::new(user).ok()?, at, Source::new(source).ok()?, readings).ok()
 }
 
-/// A small whole number.
+/// Converts a small integer.
 fn whole(number: i64) -> f64 {
     i32::try_from(number).map_or(f64::NAN, f64::from)
 }
 
-/// Ten days in spring with the night the clocks went forward: a watch every ten minutes, a phone every seven.
+/// Ten days of a watch that measures every ten minutes and a phone that measures every seven.
+///
+/// In Europe clocks go forward within these days.
 fn ten_days(user: i64) -> Result<(Vec<Sample>, TimeRange), Box<dyn std::error::Error>> {
     let start = parse_timestamp("2025-03-25T22:13:20Z")?;
     let end = start + TimeDelta::days(10);
@@ -56,14 +58,14 @@ async fn export(health: &Health, user: UserId, range: TimeRange) -> Result<Vec<S
 }
 
 #[tokio::test]
-async fn buckets_add_up_to_the_whole_in_any_zone() -> Outcome {
+async fn buckets_add_up_to_the_statistics_of_the_range_in_any_zone() -> Outcome {
     let database = TestDatabase::new().await;
     let health = open(&database).await?;
     let user = UserId::new(7)?;
     let (samples, range) = ten_days(7)?;
     health.ingest(samples).await?;
-    let whole = health.stats(user, range).await?;
-    assert_eq!(whole.overall.samples, 1_440 + 2_058);
+    let whole = health.stats(user, range).await?.overall;
+    assert_eq!(whole.samples, 1_440 + 2_058);
     for zone in [Tz::UTC, Europe::Berlin, Asia::Kathmandu] {
         for bucket in [
             Bucket::FiveMinutes,
@@ -76,17 +78,17 @@ async fn buckets_add_up_to_the_whole_in_any_zone() -> Outcome {
             let sum = |of: fn(&health_core::SeriesBucket) -> i64| buckets.iter().map(of).sum::<i64>();
             assert_eq!(
                 sum(|bucket| bucket.stats.samples),
-                whole.overall.samples,
+                whole.samples,
                 "{bucket} {zone}"
             );
             assert_eq!(
                 sum(|bucket| bucket.stats.total_steps),
-                whole.overall.total_steps,
+                whole.total_steps,
                 "{bucket} {zone}"
             );
             let calories: f64 = buckets.iter().map(|bucket| bucket.stats.total_calories).sum();
             assert!(
-                (calories - whole.overall.total_calories).abs() < 1e-9,
+                (calories - whole.total_calories).abs() < 1e-9,
                 "{bucket} {zone}"
             );
             assert_eq!(
@@ -106,7 +108,7 @@ async fn buckets_add_up_to_the_whole_in_any_zone() -> Outcome {
 }
 
 #[tokio::test]
-async fn what_is_exported_can_be_given_back_and_yields_the_same() -> Outcome {
+async fn exported_samples_can_be_ingested_again_and_give_the_same_statistics() -> Outcome {
     let database = TestDatabase::new().await;
     let health = open(&database).await?;
     let user = UserId::new(7)?;
@@ -124,7 +126,7 @@ async fn what_is_exported_can_be_given_back_and_yields_the_same() -> Outcome {
     assert_eq!(health.erase(user).await?, 0);
     assert_eq!(health.stats(user, range).await?, RangeStats::default());
     assert_eq!(export(&health, user, range).await?, []);
-    // A sample of an erased user is simply a new one.
+    // After erasing, the same samples count as new.
     assert_eq!(health.ingest(exported).await?.inserted, 3_498);
     assert_eq!(health.stats(user, range).await?, before);
     health.close().await?;
@@ -132,11 +134,11 @@ async fn what_is_exported_can_be_given_back_and_yields_the_same() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_page_ends_anywhere_without_losing_or_repeating() -> Outcome {
+async fn export_pages_neither_lose_nor_repeat_samples() -> Outcome {
     let database = TestDatabase::new().await;
     let health = open(&database).await?;
     let start = parse_timestamp("2025-06-01T00:00:00Z")?;
-    // Three devices report at the same moments, so that pages end between them.
+    // Three devices have samples of the same times, so that some pages end between samples of one time.
     let names = ["", "a", "a "];
     let samples = (0..9_000).filter_map(|n| {
         sample(
@@ -157,7 +159,7 @@ async fn a_page_ends_anywhere_without_losing_or_repeating() -> Outcome {
 }
 
 #[tokio::test]
-async fn users_come_by_id_and_in_pages() -> Outcome {
+async fn users_are_listed_by_id_in_pages() -> Outcome {
     let database = TestDatabase::new().await;
     let health = open(&database).await?;
     let at = parse_timestamp("2025-06-01T00:00:00Z")?;
@@ -195,7 +197,7 @@ async fn users_come_by_id_and_in_pages() -> Outcome {
 }
 
 #[tokio::test]
-async fn percentiles_by_nearest_rank() -> Outcome {
+async fn percentiles_are_those_of_the_nearest_rank() -> Outcome {
     let database = TestDatabase::new().await;
     let health = open(&database).await?;
     let start = parse_timestamp("2025-06-01T00:00:00Z")?;
@@ -212,9 +214,9 @@ async fn percentiles_by_nearest_rank() -> Outcome {
     Ok(())
 }
 
-/// Hyper drops the future of a client that goes away, at any point of it.
+/// Hyper drops the future of a request when its client disconnects, which may be at any await point.
 #[tokio::test]
-async fn an_answer_nobody_waits_for_leaves_no_transaction_open() -> Outcome {
+async fn a_dropped_query_leaves_no_transaction_open() -> Outcome {
     let database = TestDatabase::new().await;
     let limits = Limits {
         readers: 1,

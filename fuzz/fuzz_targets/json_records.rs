@@ -1,4 +1,4 @@
-//! The records of a JSON body: those that serde finds in the whole.
+//! Fuzzes the splitter of JSON bodies: it must find the same records as serde does in the whole body.
 
 #![no_main]
 
