@@ -76,21 +76,14 @@ async fn buckets_add_up_to_the_statistics_of_the_range_in_any_zone() -> Outcome 
         ] {
             let buckets = health.series(user, range, bucket, zone).await?;
             let sum = |of: fn(&health_core::SeriesBucket) -> i64| buckets.iter().map(of).sum::<i64>();
-            assert_eq!(
-                sum(|bucket| bucket.stats.samples),
-                whole.samples,
-                "{bucket} {zone}"
-            );
+            assert_eq!(sum(|bucket| bucket.stats.samples), whole.samples, "{bucket} {zone}");
             assert_eq!(
                 sum(|bucket| bucket.stats.total_steps),
                 whole.total_steps,
                 "{bucket} {zone}"
             );
             let calories: f64 = buckets.iter().map(|bucket| bucket.stats.total_calories).sum();
-            assert!(
-                (calories - whole.total_calories).abs() < 1e-9,
-                "{bucket} {zone}"
-            );
+            assert!((calories - whole.total_calories).abs() < 1e-9, "{bucket} {zone}");
             assert_eq!(
                 (buckets[0].start, buckets[buckets.len() - 1].end),
                 (range.start(), range.end())
