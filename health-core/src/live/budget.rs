@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_given_back() {
+    fn dropped_shares_give_their_bytes_back() {
         let budget = MemoryBudget::new(100);
         let mut one = BudgetShare::new(&budget, 40);
         let other = BudgetShare::new(&budget, 40);

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_comes_back_and_nothing_else_is_one() {
+    fn a_cursor_parses_to_its_position_and_other_texts_are_refused() {
         for (seen, text) in [
             ("745:745:", "1f00ba-745"),
             ("7:9:7,8", "1f00ba-7:9:7,8"),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn with_many_in_progress_it_goes_back_to_the_first() {
+    fn with_many_unfinished_transactions_a_cursor_points_before_the_first() {
         let position = Position {
             stream: "a".to_owned(),
             seen: TransactionSnapshot::below(100).without(50..80),

@@ -421,11 +421,11 @@ impl Hub {
             pending_commits, seen, ..
         } = state;
         pending_commits.retain(|xid, _| !seen.sees(*xid));
-        let kept = |pending: &PendingCommit| match &pending.samples {
+        let samples_in_memory = |pending: &PendingCommit| match &pending.samples {
             CommitSamples::InMemory(samples) => samples.len(),
             CommitSamples::Unheard | CommitSamples::InTable => 0,
         };
-        state.pending_samples = state.pending_commits.values().map(kept).sum();
+        state.pending_samples = state.pending_commits.values().map(samples_in_memory).sum();
         for queue in state.touched.drain(..) {
             queue.end_poll(Some(&state.cursor));
         }

@@ -407,7 +407,7 @@ mod tests {
         Chunk::Shared((1..=count).map(published).collect())
     }
 
-    fn tell(event: LiveEvent) -> String {
+    fn describe(event: LiveEvent) -> String {
         match event {
             LiveEvent::Sample { cursor, published } => format!("{cursor}:{}", published.sample().user_id()),
             LiveEvent::Lagged { missed, cursor } => format!("lagged {missed} from {cursor}"),
@@ -416,11 +416,11 @@ mod tests {
     }
 
     fn drain(queue: &SubscriberQueue) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         while let Poll::Ready(Some(event)) = queue.try_take() {
-            told.push(tell(event));
+            events.push(describe(event));
         }
-        told
+        events
     }
 
     fn cursor(text: &str) -> Cursor {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_marked_where_it_is_missing() {
+    fn samples_that_do_not_fit_are_counted_and_reported_at_their_position() {
         let queue = SubscriberQueue::new(3, 0, &MemoryBudget::new(0));
         queue.push(&cursor("a"), &many(2));
         queue.end_poll(Some(&cursor("b")));
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_live_waits_for_the_end_of_the_replay() {
+    fn live_samples_wait_for_the_end_of_the_replay() {
         let queue = SubscriberQueue::new(10, 0, &MemoryBudget::new(0));
         queue.begin_replay();
         queue.push(&cursor("live"), &many(1));
@@ -458,31 +458,33 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_user_is_kept_and_cursors_lose_nothing() {
+    fn only_the_newest_sample_of_each_user_is_kept_and_cursors_lose_nothing() {
         let queue = SubscriberQueue::new(3, 0, &MemoryBudget::new(0));
         queue.keep_newest();
         for (before, after, users) in [("a", "b", 2), ("b", "c", 3)] {
             queue.push(&cursor(before), &many(users));
             queue.end_poll(Some(&cursor(after)));
         }
-        let told = |queue: &SubscriberQueue| {
+        let take_tick = |queue: &SubscriberQueue| {
             queue.tick();
-            std::iter::from_fn(|| queue.try_ready()).map(tell).collect::<Vec<_>>()
+            std::iter::from_fn(|| queue.try_ready())
+                .map(describe)
+                .collect::<Vec<_>>()
         };
-        assert_eq!(told(&queue), ["a:1", "a:2", "c:3"]);
-        assert!(told(&queue).is_empty());
+        assert_eq!(take_tick(&queue), ["a:1", "a:2", "c:3"]);
+        assert!(take_tick(&queue).is_empty());
         queue.push(&cursor("c"), &many(4));
-        assert_eq!(told(&queue), ["c:1", "c:2", "c:3", "lagged 1 from c"]);
+        assert_eq!(take_tick(&queue), ["c:1", "c:2", "c:3", "lagged 1 from c"]);
     }
 
     #[test]
-    fn whoever_has_to_make_room_is_told_of_all_of_it_from_the_first_on() {
+    fn discarded_samples_are_reported_with_the_cursor_before_the_first() {
         let queue = SubscriberQueue::new(4, 0, &MemoryBudget::new(0));
         for (before, users) in [("a", 2), ("b", 3)] {
             queue.push(&cursor(before), &many(users));
         }
         queue.end_poll(Some(&cursor("c")));
-        let taken = queue.try_take().map(|event| event.map(tell));
+        let taken = queue.try_take().map(|event| event.map(describe));
         assert_eq!(taken, Poll::Ready(Some("a:1".to_owned())));
         assert_eq!(queue.live_len(), 3);
         queue.discard_live();
@@ -495,15 +497,15 @@ mod tests {
         queue.end_poll(Some(&cursor("b")));
         queue.tick();
         queue.push(&cursor("b"), &many(2));
-        assert_eq!(queue.try_ready().map(tell).unwrap(), "a:1");
+        assert_eq!(queue.try_ready().map(describe).unwrap(), "a:1");
         queue.discard_live();
         queue.tick();
-        assert_eq!(queue.try_ready().map(tell).unwrap(), "lagged 4 from a");
+        assert_eq!(queue.try_ready().map(describe).unwrap(), "lagged 4 from a");
         assert!(queue.try_ready().is_none());
     }
 
     #[test]
-    fn what_waits_is_counted_and_given_back() {
+    fn waiting_samples_count_against_the_budget_until_they_are_taken() {
         let budget = MemoryBudget::new(0);
         let published = |user| Arc::new(Published::new(published(user).sample().clone(), &budget));
         for newest in [false, true] {

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sees_what_had_ended() {
+    fn a_snapshot_sees_the_transactions_that_had_ended() {
         let snapshot: TransactionSnapshot = "10:20:10,14".parse().unwrap();
         let seen: Vec<_> = (8..22).filter(|xid| snapshot.sees(*xid)).collect();
         assert_eq!(seen, [8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
@@ -148,17 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn half_a_number_is_enough_around_the_turn() {
+    fn the_full_transaction_id_is_found_around_a_wraparound() {
         let at = |xmax: u64| TransactionSnapshot::below(xmax);
-        let turn = 1 << 32;
+        let cycle = 1 << 32;
         for (snapshot, xid) in [
             (at(1000), 7),
             (at(1000), 1200),
-            (at(5 * turn + 3), 5 * turn + 1),
-            (at(5 * turn + 3), 5 * turn - 1),
-            (at(5 * turn - 3), 5 * turn + 4),
+            (at(5 * cycle + 3), 5 * cycle + 1),
+            (at(5 * cycle + 3), 5 * cycle - 1),
+            (at(5 * cycle - 3), 5 * cycle + 4),
         ] {
-            let low = u32::try_from(xid % turn).unwrap();
+            let low = u32::try_from(xid % cycle).unwrap();
             assert_eq!(snapshot.full_xid(low), xid);
         }
     }
