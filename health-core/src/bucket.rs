@@ -1,7 +1,7 @@
 //! The division of a range of time into buckets, by the clock of a time zone.
 //!
-//! Buckets shorter than a day begin when the local clock shows a multiple of their width. Days begin at the first instant
-//! of their local date, weeks at that of a Monday. No bucket begins at a clock change as such.
+//! Buckets shorter than a day begin when the local clock shows a multiple of their width. Days begin at the first
+//! instant of their local date, weeks at that of a Monday. No bucket begins at a clock change as such.
 
 use std::{fmt, str::FromStr};
 

@@ -1,8 +1,8 @@
 //! The way from samples and stored summaries to statistics.
 //!
-//! [`SampleSummariser`] turns samples into [`SourceSummary`] values, one slice at a time. [`assemble`] turns these into the
-//! statistics of each bucket, whether they were just computed or stored. Both are pure, so that readers, the roller and
-//! the tests share the same arithmetic. All times are in microseconds since 1970.
+//! [`SampleSummariser`] turns samples into [`SourceSummary`] values, one slice at a time. [`assemble`] turns these into
+//! the statistics of each bucket, whether they were just computed or stored. Both are pure, so that readers, the roller
+//! and the tests share the same arithmetic. All times are in microseconds since 1970.
 
 use std::collections::HashMap;
 
@@ -67,7 +67,9 @@ struct SourceMap<T> {
 }
 
 impl<'a> SampleSummariser<'a> {
-    /// Creates a summariser by slice, without histograms. Readings at or after `weights_end` (the present) have no weight.
+    /// Creates a summariser by slice, without histograms.
+    ///
+    /// Readings at or after `weights_end` (the present) have no weight.
     pub(crate) fn new(bucket_ends: &'a [i64], weights_end: i64) -> Self {
         Self {
             bucket_ends,

@@ -34,8 +34,8 @@ impl Histogram {
 
     /// Returns the nearest-rank percentile in beats per minute; `None` if there are no readings.
     ///
-    /// The rank is `percent` of the number of readings, rounded up, and at least 1 (Hyndman and Fan, "Sample Quantiles in
-    /// Statistical Packages", 1996, definition 1). The result differs from the reading of that rank by at most 0.5.
+    /// The rank is `percent` of the number of readings, rounded up, and at least 1 (Hyndman and Fan, "Sample Quantiles
+    /// in Statistical Packages", 1996, definition 1). The result differs from the reading of that rank by at most 0.5.
     pub(crate) fn percentile(&self, percent: f64) -> Option<u8> {
         let rank = nearest_rank(percent, self.readings());
         let mut seen = 0;
@@ -174,10 +174,10 @@ mod tests {
         fn a_percentile_differs_from_the_nearest_rank_reading_by_at_most_half_a_beat(
             mut rates in prop::collection::vec(20.0_f64..=250.0, 1..60), percent in 0.0_f64..=100.0,
         ) {
-            let answer = f64::from(count(&rates).percentile(percent).unwrap());
+            let percentile = f64::from(count(&rates).percentile(percent).unwrap());
             rates.sort_by(f64::total_cmp);
             let rank = (percent / 100.0 * rates.len() as f64).ceil().max(1.0);
-            prop_assert!((answer - rates[rank as usize - 1]).abs() <= 0.5);
+            prop_assert!((percentile - rates[rank as usize - 1]).abs() <= 0.5);
         }
     }
 

@@ -1,13 +1,13 @@
 //! Readings of wearables: validation, storage in PostgreSQL, statistics and a live feed of committed samples.
 //!
-//! SQL statements select and order the rows; Rust code computes all statistics from them.
+//! SQL statements select and order the rows; Rust code folds them into statistics.
 //!
 //! ```no_run
 //! # #[cfg(feature = "store")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use health_core::{Config, Health, HeartRate, Readings, Sample, Source, TimeRange, UserId};
 //!
-//! let health = Health::open(Config::from_url("postgres://localhost/health_db")?).await?; // connects and migrates the schema
+//! let health = Health::open(Config::from_url("postgres://localhost/health_db")?).await?; // connects and migrates
 //! let readings = Readings { heart_rate: Some(HeartRate::new(72.0)?), ..Readings::default() };
 //! let sample = Sample::new(UserId::new(101)?, chrono::Utc::now(), Source::new("watch")?, readings)?;
 //! let receipt = health.ingest([sample]).await?; // returns after COMMIT
@@ -20,15 +20,16 @@
 //!
 //! In reading order:
 //!
-//! - [`Sample`] and its values ([`UserId`], [`HeartRate`], [`Steps`], [`Calories`], [`Source`]) enforce the rules of valid data.
+//! - [`Sample`] and its values ([`UserId`], [`HeartRate`], [`Steps`], [`Calories`], [`Source`]) are valid by
+//!   construction.
 //! - [`read_record`] parses a sample from JSON.
 //! - `Health` is the handle: it stores samples, computes [`Stats`] and opens a `Subscription` to committed samples.
 //! - `Error` tells the caller what to do when something fails.
 //!
 //! Features:
 //!
-//! - `store` (default): the handle `Health` and everything that needs PostgreSQL. Without it, the crate has only the types
-//!   and their JSON.
+//! - `store` (default): the handle `Health` and everything that needs PostgreSQL. Without it, the crate has only the
+//!   types and their JSON.
 //! - `embedded`: a PostgreSQL server that this crate starts and supervises.
 //! - `clap`: the limits as command-line options.
 

@@ -1,4 +1,6 @@
-//! The choice of stored summaries and raw samples that together cover a range. All times are in microseconds since 1970.
+//! The choice of stored summaries and raw samples that together cover a range.
+//!
+//! All times are in microseconds since 1970.
 
 use crate::grain::Grain;
 
@@ -173,7 +175,7 @@ mod tests {
         assert_eq!(spans_with(3, &[10, 17], day, &[], &[0, 15]), [(1, 14)]);
         // A dense slice that is not sealed.
         assert_eq!(spans_with(3, &[10], 0, &[], &[0]), [(0, 7)]);
-        // A range within one minute, then one that begins and ends within minutes.
+        // A range within one minute, then a range that begins and ends within minutes.
         let rollups = UsableRollups {
             sealed_before: day * MINUTE,
             dirty: &[],

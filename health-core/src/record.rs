@@ -1,7 +1,7 @@
 //! Parsing of one record (the JSON form of a sample) into a [`Sample`], or into the list of all its faults.
 //!
-//! There are two parsers with the same rules. The fast one reads a valid record in one pass and borrows its strings. If it
-//! refuses the record, the thorough one reads it again, field by field, and names every fault.
+//! There are two parsers with the same rules. The fast one reads a valid record in one pass and borrows its strings. If
+//! it refuses the record, the thorough one reads it again, field by field, and names every fault.
 
 use std::borrow::Cow;
 

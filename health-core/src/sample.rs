@@ -18,9 +18,9 @@ pub struct UserId(i64);
 
 /// A heart rate in beats per minute, from 20 to 250.
 ///
-/// The bounds are this product's convention. They admit athletes asleep and the highest rates of infants. They exclude 0,
-/// -1 and 255, which devices send when they are not worn: many sensors of the Bluetooth Heart Rate Service send 0, and
-/// 255 is the invalid value of type `uint8` in the Garmin FIT protocol.
+/// The bounds are this product's convention. They admit athletes asleep and the highest rates of infants. They exclude
+/// 0, -1 and 255, which devices send when they are not worn. 255 is the invalid value of type `uint8` in the Garmin FIT
+/// protocol; sensors of the Bluetooth Heart Rate Service send 0 without skin contact.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct HeartRate(f64);
@@ -108,7 +108,11 @@ pub enum InvalidSample {
     #[error("{} is before 2000-01-01T00:00:00Z: check the device's clock", time::format_timestamp(*.0))]
     TooEarly(DateTime<Utc>),
     /// The timestamp is too far ahead of the clock of the receiving machine.
-    #[error("{} is more than {} s ahead of the server's clock: check the device's clock", time::format_timestamp(*.timestamp), .max_future.as_seconds_f64())]
+    #[error(
+        "{} is more than {} s ahead of the server's clock: check the device's clock",
+        time::format_timestamp(*.timestamp),
+        .max_future.as_seconds_f64()
+    )]
     TooLate {
         /// The timestamp of the sample.
         timestamp: DateTime<Utc>,
@@ -227,8 +231,8 @@ impl Source {
     /// Returns the source with this name.
     ///
     /// # Errors
-    /// [`InvalidSample::SourceTooLong`] for more than [`Source::BYTES_MAX`] bytes, [`InvalidSample::SourceControl`] if the
-    /// name contains a control character (Unicode category Cc).
+    /// [`InvalidSample::SourceTooLong`] for more than [`Source::BYTES_MAX`] bytes, [`InvalidSample::SourceControl`] if
+    /// the name contains a control character (Unicode category Cc).
     pub fn new(name: impl Into<SmolStr>) -> Result<Self, InvalidSample> {
         let name = name.into();
         if name.len() > Self::BYTES_MAX {

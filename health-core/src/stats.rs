@@ -24,7 +24,7 @@ pub struct Stats {
     pub time_weighted_heart_rate: Option<f64>,
     /// Sum of those weights divided by the elapsed length of the range, from 0 to 1.
     pub heart_rate_coverage: f64,
-    /// Steps, where several devices that count at the same time are counted once.
+    /// Total of steps. Devices that count the same steps are counted once.
     ///
     /// In each slice (15 minutes, aligned to UTC) only the source with the most steps counts, and of equal sources the
     /// first by name. This rule is this product's convention.
@@ -32,7 +32,7 @@ pub struct Stats {
     /// In a bucket of a series, the winning source of a slice is that of the whole range. So the buckets add up to the
     /// total of the range.
     pub total_steps: i64,
-    /// Kilocalories, by the same rule: in each slice only the source with the most kilocalories counts.
+    /// Total of kilocalories, by the same rule: in each slice only the source with the most kilocalories counts.
     pub total_calories: f64,
 }
 

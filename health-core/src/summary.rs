@@ -1,9 +1,9 @@
 //! The mergeable statistics of a stretch of time.
 //!
 //! A [`Summary`] of one source can be merged with the summary of the time that follows it, in any grouping and without
-//! rounding: sums are integers in units fine enough for every value that a sample may have. An answer is therefore the
-//! same to the last bit, whether it was computed from raw samples, from slices or from days. So years can be answered
-//! from a few hundred rows.
+//! rounding: sums are integers in units fine enough for every value that a sample may have. The result of a
+//! query is therefore the same to the last bit, whether it was computed from raw samples, from slices or from days. So
+//! the statistics of years are computed from a few hundred rows.
 
 use std::ops::AddAssign;
 

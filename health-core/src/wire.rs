@@ -91,7 +91,7 @@ pub struct SeriesResponse {
     pub user_id: UserId,
     /// The width of the buckets as requested, such as `1h`. See [`Bucket`](crate::Bucket).
     pub bucket: String,
-    /// Name of the IANA time zone whose clock determines where buckets begin.
+    /// Name of the IANA time zone whose clock determines when buckets begin.
     pub tz: String,
     /// All buckets that overlap the range, including empty ones.
     pub buckets: Vec<SeriesBucket>,
@@ -114,7 +114,9 @@ pub struct SeriesBucket {
 /// The response to `GET /metrics/percentiles`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PercentilesResponse {
-    /// Heart rate in beats per minute by percentile. The keys are as requested; values are `None` if there are no readings.
+    /// Heart rate in beats per minute by percentile. The keys are as requested.
+    ///
+    /// Values are `None` if there are no readings.
     pub percentiles: BTreeMap<String, Option<f64>>,
     /// Number of heart-rate readings in the range.
     pub samples: i64,
@@ -349,7 +351,11 @@ mod tests {
             sources: vec![SourceTotals::default()],
             message: Some("No data found".into()),
         };
-        let fields = r#""start":"2025-03-02T18:00:00Z","end":"2025-03-02T19:00:00Z","samples":0,"average_heart_rate":null,"min_heart_rate":null,"max_heart_rate":null,"time_weighted_heart_rate":null,"heart_rate_coverage":0.0,"total_steps":0,"total_calories":0.0"#;
+        let fields = concat!(
+            r#""start":"2025-03-02T18:00:00Z","end":"2025-03-02T19:00:00Z","samples":0,"#,
+            r#""average_heart_rate":null,"min_heart_rate":null,"max_heart_rate":null,"#,
+            r#""time_weighted_heart_rate":null,"heart_rate_coverage":0.0,"total_steps":0,"total_calories":0.0"#,
+        );
         let sources = r#""sources":[{"source":"","samples":0,"steps":0,"calories":0.0}]"#;
         let json = serde_json::to_string(&response).unwrap();
         assert_eq!(

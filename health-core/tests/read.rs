@@ -1,4 +1,6 @@
-//! Tests of the queries of `Health` against a real PostgreSQL: statistics, series, percentiles, users, export and erasing.
+//! Tests of the queries of `Health` against a real PostgreSQL.
+//!
+//! They cover statistics, series, percentiles, users, export and erasing.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::{Asia, Europe, Tz};
@@ -200,9 +202,9 @@ async fn percentiles_are_those_of_the_nearest_rank() -> Outcome {
         .filter_map(|n| sample(1, start + TimeDelta::minutes(n * 13), "", whole(50 + n), 0, 0.0))
         .collect();
     health.ingest(samples).await?;
-    let answer = health.percentiles(user, range, &[0.0, 50.0, 95.0, 99.0, 100.0]).await?;
-    assert_eq!(answer.readings, 100);
-    assert_eq!(answer.values, [50.0, 99.0, 144.0, 148.0, 149.0].map(Some));
+    let percentiles = health.percentiles(user, range, &[0.0, 50.0, 95.0, 99.0, 100.0]).await?;
+    assert_eq!(percentiles.readings, 100);
+    assert_eq!(percentiles.values, [50.0, 99.0, 144.0, 148.0, 149.0].map(Some));
     health.close().await?;
     Ok(())
 }
@@ -221,19 +223,20 @@ async fn a_dropped_query_leaves_no_transaction_open() -> Outcome {
     let user = UserId::new(7)?;
     let whole = health.stats(user, range).await?;
     for polls in 0..40 {
-        let mut answer = Box::pin(health.stats(user, range));
+        let mut query = Box::pin(health.stats(user, range));
         for _ in 0..polls {
-            if futures_util::poll!(&mut answer).is_ready() {
+            if futures_util::poll!(&mut query).is_ready() {
                 break;
             }
             tokio::task::yield_now().await;
         }
-        drop(answer);
+        drop(query);
         assert_eq!(health.stats(user, range).await?, whole, "after {polls} polls");
     }
     let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
-    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    let open = "SELECT count(*) FROM pg_stat_activity \
+                WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
     assert_eq!(client.query_one(open, &[]).await?.get::<_, i64>(0), 0);
     health.close().await?;
     Ok(())

@@ -34,7 +34,7 @@ pub(super) fn next_multiple(mut at: i64, width: i64, zone: Tz) -> i64 {
     }
 }
 
-/// Counts the moments after the start and before the end of a range at which the local clock shows a multiple of `width`.
+/// Counts the moments within a range, except its start, at which the local clock shows a multiple of `width`.
 pub(super) fn count_multiples(range: TimeRange, width: i64, zone: Tz) -> i64 {
     let (mut start, end) = (range.start().timestamp_micros() + 1, range.end().timestamp_micros());
     let mut count = 0;
