@@ -1,4 +1,4 @@
-//! Server, simulator and dashboard together, on a PostgreSQL of its own: what a newcomer runs first.
+//! Runs the server, simulated people and the dashboard in one program, on a PostgreSQL of its own.
 //!
 //! ```text
 //! cargo run --release --example demo
@@ -19,61 +19,59 @@ use std::{
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
-use examples::{Client, ClientError, Database, Interval, Population, Server, Simulation, shutdown_signal};
+use examples::{Client, ClientError, Database, Interval, Population, Result, ServerUrl, Simulation, shutdown_signal};
 use health_core::{Config, Health, Sample, StatsResponse, embedded::EmbeddedError, flags::parse_duration};
 use health_server::{Listeners, ServerLimits, run};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tracing::level_filters::LevelFilter;
 
-/// Where HTTP and the feed are served if nobody else is there.
-const ADDRESSES: (&str, &str) = ("127.0.0.1:8000", "127.0.0.1:8001");
+/// The default addresses of HTTP and the feed.
+const DEFAULT_ADDRESSES: (&str, &str) = ("127.0.0.1:8000", "127.0.0.1:8001");
 
-/// Where they are served then.
+/// Free ports, if another program has a default one.
 const FREE_ADDRESSES: (&str, &str) = ("127.0.0.1:0", "127.0.0.1:0");
 
-/// What the program says about itself while the dashboard has the terminal, in the data directory.
-const LOG_NAME: &str = "demo.log";
+/// The log file in the data directory while the dashboard has the terminal.
+const LOG_FILE: &str = "demo.log";
 
-/// Server, simulator and dashboard together, on a PostgreSQL of its own
+/// Runs the server, simulated people and the dashboard in one program, on a PostgreSQL of its own
 #[derive(Debug, Parser)]
 #[command(name = "demo", max_term_width = 100)]
 struct Args {
-    /// No dashboard: print what was stored at the end
+    /// Do not show the dashboard, and print the stored samples at the end
     #[arg(long)]
     headless: bool,
-    /// End after so long; without it, on Ctrl-C or when the dashboard is quit
+    /// End after this time instead of on Ctrl-C or when you quit the dashboard
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
-    lasting: Option<Duration>,
-    /// How many people: users 101 and 202, then 1001, 1002 and so on
+    duration: Option<Duration>,
+    /// The number of people: users 101 and 202, then 1001, 1002 and so on
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     users: u32,
-    /// The time between two samples of one person, 10ms to 1h
+    /// The time between two samples of one person, from 10ms to 1h
     #[arg(long, value_name = "TIME", default_value = "2s")]
     interval: Interval,
-    /// How much of the past to fill first
+    /// Also post the samples of this much of the past
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2h")]
     backfill: Duration,
-    /// Other people with the same ids
+    /// Another seed makes other people with the same ids
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// The PostgreSQL to use; without it, one of our own is kept
+    /// The database to use instead of a PostgreSQL that the demo runs itself
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Where the PostgreSQL of our own keeps its data
+    /// The data directory of the PostgreSQL that the demo runs itself
     #[arg(long, env = "HEALTH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match demo(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With stderr gone there is nobody to tell.
+            // If stderr is closed, there is no other way to tell the user.
             let _ = match error.downcast_ref::<EmbeddedError>() {
-                // Several lines, made to be read as they stand.
+                // A message of several lines.
                 Some(error) => writeln!(io::stderr(), "{error}"),
                 None => writeln!(io::stderr(), "demo: {}", chain(error.as_ref())),
             };
@@ -82,103 +80,102 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo(args: Args) -> Outcome<()> {
+async fn demo(args: Args) -> Result<()> {
     let has_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if !args.headless && !has_terminal {
-        return Err("there is no terminal for the dashboard: add --headless to do without".into());
+        return Err("the dashboard needs a terminal: add --headless to run without it".into());
     }
     let mut end = pin!(shutdown_signal()?);
-    let opening = open(args.database_url.clone(), args.data_dir.clone());
+    let opening = open_database(args.database_url.clone(), args.data_dir.clone());
     let database = tokio::select! {
         database = opening => database?,
-        // What was started by then ends with us.
+        // A PostgreSQL that has started by then ends with this process.
         () = &mut end => return Ok(()),
     };
-    trace(args.headless, database.data_dir())?;
-    let outcome = tokio::select! {
-        outcome = with_database(&args, &database, end) => outcome,
+    init_logging(args.headless, database.data_dir())?;
+    let result = tokio::select! {
+        result = run_demo(&args, &database, end) => result,
         error = database.failed() => return Err(error.into()),
     };
     database.stop().await?;
-    outcome
+    result
 }
 
-async fn open(url: Option<String>, data_dir: Option<PathBuf>) -> Outcome<Database> {
+async fn open_database(url: Option<String>, data_dir: Option<PathBuf>) -> Result<Database> {
     match url.filter(|url| !url.is_empty()) {
         Some(url) => Ok(Database::existing(url)),
         None => Ok(Database::embedded(data_dir).await?),
     }
 }
 
-async fn with_database(args: &Args, database: &Database, end: impl Future<Output = ()>) -> Outcome<()> {
+/// Runs the demo until the user, the clock or an error ends it, then prints the stored samples.
+async fn run_demo(args: &Args, database: &Database, end: impl Future<Output = ()>) -> Result<()> {
     let health = Health::open(Config::from_url(database.url())?).await?;
     let listeners = listen().await?;
     let (http, feed) = (listeners.http_address(), listeners.feed_address());
-    let server: Server = format!("http://{http}").parse()?;
+    let server: ServerUrl = format!("http://{http}").parse()?;
     let client = Client::new(server, None)?;
     print(&format!("{listeners}"))?;
 
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(run(listeners, health, ServerLimits::default(), async {
-        // Dropped is as good as told.
+        // A dropped sender also means the end.
         let _ = stopped.await;
     }));
     let population = Population::new(args.seed, args.users, args.interval);
-    let found: i64 = stored(&client, &population)
-        .await?
-        .iter()
-        .map(|user| user.stats.samples)
-        .sum();
+    let found = total_samples(&query_stats(&client, &population).await?);
     if found > 0 {
-        let place = database.data_dir().unwrap_or(Path::new("the database")).display();
-        print(&format!("found {found} samples of earlier runs in {place}"))?;
+        let location = database.data_dir().unwrap_or(Path::new("the database")).display();
+        print(&format!("found {found} samples of earlier runs in {location}"))?;
     }
-    let mut simulating = simulate(population.clone(), client.clone(), args);
-    let shown = tokio::select! {
-        shown = show(args, format!("http://{http}"), feed.to_string(), end) => shown,
-        failed = &mut simulating => failed.map_or_else(|error| Err(error.into()), |error| Err(error.into())),
+    let mut simulation = start_simulation(population.clone(), client.clone(), args);
+    let result = tokio::select! {
+        result = show(args, format!("http://{http}"), feed.to_string(), end) => result,
+        failed = &mut simulation => failed.map_or_else(|error| Err(error.into()), |error| Err(error.into())),
     };
-    simulating.abort();
-    let summary = stored(&client, &population).await;
+    simulation.abort();
+    let stats = query_stats(&client, &population).await;
     drop(stop);
     serving.await??;
-    print(&table(&summary?))?;
-    shown
+    print(&table(&stats?))?;
+    result
 }
 
-/// The usual ports if both are free, else any two.
-async fn listen() -> Outcome<Listeners> {
-    match Listeners::bind(ADDRESSES.0, ADDRESSES.1).await {
+/// Binds the default ports if both are free, or else any two.
+async fn listen() -> Result<Listeners> {
+    match Listeners::bind(DEFAULT_ADDRESSES.0, DEFAULT_ADDRESSES.1).await {
         Ok(listeners) => Ok(listeners),
-        Err(taken) => {
-            tracing::info!(reason = %taken, "taking other ports");
+        Err(error) => {
+            tracing::info!(%error, "using other ports");
             Ok(Listeners::bind(FREE_ADDRESSES.0, FREE_ADDRESSES.1).await?)
         }
     }
 }
 
-/// Fills a little of the past, so that there is something to see, then goes on with the present. Ends only where the server refuses it.
-fn simulate(population: Population, client: Client, args: &Args) -> JoinHandle<ClientError> {
+/// Posts the samples of the past, so that the dashboard has something to show, then the present ones.
+///
+/// The task ends only with an error that a retry cannot solve.
+fn start_simulation(population: Population, client: Client, args: &Args) -> JoinHandle<ClientError> {
     let past = TimeDelta::from_std(args.backfill).unwrap_or_default();
     tokio::spawn(async move {
         let mut simulation = Simulation::new(population, client, |line| tracing::warn!("{line}"));
         let now = Utc::now().trunc_subsecs(3);
-        let outcome = match simulation.fill(now - past, now, |_| ()).await {
+        let result = match simulation.fill(now - past, now, |_| ()).await {
             Ok(()) => simulation.live(now).await,
             Err(error) => Err(error),
         };
-        match outcome {
+        match result {
             Ok(never) => match never {},
             Err(error) => error,
         }
     })
 }
 
-/// The dashboard, or silence, until somebody or the clock says that it is enough.
-async fn show(args: &Args, server: String, feed: String, end: impl Future<Output = ()>) -> Outcome<()> {
-    let lasting = async {
-        match args.lasting {
-            Some(lasting) => sleep(lasting).await,
+/// Shows the dashboard, if there is one, until the user or the clock ends it.
+async fn show(args: &Args, server: String, feed: String, end: impl Future<Output = ()>) -> Result<()> {
+    let time_is_over = async {
+        match args.duration {
+            Some(duration) => sleep(duration).await,
             None => pending().await,
         }
     };
@@ -194,48 +191,52 @@ async fn show(args: &Args, server: String, feed: String, end: impl Future<Output
         health_tui::run(options).await
     };
     tokio::select! {
-        shown = dashboard => Ok(shown?),
-        () = lasting => Ok(()),
+        result = dashboard => Ok(result?),
+        () = time_is_over => Ok(()),
         () = end => Ok(()),
     }
 }
 
-/// What the server has of everybody.
-async fn stored(client: &Client, population: &Population) -> Result<Vec<StatsResponse>, ClientError> {
+/// Asks the server for the statistics of every person.
+async fn query_stats(client: &Client, population: &Population) -> std::result::Result<Vec<StatsResponse>, ClientError> {
     let end = Utc::now() + TimeDelta::seconds(1);
-    let mut answers = Vec::new();
+    let mut stats = Vec::new();
     for user in population.users() {
-        answers.push(client.metrics(user, Sample::EARLIEST, end).await?);
+        stats.push(client.metrics(user, Sample::EARLIEST, end).await?);
     }
-    Ok(answers)
+    Ok(stats)
 }
 
-/// What a person reads at the end.
+/// Returns a table of the statistics of every person.
 fn table(users: &[StatsResponse]) -> String {
     let mut lines = vec![format!(
         "{:>10} {:>10} {:>8} {:>8} {:>8} {:>10} {:>10}",
         "user", "samples", "average", "lowest", "highest", "steps", "kcal"
     )];
-    let shown = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
+    let beats = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
     for StatsResponse { user_id, stats, .. } in users {
         lines.push(format!(
             "{:>10} {:>10} {:>8} {:>8} {:>8} {:>10} {:>10.1}",
             user_id.get(),
             stats.samples,
-            shown(stats.average_heart_rate),
-            shown(stats.min_heart_rate),
-            shown(stats.max_heart_rate),
+            beats(stats.average_heart_rate),
+            beats(stats.min_heart_rate),
+            beats(stats.max_heart_rate),
             stats.total_steps,
             stats.total_calories,
         ));
     }
-    let samples: i64 = users.iter().map(|user| user.stats.samples).sum();
+    let samples = total_samples(users);
     lines.push(format!("{} users, {samples} samples stored", users.len()));
     lines.join("\n")
 }
 
-/// Logs go to stderr, or where the dashboard has the terminal into the data directory, or else nowhere.
-fn trace(headless: bool, data_dir: Option<&Path>) -> io::Result<()> {
+fn total_samples(users: &[StatsResponse]) -> i64 {
+    users.iter().map(|user| user.stats.samples).sum()
+}
+
+/// Writes the log to stderr without a dashboard. With one, writes it to the data directory if there is one.
+fn init_logging(headless: bool, data_dir: Option<&Path>) -> io::Result<()> {
     let subscriber = tracing_subscriber::fmt().with_ansi(false);
     if headless {
         subscriber
@@ -243,7 +244,7 @@ fn trace(headless: bool, data_dir: Option<&Path>) -> io::Result<()> {
             .with_writer(io::stderr)
             .init();
     } else if let Some(directory) = data_dir {
-        let log = Mutex::new(File::create(directory.join(LOG_NAME))?);
+        let log = Mutex::new(File::create(directory.join(LOG_FILE))?);
         subscriber.with_max_level(LevelFilter::INFO).with_writer(log).init();
     }
     Ok(())
@@ -255,7 +256,7 @@ fn print(line: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// The error and its causes in one line.
+/// Returns an error and its causes in one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The measurements.
 
 use std::{
     collections::HashMap,
@@ -6,352 +6,335 @@ use std::{
     time::{Duration, Instant},
 };
 
-use examples::server_process::ServerProcess;
-use health_core::embedded::Cluster;
-use indicatif::ProgressBar;
+use examples::{
+    Connection, Result,
+    bench::{Progress, Row, ScratchCluster, float, median, percentile},
+    server_process::ServerProcess,
+};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Args, Line, Outcome,
-    clients::{Posted, Poster, body, count, note_arrivals, post_evenly, subscribe},
+    Args,
+    clients::{NDJSON, Pace, Post, body, count_events, post_evenly, record_arrivals, subscribe},
 };
 
 /// A run of the bench.
 pub(crate) struct Bench<'a> {
     args: &'a Args,
-    cluster: &'a Cluster,
-    bar: &'a ProgressBar,
+    cluster: &'a ScratchCluster,
+    progress: &'a Progress,
     databases: u32,
 }
 
-/// One round of the latency, in milliseconds.
-struct Latency {
-    /// From the answer of the post, and so below zero where the line came first.
-    p50: f64,
-    p99: f64,
-    /// Parts of a hundred of the lines.
-    before_the_answer: f64,
-    /// From the moment the post went out.
-    whole_p50: f64,
-    whole_p99: f64,
-    lines: usize,
+/// One round of the measurement `latency`. Times are in milliseconds.
+struct LatencyRound {
+    /// From the response of a post to the event; negative if the event arrived first.
+    after_response_p50: f64,
+    after_response_p99: f64,
+    /// Percent of the events that arrived before the response.
+    before_response: f64,
+    /// From the first byte of a post to the event.
+    after_send_p50: f64,
+    after_send_p99: f64,
+    events: usize,
 }
 
-/// One round of many readers.
-struct Crowd {
-    rate: f64,
+/// One round of the measurement `crowd`.
+struct CrowdRound {
+    samples_per_second: f64,
+    /// `lagged` events of all subscribers.
     lagged: u64,
-    missing: usize,
-    last_line_ms: f64,
+    /// Subscribers that did not receive every sample in time.
+    incomplete: usize,
+    /// From the last response of a post to the last event of the last subscriber.
+    last_event_ms: f64,
     peak_mb: f64,
     cpu_share: f64,
 }
 
-/// One round of ingesting.
-struct Ingested {
-    rate: f64,
-    growth_mb: f64,
+/// One load of the measurements `sleeper` and `sleeping crowd`.
+struct Load {
+    samples_per_second: f64,
+    memory_growth_mb: f64,
 }
 
-/// Samples ingested while readers sleep.
-const WHILE_ASLEEP: usize = 200_000;
+/// Samples of one load.
+const LOAD_SAMPLES: usize = 200_000;
 
-/// They are in within a second or two, so that one pair says little.
-const PAIRS_A_ROUND: usize = 4;
+/// Pairs of loads in a round. A load takes only a second or two, so one pair says little.
+const PAIRS_PER_ROUND: usize = 4;
 
-/// How long readers may take for the last lines.
-const LAST_LINES: Duration = Duration::from_secs(20);
+/// How long many subscribers may take to receive the last events.
+const LAST_EVENTS_OF_CROWD: Duration = Duration::from_secs(20);
 
-/// The same where there are ten of them.
-const LAST_LINES_OF_FEW: Duration = Duration::from_secs(1);
+/// The same for ten subscribers.
+const LAST_EVENTS_OF_TEN: Duration = Duration::from_secs(1);
 
 impl<'a> Bench<'a> {
-    pub(crate) fn new(args: &'a Args, cluster: &'a Cluster, bar: &'a ProgressBar) -> Self {
+    pub(crate) fn new(args: &'a Args, cluster: &'a ScratchCluster, progress: &'a Progress) -> Self {
         Self {
             args,
             cluster,
-            bar,
+            progress,
             databases: 0,
         }
     }
 
-    pub(crate) async fn run(mut self) -> Outcome<Vec<Line>> {
-        let mut lines = Vec::new();
-        if self.wants("latency") {
-            lines.extend(self.latency().await?);
+    pub(crate) async fn run(mut self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        if self.args.rounds.wants("latency") {
+            rows.extend(self.latency().await?);
         }
-        if self.wants("crowd") && self.args.only != "sleeping crowd" {
-            lines.extend(self.crowd().await?);
+        if self.args.rounds.wants("crowd") {
+            rows.extend(self.crowd().await?);
         }
-        if self.wants("sleeper") {
-            lines.extend(self.sleepers("sleeper", 1).await?);
+        if self.args.rounds.wants("sleeper") {
+            rows.extend(self.sleepers("sleeper", 1).await?);
         }
-        if self.wants("sleeping crowd") {
-            lines.extend(self.sleepers("sleeping crowd", self.args.readers).await?);
+        if self.args.rounds.wants("sleeping crowd") {
+            rows.extend(self.sleepers("sleeping crowd", self.args.readers).await?);
         }
-        Ok(lines)
+        Ok(rows)
     }
 
-    async fn latency(&mut self) -> Outcome<Vec<Line>> {
+    async fn latency(&mut self) -> Result<Vec<Row>> {
         let mut rounds = Vec::new();
-        for round in 0..self.args.rounds {
-            self.say("latency", round);
-            rounds.push(latency(self.args, &self.database()).await?);
+        for _ in self.rounds("latency") {
+            rounds.push(latency_round(self.args, &self.fresh_database()).await?);
         }
-        let of = |pick: fn(&Latency) -> f64| median(rounds.iter().map(pick));
-        let (p50, p99) = (of(|round| round.p50), of(|round| round.p99));
-        let lines: usize = rounds.iter().map(|round| round.lines).sum();
+        let median_of = |field: fn(&LatencyRound) -> f64| median(rounds.iter().map(field));
+        let p50 = median_of(|round| round.after_response_p50);
+        let p99 = median_of(|round| round.after_response_p99);
+        let events: usize = rounds.iter().map(|round| round.events).sum();
         Ok(vec![
-            Line {
-                name: "latency: a post's answer to the line, 5000 samples/s, 10 readers, p50".to_owned(),
-                figure: format!("{p50:.2} ms"),
-                wanted: Some(("under 1 ms", p50 < 1.0)),
-            },
-            Line {
-                name: "    p99".to_owned(),
-                figure: format!("{p99:.2} ms"),
-                wanted: Some(("under 10 ms", p99 < 10.0)),
-            },
-            Line {
-                name: format!("    of {lines} lines in all rounds, before the answer came (below zero above)"),
-                figure: format!("{:.1} %", of(|round| round.before_the_answer)),
-                wanted: None,
-            },
-            Line {
-                name: "    the post's first byte to the line, p50 / p99".to_owned(),
-                figure: format!(
+            Row::new(
+                "latency: response of a post to event, 5000 samples/s, 10 subscribers, p50",
+                format!("{p50:.2} ms"),
+            )
+            .at_most(p50, 1.0, " ms"),
+            Row::new("    p99", format!("{p99:.2} ms")).at_most(p99, 10.0, " ms"),
+            Row::new(
+                format!("    events that arrived before the response (negative above), of {events}"),
+                format!("{:.1} %", median_of(|round| round.before_response)),
+            ),
+            Row::new(
+                "    first byte of a post to event, p50 / p99",
+                format!(
                     "{:.2} / {:.2} ms",
-                    of(|round| round.whole_p50),
-                    of(|round| round.whole_p99)
+                    median_of(|round| round.after_send_p50),
+                    median_of(|round| round.after_send_p99)
                 ),
-                wanted: None,
-            },
+            ),
         ])
     }
 
-    async fn crowd(&mut self) -> Outcome<Vec<Line>> {
+    async fn crowd(&mut self) -> Result<Vec<Row>> {
         let mut rounds = Vec::new();
-        for round in 0..self.args.rounds {
-            self.say("crowd", round);
-            rounds.push(crowd(self.args, &self.database()).await?);
+        for _ in self.rounds("crowd") {
+            rounds.push(crowd_round(self.args, &self.fresh_database()).await?);
         }
-        let of = |pick: fn(&Crowd) -> f64| median(rounds.iter().map(pick));
+        let median_of = |field: fn(&CrowdRound) -> f64| median(rounds.iter().map(field));
         let lagged: u64 = rounds.iter().map(|round| round.lagged).sum();
-        let missing: usize = rounds.iter().map(|round| round.missing).sum();
-        let peak = of(|round| round.peak_mb);
+        let incomplete: usize = rounds.iter().map(|round| round.incomplete).sum();
+        let peak_mb = median_of(|round| round.peak_mb);
         Ok(vec![
-            Line {
-                name: format!(
-                    "crowd: {} readers of everyone at {:.0} samples/s, lagged in all rounds",
+            Row::new(
+                format!(
+                    "crowd: lagged events of {} subscribers at {:.0} samples/s",
                     self.args.readers,
-                    of(|round| round.rate)
+                    median_of(|round| round.samples_per_second)
                 ),
-                figure: lagged.to_string(),
-                wanted: Some(("none", lagged == 0)),
-            },
-            Line {
-                name: "    readers that did not get every line".to_owned(),
-                figure: missing.to_string(),
-                wanted: Some(("none", missing == 0)),
-            },
-            Line {
-                name: "    server's memory at its peak".to_owned(),
-                figure: format!("{peak:.0} MB"),
-                wanted: Some(("under 200 MB", peak < 200.0)),
-            },
-            Line {
-                name: "    the last answer to the last line of the last reader, server's CPU".to_owned(),
-                figure: format!(
+                lagged.to_string(),
+            )
+            .at_most(float(usize::try_from(lagged)?), 0.0, ""),
+            Row::new("    subscribers that did not receive every sample", incomplete.to_string()).at_most(
+                float(incomplete),
+                0.0,
+                "",
+            ),
+            Row::new("    server's peak memory", format!("{peak_mb:.0} MB")).at_most(peak_mb, 200.0, " MB"),
+            Row::new(
+                "    last response to last event, server's CPU use",
+                format!(
                     "{:.0} ms, {:.2}",
-                    of(|round| round.last_line_ms),
-                    of(|round| round.cpu_share)
+                    median_of(|round| round.last_event_ms),
+                    median_of(|round| round.cpu_share)
                 ),
-                wanted: None,
-            },
+            ),
         ])
     }
 
-    /// Ingesting with readers that subscribe and never read, against ingesting without, in turn.
-    async fn sleepers(&mut self, name: &str, readers: usize) -> Outcome<Vec<Line>> {
+    /// Loads a server with subscribers that do not read, and one without them, in turn.
+    async fn sleepers(&mut self, name: &str, sleepers: usize) -> Result<Vec<Row>> {
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        for pair in 0..self.args.rounds * PAIRS_A_ROUND {
-            self.say(name, pair / PAIRS_A_ROUND);
-            // Whoever comes second finds warmer caches.
-            for asleep in [pair % 2 == 0, pair % 2 != 0] {
-                let database = self.database();
-                let ingested = ingest(&database, if asleep { readers } else { 0 }).await?;
-                if asleep { &mut with } else { &mut without }.push(ingested);
+        for _ in self.rounds(name) {
+            for pair in 0..PAIRS_PER_ROUND {
+                // The second load of a pair finds warmer caches.
+                for has_sleepers in [pair % 2 == 0, pair % 2 != 0] {
+                    let load = load(&self.fresh_database(), if has_sleepers { sleepers } else { 0 }).await?;
+                    if has_sleepers { &mut with } else { &mut without }.push(load);
+                }
             }
         }
-        let rate = |rounds: &[Ingested]| median(rounds.iter().map(|round| round.rate));
-        let growth = |rounds: &[Ingested]| median(rounds.iter().map(|round| round.growth_mb));
+        let rate = |loads: &[Load]| median(loads.iter().map(|load| load.samples_per_second));
+        let growth = |loads: &[Load]| median(loads.iter().map(|load| load.memory_growth_mb));
         let ratio = rate(&with) / rate(&without);
-        let alone = readers == 1;
-        Ok(vec![
-            Line {
-                name: format!("{name}: {WHILE_ASLEEP} samples ingested beside {readers} that never read, to without"),
-                figure: format!("{ratio:.3}"),
-                wanted: alone.then_some(("over 0.95", ratio > 0.95)),
-            },
-            Line {
-                name: "    samples/s with / without".to_owned(),
-                figure: format!("{:.0} / {:.0} k", rate(&with) / 1e3, rate(&without) / 1e3),
-                wanted: None,
-            },
-            Line {
-                name: "    the server's memory grew with / without by".to_owned(),
-                figure: format!("{:.0} / {:.0} MB", growth(&with), growth(&without)),
-                wanted: alone.then(|| ("under 64 MB", growth(&with) < 64.0)),
-            },
-        ])
+        let mut rows = [
+            Row::new(
+                format!("{name}: storing {LOAD_SAMPLES} samples with {sleepers} that do not read, to without"),
+                format!("{:.0} to {:.0} k samples/s", rate(&with) / 1e3, rate(&without) / 1e3),
+            ),
+            Row::new(
+                "    growth of the server's memory, with and without",
+                format!("{:.0}, {:.0} MB", growth(&with), growth(&without)),
+            ),
+        ];
+        if sleepers == 1 {
+            let [first, second] = rows;
+            rows = [
+                first.at_least(ratio, 0.95, ""),
+                second.at_most(growth(&with), 64.0, " MB"),
+            ];
+        }
+        Ok(rows.into())
     }
 
-    fn wants(&self, name: &str) -> bool {
-        name.contains(&self.args.only)
+    fn rounds(&self, name: &str) -> impl Iterator<Item = usize> + use<> {
+        self.args.rounds.rounds(name, self.progress)
     }
 
-    fn say(&self, what: &str, round: usize) {
-        self.bar
-            .set_message(format!("{what}, round {} of {}", round + 1, self.args.rounds));
-    }
-
-    /// A fresh database's URL; the server makes it.
-    fn database(&mut self) -> String {
+    /// Returns the URL of a database that the server creates.
+    fn fresh_database(&mut self) -> String {
         self.databases += 1;
         self.cluster.url(&format!("feed_bench_{}", self.databases))
     }
 }
 
-/// How long lines take to ten readers.
-async fn latency(args: &Args, database: &str) -> Outcome<Latency> {
-    const READERS: usize = 10;
-    const SAMPLES_A_POST: usize = 10;
-    let mut server = ServerProcess::start(database).await?;
-    let mut readers = Vec::new();
-    for _ in 0..READERS {
-        readers.push(note_arrivals(subscribe(server.feed()).await?, usize::MAX));
+/// Measures the latency of the events of ten subscribers.
+async fn latency_round(args: &Args, database_url: &str) -> Result<LatencyRound> {
+    const SUBSCRIBERS: usize = 10;
+    let mut server = ServerProcess::start(database_url).await?;
+    let mut subscribers = Vec::new();
+    for _ in 0..SUBSCRIBERS {
+        subscribers.push(record_arrivals(subscribe(server.feed()).await?));
     }
-    let time = Duration::from_secs(args.seconds);
-    let posts = post_evenly(server.http(), 10, SAMPLES_A_POST, 5000, time).await?;
-    sleep(LAST_LINES_OF_FEW).await;
+    let pace = Pace {
+        connections: 10,
+        samples_per_post: 10,
+        samples_per_second: 5000,
+        time: Duration::from_secs(args.seconds),
+    };
+    let posts = post_evenly(server.http(), pace).await?;
+    sleep(LAST_EVENTS_OF_TEN).await;
     server.stop().await?;
-    let by_number: HashMap<usize, Posted> = posts.iter().map(|post| (post.number, *post)).collect();
-    let (mut waits, mut whole) = (Vec::new(), Vec::new());
-    for reader in readers {
-        let arrivals = reader.await?;
-        if arrivals.len() != posts.len() * SAMPLES_A_POST {
-            return Err(format!("{} of {} samples arrived", arrivals.len(), posts.len() * SAMPLES_A_POST).into());
+    let by_number: HashMap<usize, Post> = posts.iter().map(|post| (post.number, *post)).collect();
+    let expected = posts.len() * pace.samples_per_post;
+    let (mut after_response, mut after_send) = (Vec::new(), Vec::new());
+    for subscriber in subscribers {
+        let arrivals = subscriber.await?;
+        if arrivals.len() != expected {
+            return Err(format!("a subscriber received {} of {expected} samples", arrivals.len()).into());
         }
-        for (number, at) in arrivals {
-            let post = by_number.get(&number).ok_or("a line nobody posted")?;
-            waits.push(signed_ms(post.answered, at));
-            whole.push(signed_ms(post.began, at));
+        for (number, arrived) in arrivals {
+            let post = by_number.get(&number).ok_or("an event is of no post of this bench")?;
+            after_response.push(signed_ms(post.answered, arrived));
+            after_send.push(signed_ms(post.sent, arrived));
         }
     }
-    waits.sort_by(f64::total_cmp);
-    whole.sort_by(f64::total_cmp);
-    let before = waits.partition_point(|wait| *wait < 0.0);
-    Ok(Latency {
-        p50: percentile(&waits, 50),
-        p99: percentile(&waits, 99),
-        before_the_answer: float(before) / float(waits.len()) * 100.0,
-        whole_p50: percentile(&whole, 50),
-        whole_p99: percentile(&whole, 99),
-        lines: waits.len(),
+    let before_response = after_response.iter().filter(|wait| **wait < 0.0).count();
+    let percentile_of = |waits: &[f64], percent| percentile(waits.iter().copied(), percent);
+    Ok(LatencyRound {
+        after_response_p50: percentile_of(&after_response, 50),
+        after_response_p99: percentile_of(&after_response, 99),
+        before_response: float(before_response) / float(after_response.len()) * 100.0,
+        after_send_p50: percentile_of(&after_send, 50),
+        after_send_p99: percentile_of(&after_send, 99),
+        events: after_response.len(),
     })
 }
 
-/// Many readers of everyone.
-async fn crowd(args: &Args, database: &str) -> Outcome<Crowd> {
-    let mut server = ServerProcess::start(database).await?;
-    let mut readers = Vec::new();
+/// Serves many subscribers to all users.
+async fn crowd_round(args: &Args, database_url: &str) -> Result<CrowdRound> {
+    let mut server = ServerProcess::start(database_url).await?;
+    let mut subscribers = Vec::new();
     for _ in 0..args.readers {
-        readers.push(count(subscribe(server.feed()).await?));
+        subscribers.push(count_events(subscribe(server.feed()).await?));
     }
-    let time = Duration::from_secs(args.seconds);
-    let (began, cpu) = (Instant::now(), server.cpu_seconds()?);
-    let posts = post_evenly(server.http(), 10, 10, 1000, time).await?;
-    let answered = Instant::now();
-    let wanted = u64::try_from(posts.len() * 10)?;
-    let behind = || {
-        let heard = readers.iter().map(|(heard, _)| heard.samples.load(Relaxed));
-        heard.filter(|heard| *heard < wanted).count()
+    let pace = Pace {
+        connections: 10,
+        samples_per_post: 10,
+        samples_per_second: 1000,
+        time: Duration::from_secs(args.seconds),
     };
-    let all = async {
-        while behind() > 0 {
+    let (start, cpu_before) = (Instant::now(), server.cpu_seconds()?);
+    let posts = post_evenly(server.http(), pace).await?;
+    let last_response = Instant::now();
+    let expected = u64::try_from(posts.len() * pace.samples_per_post)?;
+    let incomplete = || {
+        let received = subscribers.iter().map(|counts| counts.samples.load(Relaxed));
+        received.filter(|received| *received < expected).count()
+    };
+    let all_received = async {
+        while incomplete() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    // Who did not get all by then is counted below.
-    let _ = timeout(LAST_LINES, all).await;
-    let round = Crowd {
-        rate: f64::from(u32::try_from(wanted)?) / time.as_secs_f64(),
-        lagged: readers.iter().map(|(heard, _)| heard.lagged.load(Relaxed)).sum(),
-        missing: behind(),
-        last_line_ms: answered.elapsed().as_secs_f64() * 1e3,
+    // The result has the number of subscribers for which this was not long enough.
+    let _ = timeout(LAST_EVENTS_OF_CROWD, all_received).await;
+    let round = CrowdRound {
+        samples_per_second: f64::from(u32::try_from(expected)?) / pace.time.as_secs_f64(),
+        lagged: subscribers.iter().map(|counts| counts.lagged.load(Relaxed)).sum(),
+        incomplete: incomplete(),
+        last_event_ms: last_response.elapsed().as_secs_f64() * 1e3,
         peak_mb: server.peak_rss_mb()?,
-        cpu_share: (server.cpu_seconds()? - cpu) / began.elapsed().as_secs_f64(),
+        cpu_share: (server.cpu_seconds()? - cpu_before) / start.elapsed().as_secs_f64(),
     };
     server.stop().await?;
     Ok(round)
 }
 
-/// Samples from four connections as fast as they go, beside readers that never read.
-async fn ingest(database: &str, asleep: usize) -> Outcome<Ingested> {
+/// Posts samples from four connections as fast as possible, while some subscribers do not read.
+async fn load(database_url: &str, sleepers: usize) -> Result<Load> {
     const CONNECTIONS: usize = 4;
-    const SAMPLES_A_POST: usize = 1000;
-    let mut server = ServerProcess::start(database).await?;
-    // Buffers and plans that every server has are no growth.
-    Poster::connect(server.http())
-        .await?
-        .post(&body(1, SAMPLES_A_POST, 0, 0))
-        .await?;
-    let before = server.rss_mb()?;
-    let mut sleepers = Vec::new();
-    for _ in 0..asleep {
-        sleepers.push(subscribe(server.feed()).await?);
+    const SAMPLES_PER_POST: usize = 1000;
+    let mut server = ServerProcess::start(database_url).await?;
+    // A first request, because the buffers and plans that every server needs are not growth.
+    let first = body(1, SAMPLES_PER_POST, 0, 0);
+    Connection::open(server.http()).await?.ingest(NDJSON, first.as_bytes()).await?;
+    let memory_before = server.rss_mb()?;
+    let mut sleeping = Vec::new();
+    for _ in 0..sleepers {
+        sleeping.push(subscribe(server.feed()).await?);
     }
-    let began = Instant::now();
-    let mut tasks = Vec::new();
-    for connection in 0..CONNECTIONS {
-        let mut poster = Poster::connect(server.http()).await?;
-        tasks.push(tokio::spawn(async move {
-            for second in 1..=WHILE_ASLEEP / SAMPLES_A_POST / CONNECTIONS {
-                let first_user = 1 + connection * SAMPLES_A_POST;
-                poster.post(&body(first_user, SAMPLES_A_POST, second, 1)).await?;
+    let start = Instant::now();
+    let mut clients = Vec::new();
+    for client in 0..CONNECTIONS {
+        let mut connection = Connection::open(server.http()).await?;
+        clients.push(tokio::spawn(async move {
+            for second in 1..=LOAD_SAMPLES / SAMPLES_PER_POST / CONNECTIONS {
+                let body = body(1 + client * SAMPLES_PER_POST, SAMPLES_PER_POST, second, 1);
+                connection.ingest(NDJSON, body.as_bytes()).await?;
             }
-            Outcome::Ok(())
+            Result::Ok(())
         }));
     }
-    for task in tasks {
-        task.await??;
+    for client in clients {
+        client.await??;
     }
-    let round = Ingested {
-        rate: float(WHILE_ASLEEP) / began.elapsed().as_secs_f64(),
-        growth_mb: server.peak_rss_mb()? - before,
+    let load = Load {
+        samples_per_second: float(LOAD_SAMPLES) / start.elapsed().as_secs_f64(),
+        memory_growth_mb: server.peak_rss_mb()? - memory_before,
     };
-    drop(sleepers);
+    drop(sleeping);
     server.stop().await?;
-    Ok(round)
+    Ok(load)
 }
 
+/// Returns the milliseconds from one moment to another, negative if the other is earlier.
 fn signed_ms(from: Instant, to: Instant) -> f64 {
-    to.checked_duration_since(from)
-        .map_or_else(|| -(from - to).as_secs_f64(), |wait| wait.as_secs_f64())
-        * 1e3
-}
-
-fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
-    sorted.get(sorted.len() * hundredths / 100).copied().unwrap_or(f64::NAN)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    percentile(&values, 50)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of lines stay far below 2^52")]
-fn float(count: usize) -> f64 {
-    count as f64
+    let seconds = match to.checked_duration_since(from) {
+        Some(later) => later.as_secs_f64(),
+        None => -(from - to).as_secs_f64(),
+    };
+    seconds * 1e3
 }

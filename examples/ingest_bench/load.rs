@@ -1,4 +1,4 @@
-//! The client's side, as thin as it can be: what it takes, the server does not have.
+//! The clients that load a server.
 
 use std::{
     net::SocketAddr,
@@ -6,134 +6,92 @@ use std::{
 };
 
 use bytes::Bytes;
-use examples::Connection;
-use indicatif::ProgressBar;
+use examples::{
+    Connection, Result,
+    bench::{Latencies, Progress, float},
+};
 use tokio::task::JoinSet;
 
-use crate::{
-    Outcome,
-    data::{Rows, Values},
-    float,
-};
+use crate::dataset::{Dataset, HeartRates};
 
-/// How long each of many calls took.
-pub(crate) struct Run {
-    latencies: Vec<Duration>,
-    took: Duration,
+const NDJSON: &str = "application/x-ndjson";
+
+/// Many calls: how long each took, and how many there were in a second.
+pub(crate) struct CallRate {
+    pub(crate) latencies: Latencies,
+    pub(crate) per_second: f64,
 }
 
-impl Run {
-    pub(crate) fn new(latencies: Vec<Duration>, took: Duration) -> Self {
-        Self { latencies, took }
-    }
-
-    pub(crate) fn per_second(&self) -> f64 {
-        float(self.latencies.len()) / self.took.as_secs_f64()
-    }
-
-    pub(crate) fn quantile_ms(&mut self, per_mille: usize) -> f64 {
-        self.latencies.sort_unstable();
-        // In thousandths, to stay with integers.
-        let place = self.latencies.len() * per_mille / 1_000;
-        self.latencies
-            .get(place)
-            .map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+impl CallRate {
+    pub(crate) fn new(latencies: Latencies, time: Duration) -> Self {
+        Self {
+            per_second: float(latencies.count()) / time.as_secs_f64(),
+            latencies,
+        }
     }
 }
 
-/// Posts each body over a connection of its own, all at once.
-pub(crate) async fn post_all(http: SocketAddr, bodies: &[Bytes]) -> Outcome<Duration> {
-    let began = Instant::now();
-    let mut posts = JoinSet::new();
-    for body in bodies {
-        let body = body.clone();
-        posts.spawn(async move {
-            let mut connection = Connection::open(http).await?;
-            let head = head("application/x-ndjson", &format!("Content-Length: {}", body.len()));
-            connection.send(head.as_bytes()).await?;
-            connection.send(&body).await?;
-            connection.expect_200().await
-        });
-    }
-    while let Some(post) = posts.join_next().await {
-        post??;
-    }
-    Ok(began.elapsed())
+/// Posts all bodies at once, each over its own connection. Returns how many seconds that took.
+pub(crate) async fn post_at_once(http: SocketAddr, bodies: &[Bytes]) -> Result<f64> {
+    post_over(http, bodies, bodies.len()).await
 }
 
-/// Posts the bodies in turn over so many kept-alive connections.
-pub(crate) async fn post_in_turn(http: SocketAddr, bodies: &[Bytes], connections: usize) -> Outcome<Duration> {
-    let began = Instant::now();
+/// Posts the bodies over this many kept-alive connections. Returns how many seconds that took.
+pub(crate) async fn post_over(http: SocketAddr, bodies: &[Bytes], connections: usize) -> Result<f64> {
+    let start = Instant::now();
     let mut clients = JoinSet::new();
     for first in 0..connections {
         let bodies: Vec<_> = bodies.iter().skip(first).step_by(connections).cloned().collect();
         clients.spawn(async move {
             let mut connection = Connection::open(http).await?;
             for body in bodies {
-                let head = head("application/x-ndjson", &format!("Content-Length: {}", body.len()));
-                connection.send(head.as_bytes()).await?;
-                connection.send(&body).await?;
-                connection.expect_200().await?;
+                connection.ingest(NDJSON, &body).await?;
             }
-            Outcome::Ok(())
+            Result::Ok(())
         });
     }
     while let Some(client) = clients.join_next().await {
         client??;
     }
-    Ok(began.elapsed())
+    Ok(start.elapsed().as_secs_f64())
 }
 
-/// Posts rows as one chunked body, made while it is sent.
-pub(crate) async fn post_stream(http: SocketAddr, rows: Rows, bar: &ProgressBar) -> Outcome<Duration> {
-    const PIECE_ROWS: usize = 1_000;
-    let began = Instant::now();
-    let mut connection = Connection::open(http).await?;
-    connection
-        .send(head("application/x-ndjson", "Transfer-Encoding: chunked").as_bytes())
-        .await?;
-    for from in (0..rows.count).step_by(PIECE_ROWS) {
-        let piece: String = (from..rows.count.min(from + PIECE_ROWS))
-            .map(|place| rows.line(place, Values::First))
-            .collect();
-        connection
-            .send(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
-            .await?;
-        bar.set_message(format!("one body of {} lines: {from}", rows.count));
-    }
-    connection.send(b"0\r\n\r\n").await?;
-    connection.expect_200().await?;
-    Ok(began.elapsed())
+/// Posts a dataset as one body, which is made while it is sent. Returns how many seconds that took.
+pub(crate) async fn post_as_stream(http: SocketAddr, dataset: Dataset, progress: &Progress) -> Result<f64> {
+    const CHUNK_SAMPLES: usize = 1_000;
+    let start = Instant::now();
+    let chunks = (0..dataset.count).step_by(CHUNK_SAMPLES).map(|first| {
+        progress.show(format!("one body of {} samples: {first}", dataset.count));
+        (first..dataset.count.min(first + CHUNK_SAMPLES))
+            .map(|index| dataset.record(index, HeartRates::Original))
+            .collect()
+    });
+    Connection::open(http).await?.ingest_stream(NDJSON, chunks).await?;
+    Ok(start.elapsed().as_secs_f64())
 }
 
-/// Posts one sample a request over so many kept-alive connections.
-pub(crate) async fn singles(http: SocketAddr, connections: usize, length: Duration) -> Outcome<Run> {
-    let began = Instant::now();
+/// Posts single samples for this long, over each of the connections as fast as the server responds.
+pub(crate) async fn post_single_samples(http: SocketAddr, connections: usize, time: Duration) -> Result<CallRate> {
+    let start = Instant::now();
     let mut clients = JoinSet::new();
     for client in 0..connections {
         clients.spawn(async move {
             let mut connection = Connection::open(http).await?;
-            let mut latencies = Vec::new();
-            while began.elapsed() < length {
-                // Without a timestamp: a device that sends as it measures.
-                let (user, rate) = (client + 1, 60 + latencies.len() % 60);
-                let line = format!("{{\"user_id\":{user},\"heart_rate\":{rate},\"steps\":3,\"calories\":0.25}}");
-                let head = head("application/json", &format!("Content-Length: {}", line.len()));
-                let sent = Instant::now();
-                connection.send(format!("{head}{line}").as_bytes()).await?;
-                connection.expect_200().await?;
-                latencies.push(sent.elapsed());
+            let mut latencies = Latencies::default();
+            while start.elapsed() < time {
+                // No timestamp, as from a device that sends each sample at once.
+                let (user, rate) = (client + 1, 60 + latencies.count() % 60);
+                let record = format!("{{\"user_id\":{user},\"heart_rate\":{rate},\"steps\":3,\"calories\":0.25}}");
+                latencies
+                    .measure(connection.ingest("application/json", record.as_bytes()))
+                    .await?;
             }
-            Outcome::Ok(latencies)
+            Result::Ok(latencies)
         });
     }
-    let mut latencies = Vec::new();
+    let mut latencies = Latencies::default();
     while let Some(client) = clients.join_next().await {
-        latencies.extend(client??);
+        latencies.append(client??);
     }
-    Ok(Run::new(latencies, began.elapsed()))
-}
-
-fn head(media_type: &str, length: &str) -> String {
-    format!("POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n{length}\r\n\r\n")
+    Ok(CallRate::new(latencies, start.elapsed()))
 }

@@ -1,312 +1,235 @@
-//! How fast samples go in, against PostgreSQL's own ways in, in one run on one machine.
+//! Measures how fast the server stores samples, compared with PostgreSQL's own programs.
 //!
-//! `cargo run --release --example ingest_bench` starts a durable PostgreSQL of its own in a fresh directory (or uses
-//! `DATABASE_URL`), and for each measurement a fresh database and a fresh server process. Trust the ratios: both sides of each
-//! are measured in turn.
+//! `cargo run --release --example ingest_bench` starts a durable PostgreSQL in a directory of its own. Each measurement
+//! has a fresh database and a fresh server process. Compare the ratios, not the rates: both sides of a ratio are measured
+//! in turn, on the same machine, in the same run. `psql` and `pgbench` have to be installed.
 
-mod child;
-mod data;
+mod baseline;
+mod dataset;
 mod load;
-mod phone;
-mod reference;
+mod phones;
 mod sealing;
 
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Parser;
-use health_core::embedded::{Cluster, Options};
-use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::{
-    child::Server,
-    data::{Rows, Values},
-    reference::Reference,
+use examples::{
+    Result,
+    bench::{self, Progress, RoundArgs, Row, ScratchCluster, ServeArgs, float, median},
+    server_process::ServerProcess,
 };
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use crate::{
+    baseline::Baseline,
+    dataset::{Dataset, HeartRates},
+};
 
-/// Measures ingestion against PostgreSQL's own COPY and INSERT.
-#[derive(Parser)]
+/// Measures how fast the server stores samples, compared with PostgreSQL's COPY and INSERT
+#[derive(Debug, Parser)]
+#[command(name = "ingest_bench", max_term_width = 100)]
 struct Args {
-    /// Rounds; the table shows medians.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Rows of a bulk load.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[command(flatten)]
+    rounds: RoundArgs,
+    /// Samples of a bulk load
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     rows: usize,
-    /// Lines of the one long body that watches memory; 0 leaves it out.
-    #[arg(long, default_value_t = 10_000_000)]
+    /// Samples of the one long body that shows the server's memory; 0 skips it
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     long_body: usize,
-    /// How long single samples are posted, a round.
-    #[arg(long, default_value_t = 5)]
+    /// How long single samples are posted in each round
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     seconds: u64,
-    /// Only measurements whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// Serve this database and nothing else: what the other processes of a run are.
-    #[arg(long, hide = true)]
-    serve: Option<String>,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
-/// A line of the table.
-struct Line {
-    name: String,
-    figure: String,
-    ratio: Option<f64>,
-    wanted: Option<f64>,
+struct Bench<'a> {
+    args: &'a Args,
+    baseline: Baseline<'a>,
+    progress: &'a Progress,
 }
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(url) = &args.serve {
-        return child::serve(url).await;
-    }
-    let directory = scratch_directory()?;
-    let cluster = Cluster::start(Options::new().data_dir(directory.join("health"))).await?;
-    let bench = Bench {
-        reference: Reference::find(cluster.url("postgres"))?,
-        args,
-        bar: bar(),
-    };
-    let lines = bench.run().await;
-    bench.bar.finish_and_clear();
-    cluster.stop().await?;
-    std::fs::remove_dir_all(&directory)?;
-    print(&lines?);
-    Ok(())
+    bench::run(&args.serve, async |progress| {
+        let cluster = ScratchCluster::start("ingest").await?;
+        let bench = Bench {
+            args: &args,
+            baseline: Baseline::new(&cluster)?,
+            progress,
+        };
+        let rows = bench.run().await;
+        cluster.stop().await?;
+        rows
+    })
+    .await
 }
 
-struct Bench {
-    reference: Reference,
-    args: Args,
-    bar: ProgressBar,
-}
-
-impl Bench {
-    async fn run(&self) -> Outcome<Vec<Line>> {
-        let mut lines = Vec::new();
-        for (name, users, connections, wanted) in [
+impl Bench<'_> {
+    async fn run(&self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for (name, users, connections, goal) in [
             ("bulk, 1000 users, 1 connection", 1_000, 1, 1.0),
             ("bulk, 100000 users, 1 connection", 100_000, 1, 0.8),
             ("bulk, 1000 users, 4 connections", 1_000, 4, 1.2),
             ("bulk, 100000 users, 4 connections", 100_000, 4, 1.0),
         ] {
             if self.wants(name) {
-                lines.extend(self.bulk(name, users, connections, wanted).await?);
+                rows.extend(self.bulk(name, users, connections, goal).await?);
             }
         }
         if self.wants("resent") {
-            lines.extend(self.resent().await?);
+            rows.extend(self.resent().await?);
         }
-        if self.wants(phone::NAME) {
-            lines.extend(self.phone().await?);
+        if self.wants(phones::NAME) {
+            rows.extend(self.phones().await?);
         }
         if self.wants("sealing") {
-            lines.extend(self.sealing().await?);
+            rows.extend(self.sealing().await?);
         }
         if self.wants("single samples") {
-            lines.extend(self.singles().await?);
+            rows.extend(self.single_samples().await?);
         }
         if self.wants("lone client") {
-            lines.push(self.lone().await?);
+            rows.push(self.lone_client().await?);
         }
         if self.args.long_body > 0 && self.wants("long body") {
-            lines.extend(self.long_body().await?);
+            rows.push(self.long_body().await?);
         }
-        Ok(lines)
+        Ok(rows)
     }
 
-    /// A million rows over HTTP against the same rows by `psql \copy`.
-    async fn bulk(&self, name: &str, users: usize, connections: usize, wanted: f64) -> Outcome<Vec<Line>> {
-        let rows = Rows::new(users, self.args.rows);
-        let csv = rows.csv();
-        let bodies = rows.bodies(connections, Values::First);
-        let (mut copied, mut posted, mut cpu, mut rss) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for round in 0..self.args.rounds {
-            self.say(name, round);
-            let database = self.reference.fresh_database().await?;
-            copied.push(self.reference.copy(&database, &csv).await?);
-            let mut server = Server::start(&self.reference.fresh_database().await?).await?;
-            posted.push(load::post_all(server.http(), &bodies).await?.as_secs_f64());
-            cpu.push(server.cpu_seconds()?);
-            rss.push(server.peak_rss_mb()?);
+    /// Posts samples as NDJSON, and loads the same samples with `psql \copy`.
+    async fn bulk(&self, name: &str, users: usize, connections: usize, goal: f64) -> Result<Vec<Row>> {
+        let dataset = Dataset::new(users, self.args.rows);
+        let csv = dataset.csv();
+        let bodies = dataset.bodies(connections, HeartRates::Original);
+        let (mut copy_seconds, mut post_seconds) = (Vec::new(), Vec::new());
+        let (mut cpu_seconds, mut peak_mb) = (Vec::new(), Vec::new());
+        for _ in self.rounds(name) {
+            let database = self.baseline.fresh_database().await?;
+            copy_seconds.push(self.baseline.copy(&database, &csv).await?);
+            let mut server = self.fresh_server().await?;
+            post_seconds.push(load::post_at_once(server.http(), &bodies).await?);
+            cpu_seconds.push(server.cpu_seconds()?);
+            peak_mb.push(server.peak_rss_mb()?);
             server.stop().await?;
         }
-        let million = float(self.args.rows) / 1e6;
-        let ratio = median(&mut copied) / median(&mut posted);
+        let (copy_seconds, post_seconds) = (median(copy_seconds), median(post_seconds));
+        let cpu_per_million = median(cpu_seconds) / (float(self.args.rows) / 1e6);
         Ok(vec![
-            Line {
-                name: format!("{name}: against \\copy"),
-                figure: format!("{:.0} k rows/s", float(self.args.rows) / median(&mut posted) / 1e3),
-                ratio: Some(ratio),
-                wanted: Some(wanted),
-            },
-            Line {
-                name: "    server's CPU, memory at its peak".to_owned(),
-                figure: format!(
-                    "{:.2} s a million, {:.0} MB",
-                    median(&mut cpu) / million,
-                    median(&mut rss)
-                ),
-                ratio: None,
-                wanted: None,
-            },
+            Row::new(format!("{name}, to \\copy"), self.row_rate(post_seconds)).at_least(
+                copy_seconds / post_seconds,
+                goal,
+                "",
+            ),
+            Row::new(
+                "    server's CPU time for a million rows, peak memory",
+                format!("{cpu_per_million:.2} s, {:.0} MB", median(peak_mb)),
+            ),
         ])
     }
 
-    /// The same samples again, unchanged and with other values, against the first time.
-    async fn resent(&self) -> Outcome<Vec<Line>> {
-        let rows = Rows::new(1_000, self.args.rows);
-        let (first, other) = (rows.bodies(1, Values::First), rows.bodies(1, Values::Other));
+    /// Posts samples, then the same samples again, then the same with other heart rates.
+    async fn resent(&self) -> Result<Vec<Row>> {
+        let dataset = Dataset::new(1_000, self.args.rows);
+        let original = dataset.bodies(1, HeartRates::Original);
+        let corrected = dataset.bodies(1, HeartRates::Corrected);
         let mut seconds: [Vec<f64>; 3] = Default::default();
-        for round in 0..self.args.rounds {
-            self.say("resent", round);
-            let mut server = Server::start(&self.reference.fresh_database().await?).await?;
-            for (place, bodies) in [&first, &first, &other].into_iter().enumerate() {
-                seconds[place].push(load::post_all(server.http(), bodies).await?.as_secs_f64());
+        for _ in self.rounds("resent") {
+            let mut server = self.fresh_server().await?;
+            for (bodies, seconds) in [&original, &original, &corrected].into_iter().zip(&mut seconds) {
+                seconds.push(load::post_at_once(server.http(), bodies).await?);
             }
             server.stop().await?;
         }
-        let [first, unchanged, changed] = seconds.each_mut().map(|seconds| median(seconds));
-        let line = |name: &str, seconds: f64, wanted: f64| Line {
-            name: format!("{name}: against the first sending"),
-            figure: format!("{:.0} k rows/s", float(self.args.rows) / seconds / 1e3),
-            ratio: Some(first / seconds),
-            wanted: Some(wanted),
+        let [first, unchanged, changed] = seconds.map(median);
+        let row = |name: &str, seconds: f64, goal: f64| {
+            Row::new(format!("{name}, to the first upload"), self.row_rate(seconds)).at_least(first / seconds, goal, "")
         };
         Ok(vec![
-            line("resent unchanged", unchanged, 0.7),
-            line("resent with other values", changed, 0.3),
+            row("resent unchanged", unchanged, 0.7),
+            row("resent with other values", changed, 0.3),
         ])
     }
 
-    /// One sample a request over 64 connections against pgbench's one row a transaction with 64 clients.
-    async fn singles(&self) -> Outcome<Vec<Line>> {
+    /// Posts one sample per request over 64 connections, and inserts one row per transaction with 64 pgbench clients.
+    async fn single_samples(&self) -> Result<Vec<Row>> {
         const CLIENTS: usize = 64;
+        const NAME: &str = "single samples, 64 connections";
         let (mut inserted, mut posted, mut p99) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..self.args.rounds {
-            self.say("single samples, 64 connections", round);
-            let database = self.reference.fresh_database().await?;
-            inserted.push(
-                self.reference
-                    .pgbench(&database, CLIENTS, self.args.seconds)
-                    .await?
-                    .per_second,
-            );
-            let mut server = Server::start(&self.reference.fresh_database().await?).await?;
-            let mut run = load::singles(server.http(), CLIENTS, Duration::from_secs(self.args.seconds)).await?;
-            posted.push(run.per_second());
-            p99.push(run.quantile_ms(990));
+        for _ in self.rounds(NAME) {
+            let database = self.baseline.fresh_database().await?;
+            inserted.push(self.baseline.pgbench(&database, CLIENTS, self.args.seconds).await?);
+            let mut server = self.fresh_server().await?;
+            let calls = load::post_single_samples(server.http(), CLIENTS, self.time()).await?;
+            posted.push(calls.per_second);
+            p99.push(calls.latencies.percentile_ms(99));
             server.stop().await?;
         }
-        let (inserted, posted) = (median(&mut inserted), median(&mut posted));
+        let (inserted, posted, p99) = (median(inserted), median(posted), median(p99));
         Ok(vec![
-            Line {
-                name: "single samples, 64 connections: against pgbench".to_owned(),
-                figure: format!("{:.1} k/s against {:.1} k/s", posted / 1e3, inserted / 1e3),
-                ratio: Some(posted / inserted),
-                wanted: Some(1.5),
-            },
-            Line {
-                name: "    p99 (wanted: under 50 ms)".to_owned(),
-                figure: format!("{:.1} ms", median(&mut p99)),
-                ratio: None,
-                wanted: None,
-            },
+            Row::new(
+                format!("{NAME}, to pgbench"),
+                format!("{:.1} to {:.1} k/s", posted / 1e3, inserted / 1e3),
+            )
+            .at_least(posted / inserted, 1.5, ""),
+            Row::new("    p99", format!("{p99:.1} ms")).at_most(p99, 50.0, " ms"),
         ])
     }
 
-    /// One client, one sample at a time, against one bare INSERT at a time.
-    async fn lone(&self) -> Outcome<Line> {
-        let (mut bare, mut posted) = (Vec::new(), Vec::new());
-        for round in 0..self.args.rounds {
-            self.say("lone client", round);
-            let database = self.reference.fresh_database().await?;
-            bare.push(
-                self.reference
-                    .bare_inserts(&database, Duration::from_secs(self.args.seconds))
-                    .await?
-                    .quantile_ms(500),
-            );
-            let mut server = Server::start(&self.reference.fresh_database().await?).await?;
-            let mut run = load::singles(server.http(), 1, Duration::from_secs(self.args.seconds)).await?;
-            posted.push(run.quantile_ms(500));
+    /// Posts one sample after the other from one client, and inserts one row after the other.
+    async fn lone_client(&self) -> Result<Row> {
+        let (mut inserted, mut posted) = (Vec::new(), Vec::new());
+        for _ in self.rounds("lone client") {
+            let database = self.baseline.fresh_database().await?;
+            let calls = self.baseline.single_inserts(&database, self.time()).await?;
+            inserted.push(calls.latencies.percentile_ms(50));
+            let mut server = self.fresh_server().await?;
+            let calls = load::post_single_samples(server.http(), 1, self.time()).await?;
+            posted.push(calls.latencies.percentile_ms(50));
             server.stop().await?;
         }
-        let (bare, posted) = (median(&mut bare), median(&mut posted));
-        Ok(Line {
-            name: "lone client, p50: times one bare insert (wanted: at most 2.5)".to_owned(),
-            figure: format!("{posted:.2} ms against {bare:.2} ms"),
-            ratio: Some(posted / bare),
-            wanted: None,
-        })
+        let (inserted, posted) = (median(inserted), median(posted));
+        let row = Row::new(
+            "lone client, p50 of a sample, to one INSERT",
+            format!("{posted:.2} to {inserted:.2} ms"),
+        );
+        Ok(row.at_most(posted / inserted, 2.5, ""))
     }
 
-    /// Memory while one body of many lines streams in.
-    async fn long_body(&self) -> Outcome<Vec<Line>> {
-        self.say("long body", 0);
-        let rows = Rows::new(1_000, self.args.long_body);
-        let mut server = Server::start(&self.reference.fresh_database().await?).await?;
-        let seconds = load::post_stream(server.http(), rows, &self.bar).await?.as_secs_f64();
-        let line = Line {
-            name: format!("one body of {} lines", self.args.long_body),
-            figure: format!(
-                "{:.0} k rows/s, {:.0} MB at its peak",
-                float(self.args.long_body) / seconds / 1e3,
-                server.peak_rss_mb()?
-            ),
-            ratio: None,
-            wanted: None,
-        };
+    /// Posts one long body and reads the server's peak memory.
+    async fn long_body(&self) -> Result<Row> {
+        let dataset = Dataset::new(1_000, self.args.long_body);
+        let mut server = self.fresh_server().await?;
+        let seconds = load::post_as_stream(server.http(), dataset, self.progress).await?;
+        let rate = float(self.args.long_body) / seconds / 1e3;
+        let row = Row::new(
+            format!("long body of {} samples, peak memory", self.args.long_body),
+            format!("{rate:.0} k rows/s, {:.0} MB", server.peak_rss_mb()?),
+        );
         server.stop().await?;
-        Ok(vec![line])
+        Ok(row)
+    }
+
+    async fn fresh_server(&self) -> Result<ServerProcess> {
+        Ok(ServerProcess::start(&self.baseline.fresh_database().await?).await?)
+    }
+
+    fn row_rate(&self, seconds: f64) -> String {
+        format!("{:.0} k rows/s", float(self.args.rows) / seconds / 1e3)
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.args.seconds)
     }
 
     fn wants(&self, name: &str) -> bool {
-        name.contains(&self.args.only)
+        self.args.rounds.wants(name)
     }
 
-    fn say(&self, what: &str, round: usize) {
-        self.bar
-            .set_message(format!("{what}, round {} of {}", round + 1, self.args.rounds));
-    }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of rows stay far below 2^52")]
-fn float(count: usize) -> f64 {
-    count as f64
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
-/// A directory that the user PostgreSQL runs as can reach.
-fn scratch_directory() -> Outcome<PathBuf> {
-    let directory = std::env::temp_dir().join(format!("health-ingest-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    Ok(directory)
-}
-
-#[expect(clippy::print_stdout, reason = "the table is what this program is for")]
-fn print(lines: &[Line]) {
-    println!("{:<66} {:>32} {:>7} {:>7}", "measurement", "figure", "ratio", "wanted");
-    for Line {
-        name,
-        figure,
-        ratio,
-        wanted,
-    } in lines
-    {
-        let number = |value: &Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
-        println!("{name:<66} {figure:>32} {:>7} {:>7}", number(ratio), number(wanted));
+    fn rounds(&self, name: &str) -> impl Iterator<Item = usize> + use<> {
+        self.args.rounds.rounds(name, self.progress)
     }
 }

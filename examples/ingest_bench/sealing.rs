@@ -1,77 +1,87 @@
-//! What summarising costs those who write: a server against one that never summarises.
+//! The cost of summarising for writers: the usual server against one that never summarises.
 
-use crate::{
-    Bench, Line, Outcome,
-    child::Server,
-    data::{Rows, Values},
-    float, load, median,
-    reference::Reference,
+use examples::{
+    Result,
+    bench::{Row, float, median},
+    server_process::ServerProcess,
 };
 
-/// So old does no sample get: nothing is ever due, no writer marks anything, and the roller has nothing to do.
-const NEVER: (&str, &str) = ("HEALTH_SETTLE", "36500d");
+use crate::{
+    Bench,
+    baseline::query_integer,
+    dataset::{Dataset, HeartRates},
+    load,
+};
 
-const WANTED: f64 = 0.9;
+/// No sample is as old as this limit asks for, so nothing is ever sealed, no slice becomes dirty, and the roller is idle.
+const NEVER_SEAL: (&str, &str) = ("HEALTH_SETTLE", "36500d");
 
-/// Times as many rows as the other measurements send. Marks are only taken away some seconds after they were left: a
-/// load that is over by then would find the roller asleep.
-const LONGER: usize = 5;
+/// The goal for the rate of a server that summarises, as a share of the rate of one that does not.
+const GOAL: f64 = 0.9;
+
+/// How many times more rows this measurement sends than the others.
+///
+/// The roller resummarises dirty slices some seconds after they became dirty. It would have no work during a shorter load.
+const ROWS_FACTOR: usize = 5;
 
 const CONNECTIONS: usize = 4;
 
-impl Bench {
-    /// The usual server and one that never summarises, in turn.
-    pub(crate) async fn sealing(&self) -> Outcome<Vec<Line>> {
-        let count = LONGER * self.args.rows;
-        let past = || Rows::new(1_000, count);
-        // So many users that all rows are of the last minutes, as those of a fleet that is live.
-        let live = || Rows::new(20_000, count).until_now();
-        // Both find as many rows stored before; only one has them to summarise meanwhile.
-        let before = Rows::new(1_000, self.args.rows).csv();
+impl Bench<'_> {
+    /// Loads both servers in turn, with rows of the past and with live rows.
+    pub(crate) async fn sealing(&self) -> Result<Vec<Row>> {
+        let rows = ROWS_FACTOR * self.args.rows;
+        let past = || Dataset::new(1_000, rows);
+        // With this many users, all rows are of the last minutes, as from a live fleet.
+        let live = || Dataset::new(20_000, rows).until_now();
+        // Both servers find these rows in the table, but only one has to summarise them during the load.
+        let waiting = Dataset::new(1_000, self.args.rows).csv();
         Ok(vec![
-            self.with_and_without("sealing, rows of the past", None, past).await?,
-            self.with_and_without("sealing, live rows while older ones wait", Some(&before), live)
+            self.with_and_without_sealing("sealing, rows of the past", None, past)
+                .await?,
+            self.with_and_without_sealing("sealing, live rows while older ones wait", Some(&waiting), live)
                 .await?,
         ])
     }
 
-    async fn with_and_without(&self, name: &str, before: Option<&str>, rows: impl Fn() -> Rows) -> Outcome<Line> {
+    async fn with_and_without_sealing(
+        &self,
+        name: &str,
+        waiting_csv: Option<&str>,
+        dataset: impl Fn() -> Dataset,
+    ) -> Result<Row> {
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        for round in 0..self.args.rounds {
-            self.say(name, round);
-            let bodies = rows().bodies(CONNECTIONS, Values::First);
-            // Who comes first changes from round to round.
-            let mut sides: [(&[_], &mut Vec<f64>); 2] = [(&[], &mut with), (&[NEVER], &mut without)];
-            sides.rotate_left(round % 2);
-            for (limits, seconds) in sides {
-                let database = self.reference.fresh_database().await?;
-                if let Some(csv) = before {
-                    self.reference.copy(&database, csv).await?;
+        for round in self.rounds(name) {
+            let bodies = dataset().bodies(CONNECTIONS, HeartRates::Original);
+            let mut servers: [(&[_], &mut Vec<f64>); 2] = [(&[], &mut with), (&[NEVER_SEAL], &mut without)];
+            // The second server of a round finds warmer caches.
+            servers.rotate_left(round % 2);
+            for (limits, seconds) in servers {
+                let database = self.baseline.fresh_database().await?;
+                if let Some(csv) = waiting_csv {
+                    self.baseline.copy(&database, csv).await?;
                 }
-                let mut server = Server::start_with(&database, limits).await?;
-                seconds.push(load::post_all(server.http(), &bodies).await?.as_secs_f64());
+                let mut server = ServerProcess::start_with(&database, limits).await?;
+                seconds.push(load::post_at_once(server.http(), &bodies).await?);
                 if limits.is_empty() {
-                    work_was_done(&database).await?;
+                    check_summaries_exist(&database).await?;
                 }
                 server.stop().await?;
             }
         }
-        let rate = |seconds| float(LONGER * self.args.rows) / seconds / 1e3;
-        let (with, without) = (median(&mut with), median(&mut without));
-        Ok(Line {
-            name: format!("{name}: against never sealing"),
-            figure: format!("{:.0} against {:.0} k rows/s", rate(with), rate(without)),
-            ratio: Some(without / with),
-            wanted: Some(WANTED),
-        })
+        let k_rows_per_second = |seconds| float(ROWS_FACTOR * self.args.rows) / seconds / 1e3;
+        let (with, without) = (median(with), median(without));
+        let row = Row::new(
+            format!("{name}, to a server that never seals"),
+            format!("{:.0} to {:.0} k rows/s", k_rows_per_second(with), k_rows_per_second(without)),
+        );
+        Ok(row.at_least(without / with, GOAL, ""))
     }
 }
 
-/// A roller that slept the whole time would cost nothing and prove nothing.
-async fn work_was_done(database: &str) -> Outcome<()> {
-    let summaries = "SELECT count(*) FROM health_rollups";
-    match Reference::ask(database, summaries).await? {
-        0 => Err("nothing was summarised while samples were written".into()),
+/// Fails if the roller was idle during the load, because the measurement would then prove nothing.
+async fn check_summaries_exist(database_url: &str) -> Result<()> {
+    match query_integer(database_url, "SELECT count(*) FROM health_rollups").await? {
+        0 => Err("The server summarised nothing during the load: send more rows with --rows.".into()),
         _ => Ok(()),
     }
 }

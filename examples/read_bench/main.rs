@@ -1,242 +1,213 @@
-//! How long answers take over HTTP, against the same from raw rows, in one run on one machine.
+//! Measures how fast the server answers queries over HTTP, compared with SQL over the raw samples.
 //!
-//! `cargo run --release --example read_bench` makes one user with a year of samples every 15 seconds, scattered over the table
-//! among as many of a thousand others, in a throw-away PostgreSQL, and asks a server in a process of its own over one
-//! kept-alive connection. With `--every 1` the year has a sample every second (31 million, which take some minutes to make).
+//! `cargo run --release --example read_bench` stores a year of samples of one user, one every 15 seconds. They are
+//! scattered over the table among as many samples of a thousand other users. The bench then asks a server, in a process of
+//! its own, over one kept-alive connection. PostgreSQL is a temporary one that syncs nothing, because nothing is written.
+//!
+//! With `--every 1` the year has a sample every second: 31 million, which take some minutes to store.
 
 mod year;
 
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use examples::{
-    Connection,
-    server_process::{self, ServerProcess},
+    Connection, Result,
+    bench::{self, Latencies, Progress, Row, ServeArgs},
+    server_process::ServerProcess,
 };
 use health_core::{
     Config,
     embedded::{Cluster, Options},
     format_timestamp, migrate,
 };
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, types::ToSql};
 
-use crate::year::{PLAIN, PLAIN_BY_DAY, USER};
+use crate::year::{RAW_STATS, RAW_STATS_BY_DAY, USER};
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
-/// Measures reading over HTTP.
-#[derive(Parser)]
+/// Measures how fast the server answers queries, compared with SQL over the raw samples
+#[derive(Debug, Parser)]
+#[command(name = "read_bench", max_term_width = 100)]
 struct Args {
     /// Seconds between two samples of the year
-    #[arg(long, default_value_t = 15.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
     every: f64,
-    /// A database to use in place of a throw-away one, as it is or, where it is empty, filled
+    /// A database to use instead of a temporary one; it is filled if it is empty
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Serve this database and nothing else: what the other process of a run is
-    #[arg(long, hide = true)]
-    serve: Option<String>,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
-/// A line of the table; times are in milliseconds.
-struct Line {
-    name: String,
-    p50: f64,
-    p95: f64,
+/// The measurements of one run.
+struct Bench<'a> {
+    http: Connection,
+    sql: Client,
+    year_end: DateTime<Utc>,
+    progress: &'a Progress,
+    rows: Vec<Row>,
 }
 
-/// What a run finds.
-struct Figures {
-    /// How long it took to summarise the year and to vacuum it.
-    sealed: Duration,
-    lines: Vec<Line>,
-    ratios: Vec<Ratio>,
+/// The medians that goals compare, in milliseconds.
+struct Medians {
+    healthy: f64,
+    select_1: f64,
+    hour: f64,
+    day: f64,
+    year: f64,
+    percentiles: f64,
+    local_days: f64,
+    raw_year: f64,
+    raw_days: f64,
 }
 
-/// What two lines should be to each other.
-struct Ratio {
-    name: &'static str,
-    is: f64,
-    at_most: f64,
-}
+/// Calls before each measurement, which prepare statements and fill caches.
+const WARM_UP_CALLS: usize = 3;
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(url) = &args.serve {
-        return server_process::serve(url).await;
-    }
-    let bar = bar();
-    let (cluster, url) = if let Some(url) = &args.database {
-        (None, url.clone())
-    } else {
+    bench::run(&args.serve, async |progress| {
+        if let Some(url) = &args.database {
+            return measure(url, args.every, progress).await;
+        }
         let cluster = Cluster::start(Options::throw_away()).await?;
-        let url = cluster.url("postgres");
-        (Some(cluster), url)
-    };
-    let measured = measure(&url, &args, &bar).await;
-    bar.finish_and_clear();
-    if let Some(cluster) = cluster {
+        let rows = measure(&cluster.url("postgres"), args.every, progress).await;
         cluster.stop().await?;
-    }
-    print(&measured?);
-    Ok(())
+        rows
+    })
+    .await
 }
 
-async fn measure(url: &str, args: &Args, bar: &ProgressBar) -> Outcome<Figures> {
-    migrate(&Config::from_url(url)?).await?;
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+async fn measure(database_url: &str, every: f64, progress: &Progress) -> Result<Vec<Row>> {
+    migrate(&Config::from_url(database_url)?).await?;
+    let (sql, connection) = tokio_postgres::connect(database_url, NoTls).await?;
     tokio::spawn(connection);
-    let end = year::find_or_make(&client, args.every, bar).await?;
+    let year_end = year::find_or_create(&sql, every, progress).await?;
 
-    bar.set_message("summarising the year");
-    let began = Instant::now();
-    let mut server = ServerProcess::start(url).await?;
-    year::sealed(&client).await?;
-    let sealed = began.elapsed();
+    progress.show("summarising the year");
+    let start = Instant::now();
+    let mut server = ServerProcess::start(database_url).await?;
+    year::summarise_and_vacuum(&sql).await?;
+    let sealed_seconds = start.elapsed().as_secs_f64();
     let mut bench = Bench {
         http: Connection::open(server.http()).await?,
-        client,
-        end,
-        bar: bar.clone(),
-        lines: Vec::new(),
+        sql,
+        year_end,
+        progress,
+        rows: vec![Row::new("summarising and vacuuming", format!("{sealed_seconds:.1} s"))],
     };
-    let ratios = bench.run().await?;
+    let medians = bench.run().await?;
+    let mut rows = bench.rows;
+    rows.extend(medians.goals());
     server.stop().await?;
-    Ok(Figures {
-        sealed,
-        lines: bench.lines,
-        ratios,
-    })
+    Ok(rows)
 }
 
-struct Bench {
-    http: Connection,
-    client: Client,
-    end: DateTime<Utc>,
-    bar: ProgressBar,
-    lines: Vec<Line>,
-}
-
-impl Bench {
-    async fn run(&mut self) -> Outcome<Vec<Ratio>> {
-        let last = |length: TimeDelta| {
-            let (start, end) = (format_timestamp(self.end - length), format_timestamp(self.end));
-            format!("user_id={USER}&start={start}&end={end}")
-        };
-        let (hour, day, week) = (
-            last(TimeDelta::hours(1)),
-            last(TimeDelta::days(1)),
-            last(TimeDelta::days(7)),
-        );
-        let year = last(TimeDelta::days(365));
-
-        let nothing = self
-            .get("/-/healthy, which asks no database", 500, "/-/healthy")
-            .await?;
+impl Bench<'_> {
+    async fn run(&mut self) -> Result<Medians> {
+        let [hour, day, week, year] = [1, 24, 7 * 24, 365 * 24].map(|hours| self.last(TimeDelta::hours(hours)));
+        let local = "tz=Europe/Berlin";
+        let healthy = self.get("/-/healthy, without the database", 500, "/-/healthy").await?;
         self.get("/-/ready", 500, "/-/ready").await?;
-        let select = self.sql("SELECT 1", 500, "SELECT 1").await?;
-        let path = |query: &str| format!("/metrics?{query}");
-        let of_hour = self.get("/metrics, an hour", 500, &path(&hour)).await?;
-        let of_day = self.get("/metrics, a day", 500, &path(&day)).await?;
-        let of_year = self.get("/metrics, a year", 200, &path(&year)).await?;
-        let path = format!("/metrics/percentiles?{year}&p=50,95,99");
-        let percentiles = self.get("/metrics/percentiles, a year", 200, &path).await?;
-        let path = |query: &str, bucket: &str| format!("/metrics/series?{query}&bucket={bucket}&tz=Europe/Berlin");
-        let days = self
-            .get("/metrics/series, a year by local days", 100, &path(&year, "1d"))
-            .await?;
-        self.get("/metrics/series, a year by local hours", 20, &path(&year, "1h"))
-            .await?;
-        self.get("/metrics/series, a week by minutes", 20, &path(&week, "1m"))
-            .await?;
+        let select_1 = self.query("SELECT 1", 500, "SELECT 1").await?;
+        let medians = Medians {
+            healthy,
+            select_1,
+            hour: self.get("/metrics, an hour", 500, &format!("/metrics?{hour}")).await?,
+            day: self.get("/metrics, a day", 500, &format!("/metrics?{day}")).await?,
+            year: self.get("/metrics, a year", 200, &format!("/metrics?{year}")).await?,
+            percentiles: {
+                let path = format!("/metrics/percentiles?{year}&p=50,95,99");
+                self.get("/metrics/percentiles, a year", 200, &path).await?
+            },
+            local_days: {
+                let path = format!("/metrics/series?{year}&bucket=1d&{local}");
+                self.get("/metrics/series, a year by local days", 100, &path).await?
+            },
+            raw_year: self.query("SQL over raw samples, a year", 5, RAW_STATS).await?,
+            raw_days: {
+                let name = "SQL over raw samples, a year by local days";
+                self.query(name, 5, RAW_STATS_BY_DAY).await?
+            },
+        };
+        let path = format!("/metrics/series?{year}&bucket=1h&{local}");
+        self.get("/metrics/series, a year by local hours", 20, &path).await?;
+        let path = format!("/metrics/series?{week}&bucket=1m&{local}");
+        self.get("/metrics/series, a week by minutes", 20, &path).await?;
         self.get("/users, a page of 100", 50, "/users?limit=100").await?;
-        let plain = self.sql("SQL over the raw rows, a year", 5, PLAIN).await?;
-        let plain_days = self
-            .sql("SQL over the raw rows, a year by local days", 5, PLAIN_BY_DAY)
-            .await?;
-
-        let ratio = |name, is, at_most| Ratio { name, is, at_most };
-        // `/-/ready` does more than SELECT 1; this floor is the lower one.
-        let floor = nothing + select;
-        Ok(vec![
-            ratio("a year / an hour", of_year / of_hour, 3.0),
-            ratio("a year / SQL over the raw rows", of_year / plain, 0.01),
-            ratio("an hour - (/-/healthy + SELECT 1), ms", of_hour - floor, 1.0),
-            ratio("a day - (/-/healthy + SELECT 1), ms", of_day - floor, 1.0),
-            ratio("local days / SQL over the raw rows", days / plain_days, 0.05),
-            ratio("percentiles / a year", percentiles / of_year, 2.0),
-        ])
+        Ok(medians)
     }
 
-    /// The median, in milliseconds.
-    async fn get(&mut self, name: &str, rounds: usize, path: &str) -> Outcome<f64> {
-        self.bar.set_message(name.to_owned());
-        let mut times = Vec::new();
-        for round in 0..rounds + WARMING_UP {
-            let began = Instant::now();
+    /// Returns the query parameters for the last part of the year.
+    fn last(&self, length: TimeDelta) -> String {
+        let (start, end) = (self.year_end - length, self.year_end);
+        format!(
+            "user_id={USER}&start={}&end={}",
+            format_timestamp(start),
+            format_timestamp(end)
+        )
+    }
+
+    /// Measures a path. Returns the median in milliseconds.
+    async fn get(&mut self, name: &str, calls: usize, path: &str) -> Result<f64> {
+        self.progress.show(name);
+        for _ in 0..WARM_UP_CALLS {
             self.http.get(path).await?;
-            if round >= WARMING_UP {
-                times.push(began.elapsed());
-            }
         }
-        Ok(self.add(name, times))
+        let mut latencies = Latencies::default();
+        for _ in 0..calls {
+            latencies.measure(self.http.get(path)).await?;
+        }
+        Ok(self.add_row(name, &latencies))
     }
 
-    /// The same of a statement.
-    async fn sql(&mut self, name: &str, rounds: usize, sql: &str) -> Outcome<f64> {
-        self.bar.set_message(name.to_owned());
-        let statement = self.client.prepare(sql).await?;
-        let (start, end) = (self.end - TimeDelta::days(365), self.end);
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&USER, &start, &end];
-        let params = &params[..statement.params().len()];
-        let mut times = Vec::new();
-        for round in 0..rounds + WARMING_UP {
-            let began = Instant::now();
-            self.client.query(&statement, params).await?;
-            if round >= WARMING_UP {
-                times.push(began.elapsed());
-            }
+    /// Measures a statement over the year. Returns the median in milliseconds.
+    async fn query(&mut self, name: &str, calls: usize, sql: &str) -> Result<f64> {
+        self.progress.show(name);
+        let statement = self.sql.prepare(sql).await?;
+        let (start, end) = (self.year_end - TimeDelta::days(365), self.year_end);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&USER, &start, &end];
+        let parameters = &parameters[..statement.params().len()];
+        for _ in 0..WARM_UP_CALLS {
+            self.sql.query(&statement, parameters).await?;
         }
-        Ok(self.add(name, times))
+        let mut latencies = Latencies::default();
+        for _ in 0..calls {
+            let call = async { Ok(self.sql.query(&statement, parameters).await?) };
+            latencies.measure(call).await?;
+        }
+        Ok(self.add_row(name, &latencies))
     }
 
-    fn add(&mut self, name: &str, mut times: Vec<Duration>) -> f64 {
-        times.sort_unstable();
-        let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
-        self.lines.push(Line {
-            name: name.to_owned(),
-            p50: at(50),
-            p95: at(95),
-        });
-        at(50)
+    fn add_row(&mut self, name: &str, latencies: &Latencies) -> f64 {
+        let (p50, p95) = (latencies.percentile_ms(50), latencies.percentile_ms(95));
+        self.rows.push(Row::new(
+            format!("{name}: p50, p95"),
+            format!("{p50:.3}, {p95:.3} ms"),
+        ));
+        p50
     }
 }
 
-/// The first few prepare statements and fill caches.
-const WARMING_UP: usize = 3;
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
-#[expect(clippy::print_stdout, reason = "the table is what this program is for")]
-fn print(Figures { sealed, lines, ratios }: &Figures) {
-    println!("summarised and vacuumed within {:.1} s\n", sealed.as_secs_f64());
-    println!("{:<48} {:>10} {:>10}", "measurement", "p50, ms", "p95, ms");
-    for Line { name, p50, p95 } in lines {
-        println!("{name:<48} {p50:>10.3} {p95:>10.3}");
-    }
-    println!("\n{:<48} {:>10} {:>10}", "ratio", "is", "at most");
-    for Ratio { name, is, at_most } in ratios {
-        let verdict = if is <= at_most { "" } else { "   MISSED" };
-        println!("{name:<48} {is:>10.4} {at_most:>10}{verdict}");
+impl Medians {
+    fn goals(&self) -> [Row; 6] {
+        // What any answer costs that asks the database once. `/-/ready` does more than SELECT 1, so this is the lower one.
+        let floor = self.healthy + self.select_1;
+        let ratio = |name, ratio, bound| Row::new(name, "").at_most(ratio, bound, "");
+        let difference = |name, difference, bound| Row::new(name, "").at_most(difference, bound, " ms");
+        [
+            ratio("a year, to an hour", self.year / self.hour, 3.0),
+            ratio("a year, to SQL over raw samples", self.year / self.raw_year, 0.01),
+            difference("an hour, minus /-/healthy and SELECT 1", self.hour - floor, 1.0),
+            difference("a day, minus /-/healthy and SELECT 1", self.day - floor, 1.0),
+            ratio(
+                "a year by local days, to SQL over raw samples",
+                self.local_days / self.raw_days,
+                0.05,
+            ),
+            ratio("percentiles of a year, to a year", self.percentiles / self.year, 2.0),
+        ]
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP client of the examples: what a phone or a gateway would do.
+//! An HTTP client for `health-server`, such as a phone or a gateway needs it.
 
 use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
@@ -19,96 +19,98 @@ use hyper_util::{
 };
 use tokio::time::timeout;
 
-/// How long an answer may take, the body of the request included.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long a request may take, from its first byte to the last byte of the response.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Idle connections are dropped after this, before a server with the usual limits does it and a request runs into that.
-const IDLE_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may be idle before the client closes it.
+///
+/// A server with the default limits closes it after 30 s. A request that crosses that close would fail.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer that are read: the counts and a hundred refusals fit many times.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The longest response that is read. The counts and a hundred errors need a small part of it.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// Bytes of NDJSON that are made at a time.
-const FRAME_BYTES: usize = 64 << 10;
+/// The size of the blocks in which a body is made while it is sent.
+const BLOCK_BYTES: usize = 64 << 10;
 
-/// How long to wait before trying again where the server does not say it.
-const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+/// The pause before a retry if the server names none.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The longest wait that a server can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+/// The longest pause before a retry that the client accepts from a server.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// A connection to a `health-server`, kept open between requests. A clone shares it.
+/// A client of one `health-server`. It keeps connections open between requests, and its clones share them.
 #[derive(Debug, Clone)]
 pub struct Client {
     pool: Pool<HttpConnector, Body>,
-    server: Server,
+    server: ServerUrl,
     authorization: Option<HeaderValue>,
 }
 
-/// Where a server is: `http://HOST:PORT`.
+/// The address of a server: `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server(Authority);
+pub struct ServerUrl(Authority);
 
-/// Samples that were taken by the server, and records that were not.
+/// What the server did with the records of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Posted {
-    /// What the server did with those it took.
+pub struct IngestResult {
+    /// The counts of the stored samples.
     pub counts: IngestCounts,
-    /// Records it refused.
+    /// How many records it refused.
     pub rejected: u64,
     /// Why it refused the first of them.
-    pub reason: Option<String>,
+    pub first_reason: Option<String>,
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The same request may succeed later.
-    #[error("{why}")]
-    Later {
+    /// The server is overloaded or cannot be reached. The same request may succeed later.
+    #[error("{reason}")]
+    Retryable {
         /// What the server said, or what happened to the connection.
-        why: String,
-        /// How long to wait.
-        after: Duration,
+        reason: String,
+        /// How long to wait before the next attempt.
+        retry_after: Duration,
     },
-    /// The server will not take this, however often it is asked.
-    #[error("{server} answers {status}: {detail}")]
+    /// The server refuses the request, and will refuse it again.
+    #[error("{server} responded with {status}: {detail}")]
     Refused {
-        /// Who answers.
-        server: Server,
+        /// The server.
+        server: ServerUrl,
         /// The HTTP status.
         status: u16,
-        /// What the server said.
+        /// The reason, in the server's words.
         detail: String,
     },
-    /// The token cannot be sent.
-    #[error("the token holds characters that no header may have: give it as it was printed when it was made")]
-    Token,
+    /// The token cannot be sent in a header.
+    #[error("the API token contains characters that no token has: copy it again from the output of `health-server token create`")]
+    InvalidToken,
 }
 
-/// Text that names no server.
+/// The reason why a text is no [`ServerUrl`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the address of a server: write it like http://127.0.0.1:8000")]
-pub struct UnreadableServer(String);
+#[error("{0:?} is not the URL of a server: write it like http://127.0.0.1:8000")]
+pub struct InvalidServerUrl(String);
 
 type Body = BoxBody<Bytes, Infallible>;
 
 impl Client {
-    /// Connects with the first request.
+    /// Creates a client, which connects with its first request.
     ///
     /// # Errors
-    /// [`ClientError::Token`].
-    pub fn new(server: Server, token: Option<&str>) -> Result<Self, ClientError> {
+    /// [`ClientError::InvalidToken`]
+    pub fn new(server: ServerUrl, token: Option<&str>) -> Result<Self, ClientError> {
         let authorization = token
             .map(|token| HeaderValue::from_str(&format!("Bearer {token}")))
             .transpose()
-            .map_err(|_| ClientError::Token)?;
+            .map_err(|_| ClientError::InvalidToken)?;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_MAX)
+            .pool_idle_timeout(MAX_IDLE_TIME)
             .build(connector);
         Ok(Self {
             pool,
@@ -117,47 +119,47 @@ impl Client {
         })
     }
 
-    /// Whom it talks to.
-    pub fn server(&self) -> &Server {
+    /// Returns the address of the server.
+    pub fn server(&self) -> &ServerUrl {
         &self.server
     }
 
-    /// Posts samples as NDJSON, made while they are sent.
+    /// Posts samples as NDJSON. They are taken from the iterator while the body is sent.
     ///
     /// # Errors
-    /// Those of [`ClientError`]. Posting the same samples again is harmless.
+    /// Any [`ClientError`]. Posting the same samples again changes nothing.
     pub async fn ingest(
         &self,
         samples: impl Iterator<Item = Sample> + Send + Sync + 'static,
-    ) -> Result<Posted, ClientError> {
-        let frames = Frames(samples).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
-        let body = StreamBody::new(stream::iter(frames)).boxed();
-        let (status, headers, answer) = self.send(Method::POST, "/ingest", body).await?;
+    ) -> Result<IngestResult, ClientError> {
+        let blocks = NdjsonBlocks(samples).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+        let body = StreamBody::new(stream::iter(blocks)).boxed();
+        let (status, headers, response) = self.send(Method::POST, "/ingest", body).await?;
         match status {
             StatusCode::OK => {
-                let counts = serde_json::from_slice(&answer).map_err(|_| self.unexpected(status, &answer))?;
-                Ok(Posted {
+                let counts = serde_json::from_slice(&response).map_err(|_| self.unexpected(status, &response))?;
+                Ok(IngestResult {
                     counts,
-                    ..Posted::default()
+                    ..IngestResult::default()
                 })
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
-                let problem = serde_json::from_slice::<Problem>(&answer);
-                let problem = problem.map_err(|_| self.unexpected(status, &answer))?;
-                Ok(Posted {
+                let problem = serde_json::from_slice::<Problem>(&response);
+                let problem = problem.map_err(|_| self.unexpected(status, &response))?;
+                Ok(IngestResult {
                     counts: problem.counts.unwrap_or_default(),
                     rejected: problem.rejected.unwrap_or_default(),
-                    reason: problem.errors.into_iter().next().map(|first| first.reason),
+                    first_reason: problem.errors.into_iter().next().map(|first| first.reason),
                 })
             }
-            _ => Err(self.failed(status, &headers, &answer)),
+            _ => Err(self.failed(status, &headers, &response)),
         }
     }
 
-    /// What the server says of somebody's readings between two moments.
+    /// Returns the statistics of a user in the range `[start, end)`.
     ///
     /// # Errors
-    /// Those of [`ClientError`].
+    /// Any [`ClientError`].
     pub async fn metrics(
         &self,
         user: UserId,
@@ -166,11 +168,11 @@ impl Client {
     ) -> Result<StatsResponse, ClientError> {
         let (start, end) = (format_timestamp(start), format_timestamp(end));
         let path = format!("/metrics?user_id={}&start={start}&end={end}", user.get());
-        let (status, headers, answer) = self.send(Method::GET, &path, Full::default().boxed()).await?;
+        let (status, headers, response) = self.send(Method::GET, &path, Full::default().boxed()).await?;
         if status != StatusCode::OK {
-            return Err(self.failed(status, &headers, &answer));
+            return Err(self.failed(status, &headers, &response));
         }
-        serde_json::from_slice(&answer).map_err(|_| self.unexpected(status, &answer))
+        serde_json::from_slice(&response).map_err(|_| self.unexpected(status, &response))
     }
 
     async fn send(
@@ -179,9 +181,9 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
-        let lost = |why: &dyn fmt::Display| ClientError::Later {
-            why: format!("{} does not answer: {why}", self.server),
-            after: RETRY_AFTER_DEFAULT,
+        let unreachable = |reason: &dyn fmt::Display| ClientError::Retryable {
+            reason: format!("cannot reach {}: {reason}", self.server),
+            retry_after: DEFAULT_RETRY_AFTER,
         };
         let mut request = Request::builder()
             .method(method)
@@ -190,94 +192,95 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(body).map_err(|error| lost(&error))?;
+        let request = request.body(body).map_err(|error| unreachable(&error))?;
         let exchange = async {
-            let answer = self
+            let response = self
                 .pool
                 .request(request)
                 .await
-                .map_err(|error| lost(&innermost(&error)))?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| lost(&innermost(error.as_ref())))?;
+                .map_err(|error| unreachable(&innermost(&error)))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
+            let body = body.map_err(|error| unreachable(&innermost(error.as_ref())))?;
             Ok((head.status, head.headers, body.to_bytes()))
         };
-        match timeout(ANSWER_TIMEOUT, exchange).await {
-            Ok(answered) => answered,
-            Err(_) => Err(lost(&format_args!("nothing came within {ANSWER_TIMEOUT:?}"))),
+        match timeout(REQUEST_TIMEOUT, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(unreachable(&format_args!("no complete response within {REQUEST_TIMEOUT:?}"))),
         }
     }
 
-    fn failed(&self, status: StatusCode, headers: &HeaderMap, answer: &[u8]) -> ClientError {
-        let detail = serde_json::from_slice::<Problem>(answer).map(|problem| problem.detail);
+    fn failed(&self, status: StatusCode, headers: &HeaderMap, response: &[u8]) -> ClientError {
+        let detail = serde_json::from_slice::<Problem>(response).map(|problem| problem.detail);
         match (status, detail) {
-            (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, detail) => ClientError::Later {
-                why: detail.unwrap_or_else(|_| format!("{} answers {status}", self.server)),
-                after: retry_after(headers),
+            (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, detail) => ClientError::Retryable {
+                reason: detail.unwrap_or_else(|_| format!("{} responded with {status}", self.server)),
+                retry_after: retry_after(headers),
             },
             (_, Ok(detail)) => ClientError::Refused {
                 server: self.server.clone(),
                 status: status.as_u16(),
                 detail,
             },
-            (_, Err(_)) => self.unexpected(status, answer),
+            (_, Err(_)) => self.unexpected(status, response),
         }
     }
 
-    /// Whoever answers this is no `health-server`, or not one we know.
-    fn unexpected(&self, status: StatusCode, answer: &[u8]) -> ClientError {
-        const LONGEST_CHARS: usize = 200;
-        let answer = String::from_utf8_lossy(answer);
+    /// Returns the error for a response that is not from a `health-server`, or from a version that this client does not know.
+    fn unexpected(&self, status: StatusCode, response: &[u8]) -> ClientError {
+        /// Enough for the title of a proxy's error page.
+        const MAX_CHARS: usize = 200;
+        let response = String::from_utf8_lossy(response);
         ClientError::Refused {
             server: self.server.clone(),
             status: status.as_u16(),
-            detail: answer.trim().chars().take(LONGEST_CHARS).collect(),
+            detail: response.trim().chars().take(MAX_CHARS).collect(),
         }
     }
 }
 
-impl FromStr for Server {
-    type Err = UnreadableServer;
+impl FromStr for ServerUrl {
+    type Err = InvalidServerUrl;
 
-    fn from_str(text: &str) -> Result<Self, UnreadableServer> {
-        let unreadable = || UnreadableServer(text.to_owned());
-        let uri: Uri = text.parse().map_err(|_| unreadable())?;
+    fn from_str(text: &str) -> Result<Self, InvalidServerUrl> {
+        let invalid = || InvalidServerUrl(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
         let parts = uri.into_parts();
         let path = parts.path_and_query.map_or(String::new(), |path| path.to_string());
         match parts.authority {
             Some(authority) if parts.scheme == Some(Scheme::HTTP) && ["", "/"].contains(&path.as_str()) => {
                 Ok(Self(authority))
             }
-            _ => Err(unreadable()),
+            _ => Err(invalid()),
         }
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}", self.0)
     }
 }
 
-/// Samples as pieces of NDJSON.
-struct Frames<I>(I);
+/// Makes blocks of NDJSON from samples.
+struct NdjsonBlocks<I>(I);
 
-impl<I: Iterator<Item = Sample>> Iterator for Frames<I> {
+impl<I: Iterator<Item = Sample>> Iterator for NdjsonBlocks<I> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let mut lines = BytesMut::with_capacity(FRAME_BYTES);
+        let mut block = BytesMut::with_capacity(BLOCK_BYTES);
         for sample in self.0.by_ref() {
-            // A sample is always JSON, and memory takes it.
+            // Every sample can be written as JSON.
             if let Ok(line) = serde_json::to_vec(&sample) {
-                lines.extend_from_slice(&line);
-                lines.extend_from_slice(b"\n");
+                block.extend_from_slice(&line);
+                block.extend_from_slice(b"\n");
             }
-            if lines.len() >= FRAME_BYTES {
+            if block.len() >= BLOCK_BYTES {
                 break;
             }
         }
-        (!lines.is_empty()).then(|| lines.freeze())
+        (!block.is_empty()).then(|| block.freeze())
     }
 }
 
@@ -286,11 +289,11 @@ fn retry_after(headers: &HeaderMap) -> Duration {
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok());
     seconds
-        .map_or(RETRY_AFTER_DEFAULT, Duration::from_secs)
-        .min(RETRY_AFTER_MAX)
+        .map_or(DEFAULT_RETRY_AFTER, Duration::from_secs)
+        .min(MAX_RETRY_AFTER)
 }
 
-/// What the system said: the layers above it say nothing that a person needs.
+/// Returns the last cause: the system's message. The layers above it only say that a request failed.
 fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     error.source().map_or(error, innermost)
 }
@@ -300,13 +303,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_named_by_its_url_alone() {
+    fn a_server_url_has_a_scheme_and_an_authority_only() {
         for (text, shown) in [
             ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
             ("http://health.example/", "http://health.example"),
             ("http://[::1]:8000", "http://[::1]:8000"),
         ] {
-            assert_eq!(text.parse::<Server>().unwrap().to_string(), shown);
+            assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), shown);
         }
         for text in [
             "",
@@ -317,19 +320,19 @@ mod tests {
             "http://a?b",
             "/x",
         ] {
-            assert!(text.parse::<Server>().is_err(), "{text}");
+            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_server_may_ask_for_a_pause_but_not_for_ever() {
-        let asked = |value: &'static str| {
+    fn a_server_can_ask_for_a_pause_of_at_most_a_minute() {
+        let pause = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
             retry_after(&headers)
         };
-        assert_eq!(asked("3"), Duration::from_secs(3));
-        assert_eq!(asked("86400"), RETRY_AFTER_MAX);
-        assert_eq!(asked("soon"), RETRY_AFTER_DEFAULT);
+        assert_eq!(pause("3"), Duration::from_secs(3));
+        assert_eq!(pause("86400"), MAX_RETRY_AFTER);
+        assert_eq!(pause("soon"), DEFAULT_RETRY_AFTER);
     }
 }

@@ -1,118 +1,121 @@
-//! One day of one person: what they do from midnight to midnight, and how that moves heart and feet.
+//! One day of one person: what they do from midnight to midnight, and the heart rate and steps that follow from it.
 
 use crate::noise::Noise;
 
-/// Minutes of a day.
+/// Minutes in a day.
 const DAY_MINUTES: u32 = 24 * 60;
 
-/// Everybody is in bed this long before midnight at the latest, so that no interval of up to an hour carries steps over it.
+/// Every person is asleep at least this long before midnight, so that no interval of up to an hour has steps of two days.
 pub(crate) const ASLEEP_BEFORE_MIDNIGHT_MINUTES: u32 = 60;
 
-/// How fast a heart answers: to a heavier effort within a minute, to a lighter one slower (heart-rate kinetics; Åstrand's
-/// Textbook of Work Physiology gives half-times of this order).
+/// Time constants of the heart rate after the effort rises or falls.
+///
+/// The heart rate rises within about a minute and falls more slowly. Åstrand's Textbook of Work Physiology gives half-times
+/// of this order.
 const RISE_SECONDS: f64 = 35.0;
 const FALL_SECONDS: f64 = 75.0;
 
-/// How somebody spends their days.
+/// How a person spends their days.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Habits {
-    /// Minute of the day.
+    /// The minute of the day at which they wake up.
     pub(crate) wakes: f64,
-    /// Minute of the day.
+    /// The minute of the day at which they go to sleep.
     pub(crate) sleeps: f64,
-    /// On what share of the days they go for a run.
+    /// The share of days on which they go for a run.
     pub(crate) runs: f64,
-    /// Whether the watch stays on in bed.
+    /// Whether they wear the watch in bed.
     pub(crate) wears_at_night: bool,
 }
 
-/// A day, planned.
+/// The activities of a day, without gaps.
 #[derive(Debug, Clone)]
 pub(crate) struct Day {
     noise: Noise,
-    stretches: Vec<Stretch>,
+    periods: Vec<Period>,
 }
 
-/// Some minutes of doing one thing.
+/// A number of minutes with one activity.
 #[derive(Debug, Clone)]
-struct Stretch {
-    /// Whole minutes, so that a minute belongs to one stretch.
+struct Period {
+    /// A whole minute, so that every minute belongs to one period.
     end_minute: u32,
     begin_minute: u32,
     activity: Activity,
     worn: bool,
-    /// Share of the heart-rate reserve that this asks for.
+    /// The share of the heart-rate reserve that the activity needs.
     effort: f64,
-    /// Where the heart stands when it begins.
+    /// The share that the heart gives at the beginning.
     effort_at_begin: f64,
-    /// Steps a minute.
+    /// Steps per minute.
     cadence: f64,
 }
 
-/// What a person can be doing.
+/// What a person does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Activity {
     Asleep,
-    /// Sitting.
+    /// Sits.
     Resting,
-    /// On their feet, here and there.
+    /// Stands and takes some steps, for example in the kitchen.
     Pottering,
     Walking,
     Running,
 }
 
-struct Plan {
+/// Plans a day, one period after the other.
+struct DayPlanner {
     noise: Noise,
     minute: u32,
-    stretches: Vec<Stretch>,
+    periods: Vec<Period>,
 }
 
 impl Day {
     pub(crate) fn new(noise: Noise, habits: &Habits) -> Self {
-        let mut plan = Plan {
+        let mut planner = DayPlanner {
             noise,
             minute: 0,
-            stretches: Vec::with_capacity(40),
+            periods: Vec::with_capacity(40),
         };
         let latest = f64::from(DAY_MINUTES - ASLEEP_BEFORE_MIDNIGHT_MINUTES);
         let wakes = habits.wakes + noise.between(1, -30.0, 30.0);
         let sleeps = (habits.sleeps + noise.between(2, -45.0, 45.0)).min(latest);
-        plan.until(wakes, Activity::Asleep, habits.wears_at_night);
-        plan.morning();
-        plan.at_work(noise.between(3, 150.0, 210.0));
-        plan.stroll(8.0, 25.0);
-        plan.at_work(noise.between(4, 170.0, 240.0));
-        plan.stroll(10.0, 30.0);
+        planner.until(wakes, Activity::Asleep, habits.wears_at_night);
+        planner.morning();
+        planner.at_work(noise.between(3, 150.0, 210.0));
+        planner.stroll(8.0, 25.0);
+        planner.at_work(noise.between(4, 170.0, 240.0));
+        planner.stroll(10.0, 30.0);
         if noise.unit(5) < habits.runs {
-            plan.run();
+            planner.run();
         }
-        plan.evening(sleeps);
-        plan.until(f64::from(DAY_MINUTES), Activity::Asleep, habits.wears_at_night);
+        planner.evening(sleeps);
+        planner.until(f64::from(DAY_MINUTES), Activity::Asleep, habits.wears_at_night);
         Self {
             noise,
-            stretches: plan.stretches,
+            periods: planner.periods,
         }
     }
 
-    /// Whether the watch is on.
+    /// Returns whether the watch is worn.
     pub(crate) fn is_worn(&self, day_ms: i64) -> bool {
-        self.at(minute_of(day_ms)).is_some_and(|stretch| stretch.worn)
+        self.at(minute_of(day_ms)).is_some_and(|period| period.worn)
     }
 
-    /// Whether this is a run, in which a watch loses the pulse more often.
+    /// Returns whether the arm shakes, because a watch loses the pulse more often then.
     pub(crate) fn is_shaken(&self, day_ms: i64) -> bool {
         self.at(minute_of(day_ms))
-            .is_some_and(|stretch| stretch.activity == Activity::Running)
+            .is_some_and(|period| period.activity == Activity::Running)
     }
 
-    /// The share of the heart-rate reserve that the heart gives, on its way to what is asked of it.
+    /// Returns the share of the heart-rate reserve that the heart gives, which approaches what the activity needs.
     pub(crate) fn effort(&self, day_ms: i64) -> f64 {
-        self.at(minute_of(day_ms)).map_or(0.0, |stretch| {
-            stretch.effort_after(seconds(day_ms) - 60.0 * f64::from(stretch.begin_minute))
+        self.at(minute_of(day_ms)).map_or(0.0, |period| {
+            period.effort_after(seconds(day_ms) - 60.0 * f64::from(period.begin_minute))
         })
     }
 
-    /// Steps taken behind `from_ms` and up to `to_ms`, as whole ones: what is cut off comes with the next.
+    /// Returns the whole steps in `(from_ms, to_ms]`. The fraction of a step counts in the range in which it is completed.
     pub(crate) fn steps(&self, from_ms: i64, to_ms: i64) -> f64 {
         (minute_of(from_ms)..=minute_of(to_ms))
             .map(|minute| self.steps_of_minute_until(minute, to_ms) - self.steps_of_minute_until(minute, from_ms))
@@ -120,40 +123,40 @@ impl Day {
     }
 
     fn steps_of_minute_until(&self, minute: u32, until_ms: i64) -> f64 {
-        let part = ((seconds(until_ms) - 60.0 * f64::from(minute)) / 60.0).clamp(0.0, 1.0);
-        (self.steps_of_minute(minute) * part).floor()
+        let share = ((seconds(until_ms) - 60.0 * f64::from(minute)) / 60.0).clamp(0.0, 1.0);
+        (self.steps_of_minute(minute) * share).floor()
     }
 
     fn steps_of_minute(&self, minute: u32) -> f64 {
-        let Some(stretch) = self.at(minute).filter(|stretch| stretch.worn) else {
+        let Some(period) = self.at(minute).filter(|period| period.worn) else {
             return 0.0;
         };
         let chance = self.noise.of(6).unit(i64::from(minute));
-        let share = match stretch.activity {
+        let share = match period.activity {
             Activity::Walking | Activity::Running => 0.95 + 0.1 * chance,
-            // Some minutes all over the room, others at the sink.
+            // Many steps in some minutes, none in others.
             Activity::Pottering => (2.0 * chance - 0.7).max(0.0) * 2.0,
             Activity::Asleep | Activity::Resting => 0.0,
         };
-        (stretch.cadence * share).round()
+        (period.cadence * share).round()
     }
 
-    fn at(&self, minute: u32) -> Option<&Stretch> {
-        let place = self.stretches.partition_point(|stretch| stretch.end_minute <= minute);
-        self.stretches.get(place)
+    fn at(&self, minute: u32) -> Option<&Period> {
+        let index = self.periods.partition_point(|period| period.end_minute <= minute);
+        self.periods.get(index)
     }
 }
 
-impl Stretch {
+impl Period {
     fn effort_after(&self, seconds: f64) -> f64 {
-        let way = self.effort_at_begin - self.effort;
-        let pace = if way < 0.0 { RISE_SECONDS } else { FALL_SECONDS };
-        self.effort + way * (-seconds / pace).exp()
+        let difference = self.effort_at_begin - self.effort;
+        let time_constant = if difference < 0.0 { RISE_SECONDS } else { FALL_SECONDS };
+        self.effort + difference * (-seconds / time_constant).exp()
     }
 }
 
-impl Plan {
-    /// Up, a shower without the watch, breakfast, out of the house.
+impl DayPlanner {
+    /// Getting up, a shower without the watch, breakfast, and the way to work.
     fn morning(&mut self) {
         self.some(Activity::Pottering, 8.0, 20.0, true);
         self.some(Activity::Pottering, 8.0, 14.0, false);
@@ -161,7 +164,7 @@ impl Plan {
         self.stroll(10.0, 30.0);
     }
 
-    /// Sitting, with a few minutes on foot every now and then.
+    /// Sitting, with a short walk after each 30 to 70 minutes.
     fn at_work(&mut self, minutes: f64) {
         let end = f64::from(self.minute) + minutes;
         while f64::from(self.minute) < end {
@@ -181,7 +184,7 @@ impl Plan {
         self.some(Activity::Pottering, 8.0, 14.0, false);
     }
 
-    /// Cooking, a sofa beside which the watch is charged every other evening, perhaps a round with the dog.
+    /// Cooking, the sofa, on every other evening with the watch on its charger, and on most evenings a walk.
     fn evening(&mut self, sleeps: f64) {
         self.some(Activity::Pottering, 40.0, 70.0, true);
         if self.noise.unit(7) < 0.5 {
@@ -194,12 +197,13 @@ impl Plan {
         self.until(sleeps, Activity::Resting, true);
     }
 
+    /// Adds a period of a random length, in minutes.
     fn some(&mut self, activity: Activity, shortest: f64, longest: f64, worn: bool) {
         let minutes = self.noise.of(9).between(i64::from(self.minute), shortest, longest);
         self.until(f64::from(self.minute) + minutes, activity, worn);
     }
 
-    /// Nothing where that moment has passed already.
+    /// Adds a period that ends at `minute`. Adds none if that minute has passed.
     fn until(&mut self, minute: f64, activity: Activity, worn: bool) {
         let (begin_minute, end_minute) = (self.minute, whole_minutes(minute).min(DAY_MINUTES));
         if end_minute <= begin_minute {
@@ -207,10 +211,10 @@ impl Plan {
         }
         let chance = |number| self.noise.of(number).unit(i64::from(begin_minute));
         let (effort, cadence) = activity.demands(chance(10), chance(11));
-        let effort_at_begin = self.stretches.last().map_or(effort, |last| {
+        let effort_at_begin = self.periods.last().map_or(effort, |last| {
             last.effort_after(60.0 * f64::from(last.end_minute - last.begin_minute))
         });
-        self.stretches.push(Stretch {
+        self.periods.push(Period {
             end_minute,
             begin_minute,
             activity,
@@ -224,8 +228,10 @@ impl Plan {
 }
 
 impl Activity {
-    /// Share of the heart-rate reserve, and steps a minute. A hundred steps a minute is a brisk walk (CADENCE-Adults,
-    /// Tudor-Locke et al. 2018); a moderate effort is 0.4 to 0.6 of the reserve, a vigorous one more (ACSM).
+    /// Returns the share of the heart-rate reserve and the steps per minute. Both arguments are in `[0, 1)`.
+    ///
+    /// A hundred steps per minute are a brisk walk (CADENCE-Adults, Tudor-Locke et al. 2018). A moderate effort is 0.4 to
+    /// 0.6 of the reserve, a vigorous one more (ACSM).
     fn demands(self, effort: f64, pace: f64) -> (f64, f64) {
         let (lowest, highest, slowest, fastest) = match self {
             Self::Asleep => (-0.02, 0.01, 0.0, 0.0),
@@ -234,7 +240,7 @@ impl Activity {
             Self::Walking => (0.28, 0.42, 96.0, 122.0),
             Self::Running => (0.66, 0.84, 152.0, 176.0),
         };
-        let between = |low: f64, high: f64, part: f64| low + (high - low) * part;
+        let between = |low: f64, high: f64, share: f64| low + (high - low) * share;
         (between(lowest, highest, effort), between(slowest, fastest, pace))
     }
 }
@@ -250,7 +256,7 @@ fn minute_of(day_ms: i64) -> u32 {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a cast from f64 saturates, and the plan ends at midnight"
+    reason = "a cast from f64 saturates, and the day ends at midnight"
 )]
 fn whole_minutes(minutes: f64) -> u32 {
     minutes.round() as u32
@@ -268,14 +274,14 @@ mod tests {
     };
 
     #[test]
-    fn a_day_has_no_holes_and_ends_asleep() {
+    fn a_day_has_no_gaps_and_ends_asleep() {
         for number in 0..2_000 {
             let day = Day::new(Noise::new(3).of(number), &HABITS);
             let mut minute = 0;
-            for stretch in &day.stretches {
-                assert_eq!(stretch.begin_minute, minute, "day {number}");
-                assert!(stretch.end_minute > minute, "day {number}");
-                minute = stretch.end_minute;
+            for period in &day.periods {
+                assert_eq!(period.begin_minute, minute, "day {number}");
+                assert!(period.end_minute > minute, "day {number}");
+                minute = period.end_minute;
             }
             assert_eq!(minute, DAY_MINUTES, "day {number}");
             let in_bed = DAY_MINUTES - ASLEEP_BEFORE_MIDNIGHT_MINUTES;
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_add_up_however_the_time_is_cut() {
+    fn the_steps_of_a_range_are_the_sum_of_its_parts() {
         let day = Day::new(Noise::new(3), &HABITS);
         let (from, to) = (8 * 3_600_000, 20 * 3_600_000);
         let whole = day.steps(from, to);
@@ -295,13 +301,13 @@ mod tests {
                 sum += day.steps(at, (at + cut_ms).min(to));
                 at += cut_ms;
             }
-            assert!((sum - whole).abs() < 0.5, "{sum} of {whole} in pieces of {cut_ms} ms");
+            assert!((sum - whole).abs() < 0.5, "{sum} of {whole} in parts of {cut_ms} ms");
         }
         assert!(whole > 2_000.0, "{whole}");
     }
 
     #[test]
-    fn the_heart_takes_its_time() {
+    fn the_effort_of_the_heart_never_jumps() {
         let day = Day::new(Noise::new(3), &HABITS);
         for second in 1..DAY_MINUTES * 60 {
             let at = |second: u32| day.effort(i64::from(second) * 1_000);

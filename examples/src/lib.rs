@@ -1,5 +1,6 @@
-//! What the examples share: people whose watches send plausible readings, what it takes to post them, and a server to measure.
+//! What the examples share: simulated people, an HTTP client, a database to run on, and the frame of the benches.
 
+pub mod bench;
 mod client;
 mod connection;
 mod database;
@@ -12,11 +13,14 @@ mod shutdown;
 mod simulation;
 
 pub use crate::{
-    client::{Client, ClientError, Posted, Server, UnreadableServer},
+    client::{Client, ClientError, IngestResult, InvalidServerUrl, ServerUrl},
     connection::Connection,
     database::Database,
     person::Person,
-    population::{Interval, Population, UnreadableInterval},
+    population::{Interval, InvalidInterval, Population},
     shutdown::shutdown_signal,
-    simulation::{Simulation, Tally},
+    simulation::{Simulation, Totals},
 };
+
+/// The result of a program that only reports its errors.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

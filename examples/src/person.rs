@@ -1,4 +1,4 @@
-//! A person with a watch: what it measures at any moment of the past or future, always the same.
+//! A simulated person with a watch. The sample of any moment is a pure function of the seed, the user and the time.
 
 use std::f64::consts::TAU;
 
@@ -10,10 +10,10 @@ use crate::{
     noise::Noise,
 };
 
-/// A day in milliseconds.
+/// Milliseconds in a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// Somebody, as a seed and a user id make them.
+/// A person, who depends only on a seed and a user id.
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
@@ -29,24 +29,24 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 pub struct Person {
     user: UserId,
     noise: Noise,
-    /// Beats per minute, awake and at ease.
+    /// Beats per minute, awake and at rest.
     resting_rate: f64,
-    /// Beats per minute.
+    /// Beats per minute at the greatest effort.
     highest_rate: f64,
     kilograms: f64,
-    /// The most energy they can turn over, in multiples of what they need at rest.
+    /// The greatest energy expenditure, in multiples of the expenditure at rest (MET).
     highest_met: f64,
-    /// Where on Earth they live: local time less UTC.
+    /// Local time minus UTC.
     offset_ms: i64,
     habits: Habits,
 }
 
-/// A [`Person`]'s day that was looked up, to be used again for the next sample of the same day.
+/// The last planned day of one [`Person`], so that the samples of a day plan it only once.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Diary(Option<(i64, Day)>);
+pub(crate) struct DayCache(Option<(i64, Day)>);
 
 impl Person {
-    /// The person whom a seed gives this id.
+    /// Creates the person of a seed with this id.
     pub fn new(seed: u64, user: UserId) -> Self {
         let noise = Noise::new(seed).of(user.get());
         let age = noise.between(1, 20.0, 70.0);
@@ -69,22 +69,22 @@ impl Person {
         }
     }
 
-    /// Who.
+    /// Returns the user id.
     pub fn user(&self) -> UserId {
         self.user
     }
 
-    /// What the watch sends at `time`, having sent last at `time - interval` (at most an hour before).
+    /// Returns the sample that the watch sends at `time`, after one at `time - interval`. The interval is at most an hour.
     ///
-    /// Nothing while it is not worn. The heart rate alone is absent where the watch is worn but has lost the pulse.
+    /// Returns `None` if the watch is not worn. The sample has no heart rate if the watch has lost the pulse.
     pub fn sample(&self, time: DateTime<Utc>, interval: TimeDelta) -> Option<Sample> {
-        self.sample_with(&mut Diary::default(), time, interval)
+        self.sample_with(&mut DayCache::default(), time, interval)
     }
 
-    pub(crate) fn sample_with(&self, diary: &mut Diary, time: DateTime<Utc>, interval: TimeDelta) -> Option<Sample> {
+    pub(crate) fn sample_with(&self, day_cache: &mut DayCache, time: DateTime<Utc>, interval: TimeDelta) -> Option<Sample> {
         let local_ms = time.timestamp_millis() + self.offset_ms;
         let (date, day_ms) = (local_ms.div_euclid(DAY_MS), local_ms.rem_euclid(DAY_MS));
-        let day = diary.day(date, || Day::new(self.noise.of(8).of(date), &self.habits));
+        let day = day_cache.day(date, || Day::new(self.noise.of(8).of(date), &self.habits));
         if !day.is_worn(day_ms) {
             return None;
         }
@@ -93,40 +93,42 @@ impl Person {
             heart_rate: HeartRate::new(rate)
                 .ok()
                 .filter(|_| self.has_pulse(day, local_ms, day_ms)),
-            // Before midnight nobody takes steps, so they need not be looked for.
+            // The person sleeps before midnight, so the day before has no steps in this interval.
             steps: Steps::new(whole(day.steps((day_ms - interval.num_milliseconds()).max(0), day_ms))).ok(),
-            calories: Calories::new(tenthousandths(self.kcal_a_second(rate) * interval.as_seconds_f64())).ok(),
+            calories: Calories::new(tenthousandths(self.kcal_per_second(rate) * interval.as_seconds_f64())).ok(),
         };
         let source = Source::new("watch").unwrap_or_default();
         Sample::new(self.user, time, source, readings).ok()
     }
 
-    /// Milliseconds into every interval at which this watch sends: they do not all do it at once.
+    /// Returns the milliseconds from the start of an interval to the sample of this watch, so that watches send at different times.
     pub(crate) fn phase_ms(&self, interval_ms: i64) -> i64 {
         let phase = self.noise.of(9).below(interval_ms.unsigned_abs());
         i64::try_from(phase).unwrap_or(0)
     }
 
-    /// Whole beats per minute, as watches send them.
+    /// Returns whole beats per minute, as watches send them.
     fn heart_rate(&self, day: &Day, local_ms: i64, day_ms: i64) -> f64 {
         let reserve = self.highest_rate - self.resting_rate;
         let effort = day.effort(day_ms);
-        // The heart's own day: highest in the afternoon, lowest before dawn (Degaute et al. 1991).
+        // The circadian rhythm is highest in the afternoon and lowest before dawn (Degaute et al. 1991).
         let hours = f64::from(u32::try_from(day_ms).unwrap_or(0)) / 3_600_000.0;
         let circadian = 3.0 * (TAU * (hours - 16.0) / 24.0).cos();
-        // A heart at rest varies more than one at work.
-        let calm = 1.0 - 0.7 * effort.clamp(0.0, 1.0);
-        let wander = 3.0 * self.noise.of(10).curve(local_ms, 240_000)
+        // The heart rate varies more at rest than during effort.
+        let variability = 1.0 - 0.7 * effort.clamp(0.0, 1.0);
+        let variation = 3.0 * self.noise.of(10).curve(local_ms, 240_000)
             + 2.0 * self.noise.of(11).curve(local_ms, 31_000)
             + 1.2 * self.noise.of(12).curve(local_ms, 4_000);
-        let rate = self.resting_rate + reserve * effort + circadian + calm * wander;
+        let rate = self.resting_rate + reserve * effort + circadian + variability * variation;
         rate.round().clamp(35.0, self.highest_rate.floor())
     }
 
-    /// Energy from the heart rate by the flex method (Spurr et al. 1988): below a threshold it says little, above it shares of
-    /// the heart-rate reserve are shares of the oxygen reserve (Swain and Leutholtz 1997). One MET is 3.5 ml of oxygen a
-    /// minute and kilogram, a litre of oxygen 5 kcal (ACSM).
-    fn kcal_a_second(&self, rate: f64) -> f64 {
+    /// Returns the energy expenditure at a heart rate, by the flex method (Spurr et al. 1988).
+    ///
+    /// Below a threshold the heart rate says little about it. Above, a share of the heart-rate reserve is the same share of
+    /// the oxygen reserve (Swain and Leutholtz 1997). One MET is 3.5 ml of oxygen per minute and kilogram, and a litre of
+    /// oxygen is 5 kcal (ACSM).
+    fn kcal_per_second(&self, rate: f64) -> f64 {
         const FLEX: f64 = 0.15;
         const FLEX_MET: f64 = 1.35;
         let effort = ((rate - self.resting_rate) / (self.highest_rate - self.resting_rate)).clamp(0.0, 1.0);
@@ -138,21 +140,23 @@ impl Person {
         met * 3.5 * self.kilograms / 200.0 / 60.0
     }
 
-    /// A watch that sits loosely sees no pulse for half a minute now and then, and more often on a shaking arm.
+    /// Returns whether the watch sees the pulse. A loose watch loses it for half a minute at times, more often on a shaking arm.
     fn has_pulse(&self, day: &Day, local_ms: i64, day_ms: i64) -> bool {
         let lost = if day.is_shaken(day_ms) { 0.03 } else { 0.008 };
         self.noise.of(13).unit(local_ms.div_euclid(30_000)) >= lost
     }
 }
 
-impl Diary {
+impl DayCache {
     fn day(&mut self, date: i64, plan: impl FnOnce() -> Day) -> &Day {
         let known = self.0.take().filter(|(known, _)| *known == date);
         &self.0.insert(known.unwrap_or_else(|| (date, plan()))).1
     }
 }
 
-/// A place on Earth in quarters of an hour. Multiples of the golden ratio lie far apart, so that of any few people somebody is up.
+/// Returns a time zone offset in multiples of 15 minutes.
+///
+/// Multiples of the golden ratio, modulo one, lie far apart. Of any few people, one is therefore awake.
 fn offset_ms(seed: u64, user: UserId) -> i64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let turn = user.get().cast_unsigned().wrapping_add(seed).wrapping_mul(GOLDEN);
@@ -162,7 +166,7 @@ fn offset_ms(seed: u64, user: UserId) -> i64 {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "whole already, and a cast from f64 saturates"
+    reason = "the number is whole, and a cast from f64 saturates"
 )]
 fn whole(number: f64) -> i64 {
     number as i64
@@ -182,12 +186,12 @@ mod tests {
         UserId::new(id).unwrap()
     }
 
-    /// A day's samples, from the first of March 2025 in UTC.
+    /// Returns a sample for every interval of a day in UTC. Day 0 is 2025-03-01.
     fn day_of(person: &Person, day: i64) -> Vec<Option<Sample>> {
         let start = DateTime::from_timestamp(1_740_787_200 + day * 86_400, 0).unwrap();
-        let mut diary = Diary::default();
+        let mut day_cache = DayCache::default();
         (0..86_400 / 8)
-            .map(|slot| person.sample_with(&mut diary, start + INTERVAL * slot, INTERVAL))
+            .map(|slot| person.sample_with(&mut day_cache, start + INTERVAL * slot, INTERVAL))
             .collect()
     }
 
@@ -197,20 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn the_same_question_gets_the_same_answer_and_another_seed_another() {
+    fn samples_depend_only_on_the_seed_and_the_user() {
         let person = Person::new(1, user(101));
         let day = day_of(&person, 0);
         assert_eq!(day, day_of(&Person::new(1, user(101)), 0));
         for (slot, sample) in day.iter().enumerate().step_by(997) {
             let time = DateTime::from_timestamp(1_740_787_200 + 8 * i64::try_from(slot).unwrap(), 0).unwrap();
-            assert_eq!(*sample, person.sample(time, INTERVAL), "without the diary");
+            assert_eq!(*sample, person.sample(time, INTERVAL), "without the cache");
         }
         assert_ne!(day, day_of(&Person::new(2, user(101)), 0));
         assert_ne!(rates(&day), rates(&day_of(&Person::new(1, user(202)), 0)));
     }
 
     #[test]
-    fn everybodys_day_is_one_that_a_person_could_have() {
+    fn every_day_is_plausible() {
         for id in (1..40).chain([101, 202, i64::MAX]) {
             let person = Person::new(1, user(id));
             let samples = day_of(&person, id % 5);
@@ -239,13 +243,13 @@ mod tests {
                 .filter_map(Sample::calories)
                 .map(Calories::get)
                 .sum();
-            // Without the watch at night a third of the day is missing.
+            // A third of the day is missing if the watch is not worn at night.
             assert!((700.0..4_500.0).contains(&kcal), "user {id}: {kcal} kcal");
         }
     }
 
     #[test]
-    fn nothing_the_model_makes_is_refused() {
+    fn every_sample_has_valid_steps_and_calories() {
         for id in 1..40 {
             for sample in day_of(&Person::new(1, user(id)), 3).iter().flatten() {
                 assert!(sample.steps().is_some() && sample.calories().is_some(), "{sample:?}");
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_watch_comes_off_and_now_and_then_loses_the_pulse() {
+    fn every_watch_is_taken_off_and_loses_the_pulse_at_times() {
         for id in [101, 202, 1_001] {
             let samples = day_of(&Person::new(1, user(id)), 0);
             let off = samples.iter().filter(|sample| sample.is_none()).count();
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_walks_has_a_faster_heart_and_burns_more_than_whoever_sits() {
+    fn walking_means_a_higher_heart_rate_and_more_energy_than_sitting() {
         let samples = day_of(&Person::new(1, user(101)), 0);
         let mean_where = |walking: bool| {
             let chosen = samples.iter().flatten().filter(|sample| {
@@ -299,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_two_people_are_there_at_night_too() {
+    fn the_first_two_people_wear_their_watch_at_night() {
         for id in [101, 202] {
             assert!(Person::new(1, user(id)).habits.wears_at_night, "user {id}");
         }
     }
 
     #[test]
-    fn of_the_first_two_people_somebody_is_up_at_any_time() {
+    fn the_first_two_people_live_in_distant_time_zones() {
         let hours = |id| Person::new(1, user(id)).offset_ms / 3_600_000;
         assert!(
             (hours(101) - hours(202)).abs() >= 8,

@@ -1,6 +1,6 @@
-//! The server under measurement, in a process of its own so that its CPU time and memory are its own.
+//! A server in a process of its own, so that a bench can measure its CPU time and its memory.
 
-use std::{error::Error, io, net::SocketAddr, process::Stdio};
+use std::{io, net::SocketAddr, process::Stdio};
 
 use clap::Parser;
 use health_core::{Config, Health, Limits};
@@ -10,9 +10,11 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// A process that serves one database, ended with its parent.
+use crate::Result;
+
+/// A child process that serves one database. It ends with its parent.
 ///
-/// It is the program that is running, started again with `--serve URL`: what that does is [`serve`].
+/// The child runs the same program as its parent, with `--serve URL`. The program then calls [`serve`].
 #[derive(Debug)]
 pub struct ServerProcess {
     process: Child,
@@ -20,7 +22,7 @@ pub struct ServerProcess {
     feed: SocketAddr,
 }
 
-/// The limits of the server, read from its `HEALTH_…` variables alone.
+/// The limits of the server, which the child reads from its `HEALTH_…` variables.
 #[derive(Parser)]
 struct Environment {
     #[command(flatten)]
@@ -29,74 +31,78 @@ struct Environment {
     limits: Limits,
 }
 
-/// What the child process does: serve until its standard input ends, under the limits that `HEALTH_…` variables set.
+/// Serves a database until standard input ends, within the limits that `HEALTH_…` variables set.
 ///
 /// # Errors
-/// What keeps it from serving.
-pub async fn serve(url: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// An error if the server cannot start or does not store everything at its end.
+pub async fn serve(url: &str) -> Result<()> {
     let Environment { server_limits, limits } = Environment::try_parse_from(["server"])?;
     let health = Health::open(Config::from_url(url)?.limits(limits)).await?;
     let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await?;
-    announce(&listeners);
-    let parent_is_gone = async {
-        let mut nothing = Vec::new();
-        let _ = tokio::io::stdin().read_to_end(&mut nothing).await;
+    print_addresses(&listeners);
+    let parent_ended = async {
+        let mut input = Vec::new();
+        let _ = tokio::io::stdin().read_to_end(&mut input).await;
     };
-    run(listeners, health, server_limits, parent_is_gone).await?;
+    run(listeners, health, server_limits, parent_ended).await?;
     Ok(())
 }
 
 impl ServerProcess {
-    /// Starts it, and comes back once it serves.
+    /// Starts a server with the default limits and waits until it serves.
     ///
     /// # Errors
-    /// Where it ends before.
-    pub async fn start(database: &str) -> io::Result<Self> {
-        Self::start_with(database, &[]).await
+    /// An I/O error if the process ends before it serves.
+    pub async fn start(database_url: &str) -> io::Result<Self> {
+        Self::start_with(database_url, &[]).await
     }
 
-    /// The same with some limits set, by the names of their `HEALTH_…` variables.
+    /// Starts a server with other limits, by the names of their `HEALTH_…` variables.
     ///
     /// # Errors
-    /// Where it ends before.
-    pub async fn start_with(database: &str, limits: &[(&str, &str)]) -> io::Result<Self> {
+    /// An I/O error if the process ends before it serves.
+    pub async fn start_with(database_url: &str, limits: &[(&str, &str)]) -> io::Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args(["--serve", database])
+            .args(["--serve", database_url])
             .envs(limits.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let stdout = process.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
+        let stdout = process.stdout.take().ok_or_else(|| io::Error::other("the server has no stdout"))?;
         let line = BufReader::new(stdout).lines().next_line().await?;
-        let line = line.ok_or_else(|| io::Error::other("the server ended at once"))?;
-        let (http, feed) = addresses(&line).ok_or_else(|| io::Error::other(format!("no addresses: {line}")))?;
+        let line = line.ok_or_else(|| io::Error::other("the server ended before it served"))?;
+        let (http, feed) = parse_addresses(&line)
+            .ok_or_else(|| io::Error::other(format!("the server printed no addresses but {line:?}")))?;
         Ok(Self { process, http, feed })
     }
 
-    /// Where it serves HTTP.
+    /// Returns the address of HTTP.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// Where it serves the feed.
+    /// Returns the address of the feed.
     pub fn feed(&self) -> SocketAddr {
         self.feed
     }
 
-    /// User and system time so far.
+    /// Returns the user and system CPU time that the process has used.
     ///
     /// # Errors
-    /// Where the process has ended, or the system has no `/proc`; of the next two as well.
+    /// An I/O error if the process has ended or the system has no `/proc`.
     pub fn cpu_seconds(&self) -> io::Result<f64> {
-        // Fields 14 and 15 of proc(5)'s stat, in ticks of 1/100 s on every Linux there is.
+        // Linux reports process times in ticks of 1/100 s to user space, on every architecture.
+        const TICKS_PER_SECOND: f64 = 100.0;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |place: usize| fields.get(place).and_then(|field| field.parse().ok()).unwrap_or(0.0);
-        Ok((ticks(11) + ticks(12)) / 100.0)
+        // The name of the program, field 2, may contain spaces. `utime` and `stime` are the fields 14 and 15 of proc(5).
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse().ok()).unwrap_or(0.0);
+        Ok((ticks(14) + ticks(15)) / TICKS_PER_SECOND)
     }
 
-    /// Memory in use, in MB.
+    /// Returns the memory in use, in MiB.
     ///
     /// # Errors
     /// See [`ServerProcess::cpu_seconds`].
@@ -104,7 +110,7 @@ impl ServerProcess {
         self.status_mb("VmRSS:")
     }
 
-    /// The most memory it has had in use, in MB.
+    /// Returns the largest amount of memory that was in use, in MiB.
     ///
     /// # Errors
     /// See [`ServerProcess::cpu_seconds`].
@@ -112,10 +118,10 @@ impl ServerProcess {
         self.status_mb("VmHWM:")
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the server to end, and waits for its end.
     ///
     /// # Errors
-    /// Where the system cannot say.
+    /// An I/O error if the system cannot wait for the process.
     pub async fn stop(&mut self) -> io::Result<()> {
         drop(self.process.stdin.take());
         self.process.wait().await?;
@@ -128,7 +134,7 @@ impl ServerProcess {
             .lines()
             .find_map(|line| line.strip_prefix(name))
             .and_then(|value| value.trim().trim_end_matches("kB").trim().parse().ok());
-        Ok(kb.ok_or_else(|| io::Error::other(format!("no {name} in its status")))? / 1024.0)
+        Ok(kb.ok_or_else(|| io::Error::other(format!("/proc has no {name}")))? / 1024.0)
     }
 
     fn pid(&self) -> io::Result<u32> {
@@ -138,13 +144,13 @@ impl ServerProcess {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the parent reads the addresses there")]
-fn announce(listeners: &Listeners) {
+#[expect(clippy::print_stdout, reason = "the parent process reads the addresses from stdout")]
+fn print_addresses(listeners: &Listeners) {
     println!("{listeners}");
 }
 
-/// Both addresses of the line that a server prints once it serves.
-fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+/// Reads the addresses from the line that a server prints when it serves.
+fn parse_addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let rest = line.strip_prefix("listening http=http://")?;
     let (http, feed) = rest.split_once(" feed=")?;
     Some((http.parse().ok()?, feed.parse().ok()?))

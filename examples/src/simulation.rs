@@ -1,4 +1,4 @@
-//! A population's samples on their way to a server: first the past, then the present.
+//! Posts the samples of a population to a server: first those of the past, then the present ones as they come.
 
 use std::{
     convert::Infallible,
@@ -14,57 +14,59 @@ use crate::{
     population::Population,
 };
 
-/// Samples in one request, about: large enough to be fast, small enough to be sent again without regret.
+/// The approximate number of samples in a request: large enough to be fast, small enough to repeat after a failure.
 const REQUEST_SAMPLES: u64 = 50_000;
 
-/// The shortest time between two requests of the present: with many people something is due all the time.
-const PAUSE_MIN: TimeDelta = TimeDelta::milliseconds(50);
+/// The shortest time between two requests with present samples. With many people, a sample is due all the time.
+const MIN_PAUSE: TimeDelta = TimeDelta::milliseconds(50);
 
-/// Posts what a [`Population`] measures, and keeps at it when the server cannot take it.
+/// Posts the samples of a [`Population`], and repeats requests that fail for a time.
 pub struct Simulation {
     population: Population,
     client: Client,
-    tally: Tally,
-    /// Since when the server has taken nothing.
-    trouble: Option<Instant>,
-    tell: Box<dyn Fn(&str) + Send + Sync>,
+    totals: Totals,
+    /// Set since the first of the attempts that have failed without a success in between.
+    failing_since: Option<Instant>,
+    notify: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// What came of it so far.
+/// What the server has done so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tally {
-    /// What the server took.
+pub struct Totals {
+    /// The counts of the stored samples.
     pub counts: IngestCounts,
-    /// What it refused.
+    /// How many samples it refused.
     pub rejected: u64,
-    /// Requests it answered.
+    /// How many requests succeeded.
     pub requests: u64,
-    /// Attempts that came to nothing and were made again.
+    /// How many attempts failed and were repeated.
     pub retries: u64,
 }
 
 impl Simulation {
-    /// `tell` hears a sentence when something is wrong, and one when it is well again.
-    pub fn new(population: Population, client: Client, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    /// Creates a simulation. It calls `notify` with a message when requests begin to fail, and when they succeed again.
+    pub fn new(population: Population, client: Client, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self {
             population,
             client,
-            tally: Tally::default(),
-            trouble: None,
-            tell: Box::new(tell),
+            totals: Totals::default(),
+            failing_since: None,
+            notify: Box::new(notify),
         }
     }
 
-    /// What came of it so far.
-    pub fn tally(&self) -> Tally {
-        self.tally
+    /// Returns what the server has done so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
     }
 
-    /// Posts all that the population measured from `from` up to, but not including, `to`, in large requests. `progress` hears how many
-    /// samples were made, about; in a request that has to be sent again, it goes back.
+    /// Posts the samples of the range `[from, to)` in large requests.
+    ///
+    /// It calls `progress` with the approximate number of samples that were sent. That number goes back when a request is
+    /// repeated.
     ///
     /// # Errors
-    /// [`ClientError`] where the server will never take it. Where it only cannot, this waits.
+    /// Any [`ClientError`] that is not retryable. After a retryable one it waits and repeats the request.
     pub async fn fill(
         &mut self,
         from: DateTime<Utc>,
@@ -74,10 +76,10 @@ impl Simulation {
         let mut begin = from.max(Sample::EARLIEST);
         let mut done = 0;
         while begin < to {
-            let end = (begin + self.stretch_of_a_request()).min(to);
+            let end = (begin + self.request_range()).min(to);
             self.post(begin, end, {
                 let progress = progress.clone();
-                move |made| progress(done + made)
+                move |sent| progress(done + sent)
             })
             .await?;
             done += self.population.due(begin, end);
@@ -87,20 +89,22 @@ impl Simulation {
         Ok(())
     }
 
-    /// Posts what is measured from `from` on, as it is measured, for ever. What could not be posted in time comes later.
+    /// Posts the samples from `from` on as they become due. Does not return unless it fails.
+    ///
+    /// Samples that could not be posted in time are posted later.
     ///
     /// # Errors
-    /// As [`Simulation::fill`].
+    /// See [`Simulation::fill`].
     pub async fn live(&mut self, from: DateTime<Utc>) -> Result<Infallible, ClientError> {
         let mut posted_until = from.trunc_subsecs(3);
-        let mut asked = Utc::now();
+        let mut last_post = Utc::now();
         loop {
-            let due = self.population.next_due(posted_until).max(asked + PAUSE_MIN);
-            // A millisecond on top: what is due at a moment lies before the next.
+            let due = self.population.next_due(posted_until).max(last_post + MIN_PAUSE);
+            // A range excludes its end, so a sample is in the range one millisecond after it is due.
             let wait = due - Utc::now() + TimeDelta::milliseconds(1);
             sleep(wait.to_std().unwrap_or_default()).await;
-            asked = Utc::now();
-            let now = asked.trunc_subsecs(3);
+            last_post = Utc::now();
+            let now = last_post.trunc_subsecs(3);
             if now > posted_until {
                 self.fill(posted_until, now, |_| ()).await?;
                 posted_until = now;
@@ -108,77 +112,77 @@ impl Simulation {
         }
     }
 
-    /// Whole intervals, so that every request holds as many samples of each person.
-    fn stretch_of_a_request(&self) -> TimeDelta {
+    /// Returns the time range of one request: whole intervals, so that all people have the same number of samples in it.
+    fn request_range(&self) -> TimeDelta {
         let people = u64::try_from(self.population.users().len()).unwrap_or(u64::MAX);
         let intervals = i32::try_from(REQUEST_SAMPLES / people.max(1)).unwrap_or(i32::MAX);
         self.population.interval() * intervals.max(1)
     }
 
-    /// Posts a stretch in one request, as often as it takes.
+    /// Posts the samples of a range in one request, and repeats it until the server accepts it.
     async fn post(
         &mut self,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
-        made: impl Fn(u64) + Clone + Send + Sync + 'static,
+        progress: impl Fn(u64) + Clone + Send + Sync + 'static,
     ) -> Result<(), ClientError> {
-        // A watch that is off sends nothing, and a request without a record is none.
+        // If no watch is worn, there is nothing to post. The server refuses a body without a record.
         if self.population.samples(from, to).next().is_none() {
             return Ok(());
         }
         loop {
-            let made = made.clone();
+            let progress = progress.clone();
             let samples = (1..)
                 .zip(self.population.samples(from, to))
                 .map(move |(number, sample)| {
-                    made(number);
+                    progress(number);
                     sample
                 });
             match self.client.ingest(samples).await {
-                Ok(posted) => {
-                    if posted.rejected > 0 {
-                        let reason = posted.reason.as_deref().unwrap_or("it does not say why");
-                        (self.tell)(&format!(
-                            "{} samples were refused, the first because it {reason}",
-                            posted.rejected
+                Ok(result) => {
+                    if result.rejected > 0 {
+                        let reason = result.first_reason.as_deref().unwrap_or("no reason given");
+                        (self.notify)(&format!(
+                            "the server refused {} samples; the first: {reason}",
+                            result.rejected
                         ));
                     }
-                    self.went_well(posted.counts, posted.rejected);
+                    self.record_success(result.counts, result.rejected);
                     return Ok(());
                 }
-                Err(ClientError::Later { why, after }) => {
-                    self.went_wrong(&why);
-                    sleep(after).await;
+                Err(ClientError::Retryable { reason, retry_after }) => {
+                    self.record_failure(&reason);
+                    sleep(retry_after).await;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn went_well(&mut self, counts: IngestCounts, rejected: u64) {
-        self.tally.counts.add(counts);
-        self.tally.rejected += rejected;
-        self.tally.requests += 1;
-        if let Some(since) = self.trouble.take() {
-            (self.tell)(&format!(
-                "the server takes samples again, after {:.1?}",
+    fn record_success(&mut self, counts: IngestCounts, rejected: u64) {
+        self.totals.counts.add(counts);
+        self.totals.rejected += rejected;
+        self.totals.requests += 1;
+        if let Some(since) = self.failing_since.take() {
+            (self.notify)(&format!(
+                "the server accepts samples again, after {:.1?}",
                 since.elapsed()
             ));
         }
     }
 
-    /// Says it once, however long it lasts.
-    fn went_wrong(&mut self, why: &str) {
-        self.tally.retries += 1;
-        if self.trouble.is_none() {
-            self.trouble = Some(Instant::now());
-            (self.tell)(&format!("{why} (trying again)"));
+    /// Notifies the user of the first failed attempt only.
+    fn record_failure(&mut self, reason: &str) {
+        self.totals.retries += 1;
+        if self.failing_since.is_none() {
+            self.failing_since = Some(Instant::now());
+            (self.notify)(&format!("{reason} (retrying)"));
         }
     }
 }
 
-impl Tally {
-    /// The sentence a person reads at the end.
+impl Totals {
+    /// Returns a sentence for the user. `took` is the time since the start.
     pub fn summary(&self, took: Duration) -> String {
         let IngestCounts {
             accepted,
@@ -192,13 +196,13 @@ impl Tally {
             retries,
             ..
         } = self;
-        let again = match retries {
+        let retried = match retries {
             0 => String::new(),
-            _ => format!("; {retries} times the server was not there or too busy"),
+            _ => format!("; {retries} attempts failed and were repeated"),
         };
         format!(
-            "posted {accepted} samples ({inserted} new, {updated} changed, {unchanged} known already; {rejected} refused) \
-             in {requests} requests and {took:.1?}{again}"
+            "posted {accepted} samples ({inserted} new, {updated} updated, {unchanged} unchanged; {rejected} refused) in {requests} \
+             requests and {took:.1?}{retried}"
         )
     }
 }

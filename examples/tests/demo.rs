@@ -1,89 +1,72 @@
-//! The demonstration as a newcomer starts it, without the dashboard.
+//! The demo as a new user starts it, but without the dashboard.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{
-    env, fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{env, path::Path, process::Stdio};
 
-/// A directory that is gone with the test.
-struct Place(PathBuf);
+use test_support::{TestProcess, test_directory};
+use tokio::process::Command;
 
-impl Place {
-    fn new(name: &str) -> Self {
-        Self(env::temp_dir().join(format!("health-{name}-{}", std::process::id())))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-#[test]
-fn a_second_start_finds_what_the_first_stored_also_after_a_kill() {
-    let place = Place::new("demo-test");
-    let first = run(&place.0, "1s");
+#[tokio::test]
+async fn a_later_start_finds_the_samples_of_earlier_ones_even_after_a_kill() {
+    let directory = test_directory();
+    let data_dir = directory.path().join("data");
+    let first = run(&data_dir).await;
     let stored = number_before(&first, " samples stored");
     assert!(first.starts_with("listening http=http://127.0.0.1:"), "{first}");
     assert!(first.contains("2 users, "), "{first}");
-    // Half an hour, less what was not worn.
+    // Half an hour has 450 samples of two people, minus those while a watch was not worn.
     assert!(stored > 100, "{first}");
 
-    let mut killed = demo(&place.0).arg("--headless").stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(killed.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains(" samples of earlier runs")));
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    let mut command = demo(&data_dir);
+    command.arg("--headless");
+    let mut killed = TestProcess::start(command);
+    killed.line_after(" samples of earlier runs").await;
+    killed.kill().await;
 
-    let third = run(&place.0, "1s");
+    let third = run(&data_dir).await;
     assert!(
         number_before(&third, " samples of earlier runs") >= stored,
         "{first}{third}"
     );
 }
 
-#[test]
-fn without_a_terminal_it_says_what_to_do() {
-    let place = Place::new("demo-no-terminal");
-    let output = demo(&place.0).stdin(Stdio::null()).output().unwrap();
+#[tokio::test]
+async fn without_a_terminal_it_names_the_flag_to_use() {
+    let directory = test_directory();
+    let data_dir = directory.path().join("data");
+    let output = demo(&data_dir).stdin(Stdio::null()).output().await.unwrap();
     assert!(!output.status.success());
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("--headless"), "{told}");
-    assert!(!place.0.exists(), "nothing is started for nothing");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("--headless"), "{stderr}");
+    assert!(!data_dir.exists(), "a demo that cannot run starts no PostgreSQL");
 }
 
-fn run(place: &Path, lasting: &str) -> String {
-    let output = demo(place).args(["--headless", "--for", lasting]).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {told}", output.status);
+/// Runs the demo for a second without the dashboard. Returns what it printed.
+async fn run(data_dir: &Path) -> String {
+    let output = demo(data_dir).args(["--headless", "--for", "1s"]).output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The example, which `cargo test` builds beside the tests.
-fn demo(place: &Path) -> Command {
-    let tests = env::current_exe().unwrap();
-    let program = tests.ancestors().nth(2).unwrap().join("examples/demo");
+/// Returns a command for the example, which `cargo test` builds next to the tests.
+fn demo(data_dir: &Path) -> Command {
+    let this_test = env::current_exe().unwrap();
+    let program = this_test.ancestors().nth(2).unwrap().join("examples/demo");
     let mut command = Command::new(program);
     command
         .env_remove("DATABASE_URL")
         .env_remove("HEALTH_DATA_DIR")
         .args(["--users", "2", "--interval", "8s", "--backfill", "30m", "--data-dir"])
-        .arg(place);
+        .arg(data_dir)
+        .kill_on_drop(true);
     command
 }
 
-/// The number a text has before some words.
+/// Returns the number before some words in a text.
 fn number_before(text: &str, words: &str) -> u64 {
     let before = text.split(words).next().unwrap();
-    before
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap_or_else(|_| panic!("{words:?} in {text}"))
+    let number = before.rsplit(' ').next().unwrap();
+    number.parse().unwrap_or_else(|_| panic!("{words:?} in {text}"))
 }

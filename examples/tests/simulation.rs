@@ -1,4 +1,4 @@
-//! The simulation against a real server, and against one that does not feel well.
+//! The simulation with a real server, and with fake ones that fail.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -22,8 +22,8 @@ use hyper_util::rt::TokioIo;
 use test_support::TestDatabase;
 use tokio::{net::TcpListener, time::timeout};
 
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than any step of a test takes.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 fn hour() -> (DateTime<Utc>, DateTime<Utc>) {
     let start = DateTime::from_timestamp(1_740_787_200, 0).unwrap();
@@ -35,7 +35,7 @@ fn population() -> Population {
 }
 
 #[tokio::test]
-async fn what_is_filled_is_stored_and_filling_it_again_changes_nothing() {
+async fn filling_a_range_stores_its_samples_and_filling_it_again_changes_nothing() {
     let database = TestDatabase::new().await;
     let health = Health::open(Config::from_url(database.url()).unwrap()).await.unwrap();
     let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
@@ -49,9 +49,9 @@ async fn what_is_filled_is_stored_and_filling_it_again_changes_nothing() {
 
     let mut simulation = Simulation::new(population(), client.clone(), |line| panic!("{line}"));
     simulation.fill(start, end, |_| ()).await.unwrap();
-    assert_eq!(simulation.tally().counts.inserted, expected);
+    assert_eq!(simulation.totals().counts.inserted, expected);
     simulation.fill(start, end, |_| ()).await.unwrap();
-    assert_eq!(simulation.tally().counts.unchanged, expected);
+    assert_eq!(simulation.totals().counts.unchanged, expected);
     let stored = client.metrics(UserId::new(101).unwrap(), start, end).await.unwrap();
     assert_eq!(u64::try_from(stored.stats.samples).unwrap(), {
         let of_101 = population()
@@ -67,9 +67,9 @@ async fn what_is_filled_is_stored_and_filling_it_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_overloaded_server_is_asked_again_and_spoken_of_twice() {
+async fn an_overloaded_server_is_retried_with_one_message_at_each_change() {
     let calls = Arc::new(AtomicU32::new(0));
-    let port = fake({
+    let port = fake_server({
         let calls = Arc::clone(&calls);
         move |_| match calls.fetch_add(1, Ordering::SeqCst) {
             0..3 => (
@@ -80,29 +80,29 @@ async fn an_overloaded_server_is_asked_again_and_spoken_of_twice() {
         }
     })
     .await;
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let messages = Arc::new(Mutex::new(Vec::new()));
     let mut simulation = Simulation::new(population(), client(port), {
-        let told = Arc::clone(&told);
-        move |line| told.lock().unwrap().push(line.to_owned())
+        let messages = Arc::clone(&messages);
+        move |message| messages.lock().unwrap().push(message.to_owned())
     });
     let (start, end) = hour();
-    timeout(PATIENCE, simulation.fill(start, end, |_| ()))
+    timeout(TIMEOUT, simulation.fill(start, end, |_| ()))
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(simulation.tally().retries, 3);
-    assert_eq!(simulation.tally().counts.accepted, 1);
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(simulation.totals().retries, 3);
+    assert_eq!(simulation.totals().counts.accepted, 1);
+    let messages = messages.lock().unwrap();
+    assert_eq!(messages.len(), 2, "{messages:?}");
     assert!(
-        told[0].starts_with("the database is away") && told[1].contains("again"),
-        "{told:?}"
+        messages[0].starts_with("the database is away") && messages[1].contains("again"),
+        "{messages:?}"
     );
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_is_not_asked_again() {
-    let port = fake(|_| {
+async fn a_refused_request_is_not_repeated() {
+    let port = fake_server(|_| {
         (
             401,
             r#"{"type":"about:blank","title":"","status":401,"detail":"a token is needed"}"#,
@@ -114,22 +114,22 @@ async fn a_server_that_refuses_is_not_asked_again() {
     let refused = simulation.fill(start, end, |_| ()).await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused { status: 401, .. }));
     assert!(
-        refused.to_string().ends_with("answers 401: a token is needed"),
+        refused.to_string().ends_with("responded with 401: a token is needed"),
         "{refused}"
     );
 }
 
 #[tokio::test]
-async fn the_present_is_posted_as_it_comes() {
+async fn present_samples_are_posted_when_they_are_due() {
     let (bodies, mut posted) = tokio::sync::mpsc::unbounded_channel();
-    let port = fake(move |body| {
+    let port = fake_server(move |body| {
         let _ = bodies.send(body);
         (200, r#"{"accepted":1,"inserted":1,"updated":0,"unchanged":0}"#)
     })
     .await;
     let population = Population::new(1, 20, "10ms".parse().unwrap());
     let mut simulation = Simulation::new(population, client(port), |line| panic!("{line}"));
-    let begin = Utc::now();
+    let start = Utc::now();
     let three = async {
         let mut lines = String::new();
         for _ in 0..3 {
@@ -138,12 +138,12 @@ async fn the_present_is_posted_as_it_comes() {
         lines
     };
     let lines = tokio::select! {
-        lines = timeout(PATIENCE, three) => lines.unwrap(),
-        outcome = simulation.live(begin) => panic!("{outcome:?}"),
+        lines = timeout(TIMEOUT, three) => lines.unwrap(),
+        result = simulation.live(start) => panic!("{result:?}"),
     };
     for line in lines.lines() {
         let sample: health_core::Sample = serde_json::from_str(line).unwrap();
-        assert!(sample.timestamp() >= begin - TimeDelta::milliseconds(1) && sample.timestamp() <= Utc::now());
+        assert!(sample.timestamp() >= start - TimeDelta::milliseconds(1) && sample.timestamp() <= Utc::now());
     }
 }
 
@@ -152,19 +152,19 @@ fn client(port: u16) -> Client {
     Client::new(server, None).unwrap()
 }
 
-/// A server that answers every request as it is told, and asks for no pause before the next. Its port.
-async fn fake(answer: impl Fn(Bytes) -> (u16, &'static str) + Send + Sync + 'static) -> u16 {
+/// Starts a server that answers each request by a function and allows retries at once. Returns its port.
+async fn fake_server(respond: impl Fn(Bytes) -> (u16, &'static str) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let answer = Arc::new(answer);
+    let respond = Arc::new(respond);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let answer = Arc::clone(&answer);
+            let respond = Arc::clone(&respond);
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = Arc::clone(&answer);
+                let respond = Arc::clone(&respond);
                 async move {
                     let body = request.into_body().collect().await.unwrap().to_bytes();
-                    let (status, text) = answer(body);
+                    let (status, text) = respond(body);
                     let response = Response::builder().status(status).header(RETRY_AFTER, "0");
                     Ok::<_, Infallible>(response.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
                 }

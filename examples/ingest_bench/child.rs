@@ -1,3 +1,0 @@
-//! The server under measurement.
-
-pub(crate) use examples::server_process::{ServerProcess as Server, serve};
