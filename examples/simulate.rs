@@ -92,7 +92,9 @@ async fn run(
         bar.set_style(progress_style());
         bar.set_draw_target(ProgressDrawTarget::stderr());
         let progress = bar.clone();
-        simulation.fill(from, now, move |sent| progress.set_position(sent)).await?;
+        simulation
+            .fill(from, now, move |sent| progress.set_position(sent))
+            .await?;
         bar.finish_and_clear();
         log(&format!(
             "posted the past: {}",

@@ -147,11 +147,11 @@ impl<'a> Bench<'a> {
                 lagged.to_string(),
             )
             .at_most(float(usize::try_from(lagged)?), 0.0, ""),
-            Row::new("    subscribers that did not receive every sample", incomplete.to_string()).at_most(
-                float(incomplete),
-                0.0,
-                "",
-            ),
+            Row::new(
+                "    subscribers that did not receive every sample",
+                incomplete.to_string(),
+            )
+            .at_most(float(incomplete), 0.0, ""),
             Row::new("    server's peak memory", format!("{peak_mb:.0} MB")).at_most(peak_mb, 200.0, " MB"),
             Row::new(
                 "    last response to last event, server's CPU use",
@@ -300,7 +300,10 @@ async fn load(database_url: &str, sleepers: usize) -> Result<Load> {
     let mut server = ServerProcess::start(database_url).await?;
     // A first request, because the buffers and plans that every server needs are not growth.
     let first = body(1, SAMPLES_PER_POST, 0, 0);
-    Connection::open(server.http()).await?.ingest(NDJSON, first.as_bytes()).await?;
+    Connection::open(server.http())
+        .await?
+        .ingest(NDJSON, first.as_bytes())
+        .await?;
     let memory_before = server.rss_mb()?;
     let mut sleeping = Vec::new();
     for _ in 0..sleepers {

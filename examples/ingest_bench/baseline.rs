@@ -82,8 +82,9 @@ impl<'a> Baseline<'a> {
     /// Inserts single rows with `pgbench`, one in a transaction. Returns the transactions per second.
     pub(crate) async fn pgbench(&self, database_url: &str, clients: usize, seconds: u64) -> Result<f64> {
         let script = std::env::temp_dir().join(format!("health-pgbench-{}.sql", std::process::id()));
-        let insert =
-            format!("INSERT INTO health_metrics ({COLUMNS}) VALUES (:client_id + 1, clock_timestamp(), 72, 3, 0.25, '');\n");
+        let insert = format!(
+            "INSERT INTO health_metrics ({COLUMNS}) VALUES (:client_id + 1, clock_timestamp(), 72, 3, 0.25, '');\n"
+        );
         std::fs::write(&script, insert)?;
         let output = Command::new("pgbench")
             .args(["-n", "-M", "prepared", "-j", "2"])

@@ -62,7 +62,9 @@ impl Bench<'_> {
             let mut server = ServerProcess::start(&database).await?;
             for resend in 0..=RESENDS {
                 let range = (NEW * resend).saturating_sub(NEW)..WINDOW + NEW * resend;
-                let bodies: Vec<_> = (0..users).map(|user| dataset.body_of_user(user, range.clone())).collect();
+                let bodies: Vec<_> = (0..users)
+                    .map(|user| dataset.body_of_user(user, range.clone()))
+                    .collect();
                 let wal_before = query_integer(&database, WAL_BYTES).await?;
                 let seconds = load::post_over(server.http(), &bodies, CONNECTIONS).await?;
                 let wal = query_integer(&database, WAL_BYTES).await? - wal_before;

@@ -72,7 +72,11 @@ impl Bench<'_> {
         let (with, without) = (median(with), median(without));
         let row = Row::new(
             format!("{name}, to a server that never seals"),
-            format!("{:.0} to {:.0} k rows/s", k_rows_per_second(with), k_rows_per_second(without)),
+            format!(
+                "{:.0} to {:.0} k rows/s",
+                k_rows_per_second(with),
+                k_rows_per_second(without)
+            ),
         );
         Ok(row.at_least(without / with, GOAL, ""))
     }

@@ -183,10 +183,8 @@ impl Bench<'_> {
 
     fn add_row(&mut self, name: &str, latencies: &Latencies) -> f64 {
         let (p50, p95) = (latencies.percentile_ms(50), latencies.percentile_ms(95));
-        self.rows.push(Row::new(
-            format!("{name}: p50, p95"),
-            format!("{p50:.3}, {p95:.3} ms"),
-        ));
+        self.rows
+            .push(Row::new(format!("{name}: p50, p95"), format!("{p50:.3}, {p95:.3} ms")));
         p50
     }
 }

@@ -237,10 +237,17 @@ fn print(rows: &[Row]) {
     use io::Write;
     let name_width = width(rows, |row| &row.name);
     let result_width = width(rows, |row| &row.result);
-    let mut lines = vec![format!("{:<name_width$}  {:>result_width$}  goal", "measurement", "result")];
+    let mut lines = vec![format!(
+        "{:<name_width$}  {:>result_width$}  goal",
+        "measurement", "result"
+    )];
     for Row { name, result, goal } in rows {
         let goal = goal.map_or(String::new(), |goal| goal.to_string());
-        lines.push(format!("{name:<name_width$}  {result:>result_width$}  {goal}").trim_end().to_owned());
+        lines.push(
+            format!("{name:<name_width$}  {result:>result_width$}  {goal}")
+                .trim_end()
+                .to_owned(),
+        );
     }
     // If stdout is closed, nobody wants the table.
     let _ = writeln!(io::stdout(), "{}", lines.join("\n"));
@@ -271,6 +278,9 @@ mod tests {
             goal(row().at_most(1.5, 1.0, " ms")).as_deref(),
             Some("1.500 ms, at most 1 ms, MISSED")
         );
-        assert_eq!(goal(row().at_least(0.98, 0.95, "")).as_deref(), Some("0.980, at least 0.95"));
+        assert_eq!(
+            goal(row().at_least(0.98, 0.95, "")).as_deref(),
+            Some("0.980, at least 0.95")
+        );
     }
 }

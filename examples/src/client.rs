@@ -85,7 +85,9 @@ pub enum ClientError {
         detail: String,
     },
     /// The token cannot be sent in a header.
-    #[error("the API token contains characters that no token has: copy it again from the output of `health-server token create`")]
+    #[error(
+        "the API token contains characters that no token has: copy it again from the output of `health-server token create`"
+    )]
     InvalidToken,
 }
 
@@ -206,7 +208,9 @@ impl Client {
         };
         match timeout(REQUEST_TIMEOUT, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(unreachable(&format_args!("no complete response within {REQUEST_TIMEOUT:?}"))),
+            Err(_) => Err(unreachable(&format_args!(
+                "no complete response within {REQUEST_TIMEOUT:?}"
+            ))),
         }
     }
 

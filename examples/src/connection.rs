@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn the_length_of_a_response_is_known_once_its_head_is_complete() {
         assert_eq!(response_length(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"), None);
-        assert_eq!(response_length(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"), Some(40));
+        assert_eq!(
+            response_length(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"),
+            Some(40)
+        );
         assert_eq!(response_length(b"HTTP/1.1 204 No Content\r\n\r\n"), Some(27));
     }
 }

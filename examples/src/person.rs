@@ -81,7 +81,12 @@ impl Person {
         self.sample_with(&mut DayCache::default(), time, interval)
     }
 
-    pub(crate) fn sample_with(&self, day_cache: &mut DayCache, time: DateTime<Utc>, interval: TimeDelta) -> Option<Sample> {
+    pub(crate) fn sample_with(
+        &self,
+        day_cache: &mut DayCache,
+        time: DateTime<Utc>,
+        interval: TimeDelta,
+    ) -> Option<Sample> {
         let local_ms = time.timestamp_millis() + self.offset_ms;
         let (date, day_ms) = (local_ms.div_euclid(DAY_MS), local_ms.rem_euclid(DAY_MS));
         let day = day_cache.day(date, || Day::new(self.noise.of(8).of(date), &self.habits));

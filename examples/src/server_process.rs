@@ -69,7 +69,10 @@ impl ServerProcess {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let stdout = process.stdout.take().ok_or_else(|| io::Error::other("the server has no stdout"))?;
+        let stdout = process
+            .stdout
+            .take()
+            .ok_or_else(|| io::Error::other("the server has no stdout"))?;
         let line = BufReader::new(stdout).lines().next_line().await?;
         let line = line.ok_or_else(|| io::Error::other("the server ended before it served"))?;
         let (http, feed) = parse_addresses(&line)

@@ -44,7 +44,11 @@ async fn without_a_terminal_it_names_the_flag_to_use() {
 
 /// Runs the demo for a second without the dashboard. Returns what it printed.
 async fn run(data_dir: &Path) -> String {
-    let output = demo(data_dir).args(["--headless", "--for", "1s"]).output().await.unwrap();
+    let output = demo(data_dir)
+        .args(["--headless", "--for", "1s"])
+        .output()
+        .await
+        .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout).unwrap()

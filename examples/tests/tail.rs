@@ -1,4 +1,4 @@
-//! The model client of the feed, as a program: over a server that ends, over a pipe that nobody reads any more.
+//! The example `tail` as a program: with servers that stop and come back, and with an output that is closed.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -15,7 +15,8 @@ use tokio::{
     time::timeout,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any step of a test takes.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Server {
     health: Health,
@@ -23,6 +24,9 @@ struct Server {
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
+
+/// The lines that `tail` prints.
+type Output = Lines<BufReader<ChildStdout>>;
 
 impl Server {
     async fn start(database: &TestDatabase, feed: &str) -> Self {
@@ -52,6 +56,7 @@ impl Server {
     }
 }
 
+/// Returns the only sample of a user. Its steps are the version, so that each version changes the stored sample.
 fn sample(user: i64, version: i64) -> Sample {
     let readings = Readings {
         steps: Some(Steps::new(version).unwrap()),
@@ -66,17 +71,16 @@ fn sample(user: i64, version: i64) -> Sample {
     .unwrap()
 }
 
-/// What it prints of such a sample.
+/// Returns the line that `tail` prints for a sample.
 fn line(user: i64, version: i64) -> String {
     serde_json::to_string(&sample(user, version)).unwrap()
 }
 
+/// Returns a command for the example, which `cargo test` builds next to the tests.
 fn tail(feed: &str) -> Command {
-    // Beside this test's own directory, where Cargo builds the examples.
-    let mut program = env::current_exe().unwrap();
-    program.pop();
-    program.pop();
-    let mut command = Command::new(program.join("examples/tail"));
+    let this_test = env::current_exe().unwrap();
+    let program = this_test.ancestors().nth(2).unwrap().join("examples/tail");
+    let mut command = Command::new(program);
     command
         .args(["--feed", feed])
         .stdout(Stdio::piped())
@@ -85,89 +89,89 @@ fn tail(feed: &str) -> Command {
     command
 }
 
-/// One that has printed a first sample: until then nobody knows whether it has subscribed.
-async fn following(server: &Server) -> (Child, Lines<BufReader<ChildStdout>>) {
+/// Starts `tail` and waits until it has printed a sample, because only that shows that it has subscribed.
+async fn start_tail(server: &Server) -> (Child, Output) {
     let mut child = tail(&server.feed).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
     for version in 1.. {
         server.ingest(1, version).await;
-        let next = timeout(Duration::from_millis(50), lines.next_line()).await;
+        let next = timeout(Duration::from_millis(50), output.next_line()).await;
         if let Ok(first) = next {
             let mut last = first.unwrap().unwrap();
             while last != line(1, version) {
-                last = next_line(&mut lines).await;
+                last = next_line(&mut output).await;
             }
             break;
         }
     }
-    (child, lines)
+    (child, output)
 }
 
-async fn next_line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
-    let next = timeout(PATIENCE, lines.next_line()).await.expect("a line in time");
+async fn next_line(output: &mut Output) -> String {
+    let next = timeout(TIMEOUT, output.next_line()).await.expect("a line in time");
     next.unwrap().expect("a line")
 }
 
-/// The next line that was not there before: what is resumed may be repeated, which is what "at least once" means.
-async fn next_new(lines: &mut Lines<BufReader<ChildStdout>>, seen: &mut HashSet<String>) -> String {
+/// Returns the next line that was not printed before. Delivery is "at least once", so a resumed stream may repeat lines.
+async fn next_new_line(output: &mut Output, printed: &mut HashSet<String>) -> String {
     loop {
-        let line = next_line(lines).await;
-        if seen.insert(line.clone()) {
+        let line = next_line(output).await;
+        if printed.insert(line.clone()) {
             return line;
         }
     }
 }
 
 #[tokio::test]
-async fn it_misses_nothing_while_servers_end_and_come_back() {
+async fn it_misses_no_sample_while_servers_stop_and_come_back() {
     let database = TestDatabase::new().await;
     let mut server = Server::start(&database, "127.0.0.1:0").await;
-    let (mut child, mut lines) = following(&server).await;
+    let (mut child, mut output) = start_tail(&server).await;
     let feed = server.feed.clone();
-    // A first sample was printed in some versions before.
-    let mut seen: HashSet<String> = (1..=1_000).map(|version| line(1, version)).collect();
-    for round in 2..5 {
+    // Any version of the sample of user 1 may have been printed while `tail` started.
+    let mut printed: HashSet<String> = (1..=1_000).map(|version| line(1, version)).collect();
+    for user in 2..5 {
         server.stop().await;
-        // Stored while it has nobody to listen to.
+        // Another server stores a sample while `tail` has no connection.
         let other = Server::start(&database, "127.0.0.1:0").await;
-        other.ingest(round, 1).await;
+        other.ingest(user, 1).await;
         other.stop().await;
         server = Server::start(&database, &feed).await;
-        assert_eq!(next_new(&mut lines, &mut seen).await, line(round, 1));
-        server.ingest(round, 2).await;
-        assert_eq!(next_new(&mut lines, &mut seen).await, line(round, 2));
+        assert_eq!(next_new_line(&mut output, &mut printed).await, line(user, 1));
+        server.ingest(user, 2).await;
+        assert_eq!(next_new_line(&mut output, &mut printed).await, line(user, 2));
     }
-    // Asked to end, it says how to go on.
+    // On SIGINT it prints the cursor from which another run can continue.
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert!(timeout(PATIENCE, child.wait()).await.unwrap().unwrap().success());
-    let mut told = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut told).await.unwrap();
-    let (_, cursor) = told.rsplit_once("--after ").unwrap();
+    assert!(timeout(TIMEOUT, child.wait()).await.unwrap().unwrap().success());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).await.unwrap();
+    let (_, cursor) = stderr.rsplit_once("--after ").unwrap();
     server.ingest(9, 9).await;
-    let mut again = tail(&feed).args(["--after", cursor.trim()]).spawn().unwrap();
-    let mut lines = BufReader::new(again.stdout.take().unwrap()).lines();
-    assert_eq!(next_new(&mut lines, &mut seen).await, line(9, 9));
+    let mut second_run = tail(&feed).args(["--after", cursor.trim()]).spawn().unwrap();
+    let mut output = BufReader::new(second_run.stdout.take().unwrap()).lines();
+    assert_eq!(next_new_line(&mut output, &mut printed).await, line(9, 9));
     server.stop().await;
 }
 
 #[tokio::test]
-async fn it_ends_with_whoever_reads_it_and_with_what_cannot_be_mended() {
+async fn it_ends_when_its_output_is_closed_or_its_options_are_wrong() {
     let database = TestDatabase::new().await;
     let server = Server::start(&database, "127.0.0.1:0").await;
-    let (mut child, lines) = following(&server).await;
-    drop(lines);
-    // Without another sample as well: at the next heartbeat.
-    assert!(timeout(PATIENCE, child.wait()).await.unwrap().unwrap().success());
+    let (mut child, output) = start_tail(&server).await;
+    drop(output);
+    // No sample follows, so it must notice the closed pipe at the next heartbeat.
+    assert!(timeout(TIMEOUT, child.wait()).await.unwrap().unwrap().success());
 
-    for (feed, users, part) in [
+    for (feed, users, message) in [
         (server.feed.as_str(), "none", "not a list of user ids"),
         ("127.0.0.1", "1", "127.0.0.1:8001"),
     ] {
-        let ended = timeout(PATIENCE, tail(feed).args(["--users", users]).output());
+        let ended = timeout(TIMEOUT, tail(feed).args(["--users", users]).output());
         let ended = ended.await.unwrap().unwrap();
-        let told = String::from_utf8(ended.stderr).unwrap();
-        assert!(!ended.status.success() && told.contains(part), "{told}");
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert!(!ended.status.success() && stderr.contains(message), "{stderr}");
     }
     server.stop().await;
 }
