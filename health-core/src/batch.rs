@@ -220,8 +220,8 @@ mod tests {
                 write_one(&mut table, sample, &mut Receipt::default());
             }
             let batch = Batch::new(requests.iter().map(Vec::as_slice));
-            let stored: Vec<_> = batch.by_identity().map(|writes| table.get(writes.first().identity()).copied()).collect();
-            let plan = batch.plan(stored.into_iter());
+            let stored = batch.by_identity().map(|writes| table.get(writes.first().identity()).copied());
+            let plan = batch.plan(stored);
 
             let mut written = table.clone();
             for sample in &plan.inserts {

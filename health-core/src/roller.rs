@@ -17,7 +17,8 @@ use crate::{
     },
 };
 
-/// The pause after a step that found nothing to do. It delays the summary of a late sample by as much.
+/// The pause after a step that found nothing to do. It delays the summary of a late sample by as much, and costs two
+/// short statements.
 const IDLE_PAUSE: Duration = Duration::from_secs(2);
 
 /// The rest after a step while samples are being written, in multiples of the step's time: the roller takes at most
@@ -27,10 +28,10 @@ const REST_PER_WORK: u32 = 9;
 /// The longest rest after a step, so that a slow step does not stop the roller for long.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// The pause after an error, which is usually a database out of reach.
+/// The pause after an error, which is usually a database out of reach. Answers stay exact without new summaries.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 
-/// How often the roller measures the lag: about as often as metrics are collected at most.
+/// How often the roller measures the lag: more often than metrics are usually collected (every 15 to 60 seconds).
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs steps until the handle is closed or dropped. Each server runs this task; a lock in the database lets one

@@ -25,7 +25,7 @@ use crate::{
 /// The time that a query waits in addition to the limits of its connection and its statement.
 ///
 /// Normally PostgreSQL ends a statement at its timeout and says so. This timeout is for a server that says nothing
-/// any more, so it must be the later one.
+/// any more, so it must be the later one. A second is more than an answer needs to arrive.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
 impl Health {
@@ -133,7 +133,8 @@ impl Health {
     /// Returns the stored samples of a user over a range, by time, then source, a page at a time.
     ///
     /// ```no_run
-    /// # async fn example(health: health_core::Health, user: health_core::UserId, range: health_core::TimeRange) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use health_core::{Health, TimeRange, UserId};
+    /// # async fn example(health: Health, user: UserId, range: TimeRange) -> Result<(), Box<dyn std::error::Error>> {
     /// let mut samples = health.samples(user, range);
     /// loop {
     ///     let page = samples.next_page().await?;

@@ -58,7 +58,8 @@ enum BatchFailure {
 }
 
 /// The longest time to open a connection. A stopped server, or a proxy that has lost its server, accepts
-/// connections and then says nothing for ever.
+/// connections and then says nothing for ever. The value is twice the TCP connect timeout that
+/// [`Config::from_url`] sets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Writer {

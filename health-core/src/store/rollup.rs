@@ -98,7 +98,8 @@ const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
 /// transaction of a writer holds the lock.
 const THRESHOLD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
-/// Moves the threshold and starts sealing at the first user.
+/// Moves the threshold and starts sealing at the first user. `health_sealing` has one row, so its updates need no
+/// condition.
 const MOVE_THRESHOLD: &str = "UPDATE health_sealing SET threshold = $1, next_user = 0, next_slice = sealed_before";
 
 /// Notes where the next sealing step begins.
