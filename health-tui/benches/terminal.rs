@@ -1,12 +1,12 @@
-//! The budgets of the dashboard on the real binary: 10 000 users and 10 000 samples a second, in a terminal of 200x50.
+//! Measures the binary in a terminal of 200x50 with 10 000 users and 10 000 samples a second.
 //!
-//! `cargo bench -p health-tui --bench terminal` prints each figure beside what is wanted. What a frame costs is printed by
-//! `cargo test --release -p health-tui --lib budgets -- --nocapture`, where the clock stands around nothing else.
+//! `cargo bench -p health-tui --bench terminal` prints each result next to its budget. The time of a single frame is
+//! measured by `cargo test --release -p health-tui --lib budgets -- --nocapture`.
 
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a bench prints its figures, and a failure ends it"
+    reason = "a benchmark prints its results, and a failure ends it"
 )]
 
 #[path = "../tests/support/mod.rs"]
@@ -23,15 +23,15 @@ use std::{
 use support::{server::FakeServer, terminal::Terminal, tui};
 
 const USERS: usize = 10_000;
-/// As many as the dashboard remembers of each user.
-const READINGS: usize = 48;
+/// The samples that the dashboard keeps of each user.
+const SAMPLES_A_USER: usize = 48;
 const SAMPLES_A_SECOND: usize = 10_000;
-/// The samples of this stretch are sent at once.
+/// The interval between two writes to the feed.
 const TICK: Duration = Duration::from_millis(10);
 const KEYS: usize = 400;
 const BETWEEN_KEYS: Duration = Duration::from_millis(25);
 
-/// One line of the feed.
+/// Appends one line of the feed.
 fn line(out: &mut String, number: usize, at: chrono::DateTime<chrono::Utc>) {
     let user = 1 + number % USERS;
     let (bpm, steps) = (60 + number * 7 % 90, number * 3 % 23);
@@ -44,15 +44,15 @@ fn line(out: &mut String, number: usize, at: chrono::DateTime<chrono::Utc>) {
     );
 }
 
-/// A line of `/proc/<pid>/status`, in kB.
+/// Returns a value of `/proc/<pid>/status` in kB.
 fn kilobytes(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|l| l.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Seconds of CPU, in user and in system.
-fn cpu(pid: u32) -> f64 {
+/// Returns the CPU time of a process in seconds, user and system together.
+fn cpu_seconds(pid: u32) -> f64 {
     const TICKS_A_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
@@ -60,12 +60,12 @@ fn cpu(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / TICKS_A_SECOND
 }
 
-/// The line of the screen that has the cursor's mark.
+/// Returns the row of the screen with the cursor.
 fn cursor_row(screen: &vt100::Screen) -> Option<u16> {
     (0..50).find(|y| screen.cell(*y, 0).is_some_and(|c| c.contents() == "▌"))
 }
 
-/// Moves the cursor and waits until it has moved on the screen.
+/// Moves the cursor. Returns the time until it has moved on the screen.
 fn press(terminal: &mut Terminal, down: bool) -> Duration {
     let before = terminal.look(cursor_row);
     let began = Instant::now();
@@ -85,8 +85,8 @@ fn latencies(terminal: &mut Terminal) -> Vec<Duration> {
     all
 }
 
-fn row(what: &str, figure: &str, wanted: &str) {
-    println!("{what:<46} {figure:>22}   {wanted}");
+fn row(name: &str, result: &str, budget: &str) {
+    println!("{name:<46} {result:>22}   {budget}");
 }
 
 fn milliseconds(all: &[Duration]) -> String {
@@ -103,11 +103,11 @@ fn main() {
     server.wait_for_command("SUBSCRIBE");
     let empty_kb = kilobytes(pid, "VmRSS");
 
-    // As much of everyone as is remembered, eight seconds apart.
+    // Fills the rings of all users with samples that are eight seconds apart.
     let now = chrono::Utc::now();
     let mut number = 0;
-    for reading in 0..READINGS {
-        let ago = chrono::TimeDelta::seconds(8 * i64::try_from(READINGS - reading).unwrap());
+    for sample in 0..SAMPLES_A_USER {
+        let ago = chrono::TimeDelta::seconds(8 * i64::try_from(SAMPLES_A_USER - sample).unwrap());
         for _ in 0..10 {
             let mut lines = String::new();
             for _ in 0..USERS / 10 {
@@ -136,13 +136,13 @@ fn main() {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }
         });
-        // Until the stream has settled.
+        // The first seconds are not measured.
         thread::sleep(Duration::from_secs(2));
-        let (began, cpu_before, before) = (Instant::now(), cpu(pid), terminal.bytes_written());
+        let (began, cpu_before, before) = (Instant::now(), cpu_seconds(pid), terminal.bytes_written());
         thread::sleep(Duration::from_secs(10));
         let seconds = began.elapsed().as_secs_f64();
         let bytes = terminal.bytes_written() - before;
-        let cpu_share = (cpu(pid) - cpu_before) / seconds * 100.0;
+        let cpu_share = (cpu_seconds(pid) - cpu_before) / seconds * 100.0;
         let under_load = latencies(&mut terminal);
         ended.store(true, Ordering::Relaxed);
         let kb = f64::from(u32::try_from(bytes).unwrap()) / seconds / 1_000.0;
@@ -150,8 +150,8 @@ fn main() {
     });
     let header = terminal.look(|s| s.contents().lines().next().unwrap_or("").to_owned());
     println!("the header at the end:{}", header.split("stats").nth(1).unwrap_or(""));
-    row("what", "figure", "wanted");
-    row("key to repaint, nothing else, p50/p95/p99", &milliseconds(&quiet), "");
+    row("measurement", "result", "budget");
+    row("key to repaint without samples, p50/p95/p99", &milliseconds(&quiet), "");
     row(
         "key to repaint at 10 000 samples/s",
         &milliseconds(&under_load),
@@ -160,17 +160,17 @@ fn main() {
     row("to the terminal", &format!("{kb_a_second:.1} kB/s"), "at most 60 kB/s");
     row("CPU of the dashboard", &format!("{cpu_share:.0} % of one"), "");
     row(
-        "memory, nobody yet",
+        "memory without users",
         &format!("{:.1} MB", megabytes(empty_kb)),
         "at most 20 MB",
     );
     row(
-        "memory, 10 000 users with 48 readings each",
+        "memory with 10 000 users of 48 samples each",
         &format!("{:.1} MB", megabytes(kilobytes(pid, "VmRSS"))),
         "at most 20 MB and 1 kB a user: 30 MB",
     );
     row(
-        "memory, the most it ever was",
+        "memory, maximum",
         &format!("{:.1} MB", megabytes(kilobytes(pid, "VmHWM"))),
         "",
     );

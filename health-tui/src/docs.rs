@@ -3,7 +3,9 @@
 //! These tests fail if a file is out of date. `UPDATE_DOCS=1 cargo test -p health-tui --lib docs` writes the files.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -102,12 +104,13 @@ fn option(arg: &Arg) -> String {
         Some(names) if arg.get_action().takes_values() => format!(" {}", names.join(" ")),
         _ => String::new(),
     };
+    // Writing to a String cannot fail.
     let mut meaning = arg.get_help().expect("each option has a help").to_string();
     for default in arg.get_default_values() {
-        meaning.push_str(&format!(" [default: {}]", default.display()));
+        _ = write!(meaning, " [default: {}]", default.display());
     }
     if let Some(variable) = arg.get_env() {
-        meaning.push_str(&format!(" [env: {}]", variable.display()));
+        _ = write!(meaning, " [env: {}]", variable.display());
     }
     let long = arg.get_long().expect("only options are listed");
     format!("| `--{long}{value}` | {meaning} |\n")

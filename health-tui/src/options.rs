@@ -50,8 +50,12 @@ pub struct Options {
     /// The time zone of all times, such as Europe/Berlin [default: the time zone of this machine]
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
-    /// The theme [default: dark, or mono if NO_COLOR is set]
-    #[arg(long, value_name = "NAME")]
+    /// The theme
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "The theme [default: dark, or mono if NO_COLOR is set]"
+    )]
     pub theme: Option<ThemeName>,
     /// Draw only ASCII characters
     #[arg(long)]

@@ -102,7 +102,9 @@ fn bars(out: &mut String, buf: &Buffer, (x, y): (u16, u16), symbol: char, fill: 
     let Some(first) = buf.cell((x, y)) else { return 1 };
     let same =
         |cell: &Cell| cell.symbol() == first.symbol() && cell.fg == first.fg && is_reversed(cell) == is_reversed(first);
-    let count = (x..).take_while(|x| buf.cell((*x, y)).is_some_and(same)).count();
+    let count = (x..buf.area.width)
+        .take_while(|x| buf.cell((*x, y)).is_some_and(same))
+        .count();
     let count = u16::try_from(count).unwrap_or(1);
     let height = HEIGHT * f64::from(u32::from(symbol) - 0x2580) / 8.0;
     let position = (left(x), top(y) + HEIGHT - height);

@@ -1,4 +1,4 @@
-//! The real binary in a real terminal, with a made-up server.
+//! The binary in a pseudo-terminal, connected to a fake server.
 
 mod support;
 
@@ -16,11 +16,11 @@ fn dashboard(server: &FakeServer) -> Terminal {
 }
 
 #[test]
-fn a_day_with_the_dashboard() {
+fn filter_user_view_statistics_and_resizing_work_together() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     server.wait_for_command("SUBSCRIBE");
-    // Somebody the server knew already, and two who arrive.
+    // User 909 is known from the start; 101 and 202 arrive over the feed.
     terminal.wait_for("909");
     server.sample("c1", 101, 72);
     server.sample("c2", 202, 158);
@@ -38,7 +38,7 @@ fn a_day_with_the_dashboard() {
     terminal.wait_for("heart rate, bpm");
     server.wait_for_request("/samples?user_id=");
     terminal.wait_for("This window");
-    // An escape right before a letter is Alt: it has to be seen to be alone.
+    // Escape and a letter in one read would be Alt and the letter, so the test waits in between.
     terminal.send("\x1b");
     terminal.wait_for("3 users");
 
@@ -50,11 +50,11 @@ fn a_day_with_the_dashboard() {
     server.wait_for_request("/metrics/series?");
 
     terminal.resize(60, 12);
-    terminal.wait_until("the answer alone", |s| {
+    terminal.wait_until("only the answer", |s| {
         s.contents().contains("average bpm") && !s.contents().contains("Buckets")
     });
     terminal.send("\t");
-    terminal.wait_until("the form alone", |s| {
+    terminal.wait_until("only the form", |s| {
         !s.contents().contains("average bpm") && s.contents().contains("Buckets")
     });
     terminal.send("\x1b");
@@ -70,7 +70,7 @@ fn a_day_with_the_dashboard() {
 }
 
 #[test]
-fn help_lists_the_keys_and_q_closes_it_first() {
+fn help_lists_the_keys_and_q_closes_only_help() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.send("?");
@@ -81,9 +81,9 @@ fn help_lists_the_keys_and_q_closes_it_first() {
     assert_eq!(terminal.ended().0, 0);
 }
 
-/// Nothing else must be needed to wake the loop: no reading, no tick.
+/// A key press must wake the loop without a sample or a tick.
 #[test]
-fn a_key_is_drawn_although_nothing_else_happens() {
+fn a_key_press_is_drawn_if_nothing_else_happens() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.wait_for("909");
@@ -101,14 +101,14 @@ fn a_key_is_drawn_although_nothing_else_happens() {
 }
 
 #[test]
-fn the_server_is_killed_and_comes_back() {
+fn the_feed_resumes_after_the_server_was_killed() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     server.sample("c41", 101, 72);
     terminal.wait_for("101");
     let (http, feed) = server.kill();
     terminal.wait_for("retry in");
-    // What is known stays on the screen, and typing waits for nothing.
+    // Without a connection, the users stay on the screen and typing works.
     terminal.send("/10");
     terminal.wait_for("1 of 2");
     terminal.send("\x1b");
@@ -116,7 +116,7 @@ fn the_server_is_killed_and_comes_back() {
     let server = FakeServer::start_on(http, feed);
     terminal.send("\x12");
     terminal.wait_for("connected");
-    // Behind the last reading that was seen: none is lost.
+    // The feed resumes after the last sample, so none is lost.
     assert_eq!(server.wait_for_command("SUBSCRIBE"), "SUBSCRIBE after=c41");
     server.sample("c42", 303, 64);
     terminal.wait_for("303");
@@ -125,7 +125,7 @@ fn the_server_is_killed_and_comes_back() {
 }
 
 #[test]
-fn whatever_answers_on_the_port_of_the_feed_is_told_and_tried_again() {
+fn a_wrong_answer_on_the_feed_port_is_shown_and_retried() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     server.sample("c7", 101, 72);
@@ -134,13 +134,13 @@ fn whatever_answers_on_the_port_of_the_feed_is_told_and_tried_again() {
         (Greeting::Garbage, "not the feed"),
         (Greeting::Endless, "a line of more than"),
         (Greeting::Closed, "the server closed"),
-        // Events that are not known are passed over; what is no event at all is not.
+        // Unknown events are ignored; a line that is not an event is an error.
         (Greeting::Nonsense, "not the feed"),
     ] {
         server.greet_with(greeting);
         server.hang_up();
         terminal.wait_for(words);
-        // What is known stays on the screen.
+        // The users stay on the screen.
         terminal.wait_for("101");
     }
     server.greet_with(Greeting::Hello);
@@ -153,7 +153,7 @@ fn whatever_answers_on_the_port_of_the_feed_is_told_and_tried_again() {
 }
 
 #[test]
-fn whatever_http_answers_is_told_and_a_question_can_be_cancelled() {
+fn http_errors_are_shown_and_a_query_can_be_cancelled() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.wait_for("909");
@@ -172,7 +172,7 @@ fn whatever_http_answers_is_told_and_a_question_can_be_cancelled() {
     server.answer_in(Manner::Silent);
     terminal.send("\r");
     terminal.wait_for("Asking");
-    // Typing waits for nothing.
+    // Typing works while the query runs.
     terminal.send("\x1b[Z\x15");
     terminal.send("909, 4711");
     terminal.wait_for("909, 4711");
@@ -186,10 +186,10 @@ fn whatever_http_answers_is_told_and_a_question_can_be_cancelled() {
 }
 
 #[test]
-fn a_row_has_a_past_from_the_start() {
+fn a_row_has_a_sparkline_from_the_start() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
-    // Eight readings, of which only the last was told by /users.
+    // The server has eight samples of user 909, and /users returns only the latest.
     server.wait_for_request("/samples?user_id=909");
     terminal.wait_until("a sparkline", |s| {
         let row = s
@@ -205,7 +205,7 @@ fn a_row_has_a_past_from_the_start() {
 }
 
 #[test]
-fn it_can_be_suspended_from_outside() {
+fn the_tstp_signal_suspends_and_cont_resumes() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.signal("-TSTP");
@@ -220,7 +220,7 @@ fn it_can_be_suspended_from_outside() {
 }
 
 #[test]
-fn it_can_be_suspended_and_comes_back() {
+fn ctrl_z_suspends_and_cont_resumes() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.send("\x1a");
@@ -235,7 +235,7 @@ fn it_can_be_suspended_and_comes_back() {
 }
 
 #[test]
-fn signals_end_it_in_order() {
+fn term_hup_and_int_end_the_dashboard_with_status_0() {
     for signal in ["-TERM", "-HUP", "-INT"] {
         let server = FakeServer::start();
         let terminal = dashboard(&server);
@@ -245,7 +245,7 @@ fn signals_end_it_in_order() {
 }
 
 #[test]
-fn the_last_frame_can_be_left_behind() {
+fn shift_q_leaves_the_last_frame_on_the_screen() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     server.sample("c1", 4711, 72);
@@ -257,7 +257,7 @@ fn the_last_frame_can_be_left_behind() {
 }
 
 #[test]
-fn without_a_server_it_says_so_and_goes_on() {
+fn without_a_server_the_dashboard_shows_the_reason() {
     let server = FakeServer::start();
     let (http, feed) = (server.url(), server.feed.to_string());
     server.kill();
@@ -269,7 +269,7 @@ fn without_a_server_it_says_so_and_goes_on() {
 }
 
 #[test]
-fn no_color_is_obeyed_and_the_selection_is_still_seen() {
+fn no_color_removes_all_colours_and_the_selection_stays_visible() {
     let server = FakeServer::start();
     let (url, feed) = (server.url(), server.feed.to_string());
     let mut command = tui(&["--server", &url, "--feed", &feed]);
@@ -278,7 +278,7 @@ fn no_color_is_obeyed_and_the_selection_is_still_seen() {
     terminal.wait_for("connected");
     server.sample("c1", 101, 72);
     terminal.wait_for("72");
-    terminal.wait_until("no colour, but the tab in reverse", |s| {
+    terminal.wait_until("no colours, and a reversed tab", |s| {
         let cells = (0..24)
             .flat_map(|y| (0..80).map(move |x| (y, x)))
             .filter_map(|(y, x)| s.cell(y, x));
@@ -291,16 +291,17 @@ fn no_color_is_obeyed_and_the_selection_is_still_seen() {
     assert_eq!(terminal.ended().0, 0);
 }
 
-/// Not a test of its own: the process that `a_panic_anywhere…` runs in a terminal.
+/// The process that `a_panic_restores_the_terminal_and_its_message_is_readable` runs in a terminal. On its own it does
+/// nothing.
 #[tokio::test]
-async fn a_process_that_panics() {
+async fn process_that_panics() {
     let Ok(feed) = std::env::var("HEALTH_TUI_TEST_PANIC") else {
         return;
     };
-    let feeding = feed.clone();
+    let address = feed.clone();
     tokio::spawn(async move {
         use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-        let mut stream = BufReader::new(tokio::net::TcpStream::connect(feeding).await.unwrap());
+        let mut stream = BufReader::new(tokio::net::TcpStream::connect(address).await.unwrap());
         stream.write_all(b"SUBSCRIBE\n").await.unwrap();
         let mut lines = stream.lines();
         while !lines.next_line().await.unwrap().unwrap().contains("sample") {}
@@ -315,10 +316,10 @@ async fn a_process_that_panics() {
 }
 
 #[test]
-fn a_panic_anywhere_gives_the_terminal_back_and_can_be_read() {
+fn a_panic_restores_the_terminal_and_its_message_is_readable() {
     let server = FakeServer::start();
     let mut command = portable_pty::CommandBuilder::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "a_process_that_panics", "--nocapture"]);
+    command.args(["--exact", "process_that_panics", "--nocapture"]);
     command.env("HEALTH_TUI_TEST_PANIC", server.feed.to_string());
     command.env("RUST_BACKTRACE", "0");
     command.env("TERM", "xterm-256color");
@@ -329,5 +330,9 @@ fn a_panic_anywhere_gives_the_terminal_back_and_can_be_read() {
     let (status, text) = terminal.ended();
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("on purpose"), "{text}");
-    assert_eq!(text.matches("on purpose").count(), 1, "told once: {text}");
+    assert_eq!(
+        text.matches("on purpose").count(),
+        1,
+        "the message appears once: {text}"
+    );
 }

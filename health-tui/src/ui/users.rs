@@ -27,22 +27,21 @@ use crate::{
 pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) -> Option<Position> {
     let app = canvas.app;
     let areas = app.live_areas();
-    let cursor = match app.live.editing {
-        Some(_) => filter_line(canvas, screen.subheader),
-        None => {
-            summary_line(canvas, screen.subheader);
-            None
-        }
+    let cursor = if app.live.editing.is_some() {
+        filter_line(canvas, screen.subheader)
+    } else {
+        summary_line(canvas, screen.subheader);
+        None
     };
     let users = visible_users(app, areas.rows.height);
     let has_names = !app.settings.names.is_empty();
-    let columns: Vec<(TableColumn, Option<SparklineColumn>)> =
+    let columns: Vec<(TableColumn, Option<MetricColumn>)> =
         layout::table_columns(areas.header.width, &app.settings.columns, has_names)
             .into_iter()
-            .map(|column| (column, SparklineColumn::new(column, &users)))
+            .map(|column| (column, MetricColumn::new(column, &users)))
             .collect();
-    for (column, sparkline) in &columns {
-        header(canvas, areas.header, *column, sparkline.as_ref());
+    for (column, metric) in &columns {
+        header(canvas, areas.header, *column, metric.as_ref());
     }
     if users.is_empty() {
         empty(canvas, areas.rows);
@@ -71,47 +70,57 @@ fn visible_users(app: &App, height: u16) -> Vec<&User> {
         .collect()
 }
 
-/// A metric whose column has a value and a sparkline.
-struct SparklineColumn {
+/// A metric of the table: its column shows the newest value and a sparkline.
+struct Metric {
+    column: Column,
     reading: fn(Entry) -> Option<f64>,
-    /// The text of the newest value.
     newest: fn(&User) -> Option<String>,
     style: fn(&Theme) -> MetricStyle,
+}
+
+const METRICS: [Metric; 3] = [
+    Metric {
+        column: Column::HeartRate,
+        reading: Entry::heart_rate,
+        newest: |user| user.heart_rate.map(|v| format!("{v:.0}")),
+        style: |theme| theme.heart_rate,
+    },
+    Metric {
+        column: Column::Steps,
+        reading: Entry::steps,
+        newest: |user| user.steps.map(fmt::short),
+        style: |theme| theme.steps,
+    },
+    Metric {
+        column: Column::Calories,
+        reading: Entry::calories,
+        newest: |user| user.calories.map(fmt::kcal),
+        style: |theme| theme.calories,
+    },
+];
+
+/// A metric with the scale of its sparklines.
+struct MetricColumn {
+    metric: &'static Metric,
     /// The same for all visible rows, so that they can be compared.
     scale: Scale,
 }
 
-impl SparklineColumn {
+impl MetricColumn {
+    /// Returns `None` for the columns of users and ages.
     fn new(column: TableColumn, visible: &[&User]) -> Option<Self> {
-        let (reading, newest, style): (_, fn(&User) -> _, fn(&Theme) -> _) = match column.column {
-            Column::HeartRate => (
-                Entry::heart_rate as fn(Entry) -> _,
-                |user| user.heart_rate.map(|v| format!("{v:.0}")),
-                |theme| theme.heart_rate,
-            ),
-            Column::Steps => (Entry::steps, |user| user.steps.map(fmt::short), |theme| theme.steps),
-            Column::Calories => (
-                Entry::calories,
-                |user| user.calories.map(fmt::kcal),
-                |theme| theme.calories,
-            ),
-            Column::User | Column::Age => return None,
-        };
+        let metric = METRICS.iter().find(|metric| metric.column == column.column)?;
         let width = usize::from(column.sparkline_width);
         let readings = visible
             .iter()
-            .flat_map(|user| user.ring.entries().rev().take(width).filter_map(reading));
-        let scale = match column.column {
+            .flat_map(|user| user.ring.entries().rev().take(width).filter_map(metric.reading));
+        let scale = if metric.column == Column::HeartRate {
             // A heart rate is never near 0: its scale starts at the lowest reading.
-            Column::HeartRate => Scale::around(readings, 10.0),
-            _ => Scale::from_zero(readings),
+            Scale::around(readings, 10.0)
+        } else {
+            Scale::from_zero(readings)
         };
-        Some(Self {
-            reading,
-            newest,
-            style,
-            scale,
-        })
+        Some(Self { metric, scale })
     }
 }
 
@@ -180,7 +189,7 @@ fn counted(count: impl TryInto<u64>, noun: &str) -> String {
 }
 
 /// The title of a column, an arrow if the table is sorted by it, and the scale of its sparklines.
-fn header(canvas: &mut Canvas<'_>, area: Rect, column: TableColumn, sparkline: Option<&SparklineColumn>) {
+fn header(canvas: &mut Canvas<'_>, area: Rect, column: TableColumn, metric: Option<&MetricColumn>) {
     let (app, theme, symbols) = (canvas.app, canvas.theme, canvas.symbols);
     let title = match column.column {
         Column::User => "user",
@@ -210,7 +219,7 @@ fn header(canvas: &mut Canvas<'_>, area: Rect, column: TableColumn, sparkline: O
         let right = x + column.value_width;
         canvas.text_right(right, area.y, column.value_width + 1, &text, style);
     }
-    if let Some(SparklineColumn { scale, .. }) = sparkline
+    if let Some(MetricColumn { scale, .. }) = metric
         && column.sparkline_width >= 5
         && app.live.order.len() > 0
     {
@@ -224,7 +233,7 @@ fn row(
     canvas: &mut Canvas<'_>,
     line: Rect,
     user: &User,
-    columns: &[(TableColumn, Option<SparklineColumn>)],
+    columns: &[(TableColumn, Option<MetricColumn>)],
     values: &mut Vec<Option<f64>>,
 ) {
     let (app, theme, symbols) = (canvas.app, canvas.theme, canvas.symbols);
@@ -234,26 +243,18 @@ fn row(
     if user.pinned {
         canvas.text(line.x + 1, y, 1, symbols.pin, theme.accent);
     }
-    for (column, sparkline) in columns {
+    for (column, metric_column) in columns {
         let x = line.x + column.x;
         let right = x + column.value_width;
-        if let Some(sparkline) = sparkline {
-            value(canvas, (x, y), *column, user, sparkline, is_stale);
-            user.ring
-                .columns(column.sparkline_width.into(), sparkline.reading, values);
+        if let Some(MetricColumn { metric, scale }) = metric_column {
+            value(canvas, (x, y), *column, user, metric, is_stale);
+            user.ring.columns(column.sparkline_width.into(), metric.reading, values);
             let style = if is_stale {
                 MetricStyle::uniform(theme.stale)
             } else {
-                (sparkline.style)(theme)
+                (metric.style)(theme)
             };
-            sparkline::draw(
-                canvas,
-                (right + 1, y),
-                column.sparkline_width,
-                values,
-                sparkline.scale,
-                style,
-            );
+            sparkline::draw(canvas, (right + 1, y), column.sparkline_width, values, *scale, style);
         } else if column.column == Column::User {
             let style = if is_stale { theme.dim } else { theme.strong };
             canvas.text(x, y, column.value_width, &app.label(user.id), style);
@@ -273,14 +274,14 @@ fn value(
     (x, y): (u16, u16),
     column: TableColumn,
     user: &User,
-    sparkline: &SparklineColumn,
+    metric: &Metric,
     is_stale: bool,
 ) {
     let (app, theme) = (canvas.app, canvas.theme);
     let alert = user
         .alert(app.shown().1, &app.settings.limits)
         .filter(|_| column.column == Column::HeartRate);
-    let (text, style) = match (sparkline.newest)(user) {
+    let (text, style) = match (metric.newest)(user) {
         None => (canvas.symbols.no_value.to_owned(), theme.border),
         Some(text) if alert.is_some() => (text, theme.bad),
         Some(text) if is_stale => (text, theme.dim),
