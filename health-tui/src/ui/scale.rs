@@ -44,10 +44,12 @@ impl Scale {
 
 /// Returns the smallest and the largest value, `None` without values.
 pub(crate) fn min_max(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
-    values.into_iter().fold(None, |range, v| match range {
-        None => Some((v, v)),
-        Some((min, max)) => Some((f64::min(min, v), f64::max(max, v))),
-    })
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    for value in values {
+        min = min.min(value);
+        max = max.max(value);
+    }
+    (min <= max).then_some((min, max))
 }
 
 #[cfg(test)]

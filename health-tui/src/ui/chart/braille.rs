@@ -11,7 +11,7 @@ use ratatui::layout::Rect;
 use crate::ui::{
     canvas::Canvas,
     chart::{LinePoint, Series, TimeAxis, whole_cells},
-    scale::{Scale, min_max},
+    scale::Scale,
 };
 
 /// The line has a gap between two points that are more than this many usual distances apart.
@@ -167,16 +167,16 @@ fn downsampled<'a>(points: &'a [LinePoint], axis: &TimeAxis, across: f64) -> Cow
     if f64::from(u32::try_from(inside).unwrap_or(u32::MAX)) <= across {
         return Cow::Borrowed(points);
     }
-    let column = |p: &LinePoint| (axis.contains(p.at), whole_cells(axis.position(p.at) * across));
-    let merged = points.chunk_by(|a, b| column(a) == column(b)).map(|chunk| {
+    let column = |p: &LinePoint| whole_cells(axis.position(p.at) * across);
+    let is_same_column =
+        |a: &LinePoint, b: &LinePoint| axis.contains(a.at) == axis.contains(b.at) && column(a) == column(b);
+    let merged = points.chunk_by(is_same_column).map(|chunk| {
         let count = f64::from(u32::try_from(chunk.len()).unwrap_or(u32::MAX));
-        let lows_and_highs = chunk.iter().flat_map(|p| [p.low, p.high]);
-        let (low, high) = min_max(lows_and_highs).unwrap_or_default();
         LinePoint {
             at: chunk[chunk.len() / 2].at,
-            low,
+            low: chunk.iter().map(|p| p.low).fold(f64::INFINITY, f64::min),
             mean: chunk.iter().map(|p| p.mean).sum::<f64>() / count,
-            high,
+            high: chunk.iter().map(|p| p.high).fold(f64::NEG_INFINITY, f64::max),
         }
     });
     Cow::Owned(merged.collect())
