@@ -1,28 +1,40 @@
-//! The dashboard without a terminal and without a network: (state, input) to effects.
+//! The state of the dashboard, without a terminal and without a network: an input changes the state and returns effects.
 //!
-//! Invariant: nothing in here does I/O or asks for the time. Whoever calls says what time it is.
+//! Invariant: nothing in this module does I/O or reads a clock. The caller passes the time.
 
-mod action;
-mod asked;
+mod chart_point;
+mod effect;
+mod event;
 mod export;
-mod form;
-mod line;
-mod link;
-mod live;
+mod feed_connection;
+mod form_actions;
+mod heart_rate_zones;
+mod history;
+mod history_request;
+mod keyboard;
+mod live_actions;
+mod live_table;
 mod mouse;
-mod panes;
-mod past;
-mod press;
+mod query;
+mod recent_figures;
 mod state;
-mod text;
+mod stats_form;
+mod text_editing;
+mod text_input;
+mod time_input;
 mod update;
-mod user;
-mod when;
+mod user_actions;
+mod user_view;
 
 pub(crate) use self::{
-    action::{Answer, Batch, BucketWidth, Effect, FeedNews, Input, Net, Point, Query, QueryError, Tone, UserRange},
-    form::{Asked, Field, PRESETS, Run},
-    link::LinkState,
+    chart_point::ChartPoint,
+    effect::Effect,
+    event::{ConnectionEvent, Input, NetworkEvent, SampleChunk, Tone},
+    feed_connection::ConnectionState,
+    heart_rate_zones::HeartRateZones,
+    query::{ChartData, Query, QueryError, QueryResponse, UserRangeStats, WindowResponse},
+    recent_figures::RecentFigures,
     state::{App, Pane},
-    user::UserView,
+    stats_form::{FormField, PRESETS, RangeQuery, RangeRequest},
+    user_view::UserView,
 };

@@ -12,11 +12,11 @@ use tokio::{
 };
 
 use crate::{
-    app::{Answer, App, Batch, Effect, FeedNews, Input, Net, Point},
+    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, SampleChunk},
     config::Settings,
-    fixtures::{noon, press},
+    fixtures::{noon, press, respond_to_window},
     keys::Key,
-    run::{self, Outside, Performed},
+    run::{self, EffectOutcome, Environment},
     store::Users,
     term::Screen,
     ui,
@@ -44,7 +44,7 @@ fn with_users(users: i64) -> App {
     };
     let mut app = App::new(settings, "feed", SIZE, noon());
     app.update(
-        Input::Net(Net::Feed(FeedNews::Connected {
+        Input::Network(NetworkEvent::Connection(ConnectionEvent::Connected {
             resumed: None,
             reason: None,
         })),
@@ -53,7 +53,10 @@ fn with_users(users: i64) -> App {
     for step in 0..50 {
         let at = noon() - TimeDelta::seconds(50 - step);
         let samples = (1..=users).map(|u| sample(u, at)).collect();
-        app.update(Input::Net(Net::Samples(Batch { samples, coalesced: 0 })), at);
+        app.update(
+            Input::Network(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 })),
+            at,
+        );
     }
     app.update(Input::Tick, noon());
     app
@@ -78,15 +81,15 @@ impl io::Write for Counter {
 }
 
 /// A world without effects, whose clock follows the paused clock of the runtime.
-struct Nowhere {
+struct TestEnvironment {
     began: Instant,
 }
 
-impl Outside for Nowhere {
-    fn perform(&mut self, effect: Effect) -> io::Result<Performed> {
+impl Environment for TestEnvironment {
+    fn perform(&mut self, effect: Effect) -> io::Result<EffectOutcome> {
         Ok(match effect {
-            Effect::Quit { keep_frame } => Performed::Quit { keep_frame },
-            _ => Performed::Done,
+            Effect::Quit { keep_frame } => EffectOutcome::Quit { keep_frame },
+            _ => EffectOutcome::Done,
         })
     }
 
@@ -103,11 +106,11 @@ impl Outside for Nowhere {
 async fn count<F: Future<Output = ()>>(
     app: &mut App,
     length: Duration,
-    feed: impl FnOnce(mpsc::Sender<Net>, mpsc::Sender<io::Result<Input>>) -> F,
+    feed: impl FnOnce(mpsc::Sender<NetworkEvent>, mpsc::Sender<io::Result<Input>>) -> F,
 ) -> (u64, u64) {
     let counter = Counter::default();
     let mut screen = Screen::new(counter.clone());
-    let mut outside = Nowhere { began: Instant::now() };
+    let mut environment = TestEnvironment { began: Instant::now() };
     let (to, net) = mpsc::channel(64);
     let (keys, events) = mpsc::channel(64);
     // These keep both channels open until the test ends.
@@ -115,7 +118,7 @@ async fn count<F: Future<Output = ()>>(
     let event_loop = run::run(
         app,
         &mut screen,
-        &mut outside,
+        &mut environment,
         events,
         net,
         Duration::from_millis(100),
@@ -133,7 +136,7 @@ async fn an_idle_dashboard_draws_nothing() {
     // The samples are hours old, so no age changes within a minute.
     let mut app = App::new(Settings::default(), "feed", SIZE, noon());
     app.update(
-        Input::Net(Net::Feed(FeedNews::Connected {
+        Input::Network(NetworkEvent::Connection(ConnectionEvent::Connected {
             resumed: None,
             reason: None,
         })),
@@ -143,7 +146,7 @@ async fn an_idle_dashboard_draws_nothing() {
         .map(|u| sample(u, noon() - TimeDelta::minutes(200) - TimeDelta::seconds(30)))
         .collect();
     app.update(
-        Input::Net(Net::Samples(Batch { samples, coalesced: 0 })),
+        Input::Network(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 })),
         noon() - TimeDelta::minutes(30),
     );
     app.update(Input::Tick, noon());
@@ -154,13 +157,13 @@ async fn an_idle_dashboard_draws_nothing() {
 #[tokio::test(start_paused = true)]
 async fn many_samples_draw_no_more_than_the_frame_rate() {
     let mut app = with_users(100);
-    let feed = |to: mpsc::Sender<Net>, _| async move {
+    let feed = |to: mpsc::Sender<NetworkEvent>, _| async move {
         for i in 0..100_000i64 {
-            let batch = Batch {
+            let chunk = SampleChunk {
                 samples: vec![sample(1 + i % 100, noon() + TimeDelta::microseconds(i * 10))],
                 coalesced: 0,
             };
-            to.send(Net::Samples(batch)).await.unwrap();
+            to.send(NetworkEvent::Samples(chunk)).await.unwrap();
             if i % 100 == 99 {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -192,13 +195,15 @@ async fn each_key_press_is_drawn_at_once() {
 async fn ten_thousand_users_need_at_most_60_kb_a_second() {
     const SECONDS: u64 = 10;
     let mut app = with_users(10_000);
-    let feed = |to: mpsc::Sender<Net>, _| async move {
+    let feed = |to: mpsc::Sender<NetworkEvent>, _| async move {
         for tenth in 0..i64::try_from(SECONDS).unwrap() * 10 {
             let at = noon() + TimeDelta::milliseconds(tenth * 100);
             let samples = (1..=1_000)
                 .map(|i| sample(1 + (i * 10 + tenth % 10) % 10_000, at))
                 .collect();
-            to.send(Net::Samples(Batch { samples, coalesced: 0 })).await.unwrap();
+            to.send(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 }))
+                .await
+                .unwrap();
             sleep(Duration::from_millis(100)).await;
         }
     };
@@ -257,21 +262,10 @@ fn a_chart_takes_little_more_time_for_many_readings() {
         let mut app = with_users(1);
         // Zooms out from 15 minutes to 2 hours.
         let effects = press(&mut app, &["enter", "-", "-", "-"]);
-        let id = effects.iter().rev().find_map(|e| match e {
-            Effect::Ask { id, .. } => Some(*id),
-            _ => None,
-        });
-        let points = (0..4 * 3_600 / seconds)
-            .map(|i| Point::of_sample(&sample(1, noon() - TimeDelta::seconds(4 * 3_600 - i * seconds)), None))
+        let samples = (0..4 * 3_600 / seconds)
+            .map(|i| sample(1, noon() - TimeDelta::seconds(4 * 3_600 - i * seconds)))
             .collect();
-        let result = Ok(Answer::Window { points, stats: None });
-        app.update(
-            Input::Net(Net::Answer {
-                id: id.unwrap(),
-                result,
-            }),
-            noon(),
-        );
+        respond_to_window(&mut app, &effects, samples);
         app
     };
     let (sparse, dense) = (frame_time(&user(60)), frame_time(&user(1)));

@@ -19,7 +19,7 @@ use crate::{
     caps::{Caps, ColourDepth},
     keys::{KeyError, Keymap},
     options::Options,
-    store::{Column, Limits},
+    store::{AlertThresholds, Column},
     theme::{Theme, ThemeName},
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) depth: ColourDepth,
     /// False draws only ASCII.
     pub(crate) unicode: bool,
-    pub(crate) limits: Limits,
+    pub(crate) alert_thresholds: AlertThresholds,
     /// Names of users by id.
     pub(crate) names: HashMap<i64, String>,
     pub(crate) tz: Tz,
@@ -62,7 +62,7 @@ impl Default for Settings {
             theme: ThemeName::Dark,
             depth: ColourDepth::True,
             unicode: true,
-            limits: Limits::default(),
+            alert_thresholds: AlertThresholds::default(),
             names: HashMap::new(),
             tz: Tz::UTC,
             columns: Column::ALL.to_vec(),
@@ -86,7 +86,7 @@ struct SettingsFile {
     names: Option<PathBuf>,
     columns: Option<Spanned<Vec<Column>>>,
     heart_rate_max: Option<f64>,
-    alerts: Limits,
+    alerts: AlertThresholds,
     keys: BTreeMap<Spanned<String>, Vec<String>>,
 }
 
@@ -220,7 +220,7 @@ impl SettingsFile {
             },
             depth: self.colours.unwrap_or(caps.depth),
             unicode: caps.unicode && !self.ascii.unwrap_or(false),
-            limits: self.alerts,
+            alert_thresholds: self.alerts,
             names: HashMap::new(),
             tz: self.tz()?,
             columns: self.columns()?,

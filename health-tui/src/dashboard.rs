@@ -1,4 +1,4 @@
-//! The dashboard put together: terminal, network tasks, loop.
+//! Runs the dashboard in a terminal: starts the network tasks and the event loop.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -13,80 +13,82 @@ use rustix::process::{Signal, getpgrp, kill_process_group};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    app::{App, Effect, Input, Net, QueryError, Tone},
+    app::{App, Effect, Input, NetworkEvent, QueryError, Tone},
     caps::Caps,
     config::{MachineDefaults, Settings},
     error::Error,
-    net::{Base, Client, Feed, FeedOptions, Queries},
+    net::{FeedClient, FeedOptions, HttpClient, QueryTasks, ServerUrl},
     options::Options,
     replay::Recording,
-    run::{self, Outside, Performed},
+    run::{self, EffectOutcome, Environment},
     signals,
-    term::{self, Screen, Taken},
+    term::{self, Screen, TerminalGuard},
 };
 
-/// Messages between the network and the loop. Each holds up to a thousand samples; when this many wait, the feed keeps the
-/// newest sample of each user instead.
-const MESSAGES_MAX: usize = 64;
+/// The capacity of the channel from the network tasks to the loop. A message holds up to a thousand samples. While the
+/// channel is full, the feed client keeps only the newest sample of each user.
+const NETWORK_EVENTS_MAX: usize = 64;
 
-/// Runs the dashboard in this terminal until the user quits it, or SIGTERM, SIGINT or SIGHUP comes. The terminal is given
-/// back whatever happens.
+/// Runs the dashboard in this terminal until the user quits it, or until SIGTERM, SIGINT or SIGHUP arrives.
+///
+/// The terminal is restored in every case, also after a panic.
 ///
 /// # Errors
-/// [`Error::NotATerminal`] where there is none, [`Error::Server`] and [`Error::Config`] where the options make no sense,
-/// [`Error::Terminal`] where the terminal fails. A server that is away is no error: the dashboard says so and goes on
-/// trying.
+/// [`Error::NotATerminal`] if standard input or output is not a terminal, [`Error::Server`] and [`Error::Config`] if an
+/// option is invalid, [`Error::Terminal`] if the terminal fails. An unreachable server is no error: the dashboard shows it
+/// and reconnects.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let settings = prepare(&options)?;
-    let client = Client {
-        base: Base::parse(&options.server)?,
+    let settings = load_settings(&options)?;
+    let client = HttpClient {
+        url: ServerUrl::parse(&options.server)?,
         token: options.token.clone(),
     };
-    let (to_loop, from_net) = mpsc::channel(MESSAGES_MAX);
+    let (to_loop, from_network) = mpsc::channel(NETWORK_EVENTS_MAX);
     let retry = Arc::new(Notify::new());
     let feed = FeedOptions {
         addr: options.feed.clone(),
         token: options.token,
         lossless: false,
     };
-    let task = tokio::spawn(Feed::new(feed, to_loop.clone(), retry.clone()).run());
-    let outside = Process {
-        source: Source::Server {
-            queries: Queries::new(client, to_loop),
+    let task = tokio::spawn(FeedClient::new(feed, to_loop.clone(), retry.clone()).run());
+    let environment = TerminalEnvironment {
+        origin: SampleOrigin::Server {
+            queries: QueryTasks::new(client, to_loop),
             retry,
         },
         mouse: settings.mouse,
     };
-    let ended = show(settings, options.feed, outside, from_net).await;
+    let result = show(settings, options.feed, environment, from_network).await;
     task.abort();
-    ended
+    result
 }
 
-/// Shows a recording as if it arrived now.
+/// Shows a recording as if its samples arrived now.
 pub(crate) async fn replay(options: Options, path: &Path, speed: f64) -> Result<(), Error> {
-    let settings = prepare(&options)?;
+    let settings = load_settings(&options)?;
     let recording = Recording::open(path)?;
-    let (to_loop, from_net) = mpsc::channel(MESSAGES_MAX);
+    let (to_loop, from_network) = mpsc::channel(NETWORK_EVENTS_MAX);
     let name = path
         .file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()
         .into_owned();
-    let outside = Process {
-        source: Source::Recording {
-            first: recording.next_time().unwrap_or_default(),
+    let environment = TerminalEnvironment {
+        origin: SampleOrigin::Recording {
+            first: recording.next_timestamp().unwrap_or_default(),
             began: Instant::now(),
             speed,
         },
         mouse: settings.mouse,
     };
     let task = tokio::spawn(recording.play(to_loop, speed, name.clone()));
-    let ended = show(settings, name, outside, from_net).await;
+    let result = show(settings, name, environment, from_network).await;
     task.abort();
-    ended
+    result
 }
 
-fn prepare(options: &Options) -> Result<Settings, Error> {
+/// Checks that there is a terminal, and loads the settings.
+fn load_settings(options: &Options) -> Result<Settings, Error> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Error::NotATerminal);
     }
@@ -98,14 +100,19 @@ fn prepare(options: &Options) -> Result<Settings, Error> {
     )?)
 }
 
-async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc::Receiver<Net>) -> Result<(), Error> {
+async fn show(
+    settings: Settings,
+    server: String,
+    mut environment: TerminalEnvironment,
+    network: mpsc::Receiver<NetworkEvent>,
+) -> Result<(), Error> {
     let stop = signals::stop().map_err(Error::Terminal)?;
     let suspend = signals::suspend().map_err(Error::Terminal)?;
-    term::take(settings.mouse).map_err(Error::Terminal)?;
-    let taken = Taken;
+    term::enter(settings.mouse).map_err(Error::Terminal)?;
+    let guard = TerminalGuard;
     let size = crossterm::terminal::size().map_err(Error::Terminal)?;
-    let every = Duration::from_secs(1) / u32::from(settings.fps);
-    let mut app = App::new(settings, from, size, outside.now());
+    let frame_interval = Duration::from_secs(1) / u32::from(settings.fps);
+    let mut app = App::new(settings, server, size, environment.now());
     let mut screen = Screen::stdout();
     let stop = async {
         tokio::select! {
@@ -113,36 +120,36 @@ async fn show(settings: Settings, from: String, mut outside: Process, net: mpsc:
             () = term::panicked() => {}
         }
     };
-    let ended = run::run(
+    let result = run::run(
         &mut app,
         &mut screen,
-        &mut outside,
+        &mut environment,
         run::terminal_inputs(suspend),
-        net,
-        every,
+        network,
+        frame_interval,
         stop,
     )
     .await;
-    drop(taken);
-    if ended? {
+    drop(guard);
+    if result? {
         screen.print().map_err(Error::Terminal)?;
     }
     Ok(())
 }
 
-/// The process the dashboard runs in.
-struct Process {
-    source: Source,
+/// The real terminal, the real clock and the network.
+struct TerminalEnvironment {
+    origin: SampleOrigin,
     mouse: bool,
 }
 
-/// Where the readings come from.
-enum Source {
+/// Where the samples come from.
+enum SampleOrigin {
     Server {
-        queries: Queries,
+        queries: QueryTasks,
         retry: Arc<Notify>,
     },
-    /// A file; its time runs `speed` times as fast as ours.
+    /// A recording. Its time begins with its first sample and runs `speed` times as fast as real time.
     Recording {
         first: DateTime<Utc>,
         began: Instant,
@@ -150,49 +157,52 @@ enum Source {
     },
 }
 
-impl Outside for Process {
-    fn perform(&mut self, effect: Effect) -> io::Result<Performed> {
+impl Environment for TerminalEnvironment {
+    fn perform(&mut self, effect: Effect) -> io::Result<EffectOutcome> {
         match effect {
-            Effect::Quit { keep_frame } => return Ok(Performed::Quit { keep_frame }),
-            Effect::ClearScreen => return Ok(Performed::Redraw),
+            Effect::Quit { keep_frame } => return Ok(EffectOutcome::Quit { keep_frame }),
+            Effect::ClearScreen => return Ok(EffectOutcome::Redraw),
             Effect::Suspend => return self.suspend(),
             Effect::RetryNow => {
-                if let Source::Server { retry, .. } = &self.source {
+                if let SampleOrigin::Server { retry, .. } = &self.origin {
                     retry.notify_one();
                 }
             }
-            Effect::Ask { id, query } => match &mut self.source {
-                Source::Server { queries, .. } => queries.ask(id, query),
-                Source::Recording { .. } => {
+            Effect::SendQuery { id, query } => match &mut self.origin {
+                SampleOrigin::Server { queries, .. } => queries.start(id, query),
+                SampleOrigin::Recording { .. } => {
                     let result = Err(QueryError::NoServer);
-                    return Ok(Performed::Tell(Input::Net(Net::Answer { id, result })));
+                    return Ok(EffectOutcome::Input(Input::Network(NetworkEvent::Response {
+                        id,
+                        result,
+                    })));
                 }
             },
-            Effect::Cancel { id } => {
-                if let Source::Server { queries, .. } = &mut self.source {
+            Effect::CancelQuery { id } => {
+                if let SampleOrigin::Server { queries, .. } = &mut self.origin {
                     queries.cancel(id);
                 }
             }
             Effect::Copy(text) => execute!(io::stdout(), CopyToClipboard::to_clipboard_from(text))?,
-            Effect::Mouse(on) => {
+            Effect::SetMouse(on) => {
                 self.mouse = on;
                 term::set_mouse(on)?;
             }
-            Effect::Save { name, content } => {
+            Effect::SaveFile { name, content } => {
                 let (tone, text) = match save(&name, &content) {
-                    Ok(()) => (Tone::Good, format!("saved as {name}")),
-                    Err(error) => (Tone::Bad, format!("cannot write {name}: {error}")),
+                    Ok(()) => (Tone::Good, format!("Saved as {name}.")),
+                    Err(error) => (Tone::Bad, format!("Cannot write {name}: {error}.")),
                 };
-                return Ok(Performed::Tell(Input::Note(tone, text)));
+                return Ok(EffectOutcome::Input(Input::Message(tone, text)));
             }
         }
-        Ok(Performed::Done)
+        Ok(EffectOutcome::Done)
     }
 
     fn now(&self) -> DateTime<Utc> {
-        match &self.source {
-            Source::Server { .. } => Utc::now(),
-            Source::Recording { first, began, speed } => {
+        match &self.origin {
+            SampleOrigin::Server { .. } => Utc::now(),
+            SampleOrigin::Recording { first, began, speed } => {
                 let passed = began.elapsed().mul_f64(*speed);
                 *first + TimeDelta::from_std(passed).unwrap_or(TimeDelta::MAX)
             }
@@ -200,31 +210,32 @@ impl Outside for Process {
     }
 
     fn speed(&self) -> f64 {
-        match &self.source {
-            Source::Server { .. } => 1.0,
-            Source::Recording { speed, .. } => *speed,
+        match &self.origin {
+            SampleOrigin::Server { .. } => 1.0,
+            SampleOrigin::Recording { speed, .. } => *speed,
         }
     }
 
     fn may_draw(&self) -> bool {
-        term::is_taken()
+        term::is_entered()
     }
 }
 
-impl Process {
-    /// Raw mode takes the meaning from Ctrl-Z, so it is done by hand: give the terminal back, stop, and take it again when
-    /// the shell says so.
-    fn suspend(&self) -> io::Result<Performed> {
-        term::give_back();
+impl TerminalEnvironment {
+    /// Suspends the process: in raw mode, the terminal does not do this for Ctrl-Z.
+    ///
+    /// Restores the terminal, stops the process group, and takes the terminal again after the shell continues the process.
+    fn suspend(&self) -> io::Result<EffectOutcome> {
+        term::restore();
         kill_process_group(getpgrp(), Signal::STOP)?;
-        term::take(self.mouse)?;
+        term::enter(self.mouse)?;
         let (width, height) = crossterm::terminal::size()?;
-        // Both: the size may be another, and the screen surely is.
-        Ok(Performed::Tell(Input::Resumed(width, height)))
+        // The terminal may have another size now, and it shows something else.
+        Ok(EffectOutcome::Input(Input::Resumed(width, height)))
     }
 }
 
-/// A new file: what is there already is never overwritten.
+/// Writes a new file. An existing file is never overwritten.
 fn save(name: &str, content: &str) -> io::Result<()> {
     let mut file = std::fs::File::create_new(name)?;
     file.write_all(content.as_bytes())

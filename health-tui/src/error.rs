@@ -1,48 +1,50 @@
-//! What can go wrong, by what a person can do about it.
+//! The errors of the program. Each variant is something that a user can fix in a different way.
 
 use std::{io, path::PathBuf};
 
-use crate::{config::ConfigError, net::BaseError};
+use crate::{config::ConfigError, net::ServerUrlError};
 
-/// Why the dashboard did not start, or ended.
+/// Why the program did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Standard input or output is a file or a pipe.
-    #[error("this is not a terminal: run health-tui in one, or `health-tui --plain` for a line a reading")]
+    #[error(
+        "Standard input or output is not a terminal. Run health-tui in a terminal, or use --plain for one line per sample."
+    )]
     NotATerminal,
-    /// The terminal could not be prepared, or no longer takes what is drawn.
-    #[error("the terminal does not answer")]
+    /// The terminal cannot be prepared, or writing to it failed.
+    #[error("Cannot use the terminal")]
     Terminal(#[source] io::Error),
-    /// `--server` is no address.
+    /// `--server` is not a URL.
     #[error(transparent)]
-    Server(#[from] BaseError),
-    /// The settings cannot be used.
+    Server(#[from] ServerUrlError),
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A file of readings cannot be opened, read or written.
-    #[error("cannot use {}", path.display())]
+    /// A recording cannot be opened, read or written.
+    #[error("Cannot use {}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// A line of a file of readings is no sample.
+    /// A line of a recording is not a sample.
     #[error("{}, line {line}: {reason}", path.display())]
     Recording {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// From 1.
+        /// The number of the line. The first line is 1.
         line: u64,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         reason: String,
     },
-    /// Standard output does not take what is written.
-    #[error("cannot write to standard output")]
+    /// Writing to standard output failed.
+    #[error("Cannot write to standard output")]
     Output(#[source] io::Error),
-    /// A part of the program panicked; the panic's own message stands above this one.
-    #[error("a part of the dashboard failed; please report the message above")]
+    /// A task of the program panicked. The message of the panic is printed before this one.
+    #[error("A part of the dashboard failed. Please report the message above.")]
     Panicked,
 }

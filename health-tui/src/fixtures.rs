@@ -12,7 +12,10 @@ use health_core::{
 };
 
 use crate::{
-    app::{Answer, App, Batch, Effect, FeedNews, Input, Net, Point, Query, UserRange},
+    app::{
+        App, ChartData, ConnectionEvent, Effect, Input, NetworkEvent, Query, QueryResponse, SampleChunk,
+        UserRangeStats, WindowResponse,
+    },
     config::Settings,
     keys::Key,
     theme::ThemeName,
@@ -119,19 +122,25 @@ pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
         ..Settings::default()
     };
     let mut app = App::new(settings, "127.0.0.1:8001", size, noon());
-    let connected = FeedNews::Connected {
+    let connected = ConnectionEvent::Connected {
         resumed: None,
         reason: None,
     };
-    app.update(Input::Net(Net::Feed(connected)), noon() - TimeDelta::minutes(10));
+    app.update(
+        Input::Network(NetworkEvent::Connection(connected)),
+        noon() - TimeDelta::minutes(10),
+    );
     for person in people().iter().filter(|p| p.silent_seconds > 600) {
         let samples =
             (0..30).filter_map(|i| person.sample(noon() - TimeDelta::seconds(person.silent_seconds + (30 - i) * 8)));
-        let batch = Batch {
+        let chunk = SampleChunk {
             samples: samples.collect(),
             coalesced: 0,
         };
-        app.update(Input::Net(Net::Samples(batch)), noon() - TimeDelta::minutes(9));
+        app.update(
+            Input::Network(NetworkEvent::Samples(chunk)),
+            noon() - TimeDelta::minutes(9),
+        );
     }
     for step in (0..60).rev() {
         let now = noon() - TimeDelta::seconds(step * 8);
@@ -144,7 +153,10 @@ pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
             // The watch of user 122 was off for a while.
             .filter(|s| !(s.user_id().get() == 122 && (18..30).contains(&step)))
             .collect();
-        app.update(Input::Net(Net::Samples(Batch { samples, coalesced: 0 })), now);
+        app.update(
+            Input::Network(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 })),
+            now,
+        );
     }
     app.update(Input::Tick, noon());
     press(&mut app, &["down", "down"]);
@@ -156,7 +168,7 @@ pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
     let mut app = live(theme, size);
     let effects = press(&mut app, &["down", "down", "down", "enter", "-", "-"]);
     let Some((id, user, start, end)) = effects.into_iter().rev().find_map(|e| match e {
-        Effect::Ask {
+        Effect::SendQuery {
             id,
             query: Query::Window { user, start, end, .. },
         } => Some((id, user, start, end)),
@@ -168,34 +180,93 @@ pub(crate) fn user(theme: ThemeName, size: (u16, u16)) -> App {
     let Some(person) = people.iter().find(|p| p.id == user) else {
         return app;
     };
-    let mut points = Vec::new();
+    let mut samples = Vec::new();
     let mut at = start;
-    let mut previous = None;
     while at < end.min(noon()) {
         // The watch was on its charger.
         let is_off = (noon() - TimeDelta::minutes(47)..noon() - TimeDelta::minutes(38)).contains(&at);
-        if let Some(sample) = person.sample(at).filter(|_| !is_off) {
-            points.push(Point::of_sample(&sample, previous));
-            previous = Some(at);
-        }
+        samples.extend(person.sample(at).filter(|_| !is_off));
         at += TimeDelta::seconds(8);
     }
-    let mut stats = stats(person, noon() - TimeDelta::hours(1), noon()).map(Box::new);
-    if let Some(answer) = &mut stats {
-        // The statistics are those of the points in the chart.
-        let window = points.iter().filter(|p| p.at >= answer.start);
-        answer.stats.samples = i64::try_from(window.clone().count()).unwrap_or(0);
-        answer.stats.heart_rate_coverage = 0.85;
-        answer.stats.total_steps = whole(window.clone().filter_map(|p| p.steps).sum());
-        answer.stats.total_calories = window.filter_map(|p| p.calories).sum();
-        for source in &mut answer.sources {
-            source.samples = answer.stats.samples;
-        }
+    if let Some(response) = window_response(person, samples, noon() - TimeDelta::hours(1), noon()) {
+        let result = Ok(QueryResponse::Window(Box::new(response)));
+        app.update(Input::Network(NetworkEvent::Response { id, result }), noon());
     }
-    let result = Ok(Answer::Window { points, stats });
-    app.update(Input::Net(Net::Answer { id, result }), noon());
     press(&mut app, &["left"; 30]);
     app
+}
+
+/// Returns the server's response for these samples. The coverage is made up.
+fn window_response(
+    person: &Person,
+    samples: Vec<Sample>,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+) -> Option<WindowResponse> {
+    let mut response = stats(person, start, end)?;
+    let visible: Vec<&Sample> = samples.iter().filter(|s| s.timestamp() >= start).collect();
+    let mut heart_rates: Vec<f64> = visible
+        .iter()
+        .filter_map(|s| s.heart_rate().map(HeartRate::get))
+        .collect();
+    heart_rates.sort_by(f64::total_cmp);
+    let count = u32::try_from(heart_rates.len()).ok()?;
+    let stats = &mut response.stats;
+    stats.samples = i64::try_from(visible.len()).ok()?;
+    stats.average_heart_rate = Some(heart_rates.iter().sum::<f64>() / f64::from(count));
+    stats.min_heart_rate = heart_rates.first().copied();
+    stats.max_heart_rate = heart_rates.last().copied();
+    stats.heart_rate_coverage = 0.85;
+    stats.total_steps = visible
+        .iter()
+        .filter_map(|s| s.steps())
+        .map(|v| i64::from(v.get()))
+        .sum();
+    stats.total_calories = visible.iter().filter_map(|s| s.calories()).map(Calories::get).sum();
+    for source in &mut response.sources {
+        source.samples = response.stats.samples;
+    }
+    let percentile = |p: usize| {
+        let rank = (p * heart_rates.len()).div_ceil(100);
+        (p.to_string(), heart_rates.get(rank - 1).copied())
+    };
+    Some(WindowResponse {
+        percentiles: PercentilesResponse {
+            percentiles: (1..=100).map(percentile).collect(),
+            samples: response.stats.samples,
+        },
+        stats: response,
+        chart: ChartData::Samples(samples),
+    })
+}
+
+/// Answers the newest query of the user view with these samples and with empty statistics.
+pub(crate) fn respond_to_window(app: &mut App, effects: &[Effect], samples: Vec<Sample>) {
+    let query = effects.iter().rev().find_map(|e| match e {
+        Effect::SendQuery {
+            id,
+            query: Query::Window { user, visible, .. },
+        } => Some((*id, *user, *visible)),
+        _ => None,
+    });
+    let (id, user, (start, end)) = query.unwrap();
+    let response = WindowResponse {
+        chart: ChartData::Samples(samples),
+        stats: StatsResponse {
+            user_id: UserId::new(user).unwrap(),
+            start,
+            end,
+            stats: Stats::default(),
+            sources: Vec::new(),
+            message: None,
+        },
+        percentiles: PercentilesResponse {
+            percentiles: [].into(),
+            samples: 0,
+        },
+    };
+    let result = Ok(QueryResponse::Window(Box::new(response)));
+    app.update(Input::Network(NetworkEvent::Response { id, result }), app.now);
 }
 
 /// Returns a dashboard with the statistics of three users.
@@ -204,16 +275,9 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
     press(&mut app, &["2", "backtab"]);
     app.update(Input::Paste(", 113, 131".to_owned()), noon());
     let effects = press(&mut app, &["tab", "right", "enter"]);
-    if let Some(Effect::Ask {
+    if let Some(Effect::SendQuery {
         id,
-        query:
-            Query::Range {
-                users,
-                start,
-                end,
-                bucket,
-                ..
-            },
+        query: Query::Range { users, start, end, .. },
     }) = effects.into_iter().next_back()
     {
         let people = people();
@@ -224,7 +288,7 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
                 let mut buckets = Vec::new();
                 let mut at = start;
                 while at < end {
-                    let next = at + bucket.length();
+                    let next = at + TimeDelta::minutes(15);
                     buckets.push(SeriesBucket {
                         start: at,
                         end: next.min(end),
@@ -232,7 +296,7 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
                     });
                     at = next;
                 }
-                Some(UserRange {
+                Some(UserRangeStats {
                     stats: stats(person, start, end)?,
                     buckets,
                     percentiles: PercentilesResponse {
@@ -245,9 +309,9 @@ pub(crate) fn range(theme: ThemeName, size: (u16, u16)) -> App {
             })
             .collect();
         app.update(
-            Input::Net(Net::Answer {
+            Input::Network(NetworkEvent::Response {
                 id,
-                result: Ok(Answer::Range(answer)),
+                result: Ok(QueryResponse::Range(answer)),
             }),
             noon(),
         );

@@ -1,4 +1,4 @@
-//! The feed without a dashboard: readings to whoever takes them, the connection's story on stderr, until interrupted.
+//! The feed without a dashboard: for `--plain` and `record`. It reports the connection on stderr.
 
 use std::{
     io::{self, Write},
@@ -9,21 +9,22 @@ use health_core::Sample;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    app::{FeedNews, Net},
+    app::{ConnectionEvent, NetworkEvent},
     error::Error,
-    net::{Feed, FeedOptions},
+    net::{FeedClient, FeedOptions},
     options::Options,
     signals,
 };
 
-/// Batches between the connection and the taker; when they are full the connection waits, and the server says what it had
-/// to skip.
-const BATCHES_MAX: usize = 16;
+/// The capacity of the channel from the feed client. While it is full, the client does not read, and the server reports
+/// the samples that it skips.
+const CHUNKS_MAX: usize = 16;
 
-/// Gives all readings to `take`, in the order of the feed, until it fails or a signal means the end. The connection comes
-/// back by itself, behind the last reading; what the server sends twice for that is taken twice.
-pub(crate) async fn run(options: &Options, mut take: impl FnMut(&[Sample]) -> Result<(), Error>) -> Result<(), Error> {
-    let (to, mut from) = mpsc::channel(BATCHES_MAX);
+/// Passes all samples to `write`, in the order of the feed, until `write` fails or a signal ends the program.
+///
+/// After a failure the client reconnects and resumes after the last sample. The server may then repeat samples.
+pub(crate) async fn run(options: &Options, mut write: impl FnMut(&[Sample]) -> Result<(), Error>) -> Result<(), Error> {
+    let (to, mut from) = mpsc::channel(CHUNKS_MAX);
     let feed = FeedOptions {
         addr: options.feed.clone(),
         token: options.token.clone(),
@@ -31,48 +32,53 @@ pub(crate) async fn run(options: &Options, mut take: impl FnMut(&[Sample]) -> Re
     };
     let stop = signals::stop().map_err(Error::Terminal)?;
     tokio::pin!(stop);
-    let feed = tokio::spawn(Feed::new(feed, to, Arc::new(Notify::new())).run());
-    let ended = loop {
-        let net = tokio::select! {
-            // The end is not kept waiting by a flood.
+    let client = tokio::spawn(FeedClient::new(feed, to, Arc::new(Notify::new())).run());
+    let result = loop {
+        let event = tokio::select! {
+            // The end must not wait for a flood of samples.
             biased;
             () = &mut stop => break Ok(()),
-            net = from.recv() => net,
+            event = from.recv() => event,
         };
-        let taken = match net {
-            Some(Net::Samples(batch)) => take(&batch.samples),
-            Some(Net::Feed(news)) => {
-                tell(&news);
+        let written = match event {
+            Some(NetworkEvent::Samples(chunk)) => write(&chunk.samples),
+            Some(NetworkEvent::Connection(event)) => {
+                report(&event);
                 Ok(())
             }
-            Some(Net::Answer { .. }) => Ok(()),
+            Some(NetworkEvent::Response { .. }) => Ok(()),
             None => break Ok(()),
         };
-        if taken.is_err() {
-            break taken;
+        if written.is_err() {
+            break written;
         }
     };
-    feed.abort();
-    ended
+    client.abort();
+    result
 }
 
-fn tell(news: &FeedNews) {
-    let text = match news {
-        FeedNews::Connecting { .. } | FeedNews::Quiet { .. } | FeedNews::Heard => return,
-        FeedNews::Connected {
+/// Writes a change of the connection to stderr.
+fn report(event: &ConnectionEvent) {
+    let text = match event {
+        ConnectionEvent::Connecting { .. } | ConnectionEvent::Silent { .. } | ConnectionEvent::Recovered => return,
+        ConnectionEvent::Connected {
             resumed: Some(false), ..
         } => "connected; samples may be missing".to_owned(),
-        FeedNews::Connected { .. } => "connected".to_owned(),
-        FeedNews::Waiting { attempt, why, delay } => {
+        ConnectionEvent::Connected { .. } => "connected".to_owned(),
+        ConnectionEvent::Disconnected {
+            attempt,
+            reason,
+            retry_in,
+        } => {
             format!(
-                "not connected (attempt {attempt}: {why}); retry in {:.1} s",
-                delay.as_secs_f64()
+                "not connected (attempt {attempt}: {reason}); retry in {:.1} s",
+                retry_in.as_secs_f64()
             )
         }
-        FeedNews::Lagged { missed } => format!("{missed} samples were skipped"),
-        FeedNews::Refused { reason } => format!("the feed says: {reason}"),
-        FeedNews::Replaying { what } => what.clone(),
+        ConnectionEvent::Lagged { missed } => format!("the server skipped {missed} samples"),
+        ConnectionEvent::CommandRefused { reason } => format!("the feed refused a command: {reason}"),
+        ConnectionEvent::Replaying { description } => description.clone(),
     };
-    // With stderr closed there is nobody to tell.
+    // If stderr is closed, there is no reader for this line.
     _ = writeln!(io::stderr(), "{text}");
 }

@@ -1,5 +1,7 @@
-//! The Health dashboard: everyone's heart rate, steps and calories as they arrive over the live feed, one user in detail
-//! back into the past, and statistics over any range, in a terminal.
+//! The Health dashboard for a terminal.
+//!
+//! It shows the heart rate, steps and calories of all users as they arrive on the live feed, the history of one user, and
+//! statistics over any time range.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), health_tui::Error> {
@@ -39,4 +41,6 @@ mod term;
 mod theme;
 mod ui;
 
-pub use crate::{dashboard::run, error::Error, net::BaseError, options::Options, program::program, theme::ThemeName};
+pub use crate::{
+    dashboard::run, error::Error, net::ServerUrlError, options::Options, program::program, theme::ThemeName,
+};

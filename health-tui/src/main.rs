@@ -1,4 +1,4 @@
-//! The dashboard's binary; all of it is in the library.
+//! The binary of the dashboard. The library contains all of its code.
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {

@@ -1,14 +1,15 @@
-//! The network, in tasks of its own. The loop never awaits any of it: it sends questions and takes what comes back.
+//! The network tasks. The event loop never awaits the network: it sends queries and receives [`NetworkEvent`]s.
+//!
+//! [`NetworkEvent`]: crate::app::NetworkEvent
 
 mod backoff;
 mod feed;
 mod http;
-mod lines;
 mod query;
 
-pub use self::http::BaseError;
+pub use self::http::ServerUrlError;
 pub(crate) use self::{
-    feed::{Feed, FeedOptions},
-    http::{Base, Client},
-    query::Queries,
+    feed::{FeedClient, FeedOptions},
+    http::{HttpClient, ServerUrl},
+    query::QueryTasks,
 };

@@ -1,4 +1,4 @@
-//! `--plain`: a line a reading, for pipes and screen readers.
+//! `--plain`: one line per sample, for pipes and screen readers.
 
 use std::{
     fmt::Write as _,
@@ -15,26 +15,26 @@ use crate::{
     options::Options,
 };
 
-/// Writes each reading to standard output, and what becomes of the connection to standard error.
+/// Writes each sample to standard output, and the state of the connection to standard error.
 pub(crate) async fn run(options: &Options) -> Result<(), Error> {
     let var = |name: &str| std::env::var(name).ok();
     let settings = Settings::load(options, Caps::detect(var), &MachineDefaults::detect(var))?;
     let mut text = String::new();
-    let take = |samples: &[Sample]| {
+    let write = |samples: &[Sample]| {
         text.clear();
         for sample in samples {
-            line(sample, &settings, &mut text);
+            write_line(sample, &settings, &mut text);
         }
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
             .map_err(Error::Output)
     };
-    headless::run(options, take).await
+    headless::run(options, write).await
 }
 
-/// `2025-03-02 18:00:00 Ada Lovelace (101): 72 bpm, 12 steps, 0.4 kcal, watch`
-fn line(sample: &Sample, settings: &Settings, out: &mut String) {
+/// Appends a line such as `2025-03-02 18:00:00 Ada Lovelace (101): 72 bpm, 12 steps, 0.4 kcal, watch`.
+fn write_line(sample: &Sample, settings: &Settings, out: &mut String) {
     let id = sample.user_id().get();
     out.push_str(&fmt::date_time(sample.timestamp(), settings.tz));
     // Writing to a String cannot fail.
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_reads_as_a_sentence() {
+    fn a_line_names_the_user_and_all_readings() {
         let readings = Readings {
             heart_rate: HeartRate::new(72.5).ok(),
             steps: Steps::new(12).ok(),
@@ -77,9 +77,9 @@ mod tests {
         let sample = Sample::new(UserId::new(101).unwrap(), at, Source::new("watch").unwrap(), readings).unwrap();
         let mut settings = Settings::default();
         let mut out = String::new();
-        line(&sample, &settings, &mut out);
+        write_line(&sample, &settings, &mut out);
         settings.names.insert(101, "Ada".to_owned());
-        line(&sample, &settings, &mut out);
+        write_line(&sample, &settings, &mut out);
         assert_eq!(
             out,
             "2025-03-02 18:00:00 user 101: 72.5 bpm, 12 steps, watch\n2025-03-02 18:00:00 Ada (101): 72.5 bpm, 12 steps, watch\n"

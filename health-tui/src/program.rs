@@ -1,4 +1,4 @@
-//! What the binary does, from its arguments to its exit status.
+//! The binary, from its arguments to its exit status.
 
 use std::{
     error::Error as _,
@@ -15,20 +15,20 @@ use crate::{
     plain, record,
 };
 
-/// Reads the command line and does what it says.
+/// Runs the command of the command line. Returns the exit status.
 pub async fn program() -> ExitCode {
-    match act(Cli::parse()).await {
+    match run_command(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has had enough (`| head`): that is no failure.
+        // The reader has closed the pipe, as `head` does. That is no failure.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn act(cli: Cli) -> Result<(), Error> {
+async fn run_command(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Some(Command::Record { file }) => record::run(&cli.options, &file).await,
         Some(Command::Replay { file, speed }) => dashboard::replay(cli.options, &file, speed).await,
@@ -55,8 +55,8 @@ fn print(bytes: &[u8]) -> Result<(), Error> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::Output)
 }
 
-/// The error and its causes in one line on stderr.
-fn tell(error: &Error) {
+/// Prints the error and its causes in one line on stderr.
+fn print_error(error: &Error) {
     let mut text = format!("health-tui: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -65,6 +65,6 @@ fn tell(error: &Error) {
         cause = error.source();
     }
     text.push('\n');
-    // With stderr closed there is nobody to tell.
+    // If stderr is closed, the exit status still reports the failure.
     _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,5 +1,6 @@
-//! `record`: the feed into a file of samples, one JSON object a line, as `GET /samples` gives them and `POST /ingest` takes
-//! them.
+//! `record`: writes the samples of the feed to a file, one JSON object per line.
+//!
+//! `GET /samples` returns the same format, and `POST /ingest` accepts it.
 
 use std::{
     fs::File,
@@ -11,8 +12,9 @@ use health_core::Sample;
 
 use crate::{error::Error, headless, options::Options};
 
-/// Writes every sample of the feed to a new file until interrupted. What the server sends twice after a reconnect is
-/// written twice, and is one sample when it is ingested.
+/// Writes every sample of the feed to a new file until a signal arrives.
+///
+/// After a reconnect the server may repeat samples, and the file then has them twice. Ingesting it stores each once.
 pub(crate) async fn run(options: &Options, path: &Path) -> Result<(), Error> {
     let file_error = |source| Error::File {
         path: path.to_owned(),
@@ -21,19 +23,19 @@ pub(crate) async fn run(options: &Options, path: &Path) -> Result<(), Error> {
     let mut file = File::create_new(path).map_err(file_error)?;
     let mut written = 0;
     let mut lines = Vec::new();
-    let take = |samples: &[Sample]| {
+    let write = |samples: &[Sample]| {
         lines.clear();
         for sample in samples {
             serde_json::to_writer(&mut lines, sample).map_err(|e| file_error(e.into()))?;
             lines.push(b'\n');
         }
-        // Whole lines at once: a recording that is cut off ends with a whole sample.
+        // One write for whole lines: if the process is killed, the file still ends with a whole sample.
         file.write_all(&lines).map_err(file_error)?;
         written += samples.len();
         Ok(())
     };
-    let ended = headless::run(options, take).await;
-    // With stderr closed there is nobody to tell.
+    let result = headless::run(options, write).await;
+    // If stderr is closed, there is no reader for this line.
     _ = writeln!(io::stderr(), "{written} samples in {}", path.display());
-    ended
+    result
 }

@@ -1,5 +1,6 @@
-//! `replay`: a file of samples, one JSON object a line, as `record` writes and `GET /samples` gives them, as if they arrived
-//! now.
+//! `replay`: shows a recording as if its samples arrived now.
+//!
+//! A recording has one JSON object per line, as `record` writes it and `GET /samples` returns it.
 
 use std::{
     fs::File,
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use health_core::Sample;
 use tokio::{
     sync::mpsc,
@@ -16,76 +17,80 @@ use tokio::{
 };
 
 use crate::{
-    app::{Batch, FeedNews, Net},
+    app::{ConnectionEvent, NetworkEvent, SampleChunk},
     error::Error,
 };
 
-/// The longest line of a recording.
+/// The longest line of a recording. A sample with a source of 64 bytes is below 400 bytes.
 const LINE_MAX_BYTES: u64 = 64 * 1024;
 
-/// Samples of a replay in one message at most.
-const BATCH_SAMPLES_MAX: usize = 1_024;
+/// The largest number of samples in one message to the event loop: few enough to apply between two frames.
+const CHUNK_SAMPLES_MAX: usize = 1_024;
 
-/// A recording, read as it is replayed: it may be larger than the memory.
+/// A recording. It is read while it is replayed, because it may be larger than the memory.
 pub(crate) struct Recording {
-    from: BufReader<File>,
+    reader: BufReader<File>,
     path: PathBuf,
+    /// The number of the last line that was read. The first line is 1.
     line: u64,
     next: Option<Sample>,
 }
 
 impl Recording {
+    /// Opens a recording and reads its first sample.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(|source| Error::File {
             path: path.to_owned(),
             source,
         })?;
         let mut recording = Self {
-            from: BufReader::new(file),
+            reader: BufReader::new(file),
             path: path.to_owned(),
             line: 0,
             next: None,
         };
-        recording.next = recording.read()?;
+        recording.next = recording.read_sample()?;
         if recording.next.is_none() {
-            return Err(recording.wrong("there is no sample in it".to_owned()));
+            return Err(recording.invalid("the file has no samples".to_owned()));
         }
         Ok(recording)
     }
 
-    /// The time of the first sample that is still to come.
-    pub(crate) fn next_time(&self) -> Option<DateTime<Utc>> {
+    /// Returns the timestamp of the next sample.
+    pub(crate) fn next_timestamp(&self) -> Option<DateTime<Utc>> {
         self.next.as_ref().map(Sample::timestamp)
     }
 
-    fn take(&mut self) -> Result<Option<Sample>, Error> {
-        let next = self.read()?;
-        Ok(std::mem::replace(&mut self.next, next))
+    /// Returns the next sample, and reads the one after it.
+    fn take_next(&mut self) -> Result<Option<Sample>, Error> {
+        let following = self.read_sample()?;
+        Ok(std::mem::replace(&mut self.next, following))
     }
 
-    fn read(&mut self) -> Result<Option<Sample>, Error> {
+    /// Reads the next line that is not empty.
+    fn read_sample(&mut self) -> Result<Option<Sample>, Error> {
         loop {
-            let mut text = Vec::new();
-            let n = io::Read::take(&mut self.from, LINE_MAX_BYTES)
-                .read_until(b'\n', &mut text)
+            let mut line = Vec::new();
+            let length = io::Read::take(&mut self.reader, LINE_MAX_BYTES)
+                .read_until(b'\n', &mut line)
                 .map_err(|source| Error::File {
                     path: self.path.clone(),
                     source,
                 })?;
-            if n == 0 {
+            if length == 0 {
                 return Ok(None);
             }
             self.line += 1;
-            if text.trim_ascii().is_empty() {
+            if line.trim_ascii().is_empty() {
                 continue;
             }
-            return serde_json::from_slice(&text)
+            return serde_json::from_slice(&line)
                 .map(Some)
-                .map_err(|e| self.wrong(e.to_string()));
+                .map_err(|error| self.invalid(error.to_string()));
         }
     }
 
-    fn wrong(&self, reason: String) -> Error {
+    fn invalid(&self, reason: String) -> Error {
         Error::Recording {
             path: self.path.clone(),
             line: self.line.max(1),
@@ -93,49 +98,49 @@ impl Recording {
         }
     }
 
-    /// Sends the samples at the pace of their own times, `speed` times as fast. Late ones come when the one before them
-    /// does.
-    pub(crate) async fn play(mut self, to: mpsc::Sender<Net>, speed: f64, name: String) {
-        let (began, first) = (Instant::now(), self.next_time());
-        let say = |what: String| Net::Feed(FeedNews::Replaying { what });
-        if to.send(say(format!("replaying {name} at {speed}x"))).await.is_err() {
+    /// Sends the samples at the pace of their timestamps, `speed` times as fast.
+    ///
+    /// A sample that is older than its predecessor is sent together with it.
+    pub(crate) async fn play(mut self, to: mpsc::Sender<NetworkEvent>, speed: f64, name: String) {
+        let report = |description: String| NetworkEvent::Connection(ConnectionEvent::Replaying { description });
+        if to.send(report(format!("replaying {name} at {speed}x"))).await.is_err() {
             return;
         }
+        let (started_at, first) = (Instant::now(), self.next_timestamp());
         let end = loop {
-            let (Some(next), Some(first)) = (self.next_time(), first) else {
-                break format!("{name} has been replayed");
+            let (Some(next), Some(first)) = (self.next_timestamp(), first) else {
+                break format!("end of {name}");
             };
-            let into = (next - first).to_std().unwrap_or(Duration::ZERO).div_f64(speed);
-            let due = began + into;
-            if due > Instant::now() {
-                tokio::select! {
-                    () = sleep_until(due) => {}
-                    () = to.closed() => return,
-                }
+            let due = started_at + (next - first).to_std().unwrap_or(Duration::ZERO).div_f64(speed);
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = to.closed() => return,
             }
-            let mut samples = Vec::new();
-            let passed = Instant::now().duration_since(began).mul_f64(speed);
-            let until = first + chrono::TimeDelta::from_std(passed).unwrap_or(chrono::TimeDelta::MAX);
-            let mut failed = None;
-            while samples.len() < BATCH_SAMPLES_MAX && self.next_time().is_some_and(|t| t <= until.max(next)) {
-                match self.take() {
-                    Ok(Some(sample)) => samples.push(sample),
-                    Ok(None) => break,
-                    Err(error) => {
-                        failed = Some(error.to_string());
-                        break;
-                    }
-                }
-            }
-            if to.send(Net::Samples(Batch { samples, coalesced: 0 })).await.is_err() {
+            let elapsed = started_at.elapsed().mul_f64(speed);
+            let now = first + TimeDelta::from_std(elapsed).unwrap_or(TimeDelta::MAX);
+            let (samples, error) = self.take_until(now.max(next));
+            let chunk = SampleChunk { samples, coalesced: 0 };
+            if to.send(NetworkEvent::Samples(chunk)).await.is_err() {
                 return;
             }
-            if let Some(error) = failed {
-                break error;
+            if let Some(error) = error {
+                break error.to_string();
             }
         };
-        // Without a receiver the dashboard has ended.
-        _ = to.send(say(end)).await;
+        // If the event loop has ended, there is no receiver for the report.
+        _ = to.send(report(end)).await;
         to.closed().await;
+    }
+
+    /// Returns the samples up to the time `until`, but not more than a chunk, and the error that ended them.
+    fn take_until(&mut self, until: DateTime<Utc>) -> (Vec<Sample>, Option<Error>) {
+        let mut samples = Vec::new();
+        while samples.len() < CHUNK_SAMPLES_MAX && self.next_timestamp().is_some_and(|next| next <= until) {
+            match self.take_next() {
+                Ok(sample) => samples.extend(sample),
+                Err(error) => return (samples, Some(error)),
+            }
+        }
+        (samples, None)
     }
 }

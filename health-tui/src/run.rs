@@ -1,4 +1,4 @@
-//! The loop: drains everything that is waiting, then draws if something changed and the last frame is old enough.
+//! The event loop. It handles all waiting inputs, and then draws if something changed and the last frame is old enough.
 
 use std::{io, io::Write, time::Duration};
 
@@ -12,48 +12,55 @@ use tokio::{
 };
 
 use crate::{
-    app::{App, Effect, Input, Net},
+    app::{App, Effect, Input, NetworkEvent},
     error::Error,
     keys::Key,
     term::Screen,
     ui,
 };
 
-/// Inputs taken between two looks at the clock: what waits longer than that is drawn in between.
-const DRAIN_MAX: usize = 256;
+/// The largest number of inputs that are handled before the next frame. More inputs would delay the frame.
+const INPUTS_PER_FRAME_MAX: usize = 256;
 
-/// The longest wait for a change; what is further away is looked for again then.
-const WAIT_MAX: Duration = Duration::from_hours(24);
+/// The longest sleep. It keeps the arithmetic of [`Instant`] in range; the loop then sleeps again.
+const SLEEP_MAX: Duration = Duration::from_hours(24);
 
-/// What the loop cannot do itself. A trait, so that the loop runs in tests without a terminal, files and a network.
-pub(crate) trait Outside {
-    /// Does what `effect` says. What became of it comes back as an input.
-    fn perform(&mut self, effect: Effect) -> io::Result<Performed>;
-    /// What time it is.
+/// The world around the loop: the clock, the terminal, files and the network.
+///
+/// There are two implementations: the real terminal, and the tests of the budgets, which run with the paused clock of
+/// tokio and count what is drawn.
+pub(crate) trait Environment {
+    /// Performs an effect.
+    fn perform(&mut self, effect: Effect) -> io::Result<EffectOutcome>;
+    /// Returns the current time. A replay has a time of its own.
     fn now(&self) -> DateTime<Utc>;
-    /// How many times faster than ours its time runs.
+    /// Returns how many times faster than real time [`Environment::now`] runs.
     fn speed(&self) -> f64 {
         1.0
     }
-    /// False once the terminal is no longer ours to draw on.
+    /// Returns false after a panic in any task has given the terminal back.
     fn may_draw(&self) -> bool;
 }
 
-/// What became of an effect.
-pub(crate) enum Performed {
+/// The outcome of an effect.
+pub(crate) enum EffectOutcome {
     Done,
-    Tell(Input),
-    /// The screen is no longer what it was.
+    /// The effect causes a new input.
+    Input(Input),
+    /// The terminal no longer shows the last frame.
     Redraw,
+    /// The loop must end.
     Quit {
         keep_frame: bool,
     },
 }
 
-/// What comes from the terminal, through a task of its own. Looking at an [`EventStream`] in passing, as the loop does when
-/// it drains, would leave it with nobody to wake: it remembers the first one who asked.
+/// Starts a task that reads the terminal, and returns its inputs.
+///
+/// The loop must not poll an [`EventStream`] itself while it drains its inputs: the stream keeps the waker of the first
+/// poll, so the loop would not be woken by the next key.
 pub(crate) fn terminal_inputs(mut suspend: Signal) -> mpsc::Receiver<io::Result<Input>> {
-    let (to, inputs) = mpsc::channel(DRAIN_MAX);
+    let (to, inputs) = mpsc::channel(INPUTS_PER_FRAME_MAX);
     tokio::spawn(async move {
         let mut stream = EventStream::new();
         loop {
@@ -63,7 +70,7 @@ pub(crate) fn terminal_inputs(mut suspend: Signal) -> mpsc::Receiver<io::Result<
                     Some(Err(error)) => Some(Err(error)),
                     None => return,
                 },
-                // `kill -TSTP`: the key itself arrives as a key.
+                // From `kill -TSTP`. Ctrl-Z arrives as a key.
                 Some(()) = suspend.recv() => Some(Ok(Input::Suspend)),
             };
             if let Some(input) = input
@@ -76,41 +83,42 @@ pub(crate) fn terminal_inputs(mut suspend: Signal) -> mpsc::Receiver<io::Result<
     inputs
 }
 
-/// Runs until the user quits, `stop` comes, or the terminal is gone. True where the last frame is to be left behind.
+/// Runs until the user quits, `stop` resolves, or the terminal is closed. Returns whether to print the last frame.
 pub(crate) async fn run<W: Write>(
     app: &mut App,
     screen: &mut Screen<W>,
-    outside: &mut impl Outside,
+    environment: &mut impl Environment,
     mut terminal: mpsc::Receiver<io::Result<Input>>,
-    mut net: mpsc::Receiver<Net>,
+    mut net: mpsc::Receiver<NetworkEvent>,
     frame_every: Duration,
     stop: impl Future<Output = ()>,
 ) -> Result<bool, Error> {
     tokio::pin!(stop);
     let mut last_frame: Option<Instant> = None;
+    // A frame after a key is drawn at once. A frame after samples waits for the frame rate.
     let mut urgent = true;
     loop {
-        for _ in 0..DRAIN_MAX {
-            // Keys first: whoever types must not wait behind the data.
+        for _ in 0..INPUTS_PER_FRAME_MAX {
+            // Keys come first: they must not wait for a flood of samples.
             let input = if let Ok(input) = terminal.try_recv() {
-                // The terminal is gone: to go on would be to spin.
+                // The terminal is closed. Reading it again would fail again, in a busy loop.
                 let Ok(input) = input else { return Ok(false) };
                 urgent = true;
                 input
             } else if let Ok(message) = net.try_recv() {
-                Input::Net(message)
+                Input::Network(message)
             } else {
                 break;
             };
-            if let Some(keep_frame) = take(app, screen, outside, input)? {
+            if let Some(keep_frame) = handle(app, screen, environment, input)? {
                 return Ok(keep_frame);
             }
         }
-        if !outside.may_draw() {
+        if !environment.may_draw() {
             return Err(Error::Panicked);
         }
-        let due = last_frame.map(|at| at + frame_every);
-        if app.dirty && (urgent || due.is_none_or(|at| at <= Instant::now())) {
+        let next_frame = last_frame.map(|at| at + frame_every);
+        if app.dirty && (urgent || next_frame.is_none_or(|at| at <= Instant::now())) {
             screen
                 .draw(app.size, |buf| ui::draw(app, buf))
                 .map_err(Error::Terminal)?;
@@ -119,14 +127,15 @@ pub(crate) async fn run<W: Write>(
         }
         urgent = false;
         let wake = if app.dirty {
-            due
+            next_frame
         } else {
-            app.next_change().map(|at| instant(at - outside.now(), outside.speed()))
+            app.next_change()
+                .map(|at| instant_after(at - environment.now(), environment.speed()))
         };
-        // Only idle waits in here; `biased` so that the end is not kept waiting by a flood, nor keys by data.
+        // `biased`: the end must not wait for a flood of inputs, and keys must not wait for samples.
         let input = tokio::select! {
             biased;
-            () = &mut stop => return if outside.may_draw() { Ok(false) } else { Err(Error::Panicked) },
+            () = &mut stop => return if environment.may_draw() { Ok(false) } else { Err(Error::Panicked) },
             input = terminal.recv() => match input {
                 Some(Ok(input)) => {
                     urgent = true;
@@ -134,44 +143,44 @@ pub(crate) async fn run<W: Write>(
                 }
                 Some(Err(_)) | None => return Ok(false),
             },
-            Some(message) = net.recv() => Some(Input::Net(message)),
+            Some(message) = net.recv() => Some(Input::Network(message)),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                 (!app.dirty).then_some(Input::Tick)
             }
         };
         if let Some(input) = input
-            && let Some(keep_frame) = take(app, screen, outside, input)?
+            && let Some(keep_frame) = handle(app, screen, environment, input)?
         {
             return Ok(keep_frame);
         }
     }
 }
 
-/// One input and all that follows from it. Some where it ends the program.
-fn take<W: Write>(
+/// Handles one input and its effects. Returns `Some` if the loop must end: whether to print the last frame.
+fn handle<W: Write>(
     app: &mut App,
     screen: &mut Screen<W>,
-    outside: &mut impl Outside,
+    environment: &mut impl Environment,
     input: Input,
 ) -> Result<Option<bool>, Error> {
     let mut inputs = vec![input];
     while let Some(input) = inputs.pop() {
-        for effect in app.update(input, outside.now()) {
-            match outside.perform(effect).map_err(Error::Terminal)? {
-                Performed::Done => {}
-                Performed::Tell(input) => inputs.push(input),
-                Performed::Redraw => {
+        for effect in app.update(input, environment.now()) {
+            match environment.perform(effect).map_err(Error::Terminal)? {
+                EffectOutcome::Done => {}
+                EffectOutcome::Input(input) => inputs.push(input),
+                EffectOutcome::Redraw => {
                     screen.forget();
                     app.dirty = true;
                 }
-                Performed::Quit { keep_frame } => return Ok(Some(keep_frame)),
+                EffectOutcome::Quit { keep_frame } => return Ok(Some(keep_frame)),
             }
         }
     }
     Ok(None)
 }
 
-/// Presses only: a release, where a terminal reports it, is not a second press.
+/// Converts an event of the terminal. Some terminals report key releases, which are ignored.
 fn input_of(event: Event) -> Option<Input> {
     match event {
         Event::Key(key) if key.kind == KeyEventKind::Release => None,
@@ -183,8 +192,13 @@ fn input_of(event: Event) -> Option<Input> {
     }
 }
 
-fn instant(from_now: chrono::TimeDelta, speed: f64) -> Instant {
-    let left = from_now.to_std().unwrap_or(Duration::ZERO).min(WAIT_MAX).div_f64(speed);
-    // A millisecond more, so that the clock has passed the moment when the tick looks at it.
+/// Returns the instant when `from_now` has passed on a clock of this speed.
+fn instant_after(from_now: chrono::TimeDelta, speed: f64) -> Instant {
+    let left = from_now
+        .to_std()
+        .unwrap_or(Duration::ZERO)
+        .min(SLEEP_MAX)
+        .div_f64(speed);
+    // One more millisecond, so that the clock has certainly passed the time when the tick is handled.
     Instant::now() + left + Duration::from_millis(1)
 }

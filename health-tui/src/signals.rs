@@ -1,10 +1,10 @@
-//! The signals that mean the end, and the one that means a pause.
+//! The signals that end or suspend the program.
 
 use std::{future::Future, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Resolves at the first signal that means the end.
+/// Returns a future that resolves at the first SIGTERM, SIGINT or SIGHUP.
 pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -18,8 +18,8 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// `SIGTSTP`, which would stop the process with the terminal still taken.
+/// Returns the stream of `SIGTSTP` signals. Without a handler the process would stop while the terminal is in raw mode.
 pub(crate) fn suspend() -> io::Result<Signal> {
-    // The kind has no name in tokio.
+    // tokio has no name for this kind.
     signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))
 }

@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use crate::{
-    app::{Answer, App, Effect, FeedNews, Input, Net, QueryError},
+    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, QueryError, QueryResponse},
     caps::ColourDepth,
     config::Settings,
     fixtures::{self, noon, press},
@@ -66,14 +66,20 @@ fn letter(index: usize) -> char {
     char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[index])
 }
 
-fn feed_news(app: &mut App, news: FeedNews, after_ms: i64) {
-    app.update(Input::Net(Net::Feed(news)), noon() + TimeDelta::milliseconds(after_ms));
+fn connection_event(app: &mut App, event: ConnectionEvent, after_ms: i64) {
+    app.update(
+        Input::Network(NetworkEvent::Connection(event)),
+        noon() + TimeDelta::milliseconds(after_ms),
+    );
 }
 
 fn waiting(app: &mut App) {
-    let why = "connection refused".to_owned();
-    let delay = std::time::Duration::from_millis(2_600);
-    feed_news(app, FeedNews::Waiting { attempt: 4, why, delay }, 0);
+    let disconnected = ConnectionEvent::Disconnected {
+        attempt: 4,
+        reason: "connection refused".to_owned(),
+        retry_in: std::time::Duration::from_millis(2_600),
+    };
+    connection_event(app, disconnected, 0);
 }
 
 /// Returns a dashboard in each state that a user can meet, with the name of its snapshot.
@@ -93,9 +99,9 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
     let mut states = vec![("connecting", fresh())];
 
     let mut app = fresh();
-    feed_news(
+    connection_event(
         &mut app,
-        FeedNews::Connected {
+        ConnectionEvent::Connected {
             resumed: None,
             reason: None,
         },
@@ -118,22 +124,22 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
     states.push(("disconnected", app));
 
     let mut app = live();
-    let since = std::time::Duration::from_secs(7);
-    feed_news(&mut app, FeedNews::Quiet { since }, 0);
+    let elapsed = std::time::Duration::from_secs(7);
+    connection_event(&mut app, ConnectionEvent::Silent { elapsed }, 0);
     app.update(Input::Tick, noon() + TimeDelta::seconds(2));
     states.push(("silent", app));
 
     let mut app = live();
-    feed_news(&mut app, FeedNews::Lagged { missed: 12_345 }, 0);
+    connection_event(&mut app, ConnectionEvent::Lagged { missed: 12_345 }, 0);
     states.push(("lagged", app));
 
     let mut app = live();
     press(&mut app, &["space"]);
-    let batch = crate::app::Batch {
+    let chunk = crate::app::SampleChunk {
         samples: Vec::new(),
         coalesced: 1_234,
     };
-    app.update(Input::Net(Net::Samples(batch)), noon());
+    app.update(Input::Network(NetworkEvent::Samples(chunk)), noon());
     states.push(("frozen", app));
 
     let mut app = live();
@@ -199,7 +205,7 @@ fn fail(app: &mut App, effects: &[Effect]) {
         .iter()
         .rev()
         .find_map(|e| {
-            if let Effect::Ask { id, .. } = e {
+            if let Effect::SendQuery { id, .. } = e {
                 Some(*id)
             } else {
                 None
@@ -208,9 +214,12 @@ fn fail(app: &mut App, effects: &[Effect]) {
         .unwrap();
     let error = QueryError::Unreachable {
         server: "127.0.0.1:8000".to_owned(),
-        why: "connection refused".to_owned(),
+        reason: "connection refused".to_owned(),
     };
-    app.update(Input::Net(Net::Answer { id, result: Err(error) }), noon());
+    app.update(
+        Input::Network(NetworkEvent::Response { id, result: Err(error) }),
+        noon(),
+    );
 }
 
 #[test]
@@ -336,9 +345,9 @@ fn an_answer_to_an_unknown_query_changes_nothing() {
     let mut app = fixtures::live(ThemeName::Dark, (80, 24));
     let before = with_styles(&frame(&app));
     app.update(
-        Input::Net(Net::Answer {
+        Input::Network(NetworkEvent::Response {
             id: 999,
-            result: Ok(Answer::Range(Vec::new())),
+            result: Ok(QueryResponse::Range(Vec::new())),
         }),
         noon(),
     );

@@ -1,13 +1,13 @@
-//! What the dashboard remembers: a short ring of readings a user, and the order the rows are shown in.
+//! What the dashboard remembers: the newest samples of each user, and the order of the rows.
 
 mod filter;
 mod order;
-mod series;
+mod ring;
 mod users;
 
 pub(crate) use self::{
-    filter::Filter,
-    order::{Column, Order, Sorting},
-    series::{Entry, RING_SAMPLES_MAX},
-    users::{Alert, Limits, User, Users},
+    filter::RowFilter,
+    order::{Column, RowOrder, Sorting},
+    ring::{PackedSample, RING_SAMPLES_MAX},
+    users::{Alert, AlertThresholds, User, Users},
 };

@@ -1,4 +1,4 @@
-//! The terminal: taken once, given back exactly once, drawn with one write a frame.
+//! The terminal: entered once, restored exactly once, and drawn with one write per frame.
 
 use std::{
     io::{self, BufWriter, Stdout, Write},
@@ -26,37 +26,39 @@ use ratatui::{
 };
 use tokio::sync::Notify;
 
-/// A full screen of 200x60 in true colour is below this: a frame is one write.
-const WRITE_BYTES: usize = 64 * 1024;
+/// The size of the write buffer. A full frame of 200x60 in true colour is smaller, so it is one write.
+const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Whether the terminal is ours. Whoever turns it off gives the terminal back, so that it happens once: the panic hook,
-/// the end of the program, or the key that suspends.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether the program has entered the terminal.
+///
+/// The panic hook, the end of the program and a suspend all restore the terminal. Only the one that clears this flag does
+/// it, so the terminal is restored once.
+static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// Wakes the loop when a panic has given the terminal back.
+/// Wakes the event loop after a panic has restored the terminal.
 static PANICKED: Notify = Notify::const_new();
 
-/// Resolves once something in the process has panicked.
+/// Resolves after a panic anywhere in the process.
 pub(crate) async fn panicked() {
     PANICKED.notified().await;
 }
 
-/// Takes the terminal: raw mode, the other screen, pasted text as one event.
-pub(crate) fn take(mouse: bool) -> io::Result<()> {
+/// Enters the terminal: raw mode, the alternate screen, and pasted text as one event.
+pub(crate) fn enter(mouse: bool) -> io::Result<()> {
     static HOOK: Once = Once::new();
-    // Installed once in the life of the process: each further one would be called on top of the last.
+    // Once per process: a second hook would call the first one.
     HOOK.call_once(|| {
-        let before = panic::take_hook();
+        let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            give_back();
-            before(info);
+            restore();
+            previous(info);
             PANICKED.notify_one();
         }));
     });
-    // `NO_COLOR` is the theme's business: crossterm's own way to obey it cancels reverse video too.
+    // The theme obeys `NO_COLOR`. If crossterm did it, it would cancel reverse video too.
     force_color_output(true);
-    TAKEN.store(true, Ordering::SeqCst);
-    let taken = enable_raw_mode()
+    ENTERED.store(true, Ordering::SeqCst);
+    let entered = enable_raw_mode()
         .and_then(|()| {
             execute!(
                 io::stdout(),
@@ -67,15 +69,15 @@ pub(crate) fn take(mouse: bool) -> io::Result<()> {
             )
         })
         .and_then(|()| set_mouse(mouse));
-    if taken.is_err() {
-        give_back();
+    if entered.is_err() {
+        restore();
     }
-    taken
+    entered
 }
 
-/// Gives the terminal back, if it is taken. Errors are not told: nobody is there to hear them.
-pub(crate) fn give_back() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
+/// Restores the terminal, if the program has entered it. Errors are ignored: there is no terminal left to show them.
+pub(crate) fn restore() {
+    if ENTERED.swap(false, Ordering::SeqCst) {
         _ = execute!(
             io::stdout(),
             EndSynchronizedUpdate,
@@ -88,17 +90,17 @@ pub(crate) fn give_back() {
     }
 }
 
-/// False once a panic anywhere in the process has given the terminal back.
-pub(crate) fn is_taken() -> bool {
-    TAKEN.load(Ordering::SeqCst)
+/// Returns false after a panic anywhere in the process has restored the terminal.
+pub(crate) fn is_entered() -> bool {
+    ENTERED.load(Ordering::SeqCst)
 }
 
-/// Gives the terminal back when it is dropped, whatever way a function is left.
-pub(crate) struct Taken;
+/// Restores the terminal when it is dropped.
+pub(crate) struct TerminalGuard;
 
-impl Drop for Taken {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
@@ -110,14 +112,14 @@ pub(crate) fn set_mouse(on: bool) -> io::Result<()> {
     }
 }
 
-/// What is on the screen, so that only what differs is written.
+/// The contents of the terminal. A frame writes only the cells that differ from the last one.
 pub(crate) struct Screen<W: Write> {
     out: BufWriter<W>,
     shown: Buffer,
     next: Buffer,
     cursor: Option<Position>,
-    /// What the terminal shows is unknown.
-    unknown: bool,
+    /// Whether the terminal shows something else than the last frame.
+    is_unknown: bool,
 }
 
 impl Screen<Stdout> {
@@ -129,42 +131,42 @@ impl Screen<Stdout> {
 impl<W: Write> Screen<W> {
     pub(crate) fn new(to: W) -> Self {
         Self {
-            out: BufWriter::with_capacity(WRITE_BYTES, to),
+            out: BufWriter::with_capacity(BUFFER_BYTES, to),
             shown: Buffer::empty(Rect::ZERO),
             next: Buffer::empty(Rect::ZERO),
             cursor: None,
-            unknown: true,
+            is_unknown: true,
         }
     }
 
-    /// Forgets what is on the screen: all of it is drawn anew.
+    /// Forgets what the terminal shows: the next frame draws every cell.
     pub(crate) fn forget(&mut self) {
-        self.unknown = true;
+        self.is_unknown = true;
     }
 
-    /// Draws a frame of `size`. Where nothing differs, nothing is written.
+    /// Draws a frame of `size` (columns, rows). Writes nothing if nothing differs from the last frame.
     pub(crate) fn draw(
         &mut self,
         size: (u16, u16),
         paint: impl FnOnce(&mut Buffer) -> Option<Position>,
     ) -> io::Result<()> {
         let area = Rect::new(0, 0, size.0, size.1);
-        if self.unknown || self.shown.area != area {
+        if self.is_unknown || self.shown.area != area {
             self.shown = Buffer::empty(area);
             self.next = Buffer::empty(area);
-            self.unknown = true;
+            self.is_unknown = true;
         }
         self.next.reset();
         let cursor = paint(&mut self.next);
         let changes = self.shown.diff(&self.next);
-        if changes.is_empty() && cursor == self.cursor && !self.unknown {
+        if changes.is_empty() && cursor == self.cursor && !self.is_unknown {
             return Ok(());
         }
         queue!(self.out, BeginSynchronizedUpdate)?;
-        if self.unknown {
+        if self.is_unknown {
             queue!(self.out, Clear(ClearType::All), Hide)?;
             self.cursor = None;
-            self.unknown = false;
+            self.is_unknown = false;
         }
         if !changes.is_empty() {
             CrosstermBackend::new(&mut self.out).draw(changes.into_iter())?;
@@ -173,7 +175,7 @@ impl<W: Write> Screen<W> {
             queue!(self.out, Hide)?;
         }
         if let Some(at) = cursor {
-            // Writing has moved it away, also where its place is the same.
+            // Writing cells has moved the cursor, so it is placed again even if its position is the same.
             queue!(self.out, MoveTo(at.x, at.y))?;
             if self.cursor.is_none() {
                 queue!(self.out, Show)?;
@@ -186,7 +188,7 @@ impl<W: Write> Screen<W> {
         Ok(())
     }
 
-    /// Writes the last frame as plain lines, to be left behind on the ordinary screen.
+    /// Prints the last frame as lines on the ordinary screen.
     pub(crate) fn print(&mut self) -> io::Result<()> {
         let area = self.shown.area;
         for y in area.top()..area.bottom() {
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_in_which_nothing_changed_writes_nothing() {
+    fn an_unchanged_frame_writes_nothing() {
         let mut screen = Screen::new(Vec::new());
         let paint = |buf: &mut Buffer| {
             buf.set_string(0, 0, "hello", Style::new());

@@ -160,10 +160,10 @@ fn http_errors_are_shown_and_a_query_can_be_cancelled() {
     terminal.send("2");
     terminal.wait_for("Which user");
     for (manner, words) in [
-        (Manner::Broken, "the server answers 500"),
-        (Manner::Closed, "cannot reach"),
-        (Manner::Garbage, "cannot reach"),
-        (Manner::Unreadable, "cannot be read"),
+        (Manner::Broken, "status 500"),
+        (Manner::Closed, "Cannot reach"),
+        (Manner::Garbage, "Cannot reach"),
+        (Manner::Unreadable, "Cannot read"),
     ] {
         server.answer_in(manner);
         terminal.send("\r");

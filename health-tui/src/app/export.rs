@@ -1,4 +1,4 @@
-//! What is seen, as text: CSV, JSON, and the line for the clipboard.
+//! Exports what the visible pane shows as CSV, as JSON, or as text for the clipboard.
 
 use std::fmt::Write as _;
 
@@ -7,39 +7,41 @@ use health_core::{Stats, format_timestamp};
 use serde_json::{Value, json};
 
 use crate::app::{
-    action::{Point, UserRange},
-    form::Run,
+    chart_point::ChartPoint,
+    query::UserRangeStats,
     state::{App, Pane},
+    stats_form::RangeQuery,
 };
 
-/// The form of a file.
+/// The format of an exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ExportFormat {
     Csv,
     Json,
 }
 
-/// The name and the content of the file that holds what is seen; none where nothing is.
-pub(crate) fn file(app: &App, form: Form) -> Option<(String, String)> {
+/// Returns the name and the content of the file. Returns `None` if the pane shows no rows.
+pub(crate) fn file(app: &App, format: ExportFormat) -> Option<(String, String)> {
     let table = table(app)?;
-    let what = match app.pane {
+    let pane = match app.pane {
         Pane::Live => "live",
         Pane::User => "user",
         Pane::Stats => "range",
     };
     let at = app.now.format("%Y%m%dT%H%M%SZ");
-    Some(match form {
-        Form::Csv => (format!("health-{what}-{at}.csv"), table.csv(',')),
-        Form::Json => (format!("health-{what}-{at}.json"), table.json()),
+    Some(match format {
+        ExportFormat::Csv => (format!("health-{pane}-{at}.csv"), table.csv(',')),
+        ExportFormat::Json => (format!("health-{pane}-{at}.json"), table.json()),
     })
 }
 
-/// What `copy` copies: the row under the cursor, the read-out, or the answer; fields apart by tabs, so that it pastes into
-/// a table.
+/// Returns the text to copy: the row under the cursor, the point under the chart cursor, or the whole answer.
+///
+/// The fields are separated by tabs, so that the text pastes into a spreadsheet.
 pub(crate) fn clipboard(app: &App) -> Option<String> {
     let mut table = table(app)?;
     if app.pane == Pane::Live {
-        let row = app.live.cursor(&app.users);
+        let row = app.live.cursor_row(&app.users);
         if row >= table.rows.len() {
             return None;
         }
@@ -66,22 +68,22 @@ pub(crate) fn clipboard(app: &App) -> Option<String> {
 }
 
 struct Table {
-    head: Vec<&'static str>,
+    header: Vec<&'static str>,
     rows: Vec<Vec<Value>>,
 }
 
 impl Table {
-    fn csv(&self, between: char) -> String {
-        let mut out = self.head.join(&between.to_string());
+    fn csv(&self, separator: char) -> String {
+        let mut out = self.header.join(&separator.to_string());
         out.push('\n');
         for row in &self.rows {
             for (i, value) in row.iter().enumerate() {
                 if i > 0 {
-                    out.push(between);
+                    out.push(separator);
                 }
                 match value {
                     Value::Null => {}
-                    Value::String(text) => out.push_str(&quoted(text, between)),
+                    Value::String(text) => out.push_str(&quoted(text, separator)),
                     // Writing to a String cannot fail.
                     other => _ = write!(out, "{other}"),
                 }
@@ -91,24 +93,24 @@ impl Table {
         out
     }
 
-    /// A row a line, its fields in the order of the head.
+    /// Writes one object per line. Its fields have the order of the header.
     fn json(&self) -> String {
         let rows = self.rows.iter().map(|row| {
-            let fields = self.head.iter().zip(row).map(|(k, v)| format!("{}:{v}", json!(k)));
+            let fields = self.header.iter().zip(row).map(|(k, v)| format!("{}:{v}", json!(k)));
             format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
         });
         format!("[\n{}\n]\n", rows.collect::<Vec<_>>().join(",\n"))
     }
 }
 
-/// RFC 4180, and no formulas: a name that begins like one is told to a spreadsheet as text.
-fn quoted(text: &str, between: char) -> String {
+/// Quotes a field as RFC 4180 says. A text that begins like a formula gets a `'`, so that spreadsheets show it as text.
+fn quoted(text: &str, separator: char) -> String {
     let text = if text.starts_with(['=', '+', '-', '@']) {
         format!("'{text}")
     } else {
         text.to_owned()
     };
-    if text.contains([between, '"', '\n']) {
+    if text.contains([separator, '"', '\n']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
         text
@@ -124,13 +126,13 @@ fn table(app: &App) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// Steps are whole, wherever they were kept as a place on a chart.
-fn count(v: Option<f64>) -> Value {
+/// Converts steps from a chart back to a whole number.
+fn whole_number(v: Option<f64>) -> Value {
     json!(v.and_then(|v| format!("{v:.0}").parse::<i64>().ok()))
 }
 
-/// Who a row is about: what the screen says, so that a masked screen stays masked.
-fn who(app: &App, id: i64) -> Value {
+/// Returns the user of a row as the screen shows it: an export of a masked screen is masked too.
+fn user_label(app: &App, id: i64) -> Value {
     if app.masked {
         Value::from(app.label(id).into_owned())
     } else {
@@ -143,16 +145,16 @@ fn live(app: &App) -> Table {
     let rows = app.live.order.iter().filter_map(|i| users.at(i)).map(|u| {
         let name = app.settings.names.get(&u.id).filter(|_| !app.masked);
         vec![
-            who(app, u.id),
+            user_label(app, u.id),
             json!(name),
             json!(format_timestamp(u.newest)),
             json!(u.heart_rate),
-            count(u.steps),
+            whole_number(u.steps),
             json!(u.calories),
         ]
     });
     Table {
-        head: vec!["user_id", "name", "newest", "heart_rate", "steps", "calories"],
+        header: vec!["user_id", "name", "newest", "heart_rate", "steps", "calories"],
         rows: rows.collect(),
     }
 }
@@ -164,21 +166,21 @@ fn user(app: &App) -> Option<Table> {
         .points
         .iter()
         .filter(|p| start <= p.at && p.at < end)
-        .map(|p: &Point| {
+        .map(|p: &ChartPoint| {
             let rate = p.heart_rate;
             vec![
-                who(app, view.id),
-                json!(format_timestamp(p.from)),
-                json!(format_timestamp(p.to)),
+                user_label(app, view.id),
+                json!(format_timestamp(p.start)),
+                json!(format_timestamp(p.end)),
                 json!(rate.map(|r| r.0)),
                 json!(rate.map(|r| r.1)),
                 json!(rate.map(|r| r.2)),
-                count(p.steps),
+                whole_number(p.steps),
                 json!(p.calories),
             ]
         });
     Some(Table {
-        head: vec![
+        header: vec![
             "user_id",
             "start",
             "end",
@@ -193,26 +195,26 @@ fn user(app: &App) -> Option<Table> {
 }
 
 fn range(app: &App) -> Option<Table> {
-    let Run::Done { answer, .. } = &app.form.run else {
+    let RangeQuery::Done { users, .. } = &app.form.query else {
         return None;
     };
-    let mut rows: Vec<_> = answer
+    let mut rows: Vec<_> = users
         .iter()
-        .flat_map(|r: &UserRange| {
+        .flat_map(|r: &UserRangeStats| {
             let id = r.stats.user_id.get();
             r.buckets
                 .iter()
-                .map(move |b| bucket(app, id, (b.start, b.end), &b.stats))
+                .map(move |b| stats_row(app, id, (b.start, b.end), &b.stats))
         })
         .collect();
-    // The totals are rows of the same form: the whole range of each user.
-    rows.extend(answer.iter().map(|r| {
+    // The last rows are the whole range of each user.
+    rows.extend(users.iter().map(|r| {
         let all = &r.stats;
         let range = (all.start, all.end);
-        bucket(app, all.user_id.get(), range, &all.stats)
+        stats_row(app, all.user_id.get(), range, &all.stats)
     }));
     Some(Table {
-        head: vec![
+        header: vec![
             "user_id",
             "start",
             "end",
@@ -229,10 +231,10 @@ fn range(app: &App) -> Option<Table> {
     })
 }
 
-/// A row of statistics: of a bucket, or of the whole range.
-fn bucket(app: &App, user: i64, (start, end): (DateTime<Utc>, DateTime<Utc>), s: &Stats) -> Vec<Value> {
+/// Makes a row of the statistics of a bucket or of a whole range.
+fn stats_row(app: &App, user: i64, (start, end): (DateTime<Utc>, DateTime<Utc>), s: &Stats) -> Vec<Value> {
     vec![
-        who(app, user),
+        user_label(app, user),
         json!(format_timestamp(start)),
         json!(format_timestamp(end)),
         json!(s.samples),
@@ -251,9 +253,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn csv_quotes_and_defuses() {
+    fn csv_quotes_fields_and_escapes_formulas() {
         let table = Table {
-            head: vec!["user_id", "name", "steps"],
+            header: vec!["user_id", "name", "steps"],
             rows: vec![
                 vec![json!(1), json!("Lovelace, \"Ada\""), Value::Null],
                 vec![json!(2), json!("=1+1"), json!(3.5)],

@@ -1,25 +1,28 @@
-//! The mouse: rows, columns' heads, tabs, the read-out, fields, the wheel.
+//! Mouse events: clicks on rows, column heads, tabs, charts and fields, and the wheel.
 
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::{Position, Rect};
 
 use crate::{
     app::{
-        action::Effect,
-        form::Field,
-        link::LinkState,
+        effect::Effect,
+        feed_connection::ConnectionState,
         state::{App, Pane},
+        stats_form::FormField,
     },
     keys::Action,
     layout::{self, ScreenAreas, UserAreas},
     store::Sorting,
 };
 
-/// Rows one notch of the wheel scrolls.
+/// The number of rows that one notch of the wheel scrolls: what most terminal programs do.
 const WHEEL_ROWS: isize = 3;
 
+/// The share of the window by which one notch of a horizontal wheel pans.
+const WHEEL_PAN_SHARE: f64 = 0.1;
+
 impl App {
-    pub(super) fn mouse(&mut self, event: MouseEvent, effects: &mut Vec<Effect>) {
+    pub(super) fn handle_mouse(&mut self, event: MouseEvent, effects: &mut Vec<Effect>) {
         if !self.mouse {
             return;
         }
@@ -27,17 +30,13 @@ impl App {
         match event.kind {
             MouseEventKind::ScrollUp | MouseEventKind::ScrollDown => {
                 self.dirty = true;
-                self.wheel(event.kind == MouseEventKind::ScrollDown, at);
+                self.scroll_wheel(event.kind == MouseEventKind::ScrollDown, at);
             }
             MouseEventKind::ScrollLeft | MouseEventKind::ScrollRight if self.pane == Pane::User => {
                 self.dirty = true;
                 if let Some(view) = &mut self.user {
-                    let share = if event.kind == MouseEventKind::ScrollLeft {
-                        -0.1
-                    } else {
-                        0.1
-                    };
-                    view.pan(share, self.now);
+                    let is_left = event.kind == MouseEventKind::ScrollLeft;
+                    view.pan(if is_left { -WHEEL_PAN_SHARE } else { WHEEL_PAN_SHARE }, self.now);
                 }
             }
             MouseEventKind::Down(MouseButton::Left) => {
@@ -46,26 +45,26 @@ impl App {
             }
             MouseEventKind::Drag(MouseButton::Left) if self.pane == Pane::User => {
                 self.dirty = true;
-                self.read_at(at);
+                self.move_chart_cursor_to(at);
             }
             _ => {}
         }
     }
 
-    fn wheel(&mut self, down: bool, at: Position) {
+    fn scroll_wheel(&mut self, down: bool, at: Position) {
         let sign = if down { 1 } else { -1 };
         if let Some(scroll) = self.help {
-            let to = scroll.saturating_add_signed(if down { 3 } else { -3 });
-            self.help = Some(to.min(self.help_scroll_max()));
+            let scroll = scroll.saturating_add_signed(if down { 3 } else { -3 });
+            self.help = Some(scroll.min(self.help_scroll_max()));
             return;
         }
         match self.pane {
             Pane::Live => {
-                let page = self.page();
-                self.live.scroll_by(sign * WHEEL_ROWS, &self.users, page);
+                let visible_rows = self.visible_rows();
+                self.live.scroll_by(sign * WHEEL_ROWS, &self.users, visible_rows);
             }
             Pane::User => {
-                self.read_at(at);
+                self.move_chart_cursor_to(at);
                 if let Some(view) = &mut self.user {
                     view.zoom(!down, self.now);
                 }
@@ -87,65 +86,68 @@ impl App {
         if stats.contains(at) {
             return self.open_stats();
         }
-        if screen.header.contains(at) && !self.link.is_connected() {
-            if matches!(self.link.state, LinkState::Waiting { .. }) {
+        if screen.header.contains(at) && !self.connection.is_connected() {
+            if matches!(self.connection.state, ConnectionState::WaitingToRetry { .. }) {
                 effects.push(Effect::RetryNow);
             }
             return;
         }
         match self.pane {
-            Pane::Live => self.click_live(at),
-            Pane::User => self.read_at(at),
-            Pane::Stats => self.click_form(at),
+            Pane::Live => self.click_in_live_table(at),
+            Pane::User => self.move_chart_cursor_to(at),
+            Pane::Stats => self.click_in_form(at),
         }
     }
 
-    fn click_live(&mut self, at: Position) {
+    fn click_in_live_table(&mut self, at: Position) {
         let areas = self.live_areas();
-        let page = self.page();
+        let visible_rows = self.visible_rows();
         if areas.header.contains(at) {
             let named = !self.settings.names.is_empty();
             let columns = layout::table_columns(areas.header.width, &self.settings.columns, named);
-            if let Some(column) = columns.iter().find(|c| (c.x..=c.x + c.width()).contains(&at.x)) {
-                let same = column.column == self.live.sorting.column;
+            if let Some(column) = columns
+                .iter()
+                .find(|column| (column.x..=column.x + column.width()).contains(&at.x))
+            {
+                let is_same = column.column == self.live.sorting.column;
                 self.sort(Sorting {
                     column: column.column,
-                    reverse: same && !self.live.sorting.reverse,
+                    reverse: is_same && !self.live.sorting.reverse,
                 });
             }
         } else if areas.rows.contains(at)
             && let Some(row) = self.live.row_at_line(usize::from(at.y - areas.rows.y))
         {
-            let before = self.live.selected;
-            self.live.select_row(row, &self.users, page);
-            if before.is_some() && before == self.live.selected {
-                self.act_live(Action::Open);
+            let previous = self.live.selected;
+            self.live.select_row(row, &self.users, visible_rows);
+            if previous.is_some() && previous == self.live.selected {
+                self.act_in_live_table(Action::Open);
             }
         }
     }
 
-    /// Puts the read-out under the mouse.
-    fn read_at(&mut self, at: Position) {
+    /// Moves the chart cursor to the column of the mouse. The charts below the first one have the same columns.
+    fn move_chart_cursor_to(&mut self, at: Position) {
         let plot = UserAreas::new(&ScreenAreas::new(self.size)).plot();
-        let tall = Rect {
+        let all_charts = Rect {
             height: self.size.1,
             y: 0,
             ..plot
         };
-        if tall.contains(at)
+        if all_charts.contains(at)
             && let Some(view) = &mut self.user
         {
             view.set_cursor_column(at.x - plot.x, plot.width, self.now);
         }
     }
 
-    fn click_form(&mut self, at: Position) {
+    fn click_in_form(&mut self, at: Position) {
         let fields = self.form_areas().fields;
         if !fields.contains(at) {
             return;
         }
         let mut y = fields.y;
-        for field in Field::ALL {
+        for field in FormField::ALL {
             if at.y == y {
                 if self.form.focus == Some(field) && !field.is_text() {
                     self.form.choose(true);

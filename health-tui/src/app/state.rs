@@ -1,4 +1,4 @@
-//! Everything there is to draw.
+//! The state of the dashboard: everything that is drawn.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     app::{
-        action::Tone,
-        asked::Past,
-        form::{Form, Run},
-        link::{Link, LinkState},
-        live::Live,
-        user::UserView,
+        event::Tone,
+        feed_connection::{ConnectionState, FeedConnection},
+        history_request::HistoryRequests,
+        live_table::LiveTable,
+        stats_form::{RangeQuery, StatsForm},
+        user_view::UserView,
     },
     config::Settings,
     fmt,
@@ -20,10 +20,10 @@ use crate::{
     theme::Theme,
 };
 
-/// How long a message stays.
+/// How long a toast stays: long enough to read one sentence.
 const TOAST_SECONDS: i64 = 4;
 
-/// What is in front.
+/// The pane that is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pane {
     Live,
@@ -44,25 +44,28 @@ pub(crate) struct Toast {
 pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) theme: Theme,
+    /// The address of the feed, or the name of the recording.
     pub(crate) server: String,
+    /// Columns and rows of the terminal.
     pub(crate) size: (u16, u16),
     pub(crate) now: DateTime<Utc>,
     pub(crate) pane: Pane,
-    /// Help is open, scrolled by this many lines.
+    /// Set while the help is open: the number of lines that are scrolled out above it.
     pub(crate) help: Option<u16>,
+    /// Whether names and ids of users are hidden.
     pub(crate) masked: bool,
     pub(crate) mouse: bool,
     pub(crate) users: Users,
-    pub(crate) live: Live,
+    pub(crate) live: LiveTable,
     pub(crate) user: Option<UserView>,
-    pub(crate) form: Form,
-    pub(crate) link: Link,
+    pub(crate) form: StatsForm,
+    pub(crate) connection: FeedConnection,
     pub(crate) toast: Option<Toast>,
-    pub(super) next_id: u64,
-    /// The question for everyone's latest sample.
-    pub(super) asked_users: Option<u64>,
-    pub(super) past: Past,
-    /// Something that is shown has changed.
+    last_query_id: u64,
+    /// The id of the pending query for the newest sample of every user.
+    pub(super) users_query: Option<u64>,
+    pub(super) history: HistoryRequests,
+    /// Whether something that is drawn has changed.
     pub(crate) dirty: bool,
 }
 
@@ -70,7 +73,7 @@ impl App {
     pub(crate) fn new(settings: Settings, server: impl Into<String>, size: (u16, u16), now: DateTime<Utc>) -> Self {
         Self {
             theme: settings.theme(),
-            form: Form::new(settings.tz),
+            form: StatsForm::new(settings.tz),
             mouse: settings.mouse,
             settings,
             server: server.into(),
@@ -80,18 +83,18 @@ impl App {
             help: None,
             masked: false,
             users: Users::default(),
-            live: Live::default(),
+            live: LiveTable::default(),
             user: None,
-            link: Link::default(),
+            connection: FeedConnection::default(),
             toast: None,
-            next_id: 0,
-            asked_users: None,
-            past: Past::default(),
+            last_query_id: 0,
+            users_query: None,
+            history: HistoryRequests::default(),
             dirty: true,
         }
     }
 
-    /// Everyone as the live table shows them: as they are, or as they were when the picture was frozen.
+    /// Returns the users that the live table shows, and their time: now, or the time of the freeze.
     pub(crate) fn shown(&self) -> (&Users, DateTime<Utc>) {
         match &self.live.frozen {
             Some(frozen) => (&frozen.users, frozen.at),
@@ -99,11 +102,11 @@ impl App {
         }
     }
 
-    /// How a user is called: by name, by id, or masked by the order of arrival.
+    /// Returns a user's name or id. On a masked screen, returns a number in the order of arrival.
     pub(crate) fn label(&self, id: i64) -> Cow<'_, str> {
         if self.masked {
-            let place = self.users.place_of(id).map_or(0, |p| p + 1);
-            return Cow::Owned(format!("person {place}"));
+            let number = self.users.index_of(id).map_or(0, |index| index + 1);
+            return Cow::Owned(format!("person {number}"));
         }
         match self.settings.names.get(&id) {
             Some(name) => Cow::Borrowed(name),
@@ -111,7 +114,7 @@ impl App {
         }
     }
 
-    /// The user's name and id, for titles.
+    /// Returns a user's name and id, for titles.
     pub(crate) fn title(&self, id: i64) -> String {
         match self.settings.names.get(&id) {
             Some(name) if !self.masked => format!("{name} ({id})"),
@@ -124,23 +127,25 @@ impl App {
         LiveAreas::new(&ScreenAreas::new(self.size), self.live.preview, self.live.order.len())
     }
 
-    /// Rows of the table that are seen at once.
-    pub(crate) fn page(&self) -> usize {
+    /// Returns how many rows of the live table fit on the screen.
+    pub(crate) fn visible_rows(&self) -> usize {
         usize::from(self.live_areas().rows.height)
     }
 
-    /// The user's chart: columns of its plot.
+    /// Returns the number of columns of the user's chart.
     pub(crate) fn chart_width(&self) -> u16 {
         UserAreas::new(&ScreenAreas::new(self.size)).plot().width
     }
 
-    /// The form and its answer; where there is no room for both, whoever has left the fields sees the answer.
+    /// Returns the areas of the form and of its answer.
+    ///
+    /// If there is only room for one of them, the answer is visible while no field has the focus.
     pub(crate) fn form_areas(&self) -> FormAreas {
-        let answer_first = self.form.focus.is_none() && !matches!(self.form.run, Run::Nothing);
+        let answer_first = self.form.focus.is_none() && !matches!(self.form.query, RangeQuery::NotAsked);
         FormAreas::new(&ScreenAreas::new(self.size), answer_first)
     }
 
-    pub(crate) fn say(&mut self, tone: Tone, text: impl Into<String>) {
+    pub(crate) fn show_toast(&mut self, tone: Tone, text: impl Into<String>) {
         self.toast = Some(Toast {
             text: text.into(),
             tone,
@@ -148,59 +153,63 @@ impl App {
         });
     }
 
-    /// A number for a question, which its answer carries.
-    pub(super) fn new_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+    /// Returns an unused id for a query. Its response carries the same id.
+    pub(super) fn next_query_id(&mut self) -> u64 {
+        self.last_query_id += 1;
+        self.last_query_id
     }
 
-    /// When something that is shown will change although nothing happens; none while nothing is pending.
+    /// Returns when something that is drawn changes by time alone. `None` means never.
     pub(crate) fn next_change(&self) -> Option<DateTime<Utc>> {
         let now = self.now;
-        let toast = self.toast.as_ref().map(|t| t.until);
-        let retry = match &self.link.state {
+        let toast = self.toast.as_ref().map(|toast| toast.until);
+        let retry = match &self.connection.state {
             // The countdown shows whole seconds, rounded up.
-            LinkState::Waiting { retry_at, .. } if *retry_at > now => {
-                let left = (*retry_at - now).num_milliseconds();
-                Some(now + TimeDelta::milliseconds((left - 1) % 1_000 + 1))
+            ConnectionState::WaitingToRetry { retry_at, .. } if *retry_at > now => {
+                let left_ms = (*retry_at - now).num_milliseconds();
+                Some(now + TimeDelta::milliseconds((left_ms - 1) % 1_000 + 1))
             }
             _ => None,
         };
-        let running = match &self.form.run {
-            Run::Running { since, .. } if self.pane == Pane::Stats => {
-                let passed = (now - *since).num_milliseconds().max(0);
-                Some(now + TimeDelta::milliseconds(1_000 - passed % 1_000))
+        let running = match &self.form.query {
+            RangeQuery::Running { since, .. } if self.pane == Pane::Stats => {
+                let elapsed_ms = (now - *since).num_milliseconds().max(0);
+                Some(now + TimeDelta::milliseconds(1_000 - elapsed_ms % 1_000))
             }
             _ => None,
         };
         let pane = match self.pane {
             Pane::Live => self.next_age_change(),
-            Pane::User => self.user.as_ref().and_then(|u| u.next_change(self.chart_width(), now)),
+            Pane::User => self
+                .user
+                .as_ref()
+                .and_then(|view| view.next_change(self.chart_width(), now)),
             Pane::Stats => None,
         };
         let order = if self.live.frozen.is_none() {
-            self.live.rebuild_due()
+            self.live.next_rebuild()
         } else {
             None
         };
-        let past = self.past.resumes().filter(|at| *at > now);
-        let silence = self.link.silence_changes(now);
-        [toast, retry, running, pane, order, past, silence, self.link.second_ends]
+        let history = self.history.paused_until.filter(|until| *until > now);
+        let silence = self.connection.next_silence_change(now);
+        let rate = self.connection.second_ends_at;
+        [toast, retry, running, pane, order, history, silence, rate]
             .into_iter()
             .flatten()
             .min()
             .map(|at| at.max(now))
     }
 
-    /// When the first of the ages on the screen reads differently, or a row becomes stale.
+    /// Returns when the first visible age changes its text, or a visible row becomes stale.
     fn next_age_change(&self) -> Option<DateTime<Utc>> {
         if self.live.frozen.is_some() || SizeClass::of(self.size) == SizeClass::TooSmall {
             return None;
         }
         let now = self.now;
-        (0..self.page())
+        (0..self.visible_rows())
             .map_while(|line| self.live.row_at_line(line))
-            .filter_map(|row| self.live.order.get(row).and_then(|i| self.users.at(i)))
+            .filter_map(|row| self.live.order.get(row).and_then(|index| self.users.at(index)))
             .map(|user| fmt::age_changes_in(user.age(now)))
             .min()
             .map(|left| now + left.max(TimeDelta::milliseconds(1)))

@@ -1,213 +1,230 @@
-//! The one way the state changes.
+//! The only entry point that changes the state.
 
 use chrono::{DateTime, Utc};
 
 use crate::app::{
-    action::{Answer, Batch, Effect, FeedNews, Input, Net, Query, QueryError, Tone},
-    form::Run,
+    effect::Effect,
+    event::{ConnectionEvent, Input, NetworkEvent, SampleChunk, Tone},
+    query::{Query, QueryError, QueryResponse},
     state::{App, Pane},
+    stats_form::RangeQuery,
 };
 
 impl App {
-    /// Takes one input at `now` and says what to do outside.
+    /// Applies one input at the time `now`. Returns what the event loop must do outside.
     pub(crate) fn update(&mut self, input: Input, now: DateTime<Utc>) -> Vec<Effect> {
         self.now = now;
         let mut effects = Vec::new();
         match input {
             Input::Key(key) => {
                 self.dirty = true;
-                self.key(key, &mut effects);
+                self.handle_key(key, &mut effects);
             }
             Input::Paste(text) => {
                 self.dirty = true;
                 self.paste(&text);
             }
-            Input::Mouse(event) => self.mouse(event, &mut effects),
+            Input::Mouse(event) => self.handle_mouse(event, &mut effects),
             Input::Resize(width, height) => self.resize(width, height),
             Input::Suspend => effects.push(Effect::Suspend),
             Input::Resumed(width, height) => {
                 self.resize(width, height);
                 effects.push(Effect::ClearScreen);
             }
-            Input::Net(net) => self.net(net, &mut effects),
-            Input::Note(tone, text) => {
+            Input::Network(event) => self.handle_network_event(event, &mut effects),
+            Input::Message(tone, text) => {
                 self.dirty = true;
-                self.say(tone, text);
+                self.show_toast(tone, text);
             }
             Input::Tick => self.dirty = true,
         }
-        self.settle(&mut effects);
+        self.apply_time();
+        self.send_due_queries(&mut effects);
         effects
     }
 
     fn resize(&mut self, width: u16, height: u16) {
         self.dirty = true;
         self.size = (width, height);
-        let page = self.page();
-        self.live.show_cursor(&self.users, page);
-        if matches!(self.form.run, Run::Done { .. }) && self.form_areas().answer.is_empty() {
-            // Where there is no longer room for both, the answer stays.
+        let visible_rows = self.visible_rows();
+        self.live.scroll_to_cursor(&self.users, visible_rows);
+        if matches!(self.form.query, RangeQuery::Done { .. }) && self.form_areas().answer.is_empty() {
+            // If there is no longer room for both, the answer stays and the fields go.
             self.form.focus = None;
         }
     }
 
-    /// What follows from the time and from what has changed.
-    fn settle(&mut self, effects: &mut Vec<Effect>) {
-        if self.toast.as_ref().is_some_and(|t| t.until <= self.now) {
+    /// Applies the changes that are due at the current time.
+    fn apply_time(&mut self) {
+        if self.toast.as_ref().is_some_and(|toast| toast.until <= self.now) {
             self.toast = None;
             self.dirty = true;
         }
-        if self.link.tick(self.now) {
+        if self.connection.end_seconds(self.now) {
             self.dirty = true;
         }
-        if self.live.rebuild_due().is_some_and(|at| at <= self.now) {
-            let page = self.page();
-            self.live.rebuild(&self.users, &self.settings, self.now, page);
+        if self.live.next_rebuild().is_some_and(|at| at <= self.now) {
+            let visible_rows = self.visible_rows();
+            self.live.rebuild(&self.users, &self.settings, self.now, visible_rows);
             self.dirty = true;
         }
-        if let Some((id, query)) = self.wants_past() {
-            effects.push(Effect::Ask { id, query });
+    }
+
+    /// Sends the queries that the visible pane needs.
+    fn send_due_queries(&mut self, effects: &mut Vec<Effect>) {
+        if let Some((id, query)) = self.next_history_query() {
+            effects.push(Effect::SendQuery { id, query });
         }
         if self.pane == Pane::User
-            && let Some(query) = self.user.as_ref().and_then(|u| u.wants(self.now))
+            && let Some(query) = self.user.as_ref().and_then(|view| view.next_query(self.now))
         {
-            let id = self.new_id();
-            if let Some(user) = &mut self.user
-                && let Some(old) = user.asking(id, &query)
+            let id = self.next_query_id();
+            if let Some(view) = &mut self.user
+                && let Some(replaced) = view.query_sent(id, &query)
             {
-                effects.push(Effect::Cancel { id: old });
+                effects.push(Effect::CancelQuery { id: replaced });
             }
-            effects.push(Effect::Ask { id, query });
+            effects.push(Effect::SendQuery { id, query });
             self.dirty = true;
         }
     }
 
-    fn net(&mut self, net: Net, effects: &mut Vec<Effect>) {
-        match net {
-            Net::Feed(news) => self.feed(&news, effects),
-            Net::Samples(batch) => self.samples(&batch),
-            Net::Answer { id, result } => self.answer(id, result),
+    fn handle_network_event(&mut self, event: NetworkEvent, effects: &mut Vec<Effect>) {
+        match event {
+            NetworkEvent::Connection(event) => self.handle_connection_event(&event, effects),
+            NetworkEvent::Samples(chunk) => self.add_samples(&chunk),
+            NetworkEvent::Response { id, result } => self.handle_response(id, result),
         }
     }
 
-    fn feed(&mut self, news: &FeedNews, effects: &mut Vec<Effect>) {
+    fn handle_connection_event(&mut self, event: &ConnectionEvent, effects: &mut Vec<Effect>) {
         self.dirty = true;
-        let first = !self.link.ever;
-        self.link.hear(news, self.now);
-        match news {
-            FeedNews::Connected { resumed, reason } => {
-                if *resumed == Some(false) {
-                    let why = reason.as_deref().unwrap_or("the cursor was too old");
-                    self.say(Tone::Bad, format!("readings may be missing: {why}"));
+        let is_first_connection = !self.connection.was_connected;
+        self.connection.apply(event, self.now);
+        match event {
+            ConnectionEvent::Connected { resumed, reason } => {
+                let has_gap = *resumed == Some(false);
+                if has_gap {
+                    let reason = reason.as_deref().unwrap_or("the cursor was too old");
+                    self.show_toast(Tone::Bad, format!("Samples may be missing: {reason}."));
+                    self.users.reset_history_requested();
                 }
-                // Who is there, also those who send nothing now. After a gap in the feed it fills in what was missed.
-                if first || *resumed == Some(false) {
-                    let id = self.new_id();
-                    if let Some(old) = self.asked_users.replace(id) {
-                        effects.push(Effect::Cancel { id: old });
-                    }
-                    effects.push(Effect::Ask {
-                        id,
-                        query: Query::Users,
-                    });
+                if is_first_connection || has_gap {
+                    self.query_all_users(effects);
                 }
-                if *resumed == Some(false) {
-                    self.users.forget_past();
-                }
-                if let Some(old) = self.past_again() {
-                    effects.push(Effect::Cancel { id: old });
-                }
-                if let Some(user) = &mut self.user {
-                    user.retry();
+                effects.extend(self.restart_history().map(|id| Effect::CancelQuery { id }));
+                if let Some(view) = &mut self.user {
+                    view.retry();
                 }
             }
-            FeedNews::Refused { reason } => self.say(Tone::Bad, format!("the feed says: {reason}")),
-            FeedNews::Connecting { .. }
-            | FeedNews::Waiting { .. }
-            | FeedNews::Quiet { .. }
-            | FeedNews::Heard
-            | FeedNews::Lagged { .. }
-            | FeedNews::Replaying { .. } => {}
+            ConnectionEvent::CommandRefused { reason } => {
+                self.show_toast(Tone::Bad, format!("The feed refused a command: {reason}"));
+            }
+            ConnectionEvent::Connecting { .. }
+            | ConnectionEvent::Disconnected { .. }
+            | ConnectionEvent::Silent { .. }
+            | ConnectionEvent::Recovered
+            | ConnectionEvent::Lagged { .. }
+            | ConnectionEvent::Replaying { .. } => {}
         }
     }
 
-    fn samples(&mut self, batch: &Batch) {
-        self.link.count(batch, self.now);
-        let mut new = false;
-        for sample in &batch.samples {
-            new |= self.users.hear(sample, self.now);
-            if let Some(user) = self.user.as_mut().filter(|u| u.id == sample.user_id().get()) {
-                user.hear(sample);
-            }
+    /// Asks for the newest sample of every user: users who send nothing at the moment appear too, and a gap is filled.
+    fn query_all_users(&mut self, effects: &mut Vec<Effect>) {
+        let id = self.next_query_id();
+        if let Some(replaced) = self.users_query.replace(id) {
+            effects.push(Effect::CancelQuery { id: replaced });
+        }
+        effects.push(Effect::SendQuery {
+            id,
+            query: Query::Users,
+        });
+    }
+
+    fn add_samples(&mut self, chunk: &SampleChunk) {
+        self.connection.count_samples(chunk, self.now);
+        let mut has_new_user = false;
+        for sample in &chunk.samples {
+            has_new_user |= self.users.add_from_feed(sample, self.now);
+        }
+        if let Some(view) = &mut self.user {
+            let id = view.id;
+            view.add_samples(chunk.samples.iter().filter(|sample| sample.user_id().get() == id));
         }
         match &mut self.live.frozen {
             Some(frozen) => {
-                frozen.waiting += u64::try_from(batch.samples.len()).unwrap_or(u64::MAX) + batch.coalesced;
+                frozen.new_samples += u64::try_from(chunk.samples.len()).unwrap_or(u64::MAX) + chunk.coalesced;
             }
             None => self.live.outdated = true,
         }
-        if new && self.live.frozen.is_none() && self.live.order.len() < self.page() {
-            // The first people appear at once; in a full table nobody would see the difference.
-            self.live.rebuild_now();
+        if has_new_user && self.live.frozen.is_none() && self.live.order.len() < self.visible_rows() {
+            // While the table has empty rows, new users appear at once.
+            self.live.rebuild_soon();
         }
         self.dirty = true;
     }
 
-    fn answer(&mut self, id: u64, result: Result<Answer, QueryError>) {
-        if self.asked_users == Some(id) || self.past.is_asked(id) {
-            return self.learn(id, result);
+    fn handle_response(&mut self, id: u64, result: Result<QueryResponse, QueryError>) {
+        if self.users_query == Some(id) || self.history.is_pending(id) {
+            return self.add_stored_samples(id, result);
         }
-        if let Some(user) = self.user.as_mut().filter(|u| u.asked == Some(id)) {
+        if let Some(view) = self.user.as_mut().filter(|view| view.pending_query() == Some(id)) {
             match result {
-                Ok(Answer::Window { points, stats }) => user.answered(points, stats, self.now),
+                Ok(QueryResponse::Window(response)) => {
+                    view.response_received(*response, self.settings.heart_rate_max, self.now);
+                }
                 Ok(_) => {}
-                Err(error) => user.failed(error.to_string(), self.now),
+                Err(error) => view.query_failed(error.to_string(), self.now),
             }
             self.dirty = true;
             return;
         }
-        if let Run::Running { id: running, asked, .. } = &self.form.run
+        if let RangeQuery::Running {
+            id: running, request, ..
+        } = &self.form.query
             && *running == id
         {
-            self.form.run = match result {
-                Ok(Answer::Range(answer)) => Run::Done {
-                    asked: asked.clone(),
-                    answer,
+            self.form.query = match result {
+                Ok(QueryResponse::Range(users)) => RangeQuery::Done {
+                    request: request.clone(),
+                    users,
                 },
                 Ok(_) => return,
-                Err(error) => Run::Failed { why: error.to_string() },
+                Err(error) => RangeQuery::Failed {
+                    reason: error.to_string(),
+                },
             };
             self.form.scroll = 0;
             self.dirty = true;
         }
     }
 
-    /// What the server had before the feed began. Where there is no answer, the table fills from the feed all the same.
-    fn learn(&mut self, id: u64, result: Result<Answer, QueryError>) {
-        let everyone = self.asked_users == Some(id);
-        let ended = match result {
-            Ok(Answer::Known { samples, last }) => {
+    /// Adds samples that were stored before the feed began. If the query fails, the feed fills the table alone.
+    fn add_stored_samples(&mut self, id: u64, result: Result<QueryResponse, QueryError>) {
+        let is_users_query = self.users_query == Some(id);
+        let is_last = match result {
+            Ok(QueryResponse::Samples { samples, last }) => {
                 for sample in &samples {
-                    self.users.learn(sample);
+                    self.users.add_stored(sample);
                 }
-                if everyone && self.live.frozen.is_none() {
-                    self.live.rebuild_now();
+                if is_users_query && self.live.frozen.is_none() {
+                    self.live.rebuild_soon();
                 }
-                if !everyone && last {
-                    self.past.done();
+                if !is_users_query && last {
+                    self.history.pending = None;
                 }
                 last
             }
             Ok(_) => true,
             Err(error) => {
-                if !everyone {
-                    self.past_failed(&error);
+                if !is_users_query {
+                    self.history_failed(&error);
                 }
                 true
             }
         };
-        if everyone && ended {
-            self.asked_users = None;
+        if is_users_query && is_last {
+            self.users_query = None;
         }
         self.dirty = true;
     }

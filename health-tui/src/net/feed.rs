@@ -1,59 +1,68 @@
-//! The live feed: connects, subscribes behind the last cursor it saw, and comes back whatever happens.
+//! The client of the live feed. It subscribes, resumes from the last cursor and reconnects after every failure.
 
 #[cfg(test)]
-mod servers_tests;
+mod server_tests;
 
 use std::{collections::HashMap, convert::Infallible, io, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, StreamExt};
 use health_core::{Cursor, FeedEvent, Sample};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     net::TcpStream,
     sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use crate::{
-    app::{Batch, FeedNews, Net},
-    net::{backoff, lines::Lines},
+    app::{ConnectionEvent, NetworkEvent, SampleChunk},
+    net::backoff,
 };
 
-/// To connect, and for each answer of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// The timeout to connect, and for each answer of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Heartbeats come every 5 s: a feed that says nothing for this long is late, and the header says so.
-const QUIET: Duration = Duration::from_secs(7);
+/// The header reports a silent feed after this time. Heartbeats come every 5 s, so one is late by then.
+const SILENCE_WARNING: Duration = Duration::from_secs(7);
 
-/// A feed that says nothing for this long is dead.
-const SILENCE: Duration = Duration::from_secs(15);
+/// The client reconnects after this time without a message: three heartbeats are missing.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// At most this often what the server skipped is asked for again; a dashboard that cannot keep up would otherwise only
-/// ever see the past.
-const RESUME_EVERY: Duration = Duration::from_secs(10);
+/// The client asks for skipped samples at most this often. Otherwise a slow dashboard would only ever see old samples.
+const RESUME_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Samples in one message to the loop at most.
-const BATCH_SAMPLES_MAX: usize = 1_024;
+/// The largest number of samples in one message to the event loop: few enough to apply between two frames.
+const CHUNK_SAMPLES_MAX: usize = 1_024;
 
-/// Where the feed is.
+/// The longest line of the feed. A sample with a source of 64 bytes is below 400 bytes.
+const LINE_MAX_BYTES: usize = 64 * 1024;
+
+/// The initial size of the read buffer: about 200 samples in one read.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How to reach the feed.
 #[derive(Clone, Debug)]
 pub(crate) struct FeedOptions {
     /// `host:port`.
     pub(crate) addr: String,
     pub(crate) token: Option<String>,
-    /// Waits for the receiver in place of keeping the newest of each user: for recordings.
+    /// Wait for a slow receiver instead of coalescing samples. Recordings need every sample.
     pub(crate) lossless: bool,
 }
 
-/// Why there is no connection, in words for the header.
+/// Why there is no connection. The header shows the message after "retry in 3 s".
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedError {
-    #[error("{}", plain(.0))]
-    Connect(#[source] io::Error),
+    #[error("{}", without_error_code(.0))]
+    Io(#[source] io::Error),
     #[error("no answer")]
     Silent,
-    #[error("not the feed of a health-server")]
-    Foreign,
-    #[error("a token is needed (--token)")]
+    #[error("not the feed of a health-server: check --feed")]
+    NotAFeed,
+    #[error("a line of more than {LINE_MAX_BYTES} bytes: check --feed")]
+    LineTooLong,
+    #[error("a token is needed: use --token")]
     TokenNeeded,
     #[error("{0}")]
     Refused(String),
@@ -61,56 +70,70 @@ pub(crate) enum FeedError {
     Closed,
     #[error("the server says: {0}")]
     Bye(String),
+    /// The event loop has ended. Nobody sees this message.
     #[error("the dashboard has ended")]
-    Ended,
+    DashboardEnded,
 }
 
-/// What one connection ended with, and how far it got.
-struct Ended {
-    subscribed: bool,
-    why: FeedError,
+impl From<LinesCodecError> for FeedError {
+    fn from(error: LinesCodecError) -> Self {
+        match error {
+            LinesCodecError::MaxLineLengthExceeded => Self::LineTooLong,
+            // The codec reports invalid UTF-8 in this way. The feed is UTF-8.
+            LinesCodecError::Io(error) if error.kind() == io::ErrorKind::InvalidData => Self::NotAFeed,
+            LinesCodecError::Io(error) => Self::Io(error),
+        }
+    }
 }
 
-/// The task.
-pub(crate) struct Feed {
+type Lines<S> = FramedRead<ReadHalf<S>, LinesCodec>;
+
+/// The end of a connection.
+struct Disconnect {
+    /// Whether the server had accepted the subscription.
+    was_subscribed: bool,
+    reason: FeedError,
+}
+
+/// The client of the feed. It runs in a task of its own.
+pub(crate) struct FeedClient {
     options: FeedOptions,
-    to: mpsc::Sender<Net>,
+    to: mpsc::Sender<NetworkEvent>,
+    /// The user asks to reconnect now.
     retry: Arc<Notify>,
     cursor: Option<Cursor>,
-    /// What the loop had no room for.
-    waiting: Waiting,
+    /// The samples that the full channel did not take.
+    coalesced: CoalescedSamples,
     resumed_at: Option<Instant>,
 }
 
-/// The newest sample of each user the loop could not take yet.
+/// The newest sample of each user that the event loop could not take yet.
 #[derive(Default)]
-struct Waiting {
+struct CoalescedSamples {
     samples: HashMap<i64, Sample>,
-    coalesced: u64,
+    /// Number of samples that a newer one has replaced.
+    replaced: u64,
 }
 
-impl Waiting {
-    fn add(&mut self, batch: Batch) {
-        self.coalesced += batch.coalesced;
-        for sample in batch.samples {
+impl CoalescedSamples {
+    fn add(&mut self, chunk: SampleChunk) {
+        self.replaced += chunk.coalesced;
+        for sample in chunk.samples {
             let id = sample.user_id().get();
             match self.samples.get(&id) {
-                Some(known) if known.timestamp() > sample.timestamp() => self.coalesced += 1,
-                Some(_) => {
-                    self.coalesced += 1;
-                    self.samples.insert(id, sample);
-                }
-                None => {
+                Some(known) if known.timestamp() > sample.timestamp() => self.replaced += 1,
+                known => {
+                    self.replaced += u64::from(known.is_some());
                     self.samples.insert(id, sample);
                 }
             }
         }
     }
 
-    fn take(&mut self) -> Batch {
-        Batch {
-            samples: self.samples.drain().map(|(_, s)| s).collect(),
-            coalesced: std::mem::take(&mut self.coalesced),
+    fn take(&mut self) -> SampleChunk {
+        SampleChunk {
+            samples: self.samples.drain().map(|(_, sample)| sample).collect(),
+            coalesced: std::mem::take(&mut self.replaced),
         }
     }
 
@@ -119,14 +142,14 @@ impl Waiting {
     }
 }
 
-impl Feed {
-    pub(crate) fn new(options: FeedOptions, to: mpsc::Sender<Net>, retry: Arc<Notify>) -> Self {
+impl FeedClient {
+    pub(crate) fn new(options: FeedOptions, to: mpsc::Sender<NetworkEvent>, retry: Arc<Notify>) -> Self {
         Self {
             options,
             to,
             retry,
             cursor: None,
-            waiting: Waiting::default(),
+            coalesced: CoalescedSamples::default(),
             resumed_at: None,
         }
     }
@@ -135,108 +158,123 @@ impl Feed {
     pub(crate) async fn run(mut self) {
         let mut failures = 0u32;
         loop {
-            if self.tell(FeedNews::Connecting { attempt: failures + 1 }).await.is_err() {
+            let connecting = ConnectionEvent::Connecting { attempt: failures + 1 };
+            if self.report(connecting).await.is_err() {
                 return;
             }
-            let ended = self.connection().await;
-            if matches!(ended.why, FeedError::Ended) {
+            let disconnect = self.run_connection().await;
+            if matches!(disconnect.reason, FeedError::DashboardEnded) {
                 return;
             }
-            failures = if ended.subscribed { 1 } else { failures + 1 };
-            let delay = backoff::delay(failures, fastrand::f64());
-            let news = FeedNews::Waiting {
+            failures = if disconnect.was_subscribed { 1 } else { failures + 1 };
+            let retry_in = backoff::delay(failures, fastrand::f64());
+            let disconnected = ConnectionEvent::Disconnected {
                 attempt: failures,
-                why: ended.why.to_string(),
-                delay,
+                reason: disconnect.reason.to_string(),
+                retry_in,
             };
-            if self.tell(news).await.is_err() {
+            if self.report(disconnected).await.is_err() {
                 return;
             }
             tokio::select! {
-                () = sleep(delay) => {}
+                () = sleep(retry_in) => {}
                 () = self.retry.notified() => {}
                 () = self.to.closed() => return,
             }
         }
     }
 
-    async fn connection(&mut self) -> Ended {
-        let mut subscribed = false;
-        let ended = match connect(&self.options.addr).await {
-            Ok(stream) => self.converse(stream, &mut subscribed).await,
-            Err(why) => Err(why),
+    async fn run_connection(&mut self) -> Disconnect {
+        let mut was_subscribed = false;
+        let result = match connect(&self.options.addr).await {
+            Ok(stream) => self.converse(stream, &mut was_subscribed).await,
+            Err(reason) => Err(reason),
         };
-        let why = match ended {
-            Ok(never) => match never {},
-            Err(why) => why,
-        };
-        Ended { subscribed, why }
+        let Err(reason) = result;
+        Disconnect { was_subscribed, reason }
     }
 
-    async fn converse(
+    /// Receives events until the connection fails. Sets `subscribed` when the server accepts the subscription.
+    async fn converse<S: AsyncRead + AsyncWrite>(
         &mut self,
-        stream: impl AsyncRead + AsyncWrite,
+        stream: S,
         subscribed: &mut bool,
     ) -> Result<Infallible, FeedError> {
         let (read, mut write) = tokio::io::split(stream);
-        let mut lines = Lines::new(read);
+        let codec = LinesCodec::new_with_max_length(LINE_MAX_BYTES);
+        let mut lines = FramedRead::with_capacity(read, codec, READ_BYTES);
         greet(&mut lines, &mut write, self.options.token.as_deref()).await?;
         self.subscribe(&mut write).await?;
         let to = self.to.clone();
-        let mut heard = Instant::now();
-        let mut quiet = false;
+        let mut last_message_at = Instant::now();
+        let mut is_silent = false;
         loop {
-            let mut batch = Batch::default();
-            while let Some(line) = lines.next_buffered() {
-                match serde_json::from_slice::<FeedEvent>(&line) {
-                    Ok(FeedEvent::Sample { cursor, sample }) => {
-                        self.cursor = Some(cursor);
-                        batch.samples.push(sample);
-                        if batch.samples.len() >= BATCH_SAMPLES_MAX {
-                            self.pass_on(std::mem::take(&mut batch)).await?;
-                        }
-                    }
-                    Ok(other) => {
-                        // In the order of the feed: what came before goes first.
-                        self.pass_on(std::mem::take(&mut batch)).await?;
-                        if let FeedEvent::Subscribed { .. } = other {
-                            *subscribed = true;
-                        }
-                        self.event(other, &mut write).await?;
-                    }
-                    // Protocol 1 may learn events that this program does not know.
-                    Err(_) if line.first() == Some(&b'{') => {}
-                    Err(_) => return Err(FeedError::Foreign),
-                }
-            }
-            self.pass_on(batch).await?;
-            let late = heard + if quiet { SILENCE } else { QUIET };
+            let deadline = last_message_at + if is_silent { SILENCE_TIMEOUT } else { SILENCE_WARNING };
             tokio::select! {
-                read = lines.fill() => {
-                    if !read.map_err(FeedError::Connect)? {
-                        return Err(FeedError::Closed);
+                line = lines.next() => {
+                    last_message_at = Instant::now();
+                    if std::mem::take(&mut is_silent) {
+                        self.report(ConnectionEvent::Recovered).await?;
                     }
-                    heard = Instant::now();
-                    if std::mem::take(&mut quiet) {
-                        self.tell(FeedNews::Heard).await?;
-                    }
+                    let mut chunk = SampleChunk::default();
+                    let result = self.handle_lines(line, &mut lines, &mut write, subscribed, &mut chunk).await;
+                    // Before an error too: the cursor is already past these samples.
+                    self.send_samples(chunk).await?;
+                    result?;
                 }
-                permit = to.reserve(), if !self.waiting.is_empty() => {
-                    permit.map_err(|_| FeedError::Ended)?.send(Net::Samples(self.waiting.take()));
+                permit = to.reserve(), if !self.coalesced.is_empty() => {
+                    let permit = permit.map_err(|_| FeedError::DashboardEnded)?;
+                    permit.send(NetworkEvent::Samples(self.coalesced.take()));
                 }
-                () = sleep_until(late) => {
-                    if quiet {
+                () = sleep_until(deadline) => {
+                    if is_silent {
                         return Err(FeedError::Silent);
                     }
-                    quiet = true;
-                    self.tell(FeedNews::Quiet { since: heard.elapsed() }).await?;
+                    is_silent = true;
+                    let elapsed = last_message_at.elapsed();
+                    self.report(ConnectionEvent::Silent { elapsed }).await?;
                 }
-                () = to.closed() => return Err(FeedError::Ended),
+                () = to.closed() => return Err(FeedError::DashboardEnded),
             }
         }
     }
 
-    /// From now on, or behind the last sample that was seen.
+    /// Handles a line and those that have already arrived after it. Collects their samples in `chunk`.
+    async fn handle_lines<S: AsyncRead + AsyncWrite>(
+        &mut self,
+        first: Option<Result<String, LinesCodecError>>,
+        lines: &mut Lines<S>,
+        write: &mut WriteHalf<S>,
+        subscribed: &mut bool,
+        chunk: &mut SampleChunk,
+    ) -> Result<(), FeedError> {
+        let mut next = Some(first);
+        while let Some(line) = next {
+            let line = line.ok_or(FeedError::Closed)??;
+            match serde_json::from_str(&line) {
+                Ok(FeedEvent::Sample { cursor, sample }) => {
+                    self.cursor = Some(cursor);
+                    chunk.samples.push(sample);
+                }
+                Ok(event) => {
+                    // Events and samples keep the order of the feed.
+                    self.send_samples(std::mem::take(chunk)).await?;
+                    *subscribed |= matches!(event, FeedEvent::Subscribed { .. });
+                    self.handle_event(event, write).await?;
+                }
+                // A later version of the protocol may have events that this program does not know.
+                Err(_) if line.starts_with('{') => {}
+                Err(_) => return Err(FeedError::NotAFeed),
+            }
+            if chunk.samples.len() >= CHUNK_SAMPLES_MAX {
+                return Ok(());
+            }
+            next = lines.next().now_or_never();
+        }
+        Ok(())
+    }
+
+    /// Subscribes to all users, from now on or from the last cursor.
     async fn subscribe(&self, write: &mut WriteHalf<impl AsyncWrite>) -> Result<(), FeedError> {
         match &self.cursor {
             Some(cursor) => send(write, &format!("SUBSCRIBE after={cursor}")).await,
@@ -244,76 +282,86 @@ impl Feed {
         }
     }
 
-    async fn event(&mut self, event: FeedEvent, write: &mut WriteHalf<impl AsyncWrite>) -> Result<(), FeedError> {
+    async fn handle_event(
+        &mut self,
+        event: FeedEvent,
+        write: &mut WriteHalf<impl AsyncWrite>,
+    ) -> Result<(), FeedError> {
         match event {
             FeedEvent::Subscribed { resumed, reason } => {
                 let resumed = self.cursor.is_some().then_some(resumed);
-                self.tell(FeedNews::Connected { resumed, reason }).await
+                self.report(ConnectionEvent::Connected { resumed, reason }).await
             }
             FeedEvent::Lagged { missed, cursor } => {
-                if self.resumed_at.is_none_or(|at| at.elapsed() >= RESUME_EVERY) {
+                if self.resumed_at.is_none_or(|at| at.elapsed() >= RESUME_INTERVAL) {
                     self.resumed_at = Some(Instant::now());
                     return send(write, &format!("SUBSCRIBE after={cursor}")).await;
                 }
-                self.tell(FeedNews::Lagged { missed }).await
+                self.report(ConnectionEvent::Lagged { missed }).await
             }
             FeedEvent::Heartbeat { cursor, .. } => {
                 self.cursor = Some(cursor);
                 Ok(())
             }
-            FeedEvent::Error { reason } => self.tell(FeedNews::Refused { reason }).await,
+            FeedEvent::Error { reason } => self.report(ConnectionEvent::CommandRefused { reason }).await,
             FeedEvent::Bye { reason } => Err(FeedError::Bye(reason)),
             _ => Ok(()),
         }
     }
 
-    /// To the loop, or, where it has no room, to what waits.
-    async fn pass_on(&mut self, batch: Batch) -> Result<(), FeedError> {
-        if batch.samples.is_empty() {
+    /// Sends samples to the event loop. If the channel is full, keeps the newest sample of each user for later.
+    async fn send_samples(&mut self, chunk: SampleChunk) -> Result<(), FeedError> {
+        if chunk.samples.is_empty() {
             return Ok(());
         }
         if self.options.lossless {
-            return self.to.send(Net::Samples(batch)).await.map_err(|_| FeedError::Ended);
+            return self.send_event(NetworkEvent::Samples(chunk)).await;
         }
-        if !self.waiting.is_empty() {
-            self.waiting.add(batch);
+        if !self.coalesced.is_empty() {
+            self.coalesced.add(chunk);
             return Ok(());
         }
-        match self.to.try_send(Net::Samples(batch)) {
+        match self.to.try_send(NetworkEvent::Samples(chunk)) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(Net::Samples(batch))) => {
-                self.waiting.add(batch);
+            Err(mpsc::error::TrySendError::Full(NetworkEvent::Samples(chunk))) => {
+                self.coalesced.add(chunk);
                 Ok(())
             }
-            Err(_) => Err(FeedError::Ended),
+            Err(_) => Err(FeedError::DashboardEnded),
         }
     }
 
-    /// News are few and all of them count: they wait for room.
-    async fn tell(&mut self, news: FeedNews) -> Result<(), FeedError> {
-        self.to.send(Net::Feed(news)).await.map_err(|_| FeedError::Ended)
+    /// Reports a change of the connection. Changes are rare and never dropped: they wait for the channel.
+    async fn report(&self, event: ConnectionEvent) -> Result<(), FeedError> {
+        self.send_event(NetworkEvent::Connection(event)).await
+    }
+
+    async fn send_event(&self, event: NetworkEvent) -> Result<(), FeedError> {
+        self.to.send(event).await.map_err(|_| FeedError::DashboardEnded)
     }
 }
 
 async fn connect(addr: &str) -> Result<TcpStream, FeedError> {
-    let stream = timeout(HANDSHAKE, TcpStream::connect(addr))
+    let stream = timeout(HANDSHAKE_TIMEOUT, TcpStream::connect(addr))
         .await
         .map_err(|_| FeedError::Silent)?
-        .map_err(FeedError::Connect)?;
-    // Commands are short and wait for nothing.
-    stream.set_nodelay(true).map_err(FeedError::Connect)?;
+        .map_err(FeedError::Io)?;
+    // Commands are short. The kernel must not wait for more bytes to send with them.
+    stream.set_nodelay(true).map_err(FeedError::Io)?;
     Ok(stream)
 }
 
-/// Takes `hello`, and sends the token where it is asked for.
-async fn greet(
-    lines: &mut Lines<impl AsyncRead + Unpin>,
-    write: &mut WriteHalf<impl AsyncWrite>,
+/// Receives `hello`, and sends the token if the server requires one.
+async fn greet<S: AsyncRead + AsyncWrite>(
+    lines: &mut Lines<S>,
+    write: &mut WriteHalf<S>,
     token: Option<&str>,
 ) -> Result<(), FeedError> {
-    let line = timeout(HANDSHAKE, lines.next()).await.map_err(|_| FeedError::Silent)?;
-    let line = line.map_err(FeedError::Connect)?.ok_or(FeedError::Closed)?;
-    match serde_json::from_slice(&line) {
+    let line = timeout(HANDSHAKE_TIMEOUT, lines.next())
+        .await
+        .map_err(|_| FeedError::Silent)?;
+    let line = line.ok_or(FeedError::Closed)??;
+    match serde_json::from_str(&line) {
         Ok(FeedEvent::Hello { auth: true, .. }) => {
             let token = token.ok_or(FeedError::TokenNeeded)?;
             send(write, &format!("AUTH {token}")).await
@@ -321,20 +369,20 @@ async fn greet(
         Ok(FeedEvent::Hello { auth: false, .. }) => Ok(()),
         Ok(FeedEvent::Error { reason }) => Err(FeedError::Refused(reason)),
         Ok(FeedEvent::Bye { reason }) => Err(FeedError::Bye(reason)),
-        _ => Err(FeedError::Foreign),
+        _ => Err(FeedError::NotAFeed),
     }
 }
 
-/// A command, within the time a server that is alive takes to read it.
+/// Sends a command. A server that is alive reads it within the timeout.
 async fn send(write: &mut WriteHalf<impl AsyncWrite>, command: &str) -> Result<(), FeedError> {
-    timeout(HANDSHAKE, write.write_all(format!("{command}\n").as_bytes()))
+    timeout(HANDSHAKE_TIMEOUT, write.write_all(format!("{command}\n").as_bytes()))
         .await
         .map_err(|_| FeedError::Silent)?
-        .map_err(FeedError::Connect)
+        .map_err(FeedError::Io)
 }
 
-/// The system's own words, without `(os error 111)`.
-fn plain(error: &io::Error) -> String {
+/// Returns the operating system's message without `(os error 111)`.
+fn without_error_code(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     text.to_lowercase()
@@ -347,23 +395,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_the_newest_of_each_user() {
-        let sample = |user: i64, s: i64, bpm: f64| {
+    fn coalescing_keeps_the_newest_sample_of_each_user() {
+        let sample = |user: i64, seconds: i64, bpm: f64| {
             let readings = Readings {
                 heart_rate: HeartRate::new(bpm).ok(),
                 ..Readings::default()
             };
-            let at = chrono::DateTime::from_timestamp(1_740_938_400 + s, 0).unwrap();
+            let at = chrono::DateTime::from_timestamp(1_740_938_400 + seconds, 0).unwrap();
             Sample::new(UserId::new(user).unwrap(), at, Source::default(), readings).unwrap()
         };
-        let mut waiting = Waiting::default();
-        let batch = |samples| Batch { samples, coalesced: 0 };
-        waiting.add(batch(vec![sample(1, 0, 60.0), sample(2, 0, 70.0), sample(1, 8, 61.0)]));
-        waiting.add(batch(vec![sample(1, 4, 99.0)]));
-        let mut taken = waiting.take();
-        taken.samples.sort_by_key(|s| s.user_id().get());
+        let mut coalesced = CoalescedSamples::default();
+        let chunk = |samples| SampleChunk { samples, coalesced: 0 };
+        coalesced.add(chunk(vec![sample(1, 0, 60.0), sample(2, 0, 70.0), sample(1, 8, 61.0)]));
+        coalesced.add(chunk(vec![sample(1, 4, 99.0)]));
+        let mut taken = coalesced.take();
+        taken.samples.sort_by_key(|sample| sample.user_id().get());
         assert_eq!(taken.samples, [sample(1, 8, 61.0), sample(2, 0, 70.0)]);
         assert_eq!(taken.coalesced, 2);
-        assert!(waiting.is_empty());
+        assert!(coalesced.is_empty());
     }
 }

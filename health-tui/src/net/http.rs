@@ -1,4 +1,6 @@
-//! HTTP/1.1 to one server, with no more than the dashboard needs.
+//! A minimal HTTP/1.1 client for one server.
+//!
+//! It uses hyper directly: the dashboard sends GET requests to one address, one after the other.
 
 use std::time::Duration;
 
@@ -11,39 +13,39 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::app::QueryError;
 
-/// To connect.
-const CONNECT: Duration = Duration::from_secs(5);
+/// The timeout to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The largest answer taken: two hours of one sample a second are below 2 MB.
-const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The largest response that is read. Four hours of one sample each second are below 2 MB.
+const RESPONSE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Where the server is.
+/// The URL of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Base {
+pub(crate) struct ServerUrl {
     host: String,
     port: u16,
-    /// A path in front of every other, without the slash at its end.
+    /// The path before every request path, without a slash at its end.
     prefix: String,
 }
 
-/// A text that is no address of a server.
+/// Why a text is not the URL of a server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BaseError {
-    /// It cannot be read as a URL.
-    #[error("`{0}` is no URL of a server; write for example http://127.0.0.1:8000")]
+pub enum ServerUrlError {
+    /// The text is not a URL.
+    #[error("`{0}` is not the URL of a server. Write for example http://127.0.0.1:8000.")]
     Unreadable(String),
-    /// It speaks a protocol that this program does not.
-    #[error("`{0}` is not http; the dashboard speaks plain http: let a proxy on this machine do TLS")]
+    /// The URL has another scheme than `http`.
+    #[error("`{0}` is not an http URL. Use http, or a proxy on this machine that adds TLS.")]
     NotHttp(String),
 }
 
-impl Base {
-    pub(crate) fn parse(text: &str) -> Result<Self, BaseError> {
-        let unreadable = || BaseError::Unreadable(text.to_owned());
+impl ServerUrl {
+    pub(crate) fn parse(text: &str) -> Result<Self, ServerUrlError> {
+        let unreadable = || ServerUrlError::Unreadable(text.to_owned());
         let uri: Uri = text.parse().map_err(|_| unreadable())?;
         match uri.scheme_str() {
             Some("http") => {}
-            Some(_) => return Err(BaseError::NotHttp(text.to_owned())),
+            Some(_) => return Err(ServerUrlError::NotHttp(text.to_owned())),
             None => return Err(unreadable()),
         }
         Ok(Self {
@@ -53,7 +55,7 @@ impl Base {
         })
     }
 
-    /// For messages and the Host header.
+    /// Returns `host:port`, for messages and the Host header.
     pub(crate) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
@@ -61,41 +63,41 @@ impl Base {
 
 /// Opens connections to the server.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
-    pub(crate) base: Base,
+pub(crate) struct HttpClient {
+    pub(crate) url: ServerUrl,
     pub(crate) token: Option<String>,
 }
 
-/// One connection; requests go one after the other.
-pub(crate) struct Connection<'a> {
-    client: &'a Client,
+/// A connection to the server. It sends one request at a time.
+pub(crate) struct HttpConnection<'a> {
+    client: &'a HttpClient,
     send: SendRequest<Empty<Bytes>>,
     driver: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Connection<'_> {
+impl Drop for HttpConnection<'_> {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
-impl Client {
-    pub(crate) async fn connect(&self) -> Result<Connection<'_>, QueryError> {
-        let unreachable = |why: String| QueryError::Unreachable {
-            server: self.base.authority(),
-            why,
+impl HttpClient {
+    pub(crate) async fn connect(&self) -> Result<HttpConnection<'_>, QueryError> {
+        let unreachable = |reason: String| QueryError::Unreachable {
+            server: self.url.authority(),
+            reason,
         };
-        let host = self.base.host.trim_matches(['[', ']']);
-        let stream = timeout(CONNECT, TcpStream::connect((host, self.base.port)))
+        let host = self.url.host.trim_matches(['[', ']']);
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((host, self.url.port)))
             .await
             .map_err(|_| unreachable("no answer".to_owned()))?
             .map_err(|e| unreachable(e.to_string()))?;
         let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| unreachable(e.to_string()))?;
-        // A broken connection shows in the request that waits for it.
+        // A failure of the connection also fails the pending request, which reports it.
         let driver = tokio::spawn(async move { _ = connection.await });
-        Ok(Connection {
+        Ok(HttpConnection {
             client: self,
             send,
             driver,
@@ -103,20 +105,20 @@ impl Client {
     }
 }
 
-impl Connection<'_> {
-    /// The body of a 200. Everything else is an error with the server's own words.
+impl HttpConnection<'_> {
+    /// Returns the body of a successful response. Any other status is an error with the server's own message.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Bytes, QueryError> {
-        let base = &self.client.base;
-        let unreachable = |why: String| QueryError::Unreachable {
-            server: base.authority(),
-            why,
+        let url = &self.client.url;
+        let unreachable = |reason: String| QueryError::Unreachable {
+            server: url.authority(),
+            reason,
         };
-        let unreadable = |why: String| QueryError::Unreadable {
+        let unreadable = |reason: String| QueryError::Unreadable {
             path: path.split('?').next().unwrap_or(path).to_owned(),
-            why,
+            reason,
         };
-        let mut request = Request::get(format!("{}{path}", base.prefix))
-            .header(header::HOST, base.authority())
+        let mut request = Request::get(format!("{}{path}", url.prefix))
+            .header(header::HOST, url.authority())
             .header(header::USER_AGENT, concat!("health-tui/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.client.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -129,7 +131,7 @@ impl Connection<'_> {
             .await
             .map_err(|e| unreachable(e.to_string()))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES)
+        let body = Limited::new(response.into_body(), RESPONSE_MAX_BYTES)
             .collect()
             .await
             .map_err(|e| unreadable(e.to_string()))?
@@ -140,10 +142,10 @@ impl Connection<'_> {
         let detail = match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) if !problem.detail.is_empty() => problem.detail,
             Ok(problem) => problem.title,
-            Err(_) => format!("the server answers {status}"),
+            Err(_) => format!("The server answered with status {status}. Check that --server is a health-server."),
         };
         let detail = match status.as_u16() {
-            401 => format!("{detail} (give a token with --token)"),
+            401 => format!("{detail} (use --token)"),
             _ => detail,
         };
         Err(QueryError::Refused {
@@ -158,19 +160,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bases() {
-        let base = Base::parse("http://127.0.0.1:8000").unwrap();
-        assert_eq!(
-            (base.authority().as_str(), base.prefix.as_str()),
-            ("127.0.0.1:8000", "")
-        );
-        assert_eq!(Base::parse("http://h/health/").unwrap().prefix, "/health");
-        assert_eq!(Base::parse("http://[::1]:9").unwrap().authority(), "[::1]:9");
-        assert!(matches!(Base::parse("https://h"), Err(BaseError::NotHttp(_))));
+    fn urls_are_parsed_or_refused() {
+        let url = ServerUrl::parse("http://127.0.0.1:8000").unwrap();
+        assert_eq!((url.authority().as_str(), url.prefix.as_str()), ("127.0.0.1:8000", ""));
+        assert_eq!(ServerUrl::parse("http://h/health/").unwrap().prefix, "/health");
+        assert_eq!(ServerUrl::parse("http://[::1]:9").unwrap().authority(), "[::1]:9");
+        assert!(matches!(ServerUrl::parse("https://h"), Err(ServerUrlError::NotHttp(_))));
         assert!(matches!(
-            Base::parse("localhost:8000"),
-            Err(BaseError::NotHttp(_) | BaseError::Unreadable(_))
+            ServerUrl::parse("localhost:8000"),
+            Err(ServerUrlError::NotHttp(_) | ServerUrlError::Unreadable(_))
         ));
-        assert!(matches!(Base::parse("/x"), Err(BaseError::Unreadable(_))));
+        assert!(matches!(ServerUrl::parse("/x"), Err(ServerUrlError::Unreadable(_))));
     }
 }

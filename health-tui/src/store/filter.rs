@@ -1,21 +1,21 @@
-//! The filter language of `/`: words, `!words` and comparisons, all of which must hold.
+//! The filter language of `/`: words, flags and comparisons. A row must match all of them. `!` inverts one.
 
 use chrono::{DateTime, Utc};
 
-use crate::store::users::{Limits, User};
+use crate::store::users::{AlertThresholds, User};
 
-/// What a filter sees of a row.
+/// A row of the live table, as a filter sees it.
 pub(crate) struct Row<'a> {
     pub(crate) user: &'a User,
-    /// The name from the names file, where there is one.
+    /// The name from the names file.
     pub(crate) name: Option<&'a str>,
     pub(crate) now: DateTime<Utc>,
-    pub(crate) limits: &'a Limits,
+    pub(crate) thresholds: &'a AlertThresholds,
 }
 
-/// A filter that was understood.
+/// A parsed filter.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Filter {
+pub(crate) struct RowFilter {
     terms: Vec<Term>,
 }
 
@@ -23,22 +23,22 @@ pub(crate) struct Filter {
 enum Term {
     Word {
         text: String,
-        not: bool,
+        inverted: bool,
     },
-    Compare {
-        field: Field,
+    Comparison {
+        field: ComparedField,
         op: Op,
         value: f64,
-        not: bool,
+        inverted: bool,
     },
     Flag {
         flag: Flag,
-        not: bool,
+        inverted: bool,
     },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Field {
+enum ComparedField {
     User,
     HeartRate,
     Steps,
@@ -62,48 +62,54 @@ enum Op {
     Equal,
 }
 
-/// A part of a filter that is none.
+/// Why a text is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FilterError {
-    #[error("`{field}` is not a column; compare hr, steps, cal, age or user")]
-    NoField { field: String },
-    #[error("`{value}` is not a number")]
-    NoNumber { value: String },
-    #[error("`{term}` needs a number behind it, such as {term}100")]
+    #[error("`{field}` is not a column. Compare hr, steps, cal, age or user.")]
+    UnknownField { field: String },
+    #[error("`{value}` is not a number. Write for example hr>100.")]
+    NotANumber { value: String },
+    #[error("`{term}` needs a number after it. Write for example {term}100.")]
     Unfinished { term: String },
 }
 
-impl Filter {
-    /// Reads words apart by spaces. `age` is in seconds and takes `s`, `m`, `h`, `d`.
+impl RowFilter {
+    /// Parses terms that are separated by spaces. `age` is in seconds, or has the unit `s`, `m`, `h` or `d`.
     pub(crate) fn parse(text: &str) -> Result<Self, FilterError> {
         let terms = text
             .split_whitespace()
-            .filter(|t| *t != "!")
+            .filter(|term| *term != "!")
             .map(Term::parse)
             .collect::<Result<_, _>>()?;
         Ok(Self { terms })
     }
 
-    /// Whether a row can come or go by nothing but time.
-    pub(crate) fn looks_at_age(&self) -> bool {
-        self.terms
-            .iter()
-            .any(|t| matches!(t, Term::Compare { field: Field::Age, .. }))
+    /// Returns whether time alone can change which rows match.
+    pub(crate) fn compares_age(&self) -> bool {
+        self.terms.iter().any(|term| {
+            matches!(
+                term,
+                Term::Comparison {
+                    field: ComparedField::Age,
+                    ..
+                }
+            )
+        })
     }
 
-    pub(crate) fn lets_through(&self, row: &Row<'_>) -> bool {
-        self.terms.iter().all(|t| t.holds(row))
+    pub(crate) fn matches(&self, row: &Row<'_>) -> bool {
+        self.terms.iter().all(|term| term.matches(row))
     }
 }
 
 impl Term {
     fn parse(text: &str) -> Result<Self, FilterError> {
-        let (not, text) = match text.strip_prefix('!') {
+        let (inverted, text) = match text.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        if let Some(at) = text.find(['<', '>', '=']) {
-            return Self::comparison(text, at, not);
+        if let Some(operator) = text.find(['<', '>', '=']) {
+            return Self::parse_comparison(text, operator, inverted);
         }
         let flag = match text {
             "alert" => Some(Flag::Alert),
@@ -112,23 +118,24 @@ impl Term {
             _ => None,
         };
         Ok(match flag {
-            Some(flag) => Self::Flag { flag, not },
+            Some(flag) => Self::Flag { flag, inverted },
             None => Self::Word {
                 text: text.to_lowercase(),
-                not,
+                inverted,
             },
         })
     }
 
-    fn comparison(text: &str, at: usize, not: bool) -> Result<Self, FilterError> {
-        let (name, rest) = text.split_at(at);
+    /// Parses a comparison whose operator begins at the byte offset `operator`.
+    fn parse_comparison(text: &str, operator: usize, inverted: bool) -> Result<Self, FilterError> {
+        let (name, rest) = text.split_at(operator);
         let field = match name.to_lowercase().as_str() {
-            "hr" | "heart" | "heart_rate" | "bpm" => Field::HeartRate,
-            "steps" => Field::Steps,
-            "cal" | "kcal" | "calories" => Field::Calories,
-            "age" => Field::Age,
-            "user" | "id" | "user_id" => Field::User,
-            _ => return Err(FilterError::NoField { field: name.to_owned() }),
+            "hr" | "heart" | "heart_rate" | "bpm" => ComparedField::HeartRate,
+            "steps" => ComparedField::Steps,
+            "cal" | "kcal" | "calories" => ComparedField::Calories,
+            "age" => ComparedField::Age,
+            "user" | "id" | "user_id" => ComparedField::User,
+            _ => return Err(FilterError::UnknownField { field: name.to_owned() }),
         };
         let (op, value) = [
             ("<=", Op::LessOrEqual),
@@ -139,84 +146,90 @@ impl Term {
             ("=", Op::Equal),
         ]
         .into_iter()
-        .find_map(|(sign, op)| rest.strip_prefix(sign).map(|value| (op, value)))
+        .find_map(|(symbol, op)| rest.strip_prefix(symbol).map(|value| (op, value)))
         .unwrap_or((Op::Equal, rest));
         if value.is_empty() {
             return Err(FilterError::Unfinished { term: text.to_owned() });
         }
         let (digits, factor) = match (field, value.chars().last()) {
-            (Field::Age, Some('s')) => (&value[..value.len() - 1], 1.0),
-            (Field::Age, Some('m')) => (&value[..value.len() - 1], 60.0),
-            (Field::Age, Some('h')) => (&value[..value.len() - 1], 3_600.0),
-            (Field::Age, Some('d')) => (&value[..value.len() - 1], 86_400.0),
+            (ComparedField::Age, Some('s')) => (&value[..value.len() - 1], 1.0),
+            (ComparedField::Age, Some('m')) => (&value[..value.len() - 1], 60.0),
+            (ComparedField::Age, Some('h')) => (&value[..value.len() - 1], 3_600.0),
+            (ComparedField::Age, Some('d')) => (&value[..value.len() - 1], 86_400.0),
             _ => (value, 1.0),
         };
-        let number: f64 = digits
-            .parse()
-            .ok()
-            .filter(|v: &f64| v.is_finite())
-            .ok_or_else(|| FilterError::NoNumber {
-                value: value.to_owned(),
-            })?;
-        Ok(Self::Compare {
+        let number: f64 =
+            digits
+                .parse()
+                .ok()
+                .filter(|v: &f64| v.is_finite())
+                .ok_or_else(|| FilterError::NotANumber {
+                    value: value.to_owned(),
+                })?;
+        Ok(Self::Comparison {
             field,
             op,
             value: number * factor,
-            not,
+            inverted,
         })
     }
 
-    fn holds(&self, row: &Row<'_>) -> bool {
+    fn matches(&self, row: &Row<'_>) -> bool {
         let user = row.user;
         match self {
-            Self::Word { text, not } => {
-                let found = row.name.is_some_and(|n| n.to_lowercase().contains(text))
-                    || contains_digits(user.id, text)
-                    || user.sources.iter().any(|s| s.as_str().to_lowercase().contains(text));
-                found != *not
+            Self::Word { text, inverted } => {
+                let found = row.name.is_some_and(|name| name.to_lowercase().contains(text))
+                    || id_contains(user.id, text)
+                    || user
+                        .sources
+                        .iter()
+                        .any(|source| source.as_str().to_lowercase().contains(text));
+                found != *inverted
             }
-            Self::Flag { flag, not } => {
-                let holds = match flag {
-                    Flag::Alert => user.alert(row.now, row.limits).is_some(),
-                    Flag::Stale => user.is_stale(row.now, row.limits),
+            Self::Flag { flag, inverted } => {
+                let is_set = match flag {
+                    Flag::Alert => user.alert(row.now, row.thresholds).is_some(),
+                    Flag::Stale => user.is_stale(row.now, row.thresholds),
                     Flag::Pinned => user.pinned,
                 };
-                holds != *not
+                is_set != *inverted
             }
-            Self::Compare { field, op, value, not } => {
-                let own = match field {
-                    Field::HeartRate => user.heart_rate,
-                    Field::Steps => user.steps,
-                    Field::Calories => user.calories,
-                    Field::Age => Some(seconds(user.age(row.now))),
-                    Field::User => i32::try_from(user.id).ok().map(f64::from),
+            Self::Comparison {
+                field,
+                op,
+                value,
+                inverted,
+            } => {
+                let actual = match field {
+                    ComparedField::HeartRate => user.heart_rate,
+                    ComparedField::Steps => user.steps,
+                    ComparedField::Calories => user.calories,
+                    ComparedField::Age => Some(user.age(row.now).as_seconds_f64()),
+                    ComparedField::User => i32::try_from(user.id).ok().map(f64::from),
                 };
-                // A value that is not there compares to nothing, also under `!`.
-                own.is_some_and(|own| op.holds(own, *value) != *not)
+                // An absent value never matches, not even an inverted comparison.
+                actual.is_some_and(|actual| op.compare(actual, *value) != *inverted)
             }
         }
     }
 }
 
 impl Op {
-    fn holds(self, a: f64, b: f64) -> bool {
+    fn compare(self, a: f64, b: f64) -> bool {
         match self {
             Self::Less => a < b,
             Self::LessOrEqual => a <= b,
             Self::Greater => a > b,
             Self::GreaterOrEqual => a >= b,
+            // The table shows at most one decimal place.
             Self::Equal => (a - b).abs() < 0.05,
         }
     }
 }
 
-fn contains_digits(id: i64, text: &str) -> bool {
-    // Most words are names: only a word of digits is worth writing the id out for.
+fn id_contains(id: i64, text: &str) -> bool {
+    // The check for digits avoids formatting the id of every user for a word that is a name.
     text.bytes().all(|b| b.is_ascii_digit()) && id.to_string().contains(text)
-}
-
-fn seconds(age: chrono::TimeDelta) -> f64 {
-    age.as_seconds_f64()
 }
 
 #[cfg(test)]
@@ -226,7 +239,7 @@ mod tests {
     use super::*;
     use crate::store::users::Users;
 
-    fn passes(filter: &str) -> bool {
+    fn matches(filter: &str) -> bool {
         let now = DateTime::from_timestamp(1_740_938_460, 0).unwrap();
         let readings = Readings {
             heart_rate: HeartRate::new(155.0).ok(),
@@ -236,18 +249,18 @@ mod tests {
         let at = DateTime::from_timestamp(1_740_938_400, 0).unwrap();
         let sample = Sample::new(UserId::new(1042).unwrap(), at, Source::new("phone").unwrap(), readings).unwrap();
         let mut users = Users::default();
-        users.hear(&sample, now);
-        let limits = Limits::default();
-        Filter::parse(filter).unwrap().lets_through(&Row {
+        users.add_from_feed(&sample, now);
+        let thresholds = AlertThresholds::default();
+        RowFilter::parse(filter).unwrap().matches(&Row {
             user: users.get(1042).unwrap(),
             name: Some("Ada Lovelace"),
             now,
-            limits: &limits,
+            thresholds: &thresholds,
         })
     }
 
     #[test]
-    fn words_comparisons_and_their_inverse() {
+    fn words_flags_and_comparisons_can_be_inverted() {
         for yes in [
             "",
             "ada",
@@ -264,7 +277,7 @@ mod tests {
             "!",
             "user=1042",
         ] {
-            assert!(passes(yes), "{yes}");
+            assert!(matches(yes), "{yes}");
         }
         for no in [
             "tom",
@@ -277,20 +290,23 @@ mod tests {
             "age<1m",
             "!alert",
         ] {
-            assert!(!passes(no), "{no}");
+            assert!(!matches(no), "{no}");
         }
     }
 
     #[test]
     fn errors_say_what_to_write() {
         assert_eq!(
-            Filter::parse("pulse>3").unwrap_err().to_string(),
-            "`pulse` is not a column; compare hr, steps, cal, age or user"
+            RowFilter::parse("pulse>3").unwrap_err().to_string(),
+            "`pulse` is not a column. Compare hr, steps, cal, age or user."
         );
-        assert_eq!(Filter::parse("hr>x").unwrap_err().to_string(), "`x` is not a number");
         assert_eq!(
-            Filter::parse("hr>").unwrap_err().to_string(),
-            "`hr>` needs a number behind it, such as hr>100"
+            RowFilter::parse("hr>x").unwrap_err().to_string(),
+            "`x` is not a number. Write for example hr>100."
+        );
+        assert_eq!(
+            RowFilter::parse("hr>").unwrap_err().to_string(),
+            "`hr>` needs a number after it. Write for example hr>100."
         );
     }
 }

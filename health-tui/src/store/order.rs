@@ -1,4 +1,4 @@
-//! Which rows are shown, in which order.
+//! Which rows the live table has, and in which order.
 
 use std::{cmp::Ordering, collections::HashMap};
 
@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use crate::store::{
-    filter::{Filter, Row},
-    users::{Limits, User, Users},
+    filter::{Row, RowFilter},
+    users::{AlertThresholds, User, Users},
 };
 
 /// A column of the live table.
@@ -24,8 +24,9 @@ pub(crate) enum Column {
 impl Column {
     pub(crate) const ALL: [Self; 5] = [Self::User, Self::HeartRate, Self::Steps, Self::Calories, Self::Age];
 
-    /// What a person wants to see first: users from the first, values from the highest, ages from the newest.
-    fn natural(self, a: &User, b: &User, names: &HashMap<i64, String>) -> Ordering {
+    /// Compares two users in the order that a person wants to see first: names and ids ascending, values from the highest,
+    /// ages from the newest.
+    fn compare(self, a: &User, b: &User, names: &HashMap<i64, String>) -> Ordering {
         let high_first = |a: Option<f64>, b: Option<f64>| match (a, b) {
             (Some(a), Some(b)) => b.total_cmp(&a),
             (a, b) => b.is_some().cmp(&a.is_some()),
@@ -44,7 +45,7 @@ impl Column {
     }
 }
 
-/// By what, and which way round.
+/// The column that the rows are sorted by, and the direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sorting {
     pub(crate) column: Column,
@@ -61,35 +62,36 @@ impl Default for Sorting {
 }
 
 impl Sorting {
-    /// The column `by` places further on.
+    /// Returns the sorting by the next or the previous column.
     pub(crate) fn moved(self, forward: bool) -> Self {
         let all = Column::ALL;
-        let at = all.iter().position(|c| *c == self.column).unwrap_or(0);
+        let index = all.iter().position(|column| *column == self.column).unwrap_or(0);
         let step = if forward { 1 } else { all.len() - 1 };
         Self {
-            column: all[(at + step) % all.len()],
+            column: all[(index + step) % all.len()],
             reverse: false,
         }
     }
 }
 
-/// The rows in the order they are shown: pinned ones first, then what the filter lets through.
+/// The rows in the order of the table: the pinned users, then the users that match the filter.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Order {
+pub(crate) struct RowOrder {
+    /// Indices into [`Users`].
     rows: Vec<u32>,
     pinned: usize,
 }
 
-impl Order {
-    /// Filters and sorts everyone anew. For 10 000 users about a millisecond, so it is done at most once a second.
+impl RowOrder {
+    /// Filters and sorts all users. This takes about a millisecond for 10 000 users, so it is done at most once a second.
     pub(crate) fn rebuild(
         &mut self,
         users: &Users,
-        filter: &Filter,
+        filter: &RowFilter,
         sorting: Sorting,
         names: &HashMap<i64, String>,
         now: DateTime<Utc>,
-        limits: &Limits,
+        thresholds: &AlertThresholds,
     ) {
         self.rows.clear();
         for (i, user) in users.iter().enumerate() {
@@ -97,20 +99,20 @@ impl Order {
                 user,
                 name: names.get(&user.id).map(String::as_str),
                 now,
-                limits,
+                thresholds,
             };
-            if user.pinned || filter.lets_through(&row) {
+            if user.pinned || filter.matches(&row) {
                 self.rows.push(u32::try_from(i).unwrap_or(u32::MAX));
             }
         }
         let compare = |a: &u32, b: &u32| match (users.at(*a), users.at(*b)) {
             (Some(a), Some(b)) => b.pinned.cmp(&a.pinned).then_with(|| {
-                let natural = sorting.column.natural(a, b, names);
-                if sorting.reverse { natural.reverse() } else { natural }
+                let order = sorting.column.compare(a, b, names);
+                if sorting.reverse { order.reverse() } else { order }
             }),
             _ => Ordering::Equal,
         };
-        // Mostly sorted already from one second to the next, which is what the stable sort is quick at.
+        // Most rows are already sorted since the last rebuild: the stable sort is fast on sorted runs.
         self.rows.sort_by(compare);
         self.pinned = self
             .rows
@@ -123,7 +125,7 @@ impl Order {
         self.rows.len()
     }
 
-    /// How many rows stand at the top whatever is scrolled.
+    /// Returns the number of pinned rows. They stay at the top while the others scroll.
     pub(crate) fn pinned(&self) -> usize {
         self.pinned
     }
@@ -136,7 +138,7 @@ impl Order {
         self.rows.iter().copied()
     }
 
-    /// The row a user is in.
+    /// Returns the row of a user.
     pub(crate) fn row_of(&self, users: &Users, id: i64) -> Option<usize> {
         self.rows.iter().position(|i| users.at(*i).is_some_and(|u| u.id == id))
     }
@@ -156,7 +158,7 @@ mod tests {
                 heart_rate: HeartRate::new(*bpm).ok(),
                 ..Readings::default()
             };
-            users.hear(
+            users.add_from_feed(
                 &Sample::new(UserId::new(*id).unwrap(), at, Source::default(), readings).unwrap(),
                 at,
             );
@@ -165,24 +167,28 @@ mod tests {
     }
 
     fn ids(users: &Users, filter: &str, column: Column, reverse: bool) -> Vec<i64> {
-        let mut order = Order::default();
+        let mut order = RowOrder::default();
         let names = HashMap::from([(3, "Ada".to_owned())]);
         let now = DateTime::from_timestamp(1_740_938_401, 0).unwrap();
         order.rebuild(
             users,
-            &Filter::parse(filter).unwrap(),
+            &RowFilter::parse(filter).unwrap(),
             Sorting { column, reverse },
             &names,
             now,
-            &Limits::default(),
+            &AlertThresholds::default(),
         );
         order.iter().filter_map(|i| users.at(i)).map(|u| u.id).collect()
     }
 
     #[test]
-    fn sorted_filtered_reversed_and_pinned() {
+    fn rows_are_sorted_filtered_reversed_and_pinned() {
         let mut users = users(&[(2, 80.0), (1, 60.0), (3, 170.0)]);
-        assert_eq!(ids(&users, "", Column::User, false), [3, 1, 2], "named ones first");
+        assert_eq!(
+            ids(&users, "", Column::User, false),
+            [3, 1, 2],
+            "users with a name come first"
+        );
         assert_eq!(ids(&users, "", Column::HeartRate, false), [3, 2, 1]);
         assert_eq!(ids(&users, "", Column::HeartRate, true), [1, 2, 3]);
         assert_eq!(ids(&users, "hr<100", Column::User, false), [1, 2]);
@@ -190,7 +196,7 @@ mod tests {
         assert_eq!(
             ids(&users, "hr<100", Column::HeartRate, true),
             [3, 1, 2],
-            "a pinned row stays"
+            "a pinned row ignores the filter"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Everyone the feed or the server has told of.
+//! All users that the feed or a query has reported.
 
 use std::collections::HashMap;
 
@@ -6,26 +6,28 @@ use chrono::{DateTime, TimeDelta, Utc};
 use health_core::{Calories, HeartRate, Sample, Source};
 use serde::Deserialize;
 
-use crate::store::series::{Entry, Ring};
+use crate::store::ring::{PackedSample, SampleRing};
 
-/// Sources remembered by name for each user; a ninth shares the last place.
+/// The number of sources that are remembered for each user. Further sources share the last name.
+///
+/// Few people wear more than three devices, and the names count against the memory budget of a user.
 const SOURCES_MAX: usize = 8;
 
-/// When a value deserves attention.
+/// The thresholds of the alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Limits {
-    /// Beats per minute from which on a heart rate is high.
+pub(crate) struct AlertThresholds {
+    /// A heart rate is high from this many beats per minute.
     pub(crate) high: f64,
-    /// Beats per minute below which it is low.
+    /// A heart rate is low below this many beats per minute.
     pub(crate) low: f64,
-    /// Seconds after which a user without a newer sample is stale.
+    /// A user is stale if the newest sample is older than this many seconds.
     pub(crate) stale_s: u32,
 }
 
-impl Default for Limits {
-    /// 150 is above what walking does to most adults, 40 below a resting rate outside endurance sport; both are for
-    /// drawing the eye, not for diagnosis.
+impl Default for AlertThresholds {
+    /// Most adults do not reach 150 by walking, and few resting rates are below 40. Both values draw attention. They are no
+    /// diagnosis.
     fn default() -> Self {
         Self {
             high: 150.0,
@@ -35,56 +37,54 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    pub(crate) fn stale(&self) -> TimeDelta {
+impl AlertThresholds {
+    pub(crate) fn stale_after(&self) -> TimeDelta {
         TimeDelta::seconds(i64::from(self.stale_s))
     }
 }
 
-/// Why a user's row asks for attention.
+/// Why the newest heart rate of a user is an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Alert {
     Low,
     High,
 }
 
-/// One user.
+/// A user, with the newest values and the ring of samples.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     pub(crate) id: i64,
-    pub(crate) ring: Ring,
-    /// The time of the newest sample.
+    pub(crate) ring: SampleRing,
+    /// The timestamp of the newest sample.
     pub(crate) newest: DateTime<Utc>,
-    /// When the feed last told of this user; none where only a list did.
-    pub(crate) heard: Option<DateTime<Utc>>,
-    /// The newest value of each metric, and the times that make them the newest.
+    /// When the feed last delivered a sample of this user. `None` if only queries did.
+    pub(crate) last_received: Option<DateTime<Utc>>,
+    /// The newest value of each metric. A sample may lack a metric.
     pub(crate) heart_rate: Option<f64>,
     pub(crate) steps: Option<f64>,
     pub(crate) calories: Option<f64>,
+    /// The timestamps of the newest heart rate, steps and calories.
     times: [DateTime<Utc>; 3],
     pub(crate) sources: Vec<Source>,
-    /// Samples the feed brought.
-    pub(crate) seen: u64,
     pub(crate) pinned: bool,
-    /// The server was asked what came before.
-    pub(crate) past: bool,
+    /// Whether the older samples were requested from the server.
+    pub(crate) history_requested: bool,
 }
 
 impl User {
     fn new(id: i64) -> Self {
         Self {
             id,
-            ring: Ring::default(),
+            ring: SampleRing::default(),
             newest: DateTime::<Utc>::MIN_UTC,
-            heard: None,
+            last_received: None,
             heart_rate: None,
             steps: None,
             calories: None,
             times: [DateTime::<Utc>::MIN_UTC; 3],
             sources: Vec::new(),
-            seen: 0,
             pinned: false,
-            past: false,
+            history_requested: false,
         }
     }
 
@@ -92,46 +92,47 @@ impl User {
         now - self.newest
     }
 
-    pub(crate) fn is_stale(&self, now: DateTime<Utc>, limits: &Limits) -> bool {
-        self.age(now) > limits.stale()
+    pub(crate) fn is_stale(&self, now: DateTime<Utc>, thresholds: &AlertThresholds) -> bool {
+        self.age(now) > thresholds.stale_after()
     }
 
-    /// What the newest heart rate asks for. A stale one asks for nothing: it says nothing about now.
-    pub(crate) fn alert(&self, now: DateTime<Utc>, limits: &Limits) -> Option<Alert> {
+    /// Returns the alert of the newest heart rate. A stale heart rate is no alert: it says nothing about now.
+    pub(crate) fn alert(&self, now: DateTime<Utc>, thresholds: &AlertThresholds) -> Option<Alert> {
         let bpm = self.heart_rate?;
-        if now - self.times[0] > limits.stale() {
+        let heart_rate_age = now - self.times[0];
+        if heart_rate_age > thresholds.stale_after() {
             return None;
         }
-        if bpm >= limits.high {
+        if bpm >= thresholds.high {
             Some(Alert::High)
-        } else if bpm < limits.low {
+        } else if bpm < thresholds.low {
             Some(Alert::Low)
         } else {
             None
         }
     }
 
-    fn take(&mut self, sample: &Sample) {
+    fn add(&mut self, sample: &Sample) {
         let at = sample.timestamp();
         let source = self.source_index(sample.source());
-        self.ring.push(Entry::new(sample, source));
+        self.ring.insert(PackedSample::new(sample, source));
         self.newest = self.newest.max(at);
         let values = [
             (&mut self.heart_rate, sample.heart_rate().map(HeartRate::get)),
             (&mut self.steps, sample.steps().map(|v| f64::from(v.get()))),
             (&mut self.calories, sample.calories().map(Calories::get)),
         ];
-        for ((slot, value), time) in values.into_iter().zip(&mut self.times) {
+        for ((newest, value), time) in values.into_iter().zip(&mut self.times) {
             if value.is_some() && at >= *time {
-                *slot = value;
+                *newest = value;
                 *time = at;
             }
         }
     }
 
     fn source_index(&mut self, source: &Source) -> u8 {
-        let at = match self.sources.iter().position(|s| s == source) {
-            Some(at) => at,
+        let index = match self.sources.iter().position(|known| known == source) {
+            Some(index) => index,
             None if self.sources.len() < SOURCES_MAX => {
                 self.sources.reserve_exact(1);
                 self.sources.push(source.clone());
@@ -139,11 +140,11 @@ impl User {
             }
             None => SOURCES_MAX - 1,
         };
-        u8::try_from(at).unwrap_or(0)
+        u8::try_from(index).unwrap_or(0)
     }
 }
 
-/// All users, found by id, kept in the order they were first heard of.
+/// All users, in the order of arrival, and an index by id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Users {
     index: HashMap<i64, u32>,
@@ -151,20 +152,18 @@ pub(crate) struct Users {
 }
 
 impl Users {
-    /// A sample from the feed. True where the user is new.
-    pub(crate) fn hear(&mut self, sample: &Sample, now: DateTime<Utc>) -> bool {
-        let (user, new) = self.entry(sample.user_id().get());
-        user.take(sample);
-        user.heard = Some(now);
-        user.seen += 1;
-        new
+    /// Adds a sample from the feed. Returns whether the user is new.
+    pub(crate) fn add_from_feed(&mut self, sample: &Sample, now: DateTime<Utc>) -> bool {
+        let (user, is_new) = self.entry(sample.user_id().get());
+        user.add(sample);
+        user.last_received = Some(now);
+        is_new
     }
 
-    /// A sample the server had already. True where the user is new.
-    pub(crate) fn learn(&mut self, sample: &Sample) -> bool {
-        let (user, new) = self.entry(sample.user_id().get());
-        user.take(sample);
-        new
+    /// Adds a sample from the response to a query.
+    pub(crate) fn add_stored(&mut self, sample: &Sample) {
+        let (user, _) = self.entry(sample.user_id().get());
+        user.add(sample);
     }
 
     pub(crate) fn get(&self, id: i64) -> Option<&User> {
@@ -175,22 +174,22 @@ impl Users {
         self.index.get(&id).and_then(|i| self.all.get_mut(as_index(*i)))
     }
 
-    /// Notes that the server is asked for the past of the user at `index`. Gives the id and the time of the newest sample.
-    pub(crate) fn ask_past(&mut self, index: u32) -> Option<(i64, DateTime<Utc>)> {
+    /// Notes that the older samples of a user are requested. Returns the user's id and newest timestamp.
+    pub(crate) fn mark_history_requested(&mut self, index: u32) -> Option<(i64, DateTime<Utc>)> {
         let user = self.all.get_mut(as_index(index))?;
-        user.past = true;
+        user.history_requested = true;
         Some((user.id, user.newest))
     }
 
-    /// The feed has a hole: what is remembered may have one too.
-    pub(crate) fn forget_past(&mut self) {
+    /// Allows new requests for older samples. After a gap in the feed, the rings may have gaps too.
+    pub(crate) fn reset_history_requested(&mut self) {
         for user in &mut self.all {
-            user.past = false;
+            user.history_requested = false;
         }
     }
 
-    /// How many were heard of before this one.
-    pub(crate) fn place_of(&self, id: i64) -> Option<u32> {
+    /// Returns the position of a user in the order of arrival.
+    pub(crate) fn index_of(&self, id: i64) -> Option<u32> {
         self.index.get(&id).copied()
     }
 
@@ -206,14 +205,15 @@ impl Users {
         self.all.len()
     }
 
+    /// Returns the user, and whether it is new.
     fn entry(&mut self, id: i64) -> (&mut User, bool) {
         let next = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        let at = *self.index.entry(id).or_insert(next);
-        let new = at == next;
-        if new {
+        let index = *self.index.entry(id).or_insert(next);
+        let is_new = index == next;
+        if is_new {
             self.all.push(User::new(id));
         }
-        (&mut self.all[as_index(at)], new)
+        (&mut self.all[as_index(index)], is_new)
     }
 }
 
@@ -242,32 +242,32 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_value_of_each_metric_stays() {
+    fn each_metric_keeps_its_newest_value() {
         let mut users = Users::default();
-        assert!(users.hear(&sample(0, Some(70.0), Some(5), "watch"), at(1)));
-        assert!(!users.hear(&sample(8, Some(72.0), None, "watch"), at(9)));
-        // A late one changes no newest value.
-        users.hear(&sample(4, Some(99.0), Some(9), "phone"), at(10));
+        assert!(users.add_from_feed(&sample(0, Some(70.0), Some(5), "watch"), at(1)));
+        assert!(!users.add_from_feed(&sample(8, Some(72.0), None, "watch"), at(9)));
+        // A late sample does not change the newest heart rate.
+        users.add_from_feed(&sample(4, Some(99.0), Some(9), "phone"), at(10));
         let user = users.get(7).unwrap();
         assert_eq!((user.heart_rate, user.steps), (Some(72.0), Some(9.0)));
-        assert_eq!((user.newest, user.heard, user.seen), (at(8), Some(at(10)), 3));
+        assert_eq!((user.newest, user.last_received), (at(8), Some(at(10))));
         let sources: Vec<&str> = user
             .ring
-            .entries()
-            .map(|e| user.sources[usize::from(e.source)].as_str())
+            .samples()
+            .map(|sample| user.sources[usize::from(sample.source)].as_str())
             .collect();
         assert_eq!(sources, ["watch", "phone", "watch"]);
     }
 
     #[test]
-    fn alerts_end_when_the_value_is_stale() {
-        let limits = Limits::default();
+    fn an_alert_ends_when_the_heart_rate_is_stale() {
+        let thresholds = AlertThresholds::default();
         let mut users = Users::default();
-        users.hear(&sample(0, Some(160.0), None, ""), at(0));
+        users.add_from_feed(&sample(0, Some(160.0), None, ""), at(0));
         let user = users.get(7).unwrap();
-        assert_eq!(user.alert(at(1), &limits), Some(Alert::High));
-        assert!(!user.is_stale(at(120), &limits));
-        assert_eq!(user.alert(at(121), &limits), None);
-        assert!(user.is_stale(at(121), &limits));
+        assert_eq!(user.alert(at(1), &thresholds), Some(Alert::High));
+        assert!(!user.is_stale(at(120), &thresholds));
+        assert_eq!(user.alert(at(121), &thresholds), None);
+        assert!(user.is_stale(at(121), &thresholds));
     }
 }

@@ -5,7 +5,7 @@ use health_core::StatsResponse;
 use ratatui::layout::Rect;
 
 use crate::{
-    app::{Point, UserView},
+    app::{ChartPoint, HeartRateZones, UserView},
     fmt,
     keys::{Action, Scope},
     layout::{MARGIN, ScreenAreas, UserAreas},
@@ -51,17 +51,17 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) {
             chart::bars(canvas, area, &axis, &bars, style, view.cursor);
         }
     }
-    stats(canvas, areas.stats, view, &line_points);
+    stats(canvas, areas.stats, view);
 }
 
 /// Returns the points that overlap the window. `points` are in the order of time.
-fn in_window<'a>(points: &'a [Point], axis: &TimeAxis) -> &'a [Point] {
-    let first = points.partition_point(|point| point.to < axis.start);
+fn in_window<'a>(points: &'a [ChartPoint], axis: &TimeAxis) -> &'a [ChartPoint] {
+    let first = points.partition_point(|point| point.end < axis.start);
     let points = &points[first..];
-    &points[..points.partition_point(|point| point.from < axis.end)]
+    &points[..points.partition_point(|point| point.start < axis.end)]
 }
 
-fn line_point(point: &Point) -> Option<LinePoint> {
+pub(super) fn line_point(point: &ChartPoint) -> Option<LinePoint> {
     point.heart_rate.map(|(low, mean, high)| LinePoint {
         at: point.at,
         low,
@@ -70,11 +70,11 @@ fn line_point(point: &Point) -> Option<LinePoint> {
     })
 }
 
-fn bars(points: &[Point], value: fn(&Point) -> Option<f64>) -> Vec<Bar> {
+fn bars(points: &[ChartPoint], value: fn(&ChartPoint) -> Option<f64>) -> Vec<Bar> {
     let bars = points.iter().filter_map(|point| {
         value(point).map(|value| Bar {
-            from: point.from,
-            to: point.to,
+            from: point.start,
+            to: point.end,
             value,
         })
     });
@@ -85,7 +85,7 @@ fn bars(points: &[Point], value: fn(&Point) -> Option<f64>) -> Vec<Bar> {
 fn window_line(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, axis: &TimeAxis) {
     let theme = canvas.theme;
     let title = canvas.app.title(view.id);
-    let length = fmt::duration(view.span());
+    let length = fmt::duration(view.length());
     let (end, end_style) = if view.is_live() {
         ("live".to_owned(), theme.good)
     } else {
@@ -112,7 +112,7 @@ fn heart_rate_chart(
     view: &UserView,
     axis: &TimeAxis,
     points: &[LinePoint],
-    read: Option<&Point>,
+    read: Option<&ChartPoint>,
 ) {
     let area = areas.heart_rate;
     let value = view.cursor.map(|cursor| {
@@ -170,7 +170,7 @@ fn heart_rate_text((low, mean, high): (f64, f64, f64)) -> String {
 }
 
 /// Returns the point under the cursor: the bucket that contains it, or the nearest point at most two columns away.
-fn nearest<'a>(points: &'a [Point], cursor: DateTime<Utc>, axis: &TimeAxis, width: u16) -> Option<&'a Point> {
+fn nearest<'a>(points: &'a [ChartPoint], cursor: DateTime<Utc>, axis: &TimeAxis, width: u16) -> Option<&'a ChartPoint> {
     let distance_max = (axis.end - axis.start) * 2 / i32::from(width.max(1));
     let after = points.partition_point(|point| point.at < cursor);
     [after.checked_sub(1), Some(after)]
@@ -178,7 +178,7 @@ fn nearest<'a>(points: &'a [Point], cursor: DateTime<Utc>, axis: &TimeAxis, widt
         .flatten()
         .filter_map(|i| points.get(i))
         .filter(|point| {
-            let is_inside = point.from <= cursor && cursor < point.to;
+            let is_inside = point.start <= cursor && cursor < point.end;
             is_inside || (point.at - cursor).abs() <= distance_max
         })
         .min_by_key(|point| (point.at - cursor).abs())
@@ -192,7 +192,7 @@ fn no_heart_rate(canvas: &mut Canvas<'_>, plot: Rect, view: &UserView) {
             let retry = canvas.key(Scope::Everywhere, Action::RetryNow);
             (format!("{error} ({retry} asks again)"), theme.bad)
         }
-        None if view.asked.is_some() => ("Asking the server ...".to_owned(), theme.dim),
+        None if view.pending_query().is_some() => ("Asking the server ...".to_owned(), theme.dim),
         None => {
             let earlier = canvas.key(Scope::User, Action::PanLeft);
             let zoom_out = canvas.key(Scope::User, Action::ZoomOut);
@@ -212,9 +212,9 @@ fn no_heart_rate(canvas: &mut Canvas<'_>, plot: Rect, view: &UserView) {
 }
 
 /// Draws the statistics right of the charts or, on a narrow screen, in a few lines below them.
-fn stats(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, line_points: &[LinePoint]) {
+fn stats(canvas: &mut Canvas<'_>, area: Rect, view: &UserView) {
     if area.height <= 4 {
-        return stats_strip(canvas, area, view, line_points);
+        return stats_strip(canvas, area, view);
     }
     let mut column = StatsColumn { area, y: area.y };
     if let Some(user) = canvas.app.users.get(view.id) {
@@ -228,15 +228,15 @@ fn stats(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, line_points: &[Li
         column.y += 1;
     }
     column.heading(canvas, "This window");
-    for (label, text) in window_lines(view, line_points, canvas.app.now) {
+    for (label, text) in window_lines(canvas, view) {
         column.value(canvas, label, &text);
     }
     column.y += 1;
-    if area.height >= 14 {
-        zones(canvas, &mut column, line_points);
-    }
     if let Some(stats) = view.stats(canvas.app.now) {
-        sources(canvas, &mut column, stats);
+        if let Some(shares) = stats.zones.filter(|_| area.height >= 14) {
+            zones(canvas, &mut column, &shares);
+        }
+        sources(canvas, &mut column, &stats.response);
     }
 }
 
@@ -266,14 +266,14 @@ impl StatsColumn {
 }
 
 /// Draws the statistics of the window in up to four columns below a title.
-fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, line_points: &[LinePoint]) {
+fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView) {
     const COLUMNS: u16 = 4;
     if area.height == 0 {
         return;
     }
     canvas.rule(area, "This window");
     let width = area.width / COLUMNS;
-    for (i, (label, text)) in (0..).zip(&window_lines(view, line_points, canvas.app.now)) {
+    for (i, (label, text)) in (0..).zip(&window_lines(canvas, view)) {
         let (x, y) = (area.x + MARGIN + i % COLUMNS * width, area.y + 1 + i / COLUMNS);
         if y < area.bottom() {
             let used = canvas.text(x, y, width, label, canvas.theme.dim);
@@ -283,48 +283,33 @@ fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, line_points
     }
 }
 
-/// From the server's statistics where they are there, else from the points.
-fn window_lines(view: &UserView, line_points: &[LinePoint], now: DateTime<Utc>) -> Vec<(&'static str, String)> {
-    let mut lines = Vec::new();
-    if !line_points.is_empty() {
-        let n = f64::from(u32::try_from(line_points.len()).unwrap_or(1));
-        let mean = line_points.iter().map(|m| m.mean).sum::<f64>() / n;
-        let low = line_points.iter().map(|m| m.low).fold(f64::INFINITY, f64::min);
-        let high = line_points.iter().map(|m| m.high).fold(f64::NEG_INFINITY, f64::max);
-        lines.push(("avg", fmt::one_decimal(mean)));
-        lines.push(("min", format!("{low:.0}")));
-        lines.push(("max", format!("{high:.0}")));
-    }
-    if let Some(answer) = view.stats(now) {
-        let s = &answer.stats;
-        lines.push(("worn", format!("{:.0} %", s.heart_rate_coverage * 100.0)));
-        lines.push(("steps", fmt::thousands(s.total_steps)));
-        lines.push(("kcal", fmt::thousands_one_decimal(s.total_calories)));
-        lines.push(("samples", fmt::thousands(s.samples)));
+/// Returns the server's statistics of the window. Those of a live window end at the time "as of".
+fn window_lines(canvas: &Canvas<'_>, view: &UserView) -> Vec<(&'static str, String)> {
+    let Some(stats) = view.stats(canvas.app.now) else {
+        let state = if view.error.is_some() { "no answer" } else { "asking" };
+        return vec![("server", state.to_owned())];
+    };
+    let no_value = || canvas.symbols.no_value.to_owned();
+    let s = &stats.response.stats;
+    let mut lines = vec![
+        ("avg", s.average_heart_rate.map_or_else(no_value, fmt::one_decimal)),
+        ("min", s.min_heart_rate.map_or_else(no_value, |bpm| format!("{bpm:.0}"))),
+        ("max", s.max_heart_rate.map_or_else(no_value, |bpm| format!("{bpm:.0}"))),
+        ("worn", format!("{:.0} %", s.heart_rate_coverage * 100.0)),
+        ("steps", fmt::thousands(s.total_steps)),
+        ("kcal", fmt::thousands_one_decimal(s.total_calories)),
+        ("samples", fmt::thousands(s.samples)),
+    ];
+    if view.is_live() {
+        let end = stats.response.end.with_timezone(&canvas.app.settings.tz);
+        lines.push(("as of", end.format("%H:%M:%S").to_string()));
     }
     lines
 }
 
-/// Shares of the readings in each fifth of the way up, as the American College of Sports Medicine divides it: from half
-/// of the maximal heart rate in steps of a tenth.
-fn zones(canvas: &mut Canvas<'_>, column: &mut StatsColumn, line_points: &[LinePoint]) {
-    const NAMES: [&str; 6] = ["rest", "very light", "light", "moderate", "hard", "maximal"];
-    if line_points.is_empty() {
-        return;
-    }
-    let most = canvas.app.settings.heart_rate_max;
-    let mut counts = [0u32; 6];
-    for mark in line_points {
-        let zone = (1..6)
-            .rev()
-            .find(|z| mark.mean >= most * (0.4 + 0.1 * f64::from(*z)))
-            .unwrap_or(0);
-        counts[usize::try_from(zone).unwrap_or(0)] += 1;
-    }
+fn zones(canvas: &mut Canvas<'_>, column: &mut StatsColumn, zones: &HeartRateZones) {
     column.heading(canvas, "Zones");
-    let all = f64::from(counts.iter().sum::<u32>());
-    for (name, count) in NAMES.iter().zip(counts).rev() {
-        let share = f64::from(count) / all;
+    for (name, share) in zones.iter().rev() {
         zone_bar(canvas, column, share);
         column.value(canvas, name, &format!("{:.0} %", share * 100.0));
     }

@@ -5,13 +5,14 @@ use chrono::TimeDelta;
 use ratatui::layout::Rect;
 
 use crate::{
+    app::RecentFigures,
     fmt,
     layout::{self, MARGIN},
-    store::{Entry, User},
+    store::User,
     ui::{
         canvas::Canvas,
         chart::{self, LinePoint, Series, TimeAxis},
-        scale::min_max,
+        detail::line_point,
         source_name,
     },
 };
@@ -36,14 +37,15 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, area: Rect, user: Option<&User>) {
     };
     canvas.rule(title, &canvas.app.title(user.id));
     let (left, right) = layout::split_left(body, body.width.saturating_sub(STATS_WIDTH));
-    let mut entries = user.ring.entries();
-    let Some(first) = entries.next() else { return };
-    let last = entries.next_back().unwrap_or(first);
-    let points: Vec<LinePoint> = user.ring.entries().filter_map(point).collect();
+    let figures = RecentFigures::new(user);
+    let (Some(first), Some(last)) = (figures.points.first(), figures.points.last()) else {
+        return;
+    };
+    let points: Vec<LinePoint> = figures.points.iter().filter_map(line_point).collect();
     let axis = TimeAxis {
-        start: first.at(),
+        start: first.at,
         // At least ten seconds; the millisecond puts the last reading inside.
-        end: last.at().max(first.at() + TimeDelta::seconds(10)) + TimeDelta::milliseconds(1),
+        end: last.at.max(first.at + TimeDelta::seconds(10)) + TimeDelta::milliseconds(1),
         tz: canvas.app.settings.tz,
     };
     let dim = canvas.theme.dim;
@@ -58,7 +60,7 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, area: Rect, user: Option<&User>) {
         chart::lines(canvas, left, &axis, &[series], None);
         canvas.text(left.x + MARGIN, left.y, left.width, "bpm", dim);
     }
-    let stats = stats(canvas, user, &points, last.at() - first.at());
+    let stats = stats(canvas, user, &figures);
     let area = layout::inset_left(right, 1);
     for ((label, text), y) in stats.iter().zip(area.top()..area.bottom()) {
         canvas.text(area.x, y, LABEL_WIDTH, label, dim);
@@ -67,44 +69,27 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, area: Rect, user: Option<&User>) {
     }
 }
 
-fn point(entry: Entry) -> Option<LinePoint> {
-    entry.heart_rate().map(|heart_rate| LinePoint {
-        at: entry.at(),
-        low: heart_rate,
-        mean: heart_rate,
-        high: heart_rate,
-    })
-}
-
-fn stats(canvas: &Canvas<'_>, user: &User, points: &[LinePoint], length: TimeDelta) -> Vec<(&'static str, String)> {
+/// Returns the figures of the readings that arrived last. They are not the server's statistics of a time range.
+fn stats(canvas: &Canvas<'_>, user: &User, figures: &RecentFigures) -> Vec<(&'static str, String)> {
     let (_, now) = canvas.app.shown();
-    let mut lines = Vec::new();
-    if let Some((min, max)) = min_max(points.iter().map(|p| p.mean)) {
-        let count = f64::from(u32::try_from(points.len()).unwrap_or(1));
-        let mean = points.iter().map(|p| p.mean).sum::<f64>() / count;
+    let received = match figures.points.len() {
+        1 => "one reading".to_owned(),
+        count => format!("{count} readings, {}", fmt::duration(figures.length)),
+    };
+    let mut lines = vec![("received", received)];
+    if let Some((min, mean, max)) = figures.heart_rate {
         lines.push(("avg bpm", fmt::one_decimal(mean)));
         lines.push(("min, max", format!("{min:.0}, {max:.0}")));
     }
-    let total = |reading: fn(Entry) -> Option<f64>| {
-        user.ring
-            .entries()
-            .filter_map(reading)
-            .fold(None, |sum, v| Some(sum.unwrap_or(0.0) + v))
-    };
-    if let Some(steps) = total(Entry::steps) {
+    if let Some(steps) = figures.steps {
         lines.push(("steps", format!("{steps:.0}")));
     }
-    if let Some(kcal) = total(Entry::calories) {
+    if let Some(kcal) = figures.calories {
         lines.push(("kcal", fmt::one_decimal(kcal)));
     }
-    let over = match user.ring.len() {
-        1 => "one reading".to_owned(),
-        count => format!("{}, {count} readings", fmt::duration(length)),
-    };
-    lines.push(("over", over));
     lines.push(("newest", fmt::date_time(user.newest, canvas.app.settings.tz)));
-    if let Some(heard) = user.heard {
-        lines.push(("arrived", fmt::ago(now - heard)));
+    if let Some(received_at) = user.last_received {
+        lines.push(("arrived", fmt::ago(now - received_at)));
     }
     let sources: Vec<&str> = user.sources.iter().map(|s| source_name(s.as_str())).collect();
     lines.push(("from", sources.join(", ")));

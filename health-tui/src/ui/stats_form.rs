@@ -3,7 +3,7 @@
 use ratatui::layout::{Position, Rect};
 
 use crate::{
-    app::{Asked, BucketWidth, Field, PRESETS, Run, UserRange},
+    app::{FormField, PRESETS, RangeQuery, RangeRequest, UserRangeStats},
     fmt,
     keys::{Action, Scope},
     layout::{self, LABEL_WIDTH, MARGIN, ScreenAreas},
@@ -44,19 +44,19 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) -> Option<Posi
 fn range_line(canvas: &mut Canvas<'_>, area: Rect) {
     let theme = canvas.theme;
     let (x, width) = (area.x + MARGIN, area.width.saturating_sub(MARGIN + 1));
-    let Run::Done { asked, .. } = &canvas.app.form.run else {
+    let RangeQuery::Done { request, .. } = &canvas.app.form.query else {
         canvas.text(x, area.y, width, "Statistics of any time range", theme.text);
         return;
     };
-    let length = fmt::duration(asked.end - asked.start);
-    let range = fmt::time_range(asked.start, asked.end, asked.tz, canvas.symbols.range_dash);
+    let length = fmt::duration(request.end - request.start);
+    let range = fmt::time_range(request.start, request.end, request.tz, canvas.symbols.range_dash);
     let spans = [
         ("Statistics of ", theme.text),
         (length.as_str(), theme.accent),
         ("  ", theme.text),
         (range.as_str(), theme.dim),
         (" ", theme.dim),
-        (asked.tz.name(), theme.dim),
+        (request.tz.name(), theme.dim),
     ];
     canvas.spans(x, area.y, width, &spans);
 }
@@ -72,7 +72,7 @@ fn fields(canvas: &mut Canvas<'_>, area: Rect) -> Option<Position> {
     let width = area.width.saturating_sub(1);
     let mut cursor = None;
     let mut y = area.y;
-    for field in Field::ALL {
+    for field in FormField::ALL {
         if y >= area.bottom() {
             break;
         }
@@ -94,7 +94,7 @@ fn fields(canvas: &mut Canvas<'_>, area: Rect) -> Option<Position> {
 }
 
 /// Draws a label and a value. Returns the position of the cursor if the field is a text with the focus.
-fn draw_field(canvas: &mut Canvas<'_>, line: Rect, field: Field) -> Option<Position> {
+fn draw_field(canvas: &mut Canvas<'_>, line: Rect, field: FormField) -> Option<Position> {
     let (form, theme) = (&canvas.app.form, canvas.theme);
     let has_focus = form.focus == Some(field);
     let (label_style, style) = if has_focus {
@@ -114,44 +114,48 @@ fn draw_field(canvas: &mut Canvas<'_>, line: Rect, field: Field) -> Option<Posit
     cursor.map(|column| Position::new(value.x + 1 + column - hidden, value.y))
 }
 
-fn field_text(canvas: &Canvas<'_>, field: Field) -> String {
+fn field_text(canvas: &Canvas<'_>, field: FormField) -> String {
     let form = &canvas.app.form;
     let choice = |text: &str| format!("{} {text} {}", canvas.symbols.previous, canvas.symbols.next);
     match field {
-        Field::Users if canvas.app.masked && form.focus != Some(field) => "(masked)".to_owned(),
-        Field::Users => form.users.text().to_owned(),
-        Field::Preset => choice(PRESETS[form.preset].0),
-        Field::Start => form.start.text().to_owned(),
-        Field::End => form.end.text().to_owned(),
-        Field::Bucket => choice(form.bucket.map_or("auto", BucketWidth::name)),
-        Field::Zone => form.zone.text().to_owned(),
+        FormField::Users if canvas.app.masked && form.focus != Some(field) => "(masked)".to_owned(),
+        FormField::Users => form.users.text().to_owned(),
+        FormField::Preset => choice(PRESETS[form.preset].0),
+        FormField::Start => form.start.text().to_owned(),
+        FormField::End => form.end.text().to_owned(),
+        FormField::Bucket => choice(
+            &form
+                .bucket
+                .map_or_else(|| "auto".to_owned(), |bucket| bucket.to_string()),
+        ),
+        FormField::Zone => form.zone.text().to_owned(),
     }
 }
 
 /// Returns the column of the cursor in a text field.
-fn cursor_column(canvas: &Canvas<'_>, field: Field) -> Option<u16> {
+fn cursor_column(canvas: &Canvas<'_>, field: FormField) -> Option<u16> {
     let form = &canvas.app.form;
     let input = match field {
-        Field::Users => &form.users,
-        Field::Start => &form.start,
-        Field::End => &form.end,
-        Field::Zone => &form.zone,
-        Field::Preset | Field::Bucket => return None,
+        FormField::Users => &form.users,
+        FormField::Start => &form.start,
+        FormField::End => &form.end,
+        FormField::Zone => &form.zone,
+        FormField::Preset | FormField::Bucket => return None,
     };
     Some(input.cursor_column())
 }
 
 fn answer(canvas: &mut Canvas<'_>, area: Rect) {
     let theme = canvas.theme;
-    match &canvas.app.form.run {
-        Run::Nothing => {
+    match &canvas.app.form.query {
+        RangeQuery::NotAsked => {
             let text = "Which user, and which time range? Enter asks the server.";
             canvas.wrapped(area, text, theme.dim);
         }
-        Run::Cancelled => {
+        RangeQuery::Cancelled => {
             canvas.wrapped(area, "Cancelled. Enter asks again.", theme.dim);
         }
-        Run::Running { since, .. } => {
+        RangeQuery::Running { since, .. } => {
             let text = match (canvas.app.now - *since).num_seconds() {
                 ..1 => "Asking the server ...".to_owned(),
                 seconds => {
@@ -161,16 +165,16 @@ fn answer(canvas: &mut Canvas<'_>, area: Rect) {
             };
             canvas.wrapped(area, &text, theme.warn);
         }
-        Run::Failed { why } => {
+        RangeQuery::Failed { reason } => {
             let used = canvas.wrapped(area, "The query failed.", theme.bad);
-            canvas.wrapped(layout::split_top(area, used).1, why, theme.text);
+            canvas.wrapped(layout::split_top(area, used).1, reason, theme.text);
         }
-        Run::Done { asked, answer } => result(canvas, area, asked, answer),
+        RangeQuery::Done { request, users } => result(canvas, area, request, users),
     }
 }
 
 /// The statistics of each user, and a chart below them.
-fn result(canvas: &mut Canvas<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
+fn result(canvas: &mut Canvas<'_>, area: Rect, request: &RangeRequest, answer: &[UserRangeStats]) {
     if answer.iter().all(|user| user.stats.stats.samples == 0) {
         let text = "No data in this range. Try a longer range or another user.";
         canvas.wrapped(area, text, canvas.theme.dim);
@@ -185,7 +189,7 @@ fn result(canvas: &mut Canvas<'_>, area: Rect, asked: &Asked, answer: &[UserRang
         usize::from(canvas.app.form.scroll).min(rows.len())
     };
     let used = table(canvas, area, answer, user_width, &rows[scroll..]);
-    charts(canvas, layout::split_top(area, used + 1).1, asked, answer);
+    charts(canvas, layout::split_top(area, used + 1).1, request, answer);
 }
 
 /// One row of the answer: a label, and a value for each user.
@@ -203,14 +207,14 @@ fn user_columns(width: u16, users: usize) -> (usize, u16) {
     (shown, user_width.min(USER_WIDTH_MAX))
 }
 
-fn stats_rows(answer: &[UserRange], user_width: u16) -> Vec<StatsRow> {
+fn stats_rows(answer: &[UserRangeStats], user_width: u16) -> Vec<StatsRow> {
     const NONE: &str = "none";
-    let row = |label, value: &dyn Fn(&UserRange) -> String| StatsRow {
+    let row = |label, value: &dyn Fn(&UserRangeStats) -> String| StatsRow {
         label,
         values: answer.iter().map(value).collect(),
     };
     let bpm = |v: Option<f64>| v.map_or_else(|| NONE.to_owned(), fmt::one_decimal);
-    let percentile = |user: &UserRange, p: &str| {
+    let percentile = |user: &UserRangeStats, p: &str| {
         let value = user.percentiles.percentiles.get(p).copied().flatten();
         value.map_or_else(|| NONE.to_owned(), |v| format!("{v:.0}"))
     };
@@ -244,7 +248,7 @@ fn stats_rows(answer: &[UserRange], user_width: u16) -> Vec<StatsRow> {
 }
 
 /// Draws the users side by side. Returns the lines that it used.
-fn table(canvas: &mut Canvas<'_>, area: Rect, answer: &[UserRange], user_width: u16, rows: &[StatsRow]) -> u16 {
+fn table(canvas: &mut Canvas<'_>, area: Rect, answer: &[UserRangeStats], user_width: u16, rows: &[StatsRow]) -> u16 {
     let theme = canvas.theme;
     let width = user_width.saturating_sub(1);
     let shown = rows.first().map_or(0, |row| row.values.len());
@@ -274,15 +278,15 @@ fn table(canvas: &mut Canvas<'_>, area: Rect, answer: &[UserRange], user_width: 
 }
 
 /// Draws the heart rate of all users and, for a single user, the steps.
-fn charts(canvas: &mut Canvas<'_>, area: Rect, asked: &Asked, answer: &[UserRange]) {
+fn charts(canvas: &mut Canvas<'_>, area: Rect, request: &RangeRequest, answer: &[UserRangeStats]) {
     let theme = canvas.theme;
     if area.height < 5 || answer.iter().all(|user| user.buckets.is_empty()) {
         return;
     }
     let axis = TimeAxis {
-        start: asked.start,
-        end: asked.end,
-        tz: asked.tz,
+        start: request.start,
+        end: request.end,
+        tz: request.tz,
     };
     let is_single = answer.len() == 1;
     let points: Vec<Vec<LinePoint>> = answer.iter().map(heart_rates).collect();
@@ -304,7 +308,7 @@ fn charts(canvas: &mut Canvas<'_>, area: Rect, asked: &Asked, answer: &[UserRang
         0
     };
     let (heart_rate, steps) = layout::split_bottom(area, steps_height);
-    let title = format!("heart rate, bpm, by {}", asked.bucket.name());
+    let title = format!("heart rate, bpm, by {}", request.bucket);
     canvas.text(heart_rate.x + MARGIN, heart_rate.y, heart_rate.width, &title, theme.dim);
     chart::lines(canvas, heart_rate, &axis, &series, None);
     if steps_height > 0 {
@@ -313,7 +317,7 @@ fn charts(canvas: &mut Canvas<'_>, area: Rect, asked: &Asked, answer: &[UserRang
     }
 }
 
-fn heart_rates(user: &UserRange) -> Vec<LinePoint> {
+fn heart_rates(user: &UserRangeStats) -> Vec<LinePoint> {
     let points = user.buckets.iter().filter_map(|bucket| {
         Some(LinePoint {
             at: bucket.start + (bucket.end - bucket.start) / 2,
@@ -325,7 +329,7 @@ fn heart_rates(user: &UserRange) -> Vec<LinePoint> {
     points.collect()
 }
 
-fn step_bars(user: &UserRange) -> Vec<Bar> {
+fn step_bars(user: &UserRangeStats) -> Vec<Bar> {
     let with_samples = user.buckets.iter().filter(|bucket| bucket.stats.samples > 0);
     with_samples
         .map(|bucket| Bar {

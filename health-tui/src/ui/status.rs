@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use ratatui::{layout::Rect, style::Style};
 
 use crate::{
-    app::{LinkState, Pane},
+    app::{ConnectionState, Pane},
     fmt,
     keys::Scope,
     layout::{self, MARGIN},
@@ -51,27 +51,31 @@ fn connection(canvas: &mut Canvas<'_>, area: Rect, room: u16) {
 }
 
 fn connection_state(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
-    let (theme, symbols, link, now) = (canvas.theme, canvas.symbols, &canvas.app.link, canvas.app.now);
+    let (theme, symbols, connection, now) = (canvas.theme, canvas.symbols, &canvas.app.connection, canvas.app.now);
     let disconnected = |text: String| format!("{} {text}", symbols.disconnected);
-    match &link.state {
-        LinkState::Connected => match link.quiet_since {
+    match &connection.state {
+        ConnectionState::Connected => match connection.silent_since {
             Some(since) => {
                 let seconds = (now - since).num_seconds();
                 vec![(disconnected(format!("silent for {seconds} s")), theme.warn)]
             }
             None => vec![(format!("{} connected", symbols.connected), theme.good)],
         },
-        LinkState::Replay { what } => vec![(format!("{} {what}", symbols.next), theme.accent)],
-        LinkState::Connecting { attempt: 1 } => vec![(disconnected("connecting".to_owned()), theme.warn)],
-        LinkState::Connecting { attempt } => {
+        ConnectionState::Replaying { description } => vec![(format!("{} {description}", symbols.next), theme.accent)],
+        ConnectionState::Connecting { attempt: 1 } => vec![(disconnected("connecting".to_owned()), theme.warn)],
+        ConnectionState::Connecting { attempt } => {
             vec![(disconnected(format!("connecting (attempt {attempt})")), theme.warn)]
         }
-        LinkState::Waiting { attempt, why, retry_at } => {
+        ConnectionState::WaitingToRetry {
+            attempt,
+            reason,
+            retry_at,
+        } => {
             let milliseconds = (*retry_at - now).num_milliseconds().max(0);
             let seconds = (milliseconds + 999) / 1_000;
             vec![
                 (disconnected(format!("retry in {seconds} s")), theme.bad),
-                (why.clone(), theme.text),
+                (reason.clone(), theme.text),
                 (format!("attempt {attempt}"), theme.dim),
             ]
         }
@@ -79,19 +83,19 @@ fn connection_state(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
 }
 
 fn traffic(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
-    let (theme, link) = (canvas.theme, &canvas.app.link);
+    let (theme, connection) = (canvas.theme, &canvas.app.connection);
     let mut parts = Vec::new();
-    if link.is_connected() {
-        if let Some(rate) = link.rate() {
+    if connection.is_connected() {
+        if let Some(rate) = connection.rate() {
             parts.push((format!("{}/s", fmt::short(rate)), theme.text));
         }
-        if let Some(lag) = link.lag {
+        if let Some(lag) = connection.lag {
             let style = if lag > LAG_WARNING { theme.warn } else { theme.dim };
             parts.push((format!("lag {}", lag_text(lag)), style));
         }
     }
-    if link.skipped > 0 {
-        parts.push((format!("skipped {}", fmt::thousands(link.skipped)), theme.warn));
+    if connection.skipped > 0 {
+        parts.push((format!("skipped {}", fmt::thousands(connection.skipped)), theme.warn));
     }
     parts
 }

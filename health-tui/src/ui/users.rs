@@ -10,11 +10,11 @@ use ratatui::{
 };
 
 use crate::{
-    app::{App, LinkState},
+    app::{App, ConnectionState},
     fmt,
     keys::{Action, Scope},
     layout::{self, MARGIN, SPARKLINE_WIDTH_MAX, ScreenAreas, TableColumn},
-    store::{Alert, Column, Entry, User},
+    store::{Alert, Column, PackedSample, User},
     theme::{MetricStyle, Theme},
     ui::{
         canvas::{Canvas, columns},
@@ -46,7 +46,7 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) -> Option<Posi
     if users.is_empty() {
         empty(canvas, areas.rows);
     }
-    let current = app.live.current(&app.users);
+    let current = app.live.user_under_cursor(&app.users);
     let mut values = Vec::with_capacity(usize::from(SPARKLINE_WIDTH_MAX));
     for (user, line) in users.iter().zip(areas.rows.rows()) {
         if current == Some(user.id) {
@@ -73,7 +73,7 @@ fn visible_users(app: &App, height: u16) -> Vec<&User> {
 /// A metric of the table: its column shows the newest value and a sparkline.
 struct Metric {
     column: Column,
-    reading: fn(Entry) -> Option<f64>,
+    reading: fn(PackedSample) -> Option<f64>,
     newest: fn(&User) -> Option<String>,
     style: fn(&Theme) -> MetricStyle,
 }
@@ -81,19 +81,19 @@ struct Metric {
 const METRICS: [Metric; 3] = [
     Metric {
         column: Column::HeartRate,
-        reading: Entry::heart_rate,
+        reading: PackedSample::heart_rate,
         newest: |user| user.heart_rate.map(|v| format!("{v:.0}")),
         style: |theme| theme.heart_rate,
     },
     Metric {
         column: Column::Steps,
-        reading: Entry::steps,
+        reading: PackedSample::steps,
         newest: |user| user.steps.map(fmt::short),
         style: |theme| theme.steps,
     },
     Metric {
         column: Column::Calories,
-        reading: Entry::calories,
+        reading: PackedSample::calories,
         newest: |user| user.calories.map(fmt::kcal),
         style: |theme| theme.calories,
     },
@@ -113,7 +113,7 @@ impl MetricColumn {
         let width = usize::from(column.sparkline_width);
         let readings = visible
             .iter()
-            .flat_map(|user| user.ring.entries().rev().take(width).filter_map(metric.reading));
+            .flat_map(|user| user.ring.samples().rev().take(width).filter_map(metric.reading));
         let scale = if metric.column == Column::HeartRate {
             // A heart rate is never near 0: its scale starts at the lowest reading.
             Scale::around(readings, 10.0)
@@ -157,7 +157,7 @@ fn summary_line(canvas: &mut Canvas<'_>, area: Rect) {
     if let Some(frozen) = &app.live.frozen {
         let key = app.settings.keymap.first_key(Scope::Live, Action::Freeze);
         let hint = key.map_or_else(String::new, |key| format!(", {key} continues"));
-        let text = format!(" FROZEN {}{hint} ", counted(frozen.waiting, "new reading"));
+        let text = format!(" FROZEN {}{hint} ", counted(frozen.new_samples, "new reading"));
         let right = area.right().saturating_sub(1);
         canvas.text_right(right, y, width.saturating_sub(used + 1), &text, theme.banner);
     }
@@ -239,7 +239,7 @@ fn row(
     let (app, theme, symbols) = (canvas.app, canvas.theme, canvas.symbols);
     let y = line.y;
     let (_, now) = app.shown();
-    let is_stale = user.is_stale(now, &app.settings.limits);
+    let is_stale = user.is_stale(now, &app.settings.alert_thresholds);
     if user.pinned {
         canvas.text(line.x + 1, y, 1, symbols.pin, theme.accent);
     }
@@ -279,7 +279,7 @@ fn value(
 ) {
     let (app, theme) = (canvas.app, canvas.theme);
     let alert = user
-        .alert(app.shown().1, &app.settings.limits)
+        .alert(app.shown().1, &app.settings.alert_thresholds)
         .filter(|_| column.column == Column::HeartRate);
     let (text, style) = match (metric.newest)(user) {
         None => (canvas.symbols.no_value.to_owned(), theme.border),
@@ -305,15 +305,15 @@ fn empty(canvas: &mut Canvas<'_>, area: Rect) {
             "No user matches the filter.".to_owned(),
             format!("{} clears it.", canvas.key(Scope::Live, Action::Back)),
         )
-    } else if let LinkState::Waiting { why, .. } = &app.link.state {
+    } else if let ConnectionState::WaitingToRetry { reason, .. } = &app.connection.state {
         (
-            format!("Cannot connect to {}: {why}.", app.server),
+            format!("Cannot connect to {}: {reason}.", app.server),
             format!(
                 "Is health-server running? {} tries again now.",
                 canvas.key(Scope::Everywhere, Action::RetryNow)
             ),
         )
-    } else if !app.link.ever {
+    } else if !app.connection.was_connected {
         (format!("Connecting to {} ...", app.server), String::new())
     } else {
         (
