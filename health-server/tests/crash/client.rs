@@ -1,4 +1,4 @@
-//! An HTTP client that expects its server to die.
+//! An HTTP client that expects its server to be killed at any moment.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -9,10 +9,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than a server ever takes to answer.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than any response takes. A server that is alive but does not respond fails the test.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// One kept-alive connection.
+/// One keep-alive connection. Its methods return an error if the server is killed or restarts.
 pub(crate) struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -22,6 +22,7 @@ impl Client {
         Ok(Self(BufReader::new(stream)))
     }
 
+    /// Posts a body to `/ingest`. Returns the status and the JSON of the response.
     pub(crate) async fn post(&mut self, media_type: &str, body: &[u8]) -> io::Result<(u16, Value)> {
         let length = body.len();
         let head = format!(
@@ -29,20 +30,23 @@ impl Client {
         );
         self.0.get_mut().write_all(head.as_bytes()).await?;
         self.0.get_mut().write_all(body).await?;
-        self.answer().await
+        self.response().await
     }
 
+    /// Returns the status and the JSON of the response.
     pub(crate) async fn get(&mut self, path: &str) -> io::Result<(u16, Value)> {
         let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
         self.0.get_mut().write_all(head.as_bytes()).await?;
-        self.answer().await
+        self.response().await
     }
 
-    async fn answer(&mut self) -> io::Result<(u16, Value)> {
-        timeout(PATIENCE, self.read_answer()).await.expect("an answer in time")
+    async fn response(&mut self) -> io::Result<(u16, Value)> {
+        timeout(TIMEOUT, self.read_response())
+            .await
+            .expect("a response in time")
     }
 
-    async fn read_answer(&mut self) -> io::Result<(u16, Value)> {
+    async fn read_response(&mut self) -> io::Result<(u16, Value)> {
         let status = self.line().await?.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
         let mut length = 0;

@@ -1,55 +1,54 @@
-//! A durable PostgreSQL of the test's own, and the ways to hurt it.
+//! A durable PostgreSQL for one test, and the ways to break it.
 
-use std::{
-    fs,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use health_core::embedded::{Cluster, Options};
 use rustix::process::{Pid, Signal, kill_process};
+use test_support::{TempDir, test_directory};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
-/// Longer than a recovery ever takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than any crash recovery takes.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// A PostgreSQL that syncs every commit to the disk. It is stopped and its directory is removed on drop.
 pub(crate) struct Database {
-    directory: PathBuf,
+    // Declared, and so dropped, before its directory.
     cluster: Option<Cluster>,
+    directory: TempDir,
 }
 
-/// Few, so that all of them are soon taken.
+/// Few, so that a test can take all of them quickly.
 const CONNECTIONS_MAX: u32 = 30;
 
-/// The clients' backends of PostgreSQL, those that do something first.
+/// The backends (PostgreSQL's processes, one for each connection) of the server, those that execute a statement first.
 const BACKENDS: &str = "SELECT pid FROM pg_stat_activity WHERE application_name = 'health' AND pid <> pg_backend_pid() \
      ORDER BY state = 'active' DESC";
 
-const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'health'";
+/// Ends the connections of the server and waits up to 10 s for the end of each.
+pub(crate) const TERMINATE: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'health'";
 
 impl Database {
-    pub(crate) async fn start(name: &str) -> Self {
-        let directory = directory(name);
+    pub(crate) async fn start() -> Self {
         let mut database = Self {
-            directory,
             cluster: None,
+            directory: test_directory(),
         };
-        database.restart().await;
+        database.start_postgres().await;
         database
     }
 
-    /// What the server under test is told.
+    /// Returns the URL for the server under test.
     pub(crate) fn url(&self) -> String {
         self.cluster.as_ref().unwrap().url("health_db")
     }
 
+    /// Returns the directory of the test; the data directory is in it.
     pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+        self.directory.path()
     }
 
-    /// A connection, once PostgreSQL takes some: it may be recovering.
+    /// Connects to PostgreSQL as soon as it accepts connections. It may be recovering from a crash.
     pub(crate) async fn connect(&self) -> Client {
         let connecting = async {
             loop {
@@ -58,7 +57,7 @@ impl Database {
                 }
             }
         };
-        timeout(PATIENCE, connecting).await.expect("a connection in time")
+        timeout(TIMEOUT, connecting).await.expect("a connection in time")
     }
 
     pub(crate) async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
@@ -67,21 +66,34 @@ impl Database {
         Ok(client)
     }
 
-    /// Sends PostgreSQL a signal that ends it, and starts it again when it has ended.
-    pub(crate) async fn strike(&mut self, signal: Signal) {
-        self.end(signal).await;
-        self.restart().await;
+    /// Ends PostgreSQL with a signal, and starts it again:
+    ///
+    /// - `KILL`: a crash. PostgreSQL replays its write-ahead log at the next start.
+    /// - `QUIT`: an immediate shutdown, with the same consequence.
+    /// - `INT`: a fast shutdown. PostgreSQL cancels transactions and ends in order.
+    pub(crate) async fn restart(&mut self, signal: Signal) {
+        self.stop_postgres(signal).await;
+        self.start_postgres().await;
     }
 
-    /// Sends PostgreSQL a signal that ends it, and waits for that.
-    pub(crate) async fn end(&mut self, signal: Signal) {
-        kill_postgres(&self.directory.join("data"), signal);
+    /// Ends PostgreSQL with a signal, see [`restart`](Self::restart), and waits for its end.
+    pub(crate) async fn stop_postgres(&mut self, signal: Signal) {
+        kill_postgres(&self.directory().join("data"), signal);
         if let Some(cluster) = self.cluster.take() {
-            let _how_it_ended = cluster.ended().await;
+            let _reason = cluster.ended().await;
         }
     }
 
-    /// Kills one backend, which makes PostgreSQL cut every connection and recover.
+    pub(crate) async fn start_postgres(&mut self) {
+        // `syncfs` syncs the whole file system at once. The default syncs each of a thousand unchanged files.
+        let options = Options::new()
+            .data_dir(self.directory().join("data"))
+            .setting("recovery_init_sync_method", "syncfs")
+            .max_connections(CONNECTIONS_MAX);
+        self.cluster = Some(Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// Kills one backend with SIGKILL. PostgreSQL then ends all other connections and recovers as after a crash.
     pub(crate) async fn kill_backend(&self) {
         let client = self.connect().await;
         if let Some(row) = client.query(BACKENDS, &[]).await.unwrap().first() {
@@ -89,35 +101,10 @@ impl Database {
         }
     }
 
-    /// Ends every connection of the server in order.
-    pub(crate) async fn cut_connections(&self) {
+    /// Ends every connection of the server, as an administrator does.
+    pub(crate) async fn terminate_connections(&self) {
         self.connect().await.batch_execute(TERMINATE).await.unwrap();
     }
-
-    pub(crate) async fn restart(&mut self) {
-        // One call in place of one for each of a thousand files that nobody has touched.
-        let options = Options::new()
-            .data_dir(self.directory.join("data"))
-            .setting("recovery_init_sync_method", "syncfs")
-            .max_connections(CONNECTIONS_MAX);
-        self.cluster = Some(Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}")));
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        self.cluster = None;
-        // A PostgreSQL that is just ending may still write; what it leaves lies in the temporary directory.
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// A new directory of a test's own.
-pub(crate) fn directory(name: &str) -> PathBuf {
-    let directory = std::env::temp_dir().join(format!("health-{name}-{}", std::process::id()));
-    // PostgreSQL may run as another user, who has to pass.
-    fs::DirBuilder::new().mode(0o755).create(&directory).unwrap();
-    directory
 }
 
 /// Sends a signal to the PostgreSQL of a data directory.
@@ -127,6 +114,6 @@ pub(crate) fn kill_postgres(data: &Path, signal: Signal) {
 }
 
 fn kill(process: i32, signal: Signal) {
-    // One that is gone already cannot be killed.
+    // Fails only if the process has already ended.
     let _ = kill_process(Pid::from_raw(process).unwrap(), signal);
 }

@@ -1,37 +1,38 @@
-//! What has to be in the table, by the words of the contract.
+//! What must be stored, computed from the contract alone.
 
 use std::{collections::BTreeMap, fmt::Write};
 
-/// Who, when (a second of a day) and by which device.
-pub(crate) type Key = (i64, i64, &'static str);
+/// The identity of a sample: its user, its second of 2025-03-02, and its source.
+pub(crate) type Identity = (i64, i64, &'static str);
 
-/// What was measured. Values that a `double precision` gives back as they are.
+/// The values of a sample. The tests use numbers that `double precision` stores exactly.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct Values {
     pub(crate) heart_rate: Option<f64>,
     pub(crate) steps: Option<i32>,
     pub(crate) calories: Option<f64>,
 }
 
-/// What the contract lets an answer count.
+/// The counts of an ingest response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct Counts {
     pub(crate) inserted: u64,
     pub(crate) updated: u64,
     pub(crate) unchanged: u64,
 }
 
-/// The samples of one client's users.
+/// The samples that must be stored.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
-    pub(crate) rows: BTreeMap<Key, Row>,
+    pub(crate) samples: BTreeMap<Identity, Values>,
 }
 
-impl Row {
+impl Values {
     pub(crate) fn is_empty(self) -> bool {
         self == Self::default()
     }
 
+    /// Merges field by field: the newer value wins, and an absent one keeps the older value.
     fn merged_with(self, newer: Self) -> Self {
         Self {
             heart_rate: newer.heart_rate.or(self.heart_rate),
@@ -40,8 +41,8 @@ impl Row {
         }
     }
 
-    /// As JSON, absent fields left out.
-    pub(crate) fn record(self, (user, second, source): Key) -> String {
+    /// Returns the JSON record of a sample, without its absent fields.
+    pub(crate) fn to_record(self, (user, second, source): Identity) -> String {
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         let mut json = format!(
             r#"{{"user_id":{user},"timestamp":"2025-03-02T{hour:02}:{minute:02}:{second:02}Z","source":"{source}""#
@@ -60,33 +61,33 @@ impl Row {
     }
 }
 
-impl Verdict {
+impl Counts {
     pub(crate) fn accepted(self) -> u64 {
         self.inserted + self.updated + self.unchanged
     }
 }
 
 impl Model {
-    /// Takes a request's records one by one, and counts what becomes of each.
-    pub(crate) fn take(&mut self, records: &[(Key, Row)]) -> Verdict {
-        let mut verdict = Verdict::default();
-        for (key, row) in records {
-            match self.rows.get_mut(key) {
+    /// Stores the samples of a request one by one, and returns the counts that its response must have.
+    pub(crate) fn ingest(&mut self, samples: &[(Identity, Values)]) -> Counts {
+        let mut counts = Counts::default();
+        for (identity, values) in samples {
+            match self.samples.get_mut(identity) {
                 None => {
-                    self.rows.insert(*key, *row);
-                    verdict.inserted += 1;
+                    self.samples.insert(*identity, *values);
+                    counts.inserted += 1;
                 }
-                Some(held) => {
-                    let after = held.merged_with(*row);
-                    if after == *held {
-                        verdict.unchanged += 1;
+                Some(stored) => {
+                    let merged = stored.merged_with(*values);
+                    if merged == *stored {
+                        counts.unchanged += 1;
                     } else {
-                        *held = after;
-                        verdict.updated += 1;
+                        *stored = merged;
+                        counts.updated += 1;
                     }
                 }
             }
         }
-        verdict
+        counts
     }
 }

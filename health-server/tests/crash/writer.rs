@@ -1,4 +1,4 @@
-//! A client that sends until it is answered, and checks what it is told.
+//! A client that sends each request until it is acknowledged, and checks every response.
 
 use std::{
     io,
@@ -15,209 +15,240 @@ use tokio::sync::watch;
 
 use crate::{
     client::Client,
-    model::{Key, Model, Row, Verdict},
+    model::{Counts, Identity, Model, Values},
 };
 
-/// Where the server is, and the how manieth it is.
-pub(crate) type Place = (u64, SocketAddr);
+/// The server that currently runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CurrentServer {
+    /// How many servers ran before it. Tells a writer whether its server was replaced.
+    pub(crate) generation: u64,
+    pub(crate) http: SocketAddr,
+}
 
-/// Users of each writer: enough that a request is split between the server's writers.
+/// The users of each writer. Three, so that the server splits one request between its own writers.
 const USERS: usize = 3;
+const USERS_I64: i64 = 3;
 
-const SECONDS_A_DAY: i64 = 86_400;
+const SECONDS_PER_DAY: i64 = 86_400;
 
-/// One client with users of its own, so that the order of what is written of them is known.
+/// A client that writes samples of its own users only. It therefore knows the order of all writes to each of its samples.
 pub(crate) struct Writer {
     rng: Rng,
     first_user: i64,
-    /// The next second of each user that has no sample yet.
+    /// For each user, the first second without a sample.
     next_second: [i64; USERS],
     model: Model,
-    place: watch::Receiver<Place>,
-    connection: Option<(u64, Client)>,
+    server: watch::Receiver<CurrentServer>,
+    connection: Option<Connection>,
     acknowledged: watch::Sender<u64>,
-    enough: Arc<AtomicBool>,
-    /// Requests that were answered only after they had been sent again.
+    stop: Arc<AtomicBool>,
+    resent: u64,
+}
+
+/// What a writer knows at its end.
+pub(crate) struct WriterReport {
+    /// The samples that were acknowledged. All of them must be stored.
+    pub(crate) model: Model,
+    /// The number of requests that were sent more than once.
     pub(crate) resent: u64,
 }
 
+struct Connection {
+    generation: u64,
+    client: Client,
+}
+
 struct Request {
-    records: Vec<(Key, Row)>,
+    /// The valid samples of the request.
+    samples: Vec<(Identity, Values)>,
     media_type: &'static str,
     body: String,
-    /// Records that break the rules.
-    refused: u64,
+    /// The number of invalid records in the request.
+    rejected: u64,
 }
 
 impl Writer {
     pub(crate) fn new(
         number: i64,
         rng: Rng,
-        place: watch::Receiver<Place>,
+        server: watch::Receiver<CurrentServer>,
         acknowledged: watch::Sender<u64>,
-        enough: Arc<AtomicBool>,
+        stop: Arc<AtomicBool>,
     ) -> Self {
         Self {
             rng,
-            first_user: number * users() + 1,
+            first_user: number * USERS_I64 + 1,
             next_second: [0; USERS],
             model: Model::default(),
-            place,
+            server,
             connection: None,
             acknowledged,
-            enough,
+            stop,
             resent: 0,
         }
     }
 
-    /// Writes until there is enough, and says what has to be stored now, and how many requests were sent more than once.
-    pub(crate) async fn run(mut self) -> (Model, u64) {
-        while !self.enough.load(Relaxed) {
-            let request = self.request();
-            self.send(&request).await;
+    /// Writes until it is told to stop. Counts each acknowledged request.
+    pub(crate) async fn run(mut self) -> WriterReport {
+        while !self.stop.load(Relaxed) {
+            let request = self.new_request();
+            self.send_until_acknowledged(&request).await;
             self.acknowledged.send_modify(|count| *count += 1);
         }
-        (self.model, self.resent)
+        WriterReport {
+            model: self.model,
+            resent: self.resent,
+        }
     }
 
-    /// Sends a request until it is answered.
-    async fn send(&mut self, request: &Request) {
-        let expected = self.model.take(&request.records);
-        let mut again = false;
+    async fn send_until_acknowledged(&mut self, request: &Request) {
+        let expected = self.model.ingest(&request.samples);
+        let mut is_resent = false;
         loop {
             match self.try_send(request).await {
-                Ok((200 | 422, answer)) => {
-                    self.resent += u64::from(again);
-                    return check(request, expected, again, &answer);
+                Ok((200 | 422, response)) => {
+                    self.resent += u64::from(is_resent);
+                    return check(request, expected, is_resent, &response);
                 }
-                Ok((429 | 503, _)) | Err(_) => again = true,
-                Ok((status, answer)) => panic!("{status}: {answer}"),
+                // Not acknowledged: overloaded, the database is out of reach, or the server was killed.
+                Ok((429 | 503, _)) | Err(_) => is_resent = true,
+                Ok((status, response)) => panic!("{status}: {response}"),
             }
         }
     }
 
+    /// Sends a request once. After an error, waits for the next server.
     async fn try_send(&mut self, request: &Request) -> io::Result<(u16, Value)> {
-        let (number, mut client) = match self.connection.take() {
+        let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let answer = client.post(request.media_type, request.body.as_bytes()).await;
-        if answer.is_ok() {
-            self.connection = Some((number, client));
+        let response = connection
+            .client
+            .post(request.media_type, request.body.as_bytes())
+            .await;
+        if response.is_ok() {
+            self.connection = Some(connection);
         } else {
-            // This server is dying. The next one has another number.
-            self.place.wait_for(|(other, _)| *other > number).await.unwrap();
+            self.wait_for_server_after(connection.generation).await;
         }
-        answer
+        response
     }
 
-    async fn connect(&mut self) -> io::Result<(u64, Client)> {
-        let (number, address) = *self.place.borrow_and_update();
-        match Client::connect(address).await {
-            Ok(client) => Ok((number, client)),
+    async fn connect(&mut self) -> io::Result<Connection> {
+        let CurrentServer { generation, http } = *self.server.borrow_and_update();
+        match Client::connect(http).await {
+            Ok(client) => Ok(Connection { generation, client }),
             Err(error) => {
-                self.place.wait_for(|(other, _)| *other > number).await.unwrap();
+                self.wait_for_server_after(generation).await;
                 Err(error)
             }
         }
     }
 
-    fn request(&mut self) -> Request {
-        // The last kind is enough for COPY.
+    async fn wait_for_server_after(&mut self, generation: u64) {
+        let is_newer = |server: &CurrentServer| server.generation > generation;
+        self.server.wait_for(is_newer).await.unwrap();
+    }
+
+    /// Invents a request: of any size, as JSON or NDJSON, with new, repeated, corrected and sometimes invalid records.
+    fn new_request(&mut self) -> Request {
+        // From the largest kind on, the server writes with COPY.
         let sizes = [1..6, 1..6, 1..6, 20..200, 600..1500];
         let kind = self.rng.usize(..sizes.len());
         let size = self.rng.usize(sizes[kind].clone());
-        let resends = self.rng.f64() * 0.8;
-        let mut records: Vec<(Key, Row)> = Vec::new();
+        let repeated_share = self.rng.f64() * 0.8;
+        let mut samples: Vec<(Identity, Values)> = Vec::new();
         for _ in 0..size {
-            let record = if self.rng.f64() < resends {
-                self.known_record(&records)
+            let sample = if self.rng.f64() < repeated_share {
+                self.repeated_sample(&samples)
             } else {
-                self.new_record()
+                self.new_sample()
             };
-            records.push(record);
+            samples.push(sample);
         }
-        let mut lines: Vec<String> = records.iter().map(|(key, row)| row.record(*key)).collect();
-        let refused = u64::from(self.rng.u8(..10) == 0);
-        if refused > 0 {
-            let user = self.first_user;
-            lines.insert(
-                self.rng.usize(..=size),
-                format!(r#"{{"user_id":{user},"heart_rate":255}}"#),
-            );
+        let mut records: Vec<String> = samples
+            .iter()
+            .map(|(identity, values)| values.to_record(*identity))
+            .collect();
+        let rejected = u64::from(self.rng.u8(..10) == 0);
+        if rejected > 0 {
+            let invalid = format!(r#"{{"user_id":{},"heart_rate":255}}"#, self.first_user);
+            records.insert(self.rng.usize(..=size), invalid);
         }
         let (media_type, body) = if self.rng.bool() {
-            ("application/x-ndjson", lines.join("\n"))
+            ("application/x-ndjson", records.join("\n"))
         } else {
-            ("application/json", format!("[{}]", lines.join(",")))
+            ("application/json", format!("[{}]", records.join(",")))
         };
         Request {
-            records,
+            samples,
             media_type,
             body,
-            refused,
+            rejected,
         }
     }
 
-    fn new_record(&mut self) -> (Key, Row) {
-        let place = self.rng.usize(..self.next_second.len());
-        let second = self.next_second[place];
-        self.next_second[place] = (second + 1) % SECONDS_A_DAY;
-        let user = self.first_user + i64::try_from(place).unwrap();
+    fn new_sample(&mut self) -> (Identity, Values) {
+        let index = self.rng.usize(..USERS);
+        let second = self.next_second[index];
+        self.next_second[index] = (second + 1) % SECONDS_PER_DAY;
+        let user = self.first_user + i64::try_from(index).unwrap();
         let source = ["", "watch"][self.rng.usize(..2)];
-        ((user, second, source), self.row())
+        ((user, second, source), self.values())
     }
 
-    /// One that was sent before, or stands in this request already; half of them with other values.
-    fn known_record(&mut self, earlier: &[(Key, Row)]) -> (Key, Row) {
-        let (key, row) = if !earlier.is_empty() && self.rng.u8(..4) == 0 {
-            earlier[self.rng.usize(..earlier.len())]
+    /// Returns a sample of this request or of an earlier one. Half of them have other values.
+    fn repeated_sample(&mut self, this_request: &[(Identity, Values)]) -> (Identity, Values) {
+        let (identity, values) = if !this_request.is_empty() && self.rng.u8(..4) == 0 {
+            this_request[self.rng.usize(..this_request.len())]
         } else {
             let from = (
-                self.first_user + self.rng.i64(0..users()),
+                self.first_user + self.rng.i64(0..USERS_I64),
                 self.rng.i64(0..=self.next_second[0]),
                 "",
             );
-            match self.model.rows.range(from..).next() {
-                Some((key, row)) => (*key, *row),
-                None => return self.new_record(),
+            match self.model.samples.range(from..).next() {
+                Some((identity, values)) => (*identity, *values),
+                None => return self.new_sample(),
             }
         };
-        (key, if self.rng.bool() { row } else { self.row() })
+        (identity, if self.rng.bool() { values } else { self.values() })
     }
 
-    fn row(&mut self) -> Row {
+    fn values(&mut self) -> Values {
         loop {
-            let row = Row {
+            let values = Values {
                 heart_rate: [None, Some(60.0), Some(61.5)][self.rng.usize(..3)],
                 steps: [None, Some(0), Some(7)][self.rng.usize(..3)],
                 calories: [None, Some(0.25)][self.rng.usize(..2)],
             };
-            if !row.is_empty() {
-                return row;
+            if !values.is_empty() {
+                return values;
             }
         }
     }
 }
 
-fn users() -> i64 {
-    i64::try_from(USERS).unwrap()
-}
-
-fn check(request: &Request, expected: Verdict, again: bool, answer: &Value) {
-    let count = |name: &str| answer[name].as_u64().unwrap_or_else(|| panic!("no {name}: {answer}"));
-    let told = Verdict {
+/// Checks the counts of a response.
+fn check(request: &Request, expected: Counts, is_resent: bool, response: &Value) {
+    let count = |name: &str| response[name].as_u64().unwrap_or_else(|| panic!("no {name}: {response}"));
+    let counts = Counts {
         inserted: count("inserted"),
         updated: count("updated"),
         unchanged: count("unchanged"),
     };
-    assert_eq!(count("accepted"), told.accepted(), "{answer}");
-    assert_eq!(told.accepted(), expected.accepted(), "{answer}");
-    assert_eq!(answer["rejected"].as_u64().unwrap_or(0), request.refused, "{answer}");
-    if again {
-        // Part of it may have been stored before.
-        assert!(told.inserted <= expected.inserted, "{answer}, expected {expected:?}");
+    assert_eq!(count("accepted"), counts.accepted(), "{response}");
+    assert_eq!(counts.accepted(), expected.accepted(), "{response}");
+    assert_eq!(response["rejected"].as_u64().unwrap_or(0), request.rejected, "{response}");
+    if is_resent {
+        // An earlier attempt may have stored a part, which now counts as updated or unchanged.
+        assert!(
+            counts.inserted <= expected.inserted,
+            "{response}, expected {expected:?}"
+        );
     } else {
-        assert_eq!(told, expected, "{answer}");
+        assert_eq!(counts, expected, "{response}");
     }
 }
