@@ -27,8 +27,8 @@ pub struct Config {
 
 /// Every adjustable limit of the core. The defaults suit one server on one machine.
 ///
-/// With the feature `clap` the fields are also command-line flags and `HEALTH_…` variables, and their comments are the
-/// help texts.
+/// With the feature `clap` the fields are also command-line flags and `HEALTH_…` variables, and their comments are
+/// the help texts.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Limits"))]
 pub struct Limits {

@@ -24,14 +24,15 @@ pub(crate) struct Acceptor {
     pub(crate) tasks: TaskTracker,
 }
 
-/// TCP keep-alive: after 1 min of silence the system probes the peer, and after 2 min it reports the connection as lost.
+/// TCP keep-alive: after 1 min of silence the system probes the peer, and after 2 min it reports the connection as
+/// lost.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_mins(1))
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
 
-/// How long to wait after the system failed to accept a connection. It usually lacks file descriptors, which come back
-/// when other connections close.
+/// How long to wait after the system failed to accept a connection. It usually lacks file descriptors, which come
+/// back when other connections close.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// How long an idle connection may take to close after it was asked to make room. It has nothing else to do.
@@ -43,8 +44,8 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 impl Acceptor {
     /// Accepts connections until the server closes.
     ///
-    /// If the limit is reached, calls `make_room`, which may ask an idle connection to close and returns whether it did.
-    /// Calls `on_refused` for each connection that is refused.
+    /// If the limit is reached, calls `make_room`, which may ask an idle connection to close and returns whether it
+    /// did. Calls `on_refused` for each connection that is refused.
     pub(crate) async fn run<F>(
         self,
         make_room: impl Fn() -> bool,
@@ -104,7 +105,8 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
 
 /// Sends the reason, then waits until the client closes the connection.
 ///
-/// If the server closed a connection with unread bytes, the system would reset it, and the client could lose the reason.
+/// If the server closed a connection with unread bytes, the system would reset it, and the client could lose the
+/// reason.
 async fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
     let exchange = async {
         stream.write_all(refusal).await?;

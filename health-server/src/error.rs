@@ -21,8 +21,8 @@ pub enum ProgramError {
     Embedded(#[from] EmbeddedError),
     /// Other machines can reach the address, and `--allow-anonymous` was not given.
     #[error(
-        "other machines can reach {flag} {address}, and every client may read, write and erase all data. Choose a loopback \
-         address such as 127.0.0.1, or accept this with --allow-anonymous."
+        "other machines can reach {flag} {address}, and every client may read, write and erase all data. Choose a \
+         loopback address such as 127.0.0.1, or accept this with --allow-anonymous."
     )]
     NotLoopback {
         /// The flag that names the address.

@@ -25,8 +25,8 @@ pub struct BindError {
 
 /// Connections that may wait to be accepted; the system may allow fewer.
 ///
-/// After a restart thousands of feed subscribers reconnect at once. A client that finds the queue full tries again only
-/// after 1 s, then after 3 s.
+/// After a restart thousands of feed subscribers reconnect at once. A client that finds the queue full tries again
+/// only after 1 s, then after 3 s.
 const BACKLOG: u32 = 4096;
 
 impl Listeners {
@@ -74,9 +74,9 @@ fn explain(error: &io::Error, service: &str) -> String {
         io::ErrorKind::AddrInUse => {
             format!("the address is in use. Stop the other program or choose another address with --{flag}.")
         }
-        io::ErrorKind::PermissionDenied => format!(
-            "the system does not permit it. Ports below 1024 often need special rights: choose a higher one with --{flag}."
-        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("permission denied. Ports below 1024 often need special rights: choose a higher one with --{flag}.")
+        }
         _ => format!("{error}. Check the address that --{flag} names."),
     }
 }

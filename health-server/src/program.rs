@@ -1,4 +1,5 @@
-//! The program around [`run`](crate::run): the command line, the database, the listeners, signals and the exit status.
+//! The program around [`run`](crate::run): the command line, the database, the listeners, signals and the exit
+//! status.
 
 use std::{
     future::Future,
@@ -26,14 +27,19 @@ use crate::{
     server::run,
 };
 
-/// How long the program waits at its start for a database that is out of reach. Both may start together with the machine.
+/// How long the program waits at its start for a database that is out of reach. Both may start together with the
+/// machine.
 const DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The pause between two attempts to reach the database.
 const DATABASE_RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the server may still send responses after its embedded PostgreSQL has ended. Nothing can be stored any more.
+/// How long the server may still send responses after its embedded PostgreSQL has ended. Nothing can be stored any
+/// more.
 const LAST_RESPONSES_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The filter of log lines, unless `HEALTH_LOG` sets another one. The core itself logs each migration of the schema.
+const DEFAULT_LOG_FILTER: &str = "info,refinery_core=warn";
 
 /// Executes a command line. If that fails, writes the reason to stderr.
 pub fn main(args: Args) -> ExitCode {
@@ -203,7 +209,7 @@ fn announce(listeners: &Listeners) -> io::Result<()> {
 
 /// Sends log lines to stderr. `HEALTH_LOG` sets the filter, such as `debug` or `health_core=trace`.
 fn init_tracing() {
-    let filter = EnvFilter::try_from_env("HEALTH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("HEALTH_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER));
     tracing_subscriber::fmt()
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)

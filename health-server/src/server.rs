@@ -28,12 +28,12 @@ const DRAIN_PARTS: u32 = 3;
 
 /// Serves until `shutdown` resolves, then stores every accepted sample and returns.
 ///
-/// During the shutdown, feed clients receive `bye`, and HTTP requests that were received are answered. Uploads under way
-/// may take a third of [`Limits::drain_timeout`](health_core::Limits::drain_timeout) to arrive.
+/// During the shutdown, feed clients receive `bye`, and HTTP requests that were received are answered. Uploads
+/// under way may take a third of [`Limits::drain_timeout`](health_core::Limits::drain_timeout) to arrive.
 ///
 /// # Errors
-/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No client was told that such a
-/// sample is stored.
+/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No client was told that
+/// such a sample is stored.
 pub async fn run(
     listeners: Listeners,
     health: Health,

@@ -36,7 +36,9 @@ async fn run_to_end(arguments: &[&str]) -> Output {
 
 /// Starts a server on free ports and waits until it serves.
 async fn serve(arguments: &[&str]) -> (TestProcess, Addresses) {
-    let mut server = TestProcess::start(health_server(&[&FREE_PORTS, arguments].concat()));
+    let mut command = health_server(&[&FREE_PORTS, arguments].concat());
+    command.stderr(Stdio::null());
+    let mut server = TestProcess::start(command);
     let addresses = server.listening().await;
     (server, addresses)
 }
@@ -106,7 +108,7 @@ async fn an_address_that_other_machines_can_reach_needs_permission() {
     }
     let database = TestDatabase::new().await;
     let mut command = health_server(&["--http", "0.0.0.0:0", "--feed", "[::1]:0", "--allow-anonymous"]);
-    command.args(["--database-url", database.url()]);
+    command.args(["--database-url", database.url()]).stderr(Stdio::null());
     let addresses = TestProcess::start(command).listening().await;
     assert!(addresses.http.ip().is_unspecified(), "{addresses:?}");
 }
@@ -147,9 +149,7 @@ async fn the_server_waits_for_its_database_and_does_not_log_the_password() {
 async fn environment_variables_set_options() {
     let database = TestDatabase::new().await;
     let mut command = health_server(&FREE_PORTS);
-    command
-        .env("DATABASE_URL", database.url())
-        .env("HEALTH_MAX_BODY", "10");
+    command.env("DATABASE_URL", database.url()).env("HEALTH_MAX_BODY", "10");
     let mut server = TestProcess::start(command);
     let addresses = server.listening().await;
     let response = post(addresses, "           ").await;
@@ -175,7 +175,12 @@ async fn invalid_options_end_the_program_with_a_message() {
 #[tokio::test]
 async fn help_names_the_flags_and_their_variables() {
     let help = String::from_utf8(run_to_end(&["--help"]).await.stdout).unwrap();
-    for part in ["--max-line", "HEALTH_MAX_LINE", "--drain-timeout", "HEALTH_DRAIN_TIMEOUT"] {
+    for part in [
+        "--max-line",
+        "HEALTH_MAX_LINE",
+        "--drain-timeout",
+        "HEALTH_DRAIN_TIMEOUT",
+    ] {
         assert!(help.contains(part), "{part} is missing: {help}");
     }
 }

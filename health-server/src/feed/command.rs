@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
 use health_core::{Cursor, UserId};
 
+use crate::quote::quote;
+
 /// The longest interval of `every=`: one hour. For anything rarer, `GET /metrics` serves better.
 const EVERY_MS_MAX: u64 = 60 * 60 * 1000;
-
-/// Characters of a word that an error message quotes. Enough to recognise it, whatever a client sends.
-const QUOTED_CHARS_MAX: usize = 64;
 
 /// One command of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -119,15 +118,6 @@ fn every(value: &str) -> Result<Duration, String> {
 fn unsigned<N: FromStr>(text: &str) -> Option<N> {
     let has_only_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| has_only_digits)
-}
-
-/// Puts the beginning of a word in quotation marks, with control characters escaped.
-fn quote(word: &str) -> String {
-    let mut head: String = word.chars().take(QUOTED_CHARS_MAX).collect();
-    if head.len() < word.len() {
-        head.push('…');
-    }
-    format!("{head:?}")
 }
 
 #[cfg(test)]

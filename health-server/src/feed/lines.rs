@@ -5,7 +5,8 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-/// The longest line that a client may send, without its line end. The contract promises 4 KiB: several hundred user ids.
+/// The longest line that a client may send, without its line end. Fixed by the protocol: 4 KiB hold several hundred
+/// user ids.
 pub(crate) const LINE_BYTES_MAX: usize = 4 << 10;
 
 /// Decodes lines that end with LF or CRLF. The last line may lack its line end.

@@ -21,13 +21,14 @@ use crate::{
     metrics::GaugeGuard,
 };
 
-/// How often a subscriber gets a heartbeat. The contract promises 5 s.
+/// How often a subscriber gets a heartbeat. Fixed by the protocol.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// While more events wait, they are collected up to this size before they are written.
 const WRITE_BYTES: usize = 16 << 10;
 
-/// The largest buffer that a connection keeps while it has nothing to write. Thousands of connections have nothing to write.
+/// The largest buffer that a connection keeps while it has nothing to write. Thousands of connections have nothing
+/// to write.
 const IDLE_BUFFER_BYTES_MAX: usize = 4 << 10;
 
 /// The first size of the input buffer. Most clients send one short line.
@@ -35,8 +36,8 @@ const INPUT_BUFFER_BYTES: usize = 64;
 
 /// A generous estimate of the CPU time of one write to one subscriber.
 ///
-/// After a write a subscriber pauses for this time multiplied by the number of subscribers, and then gets at once what was
-/// committed in the meantime. Few subscribers get every sample immediately, and thousands share the CPU.
+/// After a write a subscriber pauses for this time multiplied by the number of subscribers, and then gets at once
+/// what was committed in the meantime. Few subscribers get every sample immediately, and thousands share the CPU.
 const WRITE_COST: Duration = Duration::from_micros(20);
 
 /// Shorter pauses are left out: the timer's resolution is 1 ms.
@@ -165,8 +166,8 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
 
     fn subscribe(&mut self, options: SubscribeOptions) {
         let SubscribeOptions { users, after, every } = options;
-        // Ends the previous subscription first: its samples must not arrive beside those of the new one, and the gauge must
-        // not count both.
+        // Ends the previous subscription first: its samples must not arrive beside those of the new one, and the
+        // gauge must not count both.
         self.subscription = None;
         let is_confirmed = after.is_none();
         let mut events = self.app.health.subscribe(users.map_or_else(Filter::all, Filter::users));
@@ -294,8 +295,8 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
 
     /// Writes the last events, then waits until the client closes the connection.
     ///
-    /// If the server closed a connection with unread bytes, the system would reset it, and the client could lose the last
-    /// events.
+    /// If the server closed a connection with unread bytes, the system would reset it, and the client could lose
+    /// the last events.
     async fn finish(mut self) -> io::Result<()> {
         let exchange = async {
             self.output.write_all_buf(&mut self.unwritten).await?;

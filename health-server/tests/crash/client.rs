@@ -72,3 +72,12 @@ impl Client {
         }
     }
 }
+
+/// Returns records of a user as NDJSON, one for each second.
+pub(crate) fn records(user: i64, count: i64) -> String {
+    let record = |second: i64| {
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{{\"user_id\":{user},\"timestamp\":\"2025-03-02T{hour:02}:{minute:02}:{second:02}Z\",\"steps\":1}}\n")
+    };
+    (0..count).map(record).collect()
+}

@@ -98,11 +98,9 @@ async fn every_subscriber_gets_every_committed_sample_whatever_is_killed() {
     let cursor = servers.hello_cursor(0).await;
     let mut subscribers = JoinSet::new();
     for number in 0..SUBSCRIBERS {
-        // Every second subscriber subscribes to some users only.
-        let all_users = 1..=writer::users(WRITERS);
-        let users = (number % 2 == 1).then(|| all_users.filter(|_| rng.bool()).collect());
-        let finish = final_versions.subscribe();
-        subscribers.spawn(Subscriber::new(rng.fork(), users, cursor.clone(), servers.running(), finish).run());
+        let (users, final_versions) = (subscribed_users(number, &mut rng), final_versions.subscribe());
+        let subscriber = Subscriber::new(rng.fork(), users, cursor.clone(), servers.running(), final_versions);
+        subscribers.spawn(subscriber.run());
     }
     let acknowledged = watch::Sender::new(0_usize);
     let stop = watch::Sender::new(false);
@@ -117,9 +115,8 @@ async fn every_subscriber_gets_every_committed_sample_whatever_is_killed() {
     for round in 0..rounds {
         // The fault happens at a random moment, which nothing in the program can foresee.
         let count = *acknowledged.borrow() + rng.usize(20..200);
-        let is_reached = timeout(TIMEOUT, acknowledged.wait_for(|acknowledged| *acknowledged >= count));
         tokio::select! {
-            reached = is_reached => drop(reached.expect("acknowledged requests in time").unwrap()),
+            () = wait_for_acknowledged(&mut acknowledged, count) => {}
             Some(ended) = writers.join_next() => panic!("a writer failed: {:?}", ended.err()),
             Some(ended) = subscribers.join_next() => panic!("a subscriber failed: {:?}", ended.err()),
         }
@@ -148,11 +145,29 @@ async fn every_subscriber_gets_every_committed_sample_whatever_is_killed() {
     }
     // `--nocapture` shows this for runs of many rounds.
     eprintln!(
-        "{rounds} rounds in {:?}: {} requests acknowledged, {} versions committed, {} samples received over {} connections",
+        "{rounds} rounds in {:?}: {} requests acknowledged, {} versions committed, \
+         {} samples received over {} connections",
         start.elapsed(),
         *acknowledged.borrow(),
         committed.len(),
         total.samples,
         total.connections
+    );
+}
+
+/// Returns `None`, which means all users, for every second subscriber, and some users for the others.
+fn subscribed_users(number: usize, rng: &mut Rng) -> Option<BTreeSet<i64>> {
+    let all_users = 1..=writer::users(WRITERS);
+    (number % 2 == 1).then(|| all_users.filter(|_| rng.bool()).collect())
+}
+
+/// Waits until so many requests are acknowledged.
+async fn wait_for_acknowledged(acknowledged: &mut watch::Receiver<usize>, count: usize) {
+    let reached = acknowledged.wait_for(|acknowledged| *acknowledged >= count);
+    drop(
+        timeout(TIMEOUT, reached)
+            .await
+            .expect("acknowledged requests in time")
+            .unwrap(),
     );
 }

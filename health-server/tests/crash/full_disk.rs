@@ -9,7 +9,11 @@ use std::{
 
 use test_support::{TempDir, test_directory};
 
-use crate::{client::Client, database::Database, outages::records, server::Server};
+use crate::{
+    client::{Client, records},
+    database::Database,
+    server::Server,
+};
 
 /// A file system of 12 MiB in memory. It is unmounted on drop.
 struct SmallDisk(TempDir);

@@ -191,8 +191,8 @@ async fn wait_for_acknowledged(
 
 /// Compares the table with the model, sample by sample.
 async fn assert_table_equals(database: &Database, expected: &Model) {
-    let all = "SELECT user_id, extract(epoch FROM timestamp - '2025-03-02T00:00:00Z')::bigint, source, heart_rate, steps, calories \
-               FROM health_metrics ORDER BY 1, 2, 3";
+    let all = "SELECT user_id, extract(epoch FROM timestamp - '2025-03-02T00:00:00Z')::bigint, source, \
+               heart_rate, steps, calories FROM health_metrics ORDER BY 1, 2, 3";
     let client = database.connect().await;
     let rows = client.query(all, &[]).await.unwrap();
     assert_eq!(rows.len(), expected.samples.len());

@@ -1,18 +1,19 @@
 //! The proof of the product's promise: a sample that was acknowledged is never lost, whatever fails, and whenever.
 //!
-//! The tests run the program `health-server` in a process of its own, on a PostgreSQL that stores durably, and then kill,
-//! stop, block or fill up what the program depends on. Nothing is simulated.
+//! The tests run the program `health-server` in a process of its own, on a PostgreSQL that stores durably, and then
+//! kill, stop, block or fill up what the program depends on. Nothing is simulated.
 //!
-//! - [`ingest_crashes`]: clients write while server and PostgreSQL are killed in turn. Each acknowledged sample is stored
-//!   exactly once, and every count in every response is right. [`model`] computes what must be stored, from the contract
-//!   alone; [`writer`] is such a client.
+//! - [`ingest_crashes`]: clients write while server and PostgreSQL are killed in turn. Each acknowledged sample is
+//!   stored exactly once, and every count in every response is right. [`model`] computes what must be stored, from
+//!   the documented rules alone; [`writer`] is such a client.
 //! - [`feed_crashes`]: subscribers disconnect and resume while two servers and PostgreSQL are killed in turn. Every
 //!   subscriber gets every committed sample, and none that was never committed.
-//! - [`outages`]: a database that restarts, runs out of connections, or is locked. The server answers 503 and recovers
-//!   without a restart.
+//! - [`outages`]: a database that restarts, runs out of connections, or is locked. The server answers 503 and
+//!   recovers without a restart.
 //! - [`full_disk`]: a disk without space. The server answers 503, and stores again as soon as there is space.
 //!
-//! [`server`] and [`database`] start and break the two processes, and [`client`] is an HTTP client that expects failures.
+//! [`server`] and [`database`] start and break the two processes, and [`client`] is an HTTP client that expects
+//! failures.
 //!
 //! `HEALTH_TEST_ROUNDS=1000` runs the two tests with crashes for as many rounds.
 

@@ -1,4 +1,4 @@
-//! What must be stored, computed from the contract alone.
+//! What must be stored, computed from the documented rules alone: this file shares no code with the product.
 
 use std::{collections::BTreeMap, fmt::Write};
 

@@ -8,7 +8,7 @@ use test_support::test_directory;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    client::Client,
+    client::{Client, records},
     database::{Database, TERMINATE, kill_postgres},
     server::Server,
 };
@@ -127,15 +127,6 @@ async fn memory_stays_bounded_while_the_table_is_locked() {
     admin.batch_execute("COMMIT").await.unwrap();
     wait_for_recovery(http).await;
     assert_eq!(server.stop().await.code(), Some(0));
-}
-
-/// Returns records of a user as NDJSON, one for each second.
-pub(crate) fn records(user: i64, count: i64) -> String {
-    let record = |second: i64| {
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        format!("{{\"user_id\":{user},\"timestamp\":\"2025-03-02T{hour:02}:{minute:02}:{second:02}Z\",\"steps\":1}}\n")
-    };
-    (0..count).map(record).collect()
 }
 
 #[tokio::test]

@@ -32,7 +32,8 @@ const USERS_I64: i64 = 3;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// A client that writes samples of its own users only. It therefore knows the order of all writes to each of its samples.
+/// A client that writes samples of its own users only. It therefore knows the order of all writes to each of its
+/// samples.
 pub(crate) struct Writer {
     rng: Rng,
     first_user: i64,
@@ -152,7 +153,8 @@ impl Writer {
         self.server.wait_for(is_newer).await.unwrap();
     }
 
-    /// Invents a request: of any size, as JSON or NDJSON, with new, repeated, corrected and sometimes invalid records.
+    /// Invents a request: of any size, as JSON or NDJSON, with new, repeated, corrected and sometimes invalid
+    /// records.
     fn new_request(&mut self) -> Request {
         // From the largest kind on, the server writes with COPY.
         let sizes = [1..6, 1..6, 1..6, 20..200, 600..1500];
@@ -233,7 +235,11 @@ impl Writer {
 
 /// Checks the counts of a response.
 fn check(request: &Request, expected: Counts, is_resent: bool, response: &Value) {
-    let count = |name: &str| response[name].as_u64().unwrap_or_else(|| panic!("no {name}: {response}"));
+    let count = |name: &str| {
+        response[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {name}: {response}"))
+    };
     let counts = Counts {
         inserted: count("inserted"),
         updated: count("updated"),
@@ -241,7 +247,11 @@ fn check(request: &Request, expected: Counts, is_resent: bool, response: &Value)
     };
     assert_eq!(count("accepted"), counts.accepted(), "{response}");
     assert_eq!(counts.accepted(), expected.accepted(), "{response}");
-    assert_eq!(response["rejected"].as_u64().unwrap_or(0), request.rejected, "{response}");
+    assert_eq!(
+        response["rejected"].as_u64().unwrap_or(0),
+        request.rejected,
+        "{response}"
+    );
     if is_resent {
         // An earlier attempt may have stored a part, which now counts as updated or unchanged.
         assert!(

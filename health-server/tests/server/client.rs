@@ -46,7 +46,13 @@ impl HttpConnection {
     }
 
     /// Sends a request and returns its response.
-    pub(crate) async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub(crate) async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
@@ -57,15 +63,15 @@ impl HttpConnection {
         self.send(head + "\r\n").await;
         self.send(body).await;
         if method == "HEAD" {
-            self.head().await
+            self.response_head().await
         } else {
-            self.answer().await
+            self.response().await
         }
     }
 
     /// Returns the next response.
-    pub(crate) async fn answer(&mut self) -> Response {
-        let mut response = self.head().await;
+    pub(crate) async fn response(&mut self) -> Response {
+        let mut response = self.response_head().await;
         let mut body = Vec::new();
         if let Some(length) = response.header("content-length") {
             body.resize(length.parse().unwrap(), 0);
@@ -86,7 +92,7 @@ impl HttpConnection {
     }
 
     /// Returns the head of the next response. A response to HEAD has no body, whatever its `content-length`.
-    pub(crate) async fn head(&mut self) -> Response {
+    pub(crate) async fn response_head(&mut self) -> Response {
         let status = self.line().await;
         let status = status
             .split(' ')

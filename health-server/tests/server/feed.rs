@@ -314,7 +314,7 @@ async fn every_sends_only_the_newest_sample_of_each_user() {
     for second in 0..100 {
         let body = format!("[{},{}]", record(1, second), record(2, second));
         let response = http
-            .ask(
+            .request(
                 "POST",
                 "/ingest",
                 &[("content-type", "application/json")],

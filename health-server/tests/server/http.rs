@@ -33,7 +33,7 @@ async fn an_unknown_path_is_a_404_and_an_unsupported_method_a_405() {
     let mut http = server.connect().await;
     for path in GET_PATHS {
         for method in ["POST", "PUT", "DELETE", "PATCH", "BREW"] {
-            let response = http.ask(method, path, &[], b"").await;
+            let response = http.request(method, path, &[], b"").await;
             assert_eq!(
                 (response.status, response.header("allow")),
                 (405, Some("GET, HEAD, OPTIONS")),
@@ -41,7 +41,7 @@ async fn an_unknown_path_is_a_404_and_an_unsupported_method_a_405() {
             );
             response.problem();
         }
-        let response = http.ask("OPTIONS", path, &[], b"").await;
+        let response = http.request("OPTIONS", path, &[], b"").await;
         assert_eq!(
             (response.status, response.header("allow")),
             (204, Some("GET, HEAD, OPTIONS")),
@@ -50,14 +50,14 @@ async fn an_unknown_path_is_a_404_and_an_unsupported_method_a_405() {
     }
     for path in ["/ingest", "/ingest/"] {
         for method in ["GET", "HEAD", "PUT"] {
-            let response = http.ask(method, path, &[], b"").await;
+            let response = http.request(method, path, &[], b"").await;
             assert_eq!(
                 (response.status, response.header("allow")),
                 (405, Some("POST, OPTIONS")),
                 "{method} {path}"
             );
         }
-        let response = http.ask("OPTIONS", path, &[], b"").await;
+        let response = http.request("OPTIONS", path, &[], b"").await;
         assert_eq!(
             (response.status, response.header("allow")),
             (204, Some("POST, OPTIONS")),
@@ -73,8 +73,8 @@ async fn head_responds_like_get_without_the_body() {
     let mut http = server.connect().await;
     for path in [stats, "/-/healthy", "/-/ready", "/metrics?user_id=1", "/nowhere"] {
         let (get, head) = (
-            http.ask("GET", path, &[], b"").await,
-            http.ask("HEAD", path, &[], b"").await,
+            http.request("GET", path, &[], b"").await,
+            http.request("HEAD", path, &[], b"").await,
         );
         assert_eq!(get.status, head.status, "{path}");
         assert_eq!(get.header("content-type"), head.header("content-type"), "{path}");
@@ -156,7 +156,7 @@ async fn a_response_includes_every_sample_acknowledged_before() {
     let (mut writer, mut reader) = (server.connect().await, server.connect().await);
     for second in 0..50 {
         let response = writer
-            .ask(
+            .request(
                 "POST",
                 "/ingest",
                 &[("content-type", "application/json")],
@@ -165,7 +165,7 @@ async fn a_response_includes_every_sample_acknowledged_before() {
             .await;
         assert_eq!(response.status, 200);
         let stats = reader
-            .ask(
+            .request(
                 "GET",
                 "/metrics?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z",
                 &[],
@@ -209,9 +209,9 @@ async fn pipelined_requests_are_answered_in_order() {
         .await;
     assert_eq!(
         [
-            http.answer().await.status,
-            http.answer().await.status,
-            http.answer().await.status
+            http.response().await.status,
+            http.response().await.status,
+            http.response().await.status
         ],
         [200, 404, 200]
     );
@@ -219,7 +219,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut http = server.connect().await;
     http.send("GET /-/healthy HTTP/1.1\r\n\r\n").await;
     http.finish().await;
-    assert_eq!(http.answer().await.status, 200);
+    assert_eq!(http.response().await.status, 200);
 }
 
 #[tokio::test]
@@ -239,9 +239,9 @@ async fn a_request_that_is_not_http_gets_a_problem_after_the_earlier_responses()
             let valid = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(earlier);
             http.send(valid + invalid).await;
             for _ in 0..earlier {
-                assert_eq!(http.answer().await.status, 200);
+                assert_eq!(http.response().await.status, 200);
             }
-            let response = http.answer().await;
+            let response = http.response().await;
             assert_eq!(response.status, 400, "{invalid:?}");
             assert_eq!(response.header("connection"), Some("close"), "{response:?}");
             assert!(response.problem().contains("Nothing was stored"), "{response:?}");

@@ -5,7 +5,7 @@ use std::io::Write;
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
-use crate::support::{Server, counts, faults, record, records};
+use crate::support::{Server, counts, listed_errors, record, records};
 
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -46,7 +46,7 @@ async fn an_object_an_array_and_ndjson_are_stored_and_counted() {
     let response = server
         .connect()
         .await
-        .ask(
+        .request(
             "POST",
             "/ingest/",
             &[("content-type", "Application/JSON; charset=utf-8")],
@@ -86,7 +86,7 @@ async fn every_valid_record_is_stored_and_every_invalid_one_is_named() {
         let response = server.post(kind, body).await;
         assert_eq!((response.status, counts(&response)), (422, counted));
         assert_eq!(response.json()["rejected"], 5);
-        assert_eq!(faults(&response), expected);
+        assert_eq!(listed_errors(&response), expected);
         assert!(response.problem().contains("5 of 7"), "{response:?}");
         assert!(
             response.json()["errors"][0]["reason"]
@@ -111,7 +111,10 @@ async fn a_malformed_line_is_one_refused_record() {
     let response = server.post("x-ndjson", body).await;
     assert_eq!((response.status, counts(&response)), (422, [1, 1, 0, 0]));
     assert_eq!(response.json()["rejected"], 5);
-    assert_eq!(faults(&response), [0, 2, 3, 4, 5].map(|index| (index, Value::Null)));
+    assert_eq!(
+        listed_errors(&response),
+        [0, 2, 3, 4, 5].map(|index| (index, Value::Null))
+    );
 }
 
 #[tokio::test]
@@ -121,7 +124,7 @@ async fn a_hundred_errors_are_listed_and_all_are_counted() {
     let response = server.post("x-ndjson", body).await;
     assert_eq!((response.status, counts(&response)), (422, [1, 1, 0, 0]));
     assert_eq!(response.json()["rejected"], 250);
-    assert_eq!(faults(&response).len(), 100);
+    assert_eq!(listed_errors(&response).len(), 100);
 }
 
 #[tokio::test]
@@ -155,7 +158,7 @@ async fn a_body_that_is_not_json_or_has_no_record_stores_nothing() {
     for body in ["5", "null", "\"x\"", "[5]", "[[]]", "true"] {
         let response = server.post("json", body).await;
         assert_eq!((response.status, counts(&response)), (422, [0; 4]), "{body}");
-        assert_eq!(faults(&response), [(0, Value::Null)], "{body}");
+        assert_eq!(listed_errors(&response), [(0, Value::Null)], "{body}");
     }
     assert_eq!(server.samples(1).await, 0);
 }
@@ -192,7 +195,7 @@ async fn several_gzip_members_are_one_body() {
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").await;
     http.send(encoded).await;
-    assert_eq!(counts(&http.answer().await), [20_000, 0, 0, 20_000]);
+    assert_eq!(counts(&http.response().await), [20_000, 0, 0, 20_000]);
 }
 
 #[tokio::test]
@@ -238,10 +241,10 @@ async fn chunks_may_split_a_record_anywhere() {
         ))
         .await;
         http.send(chunked(body.as_bytes(), size)).await;
-        let response = http.answer().await;
+        let response = http.response().await;
         assert_eq!(response.status, 200, "{response:?}");
         // The connection can be used again.
-        assert_eq!(http.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+        assert_eq!(http.request("GET", "/-/healthy", &[], b"").await.status, 200);
     }
     assert_eq!(server.samples(1).await, 5);
 }
@@ -253,7 +256,7 @@ async fn a_compressed_transfer_coding_is_refused() {
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: gzip, chunked\r\n\r\n")
         .await;
     http.send(chunked(record(1, 0).as_bytes(), 100)).await;
-    let response = http.answer().await;
+    let response = http.response().await;
     assert_eq!(response.status, 501);
     assert!(response.problem().contains("gzip, chunked"), "{response:?}");
     assert_eq!(server.samples(1).await, 0);
@@ -268,7 +271,7 @@ async fn broken_framing_is_a_400_with_the_counts_of_what_was_stored() {
         .await;
     http.send(format!("{:x}\r\n{first}{half}\r\nxyz\r\n", first.len() + half.len()))
         .await;
-    let response = http.answer().await;
+    let response = http.response().await;
     assert_eq!((response.status, counts(&response)), (400, [3, 3, 0, 0]));
     assert!(http.is_closed().await);
     // A body that ends before its declared length. The client still reads.
@@ -278,7 +281,7 @@ async fn broken_framing_is_a_400_with_the_counts_of_what_was_stored() {
     ))
     .await;
     http.finish().await;
-    let response = http.answer().await;
+    let response = http.response().await;
     assert_eq!((response.status, counts(&response)), (400, [3, 0, 0, 3]));
 }
 
@@ -291,7 +294,7 @@ async fn records_that_arrived_before_a_gzip_body_breaks_off_are_stored() {
     let chunk_size = format!("{:x}\r\n", compressed.len());
     http.send([chunk_size.as_bytes(), &compressed, b"\r\nnot a chunk\r\n"].concat())
         .await;
-    let response = http.answer().await;
+    let response = http.response().await;
     assert_eq!((response.status, counts(&response)), (400, [10, 10, 0, 0]));
 }
 
@@ -330,13 +333,13 @@ async fn a_json_body_over_the_limit_stores_nothing() {
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 100001\r\n\r\n")
         .await;
-    assert_eq!(http.answer().await.status, 413);
+    assert_eq!(http.response().await.status, 413);
     // The limit holds for chunked and for decoded bytes.
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
         .await;
     http.send(chunked(array(100_001).as_bytes(), 4096)).await;
-    assert_eq!(http.answer().await.status, 413);
+    assert_eq!(http.response().await.status, 413);
     assert_eq!(server.post_with(&[JSON, GZIP], gzip(array(100_000))).await.status, 200);
     assert_eq!(server.post_with(&[JSON, GZIP], gzip(array(100_001))).await.status, 413);
     assert_eq!(
@@ -360,8 +363,8 @@ async fn a_client_that_sends_its_whole_body_first_still_receives_the_response() 
     ))
     .await;
     http.try_send(&body).await.unwrap();
-    assert_eq!(http.answer().await.status, 413);
-    assert_eq!(http.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert_eq!(http.response().await.status, 413);
+    assert_eq!(http.request("GET", "/-/healthy", &[], b"").await.status, 200);
 }
 
 #[tokio::test]
@@ -370,7 +373,7 @@ async fn a_client_that_goes_on_sending_after_its_response_does_not_delay_the_shu
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 1000000\r\n\r\n")
         .await;
-    assert_eq!(http.answer().await.status, 415);
+    assert_eq!(http.response().await.status, 415);
     http.send("and so on").await;
     let began = std::time::Instant::now();
     let (running, _database) = server.stop();
@@ -449,7 +452,7 @@ async fn a_request_with_two_lengths_closes_its_connection() {
         let mut http = server.connect().await;
         let body = String::from_utf8(chunked(record(1, 0).as_bytes(), 1000)).unwrap();
         http.send(format!("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\n{heads}\r\n\r\n{body}GET /-/healthy HTTP/1.1\r\n\r\n")).await;
-        let response = http.answer().await;
+        let response = http.response().await;
         assert!([200, 400].contains(&response.status), "{response:?}");
         assert!(http.is_closed().await, "{heads}");
     }
@@ -465,11 +468,11 @@ async fn a_client_that_expects_100_continue_receives_it() {
         body.len()
     ))
     .await;
-    assert_eq!(http.head().await.status, 100);
+    assert_eq!(http.response_head().await.status, 100);
     http.send(body).await;
-    assert_eq!(counts(&http.answer().await), [1, 1, 0, 0]);
+    assert_eq!(counts(&http.response().await), [1, 1, 0, 0]);
     let mut http = server.connect().await;
     http.send("POST /ingest HTTP/1.1\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
         .await;
-    assert_eq!(http.answer().await.status, 415);
+    assert_eq!(http.response().await.status, 415);
 }

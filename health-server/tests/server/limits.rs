@@ -31,7 +31,7 @@ async fn a_client_that_pauses_within_its_body_gets_408() {
             "POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\ncontent-length: 100\r\n\r\n{{"
         ))
         .await;
-        let response = http.answer().await;
+        let response = http.response().await;
         assert_eq!(response.status, 408);
         assert!(response.problem().contains("200ms"), "{response:?}");
     }
@@ -42,7 +42,7 @@ async fn a_request_head_within_a_large_limit_is_accepted() {
     let server = Server::with_limits(|server, _| server.max_header = 1 << 20).await;
     let mut http = server.connect().await;
     let response = http
-        .ask("GET", "/-/healthy", &[("x", &"x".repeat(1_000_000))], b"")
+        .request("GET", "/-/healthy", &[("x", &"x".repeat(1_000_000))], b"")
         .await;
     assert_eq!(response.status, 200);
 }
@@ -57,7 +57,7 @@ async fn a_request_head_over_the_limit_gets_431() {
         let mut http = server.connect().await;
         // A client that sends everything before it reads must still receive the reason.
         http.try_send(head).await.unwrap();
-        let response = http.answer().await;
+        let response = http.response().await;
         assert_eq!(response.status, 431);
         assert!(response.problem().contains("too large"), "{response:?}");
         http.finish().await;
@@ -73,15 +73,15 @@ async fn a_connection_over_the_limit_is_told_the_reason_and_closed() {
     })
     .await;
     let mut first = server.connect().await;
-    assert_eq!(first.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert_eq!(first.request("GET", "/-/healthy", &[], b"").await.status, 200);
     let mut second = HttpConnection::connect(server.http).await;
-    let response = second.answer().await;
+    let response = second.response().await;
     assert_eq!(response.status, 503);
     let retry_after = response.header("retry-after");
     assert!(retry_after.is_some_and(|seconds| seconds.parse::<u32>().is_ok()));
     assert!(response.problem().contains("connections"), "{response:?}");
     assert!(second.is_closed().await);
-    assert_eq!(first.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert_eq!(first.request("GET", "/-/healthy", &[], b"").await.status, 200);
 
     let _first = server.feed().await;
     let mut second = FeedConnection::connect(server.feed).await;
@@ -102,7 +102,7 @@ async fn a_new_connection_over_the_limit_replaces_an_idle_one() {
     slow.send("GET /-/heal").await;
     // The last request was answered: idle.
     let mut idle = server.connect().await;
-    assert_eq!(idle.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert_eq!(idle.request("GET", "/-/healthy", &[], b"").await.status, 200);
     // An upload is under way: not idle.
     let mut busy = server.connect().await;
     let body = record(1, 0);
@@ -111,16 +111,16 @@ async fn a_new_connection_over_the_limit_replaces_an_idle_one() {
         body.len()
     ))
     .await;
-    assert_eq!(busy.head().await.status, 100);
+    assert_eq!(busy.response_head().await.status, 100);
 
     let mut first = server.connect().await;
-    assert_eq!(first.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert_eq!(first.request("GET", "/-/healthy", &[], b"").await.status, 200);
     assert!(slow.is_closed().await);
     let mut second = server.connect().await;
-    assert_eq!(second.ask("GET", "/-/healthy", &[], b"").await.status, 200);
+    assert_eq!(second.request("GET", "/-/healthy", &[], b"").await.status, 200);
     assert!(idle.is_closed().await);
     busy.send(body).await;
-    assert_eq!(busy.answer().await.status, 200);
+    assert_eq!(busy.response().await.status, 200);
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn large_bodies_wait_for_the_body_memory_and_small_ones_do_not() {
     assert_eq!(server.post("json", record(1, 1)).await.status, 200);
     let rest = record(1, 2);
     first.send(format!("{rest}{}", " ".repeat(30_000 - rest.len()))).await;
-    assert_eq!(first.answer().await.status, 200);
+    assert_eq!(first.response().await.status, 200);
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 #![cfg(test)]
 
 mod client;
-mod faults;
 mod feed;
 mod http;
 mod ingest;
 mod limits;
+mod outages;
 mod proxy;
 mod query;
 mod support;

@@ -171,7 +171,7 @@ async fn an_export_can_be_posted_again() {
     assert_eq!(counts(&server.post("x-ndjson", export.body).await), [7201, 0, 0, 7201]);
 
     let mut http = server.connect().await;
-    let table = http.ask("GET", path, &[("accept", "text/csv")], b"").await;
+    let table = http.request("GET", path, &[("accept", "text/csv")], b"").await;
     assert!(
         table.header("content-type").unwrap().starts_with("text/csv"),
         "{table:?}"
@@ -181,9 +181,9 @@ async fn an_export_can_be_posted_again() {
     assert_eq!(rows[0], "user_id,timestamp,heart_rate,steps,calories,source");
     assert_eq!(rows[1], "1,2025-03-02T00:00:00Z,70,0,,");
     assert_eq!(rows[2], "1,2025-03-02T00:00:00Z,,,1.5,\"a, \"\"b\"\"\"");
-    assert_eq!(http.ask("HEAD", path, &[], b"").await.status, 200);
+    assert_eq!(http.request("HEAD", path, &[], b"").await.status, 200);
     let empty = http
-        .ask(
+        .request(
             "GET",
             &path.replace("user_id=1", "user_id=2"),
             &[("accept", "text/csv")],
@@ -200,7 +200,7 @@ async fn erasing_a_user_removes_everything_of_that_user_and_nothing_of_others() 
         .post("x-ndjson", format!("{}{}", records(1, 100), records(2, 100)))
         .await;
     let mut http = server.connect().await;
-    assert_eq!(http.ask("DELETE", "/users/1", &[], b"").await.status, 204);
+    assert_eq!(http.request("DELETE", "/users/1", &[], b"").await.status, 204);
     assert_eq!((server.samples(1).await, server.samples(2).await), (0, 100));
     for path in [
         "/users/1",
@@ -209,11 +209,11 @@ async fn erasing_a_user_removes_everything_of_that_user_and_nothing_of_others() 
         "/users/9223372036854775808",
         "/users/x",
     ] {
-        let response = http.ask("DELETE", path, &[], b"").await;
+        let response = http.request("DELETE", path, &[], b"").await;
         assert_eq!(response.status, 404, "{path}");
         response.problem();
     }
-    let response = http.ask("GET", "/users/2", &[], b"").await;
+    let response = http.request("GET", "/users/2", &[], b"").await;
     assert_eq!(
         (response.status, response.header("allow")),
         (405, Some("DELETE, OPTIONS"))
@@ -228,7 +228,7 @@ async fn openapi_json_describes_every_path_with_its_methods() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3."));
     let mut http = server.connect().await;
     for (path, methods) in description["paths"].as_object().unwrap() {
-        let response = http.ask("OPTIONS", &path.replace("{user_id}", "1"), &[], b"").await;
+        let response = http.request("OPTIONS", &path.replace("{user_id}", "1"), &[], b"").await;
         assert_eq!(response.status, 204, "{path}");
         for method in methods.as_object().unwrap().keys() {
             assert!(

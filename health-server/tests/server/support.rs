@@ -66,7 +66,7 @@ impl Server {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
-        self.connect().await.ask("GET", path, &[], b"").await
+        self.connect().await.request("GET", path, &[], b"").await
     }
 
     /// Posts a body to `/ingest`. Its media type is `application/` and `kind`, such as `json` or `x-ndjson`.
@@ -79,7 +79,7 @@ impl Server {
     pub(crate) async fn post_with(&self, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Response {
         self.connect()
             .await
-            .ask("POST", "/ingest", headers, body.as_ref())
+            .request("POST", "/ingest", headers, body.as_ref())
             .await
     }
 
@@ -147,7 +147,7 @@ pub(crate) fn records(user: i64, count: i64) -> String {
 }
 
 /// Returns the index and the field of each listed error of a 422.
-pub(crate) fn faults(response: &Response) -> Vec<(i64, Value)> {
+pub(crate) fn listed_errors(response: &Response) -> Vec<(i64, Value)> {
     let errors = response.json()["errors"].clone();
     let errors = errors.as_array().unwrap_or_else(|| panic!("{response:?}"));
     errors

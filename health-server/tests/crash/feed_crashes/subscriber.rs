@@ -188,7 +188,9 @@ impl Subscriber {
             return;
         }
         let missing = self.final_versions.borrow().as_ref().map(|final_versions| {
-            let wanted = final_versions.iter().filter(|(identity, _)| self.is_subscribed_to(identity.0));
+            let wanted = final_versions
+                .iter()
+                .filter(|(identity, _)| self.is_subscribed_to(identity.0));
             let missing = wanted.filter(|(identity, version)| self.newest.get(*identity) != Some(*version));
             missing.map(|(identity, _)| identity.clone()).collect()
         });

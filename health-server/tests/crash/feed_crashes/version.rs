@@ -6,7 +6,8 @@ use tokio_postgres::Client;
 /// The identity of a sample: user, timestamp, source.
 pub(crate) type Identity = (i64, String, String);
 
-/// The values of a sample after a commit: heart rate, steps, calories. Fractions are text, so that versions can be ordered.
+/// The values of a sample after a commit: heart rate, steps, calories. Fractions are text, so that versions can be
+/// ordered.
 pub(crate) type Version = (Option<String>, Option<i32>, Option<String>);
 
 /// Makes PostgreSQL itself log every version that is ever committed, in the table `audit`.

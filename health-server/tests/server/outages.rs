@@ -1,4 +1,4 @@
-//! A database that is out of reach or stuck, and shutdowns in the middle of requests.
+//! Database outages, and shutdowns in the middle of requests.
 
 use std::time::{Duration, Instant};
 
@@ -135,7 +135,7 @@ async fn a_full_queue_gives_429_and_stores_what_it_accepted() {
     };
     assert!(refused.header("retry-after").is_some());
     assert_eq!(counts(&refused), [0; 4]);
-    assert!([429, 503].contains(&stuck.answer().await.status));
+    assert!([429, 503].contains(&stuck.response().await.status));
     lock.rollback().await.unwrap();
     assert_eq!(server.post("x-ndjson", records(2, 90)).await.status, 200);
     assert_eq!(server.samples(2).await, 90);
@@ -151,7 +151,7 @@ async fn an_upload_that_a_shutdown_interrupts_gets_the_counts_of_what_was_stored
     http.send(records(1, 3)).await;
     assert_eq!(live.event().await["event"], "sample");
     let (running, _database) = server.stop();
-    let response = http.answer().await;
+    let response = http.response().await;
     assert_eq!((response.status, counts(&response)), (503, [3, 3, 0, 0]));
     running.await.unwrap().unwrap();
 }
@@ -169,7 +169,7 @@ async fn a_shutdown_stores_and_acknowledges_what_is_being_written() {
     while watcher.query_one(LOCK_WAITS, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
     let (running, _database) = server.stop();
     lock.rollback().await.unwrap();
-    assert_eq!(counts(&http.answer().await), [1, 1, 0, 0]);
+    assert_eq!(counts(&http.response().await), [1, 1, 0, 0]);
     assert!(http.is_closed().await);
     running.await.unwrap().unwrap();
 }
@@ -186,7 +186,7 @@ async fn a_client_that_disconnects_does_not_cancel_the_batch_of_other_clients() 
     drop(clients.remove(0));
     lock.rollback().await.unwrap();
     for client in &mut clients {
-        assert_eq!(counts(&client.answer().await), [1, 1, 0, 0]);
+        assert_eq!(counts(&client.response().await), [1, 1, 0, 0]);
     }
     assert_eq!(server.samples(1).await, 4);
 }
@@ -202,7 +202,7 @@ async fn a_request_that_the_database_refuses_does_not_fail_the_rest_of_its_batch
     let mut clients = enqueue(&server, &[record(1, 0), record(1, 6), record(1, 7), record(1, 8)]).await;
     lock.rollback().await.unwrap();
     for (index, client) in clients.iter_mut().enumerate() {
-        let response = client.answer().await;
+        let response = client.response().await;
         if index == 2 {
             assert_eq!((response.status, counts(&response)), (500, [0; 4]), "{response:?}");
             assert!(!response.problem().contains("check"), "{response:?}");
@@ -256,7 +256,7 @@ async fn a_server_that_cannot_store_is_not_ready_and_tells_the_reason() {
     let reason = reason_not_ready(&server).await;
     assert!(reason.contains("2s"), "{reason}");
     row.rollback().await.unwrap();
-    assert_eq!(counts(&clients[0].answer().await), [1, 0, 1, 0]);
+    assert_eq!(counts(&clients[0].response().await), [1, 0, 1, 0]);
     assert_eq!(server.get("/-/ready").await.status, 200);
 
     let name = server.database.name();
