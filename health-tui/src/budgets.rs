@@ -224,7 +224,8 @@ fn a_user_needs_at_most_one_kilobyte() {
     assert!(Users::default().len() == 0);
 }
 
-/// Returns the CPU time of the fastest of 30 frames at 200x50. CPU time leaves out the other programs of a busy machine.
+/// Returns the CPU time of the fastest of 30 frames at 200x50. CPU time leaves out the other programs of a busy
+/// machine.
 fn frame_time(app: &App) -> Duration {
     let mut buf = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
     let mut best = Duration::MAX;
@@ -232,7 +233,7 @@ fn frame_time(app: &App) -> Duration {
         buf.reset();
         let start = cpu_time();
         ui::draw(app, &mut buf);
-        best = best.min(cpu_time() - start);
+        best = best.min(cpu_time().saturating_sub(start));
     }
     best
 }

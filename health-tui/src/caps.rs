@@ -46,8 +46,8 @@ impl Caps {
             .or_else(|| set("LANG"))
             .unwrap_or_default()
             .to_lowercase();
-        // A container often has no locale although its terminal uses UTF-8. So only a locale that names another encoding
-        // means ASCII.
+        // A container often has no locale although its terminal uses UTF-8. So only a locale that names another
+        // encoding means ASCII.
         let may_be_utf8 = locale.is_empty()
             || locale.contains("utf-8")
             || locale.contains("utf8")

@@ -234,7 +234,8 @@ impl UserAreas {
     }
 }
 
-/// Returns the part of a chart that holds its lines: the title is above, the time axis below, the value axis at the left.
+/// Returns the part of a chart that holds its lines: the title is above, the time axis below, the value axis at the
+/// left.
 pub(crate) fn plot(chart: Rect) -> Rect {
     Rect {
         x: chart.x + VALUE_AXIS_WIDTH.min(chart.width),

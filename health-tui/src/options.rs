@@ -85,7 +85,8 @@ impl Default for Options {
     }
 }
 
-/// The dashboard of Health: the heart rate, steps and calories of all users as they arrive, and statistics of any time range
+/// The dashboard of Health: the heart rate, steps and calories of all users as they arrive, and statistics of any time
+/// range
 #[derive(Debug, Parser)]
 #[command(
     name = "health-tui",

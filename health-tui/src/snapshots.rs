@@ -1,6 +1,6 @@
 //! Snapshots of every pane in every state: the text, and below it the styles, because colours carry meaning too.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::{fmt::Write as _, sync::LazyLock, time::Duration};
 
 use chrono::TimeDelta;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use crate::{
-    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, QueryError, QueryResponse},
+    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, QueryError, QueryResponse, SampleChunk},
     caps::ColourDepth,
     config::Settings,
     fixtures::{self, noon, press},
@@ -73,133 +73,158 @@ fn connection_event(app: &mut App, event: ConnectionEvent, after_ms: i64) {
     );
 }
 
-fn waiting(app: &mut App) {
+fn disconnect(app: &mut App) {
     let disconnected = ConnectionEvent::Disconnected {
         attempt: 4,
         reason: "connection refused".to_owned(),
-        retry_in: std::time::Duration::from_millis(2_600),
+        retry_in: Duration::from_millis(2_600),
     };
     connection_event(app, disconnected, 0);
 }
 
+type State = (&'static str, App);
+
 /// Returns a dashboard in each state that a user can meet, with the name of its snapshot.
-fn states(theme: ThemeName, size: (u16, u16)) -> Vec<(&'static str, App)> {
-    let fresh = || {
-        App::new(
-            Settings {
-                theme,
-                ..Settings::default()
-            },
-            "127.0.0.1:8001",
-            size,
-            noon(),
-        )
-    };
+fn states(theme: ThemeName, size: (u16, u16)) -> Vec<State> {
     let live = || fixtures::live(theme, size);
-    let mut states = vec![("connecting", fresh())];
-
-    let mut app = fresh();
-    connection_event(
-        &mut app,
-        ConnectionEvent::Connected {
-            resumed: None,
-            reason: None,
-        },
-        0,
-    );
-    states.push(("empty", app));
-
-    let mut app = fresh();
-    waiting(&mut app);
-    states.push(("never_connected", app));
-
-    states.push(("live", live()));
-
-    let mut app = live();
-    app.update(Input::Tick, noon() + TimeDelta::minutes(7));
-    states.push(("stale", app));
-
-    let mut app = live();
-    waiting(&mut app);
-    states.push(("disconnected", app));
-
-    let mut app = live();
-    let elapsed = std::time::Duration::from_secs(7);
-    connection_event(&mut app, ConnectionEvent::Silent { elapsed }, 0);
-    app.update(Input::Tick, noon() + TimeDelta::seconds(2));
-    states.push(("silent", app));
-
-    let mut app = live();
-    connection_event(&mut app, ConnectionEvent::Lagged { missed: 12_345 }, 0);
-    states.push(("lagged", app));
-
-    let mut app = live();
-    press(&mut app, &["space"]);
-    let chunk = crate::app::SampleChunk {
-        samples: Vec::new(),
-        coalesced: 1_234,
-    };
-    app.update(Input::Network(NetworkEvent::Samples(chunk)), noon());
-    states.push(("frozen", app));
-
-    let mut app = live();
-    press(&mut app, &["/", "h", "r", ">", "2", "0", "0"]);
-    states.push(("filtered_to_nothing", app));
-
-    let mut app = live();
-    press(&mut app, &["/", "p", "u", "l", "s", "e", ">", "3"]);
-    states.push(("filter_error", app));
-
-    let mut app = live();
-    press(&mut app, &["s", "*", "p", "n"]);
-    states.push(("sorted_pinned_masked", app));
-
+    let mut states = connection_states(theme, size);
+    states.extend(table_states(&live));
+    states.extend(user_states(&live));
     states.push(("user", fixtures::user(theme, size)));
-    let mut app = live();
-    press(&mut app, &["enter"]);
-    states.push(("user_loading", app));
-
-    let mut app = live();
-    let effects = press(&mut app, &["enter"]);
-    fail(&mut app, &effects);
-    states.push(("user_failed", app));
-
-    let mut app = live();
-    press(&mut app, &["2"]);
-    states.push(("form", app));
-
-    let mut app = live();
-    press(&mut app, &["2", "tab"]);
-    app.update(Input::Paste("x".to_owned()), noon());
-    press(&mut app, &["enter"]);
-    states.push(("form_error", app));
-
-    let mut app = live();
-    press(&mut app, &["2", "enter"]);
-    app.update(Input::Tick, noon() + TimeDelta::seconds(3));
-    states.push(("query_running", app));
-
-    let mut app = live();
-    let effects = press(&mut app, &["2", "enter"]);
-    fail(&mut app, &effects);
-    states.push(("query_failed", app));
-
+    states.extend(form_states(&live));
     states.push(("range", fixtures::range(theme, size)));
-
     let mut app = fixtures::range(theme, size);
     press(&mut app, &["esc", "pagedown", "pagedown", "pagedown", "pagedown"]);
     states.push(("range_scrolled", app));
-
-    let mut app = live();
-    press(&mut app, &["?"]);
-    states.push(("help", app));
-
-    let mut app = live();
-    press(&mut app, &["M"]);
-    states.push(("toast", app));
     states
 }
 
+/// Returns a copy of a dashboard after a change.
+fn after(start: &dyn Fn() -> App, change: impl FnOnce(&mut App)) -> App {
+    let mut app = start();
+    change(&mut app);
+    app
+}
+
+fn connection_states(theme: ThemeName, size: (u16, u16)) -> Vec<State> {
+    let settings = Settings {
+        theme,
+        ..Settings::default()
+    };
+    let started = || App::new(settings.clone(), "127.0.0.1:8001", size, noon());
+    let live = || fixtures::live(theme, size);
+    let connected = ConnectionEvent::Connected {
+        resumed: None,
+        reason: None,
+    };
+    let silent = ConnectionEvent::Silent {
+        elapsed: Duration::from_secs(7),
+    };
+    vec![
+        ("connecting", started()),
+        ("empty", after(&started, |app| connection_event(app, connected, 0))),
+        ("never_connected", after(&started, disconnect)),
+        ("disconnected", after(&live, disconnect)),
+        (
+            "silent",
+            after(&live, |app| {
+                connection_event(app, silent, 0);
+                app.update(Input::Tick, noon() + TimeDelta::seconds(2));
+            }),
+        ),
+        (
+            "lagged",
+            after(&live, |app| connection_event(app, ConnectionEvent::Lagged { missed: 12_345 }, 0)),
+        ),
+    ]
+}
+
+fn table_states(live: &dyn Fn() -> App) -> Vec<State> {
+    let pressed = |keys: &[&str]| {
+        after(live, |app| {
+            press(app, keys);
+        })
+    };
+    let chunk = SampleChunk {
+        samples: Vec::new(),
+        coalesced: 1_234,
+    };
+    vec![
+        ("live", live()),
+        (
+            "stale",
+            after(live, |app| {
+                app.update(Input::Tick, noon() + TimeDelta::minutes(7));
+            }),
+        ),
+        (
+            "frozen",
+            after(live, |app| {
+                press(app, &["space"]);
+                app.update(Input::Network(NetworkEvent::Samples(chunk)), noon());
+            }),
+        ),
+        ("filtered_to_nothing", pressed(&["/", "h", "r", ">", "2", "0", "0"])),
+        ("filter_error", pressed(&["/", "p", "u", "l", "s", "e", ">", "3"])),
+        ("sorted_pinned_masked", pressed(&["s", "*", "p", "n"])),
+        ("help", pressed(&["?"])),
+        ("toast", pressed(&["M"])),
+    ]
+}
+
+fn user_states(live: &dyn Fn() -> App) -> Vec<State> {
+    let opened = |app: &mut App| press(app, &["enter"]);
+    vec![
+        (
+            "user_loading",
+            after(live, |app| {
+                opened(app);
+            }),
+        ),
+        (
+            "user_failed",
+            after(live, |app| {
+                let effects = opened(app);
+                fail(app, &effects);
+            }),
+        ),
+    ]
+}
+
+fn form_states(live: &dyn Fn() -> App) -> Vec<State> {
+    vec![
+        (
+            "form",
+            after(live, |app| {
+                press(app, &["2"]);
+            }),
+        ),
+        (
+            "form_error",
+            after(live, |app| {
+                press(app, &["2", "tab"]);
+                app.update(Input::Paste("x".to_owned()), noon());
+                press(app, &["enter"]);
+            }),
+        ),
+        (
+            "query_running",
+            after(live, |app| {
+                press(app, &["2", "enter"]);
+                app.update(Input::Tick, noon() + TimeDelta::seconds(3));
+            }),
+        ),
+        (
+            "query_failed",
+            after(live, |app| {
+                let effects = press(app, &["2", "enter"]);
+                fail(app, &effects);
+            }),
+        ),
+    ]
+}
+
+/// Answers the last query of `effects` with an error.
 fn fail(app: &mut App, effects: &[Effect]) {
     let id = effects
         .iter()
@@ -297,7 +322,11 @@ proptest! {
     ) {
         let all: Vec<Key> = Scope::ALL
             .into_iter()
-            .flat_map(|s| Keymap::default().bindings_in(s).flat_map(|(b, k)| k.iter().copied().map(move |k| (b.action, k))).collect::<Vec<_>>())
+            .flat_map(|scope| {
+                let keymap = Keymap::default();
+                let bindings = keymap.bindings_in(scope);
+                bindings.flat_map(|(b, keys)| keys.iter().map(move |key| (b.action, *key))).collect::<Vec<_>>()
+            })
             .filter(|(action, _)| *action != Action::Suspend)
             .map(|(_, key)| key)
             .collect();
@@ -319,14 +348,19 @@ proptest! {
         use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
         let mut app = STATES[start % STATES.len()].1.clone();
         for (column, row, kind) in clicks {
-            let kind = [MouseEventKind::Down(MouseButton::Left), MouseEventKind::ScrollUp, MouseEventKind::ScrollDown][usize::from(kind)];
+            let kind = match kind {
+                0 => MouseEventKind::Down(MouseButton::Left),
+                1 => MouseEventKind::ScrollUp,
+                _ => MouseEventKind::ScrollDown,
+            };
             app.update(Input::Mouse(MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE }), noon());
             frame(&app);
         }
     }
 }
 
-/// Each size is drawn in one state. A step of 7 through the states, which is prime, combines all states with all shapes.
+/// Each size is drawn in one state. A step of 7 through the states, which is prime, combines all states with all
+/// shapes.
 #[test]
 fn every_size_up_to_200x60_is_drawn() {
     let mut states: Vec<App> = STATES.iter().map(|(_, app)| app.clone()).collect();

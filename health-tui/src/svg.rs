@@ -97,7 +97,8 @@ fn symbols(out: &mut String, buf: &Buffer, y: u16, text_colour: &str) {
     }
 }
 
-/// Draws neighbouring bars of one height as one rectangle, which has no seams and needs less space. Returns its columns.
+/// Draws neighbouring bars of one height as one rectangle, which has no seams and needs less space. Returns its
+/// columns.
 fn bars(out: &mut String, buf: &Buffer, (x, y): (u16, u16), symbol: char, fill: &str) -> u16 {
     let Some(first) = buf.cell((x, y)) else { return 1 };
     let same =

@@ -1,7 +1,7 @@
 //! Themes: a style for each role on the screen, in the colours that the terminal has.
 //!
-//! Widgets use roles (`heart_rate`, `dim`, `selected`), never colours. The mono theme, which `NO_COLOR` selects, has only
-//! bold, dim, reverse and underline.
+//! Widgets use roles (`heart_rate`, `dim`, `selected`), never colours. The mono theme, which `NO_COLOR` selects, has
+//! only bold, dim, reverse and underline.
 
 mod palette;
 
@@ -94,7 +94,7 @@ pub(crate) struct Theme {
     /// The header and the footer.
     pub(crate) bar: Style,
     pub(crate) active_tab: Style,
-    /// A message that nobody must overlook, such as "frozen".
+    /// A message that must not be overlooked, such as "frozen".
     pub(crate) banner: Style,
     pub(crate) field: Style,
     pub(crate) focused_field: Style,

@@ -22,8 +22,8 @@ pub(super) enum Fault {
     Duplicate { id: i64, first: String, second: String },
 }
 
-/// Parses a names file: on each line an id, then a space, a tab or a comma, then the name. Lines that start with `#` are
-/// comments.
+/// Parses a names file: on each line an id, then a space, a tab or a comma, then the name. Lines that start with `#`
+/// are comments.
 pub(super) fn parse(text: &str) -> Result<HashMap<i64, String>, NamesError> {
     let mut names = HashMap::new();
     for (line, text) in (1..).zip(text.lines().map(str::trim)) {

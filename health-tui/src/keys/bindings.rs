@@ -1,6 +1,7 @@
 //! The list of key bindings.
 //!
-//! Dispatch, the footer, the help screen, `--print-config` and the table in `docs/dashboard.md` are all generated from it.
+//! Dispatch, the footer, the help screen, `--print-config` and the table in `docs/dashboard.md` are all generated
+//! from it.
 
 use crate::keys::action::Action;
 
@@ -41,7 +42,8 @@ pub(crate) struct Binding {
     pub(crate) scope: Scope,
     /// The default keys.
     pub(crate) keys: &'static [&'static str],
-    /// A sentence without its full stop, for the help screen and the documentation. At 80 columns 48 of them are visible.
+    /// A sentence without its full stop, for the help screen and the documentation. At 80 columns 48 of them are
+    /// visible.
     pub(crate) help: &'static str,
     /// A word for the footer. `None` keeps the key out of it.
     pub(crate) hint: Option<&'static str>,

@@ -82,7 +82,8 @@ impl Key {
         self.code
     }
 
-    /// Removes a shift that is already part of the key: `G` is a shifted `g`, and some terminals report the shift as well.
+    /// Removes a shift that is already part of the key: `G` is a shifted `g`, and some terminals report the shift as
+    /// well.
     fn normalised(code: KeyCode, modifiers: KeyModifiers) -> Self {
         let shift = modifiers.contains(KeyModifiers::SHIFT);
         let code = match code {

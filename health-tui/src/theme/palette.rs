@@ -35,7 +35,8 @@ impl Rgb {
         }
     }
 
-    /// Returns the nearest of the named colours. Their RGB values are those of common terminals, near enough to compare.
+    /// Returns the nearest of the named colours. Their RGB values are those of common terminals, near enough to
+    /// compare.
     fn nearest_16(self) -> Color {
         const ANSI: [(Rgb, Color); 14] = [
             (Rgb(205, 49, 49), Color::Red),
@@ -170,8 +171,8 @@ pub(super) const HIGH_CONTRAST: Palette = Palette {
     ],
 };
 
-/// The palette of Okabe and Ito, "Color Universal Design" (2008): vermilion, bluish green, yellow and sky blue differ for
-/// every kind of colour vision.
+/// The palette of Okabe and Ito, "Color Universal Design" (2008): vermilion, bluish green, yellow and sky blue differ
+/// for every kind of colour vision.
 pub(super) const COLOUR_BLIND: Palette = Palette {
     background: Rgb(16, 18, 24),
     bar: Rgb(26, 30, 40),

@@ -74,7 +74,7 @@ pub(crate) fn lines(
     cursor_line(canvas, plot, axis, cursor);
 }
 
-/// Draws bars of the counts a minute on a scale from 0. The chart has no time axis: it stands below one that has.
+/// Draws bars of the counts a minute on a scale from 0. It draws no time axis: a chart with the same axis is above.
 pub(crate) fn bars(
     canvas: &mut Canvas<'_>,
     area: Rect,
@@ -124,8 +124,8 @@ pub(crate) fn bars(
     cursor_line(canvas, plot, axis, cursor);
 }
 
-/// Returns the rate a minute in each column, `None` if nothing was measured there. A count that covers several columns is
-/// divided among them in proportion to time.
+/// Returns the rate a minute in each column, `None` if nothing was measured there. A count that covers several
+/// columns is divided among them in proportion to time.
 fn rates_per_minute(axis: &TimeAxis, bars: &[Bar], width: u16) -> Vec<Option<f64>> {
     let column_minutes = (axis.end - axis.start).as_seconds_f64() / f64::from(width) / 60.0;
     let mut rates: Vec<Option<f64>> = vec![None; usize::from(width)];

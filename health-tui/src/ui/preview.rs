@@ -1,5 +1,5 @@
-//! The details pane of the row under the cursor. It shows only readings that the dashboard keeps and asks nothing of the
-//! server.
+//! The details pane of the row under the cursor. It shows only readings that the dashboard keeps and asks nothing of
+//! the server.
 
 use chrono::TimeDelta;
 use ratatui::layout::Rect;

@@ -33,7 +33,8 @@ pub(crate) fn draw(
     }
 }
 
-/// Returns the index of the bar for a position. Only seven of the eight are used: a full cell would touch the row above.
+/// Returns the index of the bar for a position. Only seven of the eight are used: a full cell would touch the row
+/// above.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -198,8 +198,8 @@ struct StatsRow {
     values: Vec<String>,
 }
 
-/// Returns how many users fit side by side, and the columns of each. Users that do not fit are left out, because a number
-/// that is cut reads as another number.
+/// Returns how many users fit side by side, and the columns of each. Users that do not fit are left out, because a
+/// number that is cut reads as another number.
 fn user_columns(width: u16, users: usize) -> (usize, u16) {
     let room = width.saturating_sub(ANSWER_LABEL_WIDTH + 1);
     let shown = users.min(usize::from((room / USER_WIDTH_MIN).max(1)));

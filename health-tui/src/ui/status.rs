@@ -28,7 +28,7 @@ pub(crate) fn header(canvas: &mut Canvas<'_>, area: Rect) {
     connection(canvas, area, area.width.saturating_sub(stats.right() + 2));
 }
 
-/// Draws what is known of the connection, right-aligned. The least important parts are left out if there is no room.
+/// Draws the state of the connection, right-aligned. The least important parts are left out if there is no room.
 fn connection(canvas: &mut Canvas<'_>, area: Rect, room: u16) {
     let separator = format!(" {} ", canvas.symbols.separator);
     let mut parts = connection_state(canvas);

@@ -1,7 +1,7 @@
 //! The live table: one row for each user.
 //!
-//! Only the visible rows are built, so a frame costs the same for any number of users. Ratatui's `Table` builds every row,
-//! which takes 65 ms for 20 000 users.
+//! Only the visible rows are built, so a frame costs the same for any number of users. Ratatui's `Table` builds every
+//! row, which takes 65 ms for 20 000 users.
 
 use ratatui::{
     layout::{Position, Rect},
@@ -157,7 +157,7 @@ fn summary_line(canvas: &mut Canvas<'_>, area: Rect) {
     if let Some(frozen) = &app.live.frozen {
         let key = app.settings.keymap.first_key(Scope::Live, Action::Freeze);
         let hint = key.map_or_else(String::new, |key| format!(", {key} continues"));
-        let text = format!(" FROZEN {}{hint} ", counted(frozen.new_samples, "new reading"));
+        let text = format!(" FROZEN {} new{hint} ", fmt::thousands(frozen.new_samples));
         let right = area.right().saturating_sub(1);
         canvas.text_right(right, y, width.saturating_sub(used + 1), &text, theme.banner);
     }
@@ -181,11 +181,9 @@ fn summary(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
     parts
 }
 
-fn counted(count: impl TryInto<u64>, noun: &str) -> String {
-    match count.try_into().unwrap_or(0) {
-        1 => format!("1 {noun}"),
-        count => format!("{} {noun}s", fmt::thousands(count)),
-    }
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", fmt::thousands(count))
 }
 
 /// The title of a column, an arrow if the table is sorted by it, and the scale of its sparklines.

@@ -1,7 +1,8 @@
 //! Lines of Braille dots: each cell has two columns of four dots.
 //!
-//! The lines are drawn into a grid of cells first, so that they can cross, and the grid is drawn once. Ratatui's `Chart`
-//! is not used: it cannot leave gaps in a line or draw the range from the lowest to the highest reading behind it.
+//! The lines are drawn into a grid of cells first, so that they can cross, and the grid is drawn once. Ratatui's
+//! `Chart` is not used: it cannot leave gaps in a line or draw the range from the lowest to the highest reading
+//! behind it.
 
 use std::borrow::Cow;
 
@@ -107,7 +108,8 @@ impl BrailleGrid {
         }
     }
 
-    /// Sets the dots from `low` to `high` in the column of dots at `x`. Positions are in dots from the lower left corner.
+    /// Sets the dots from `low` to `high` in the column of dots at `x`. Positions are in dots from the lower left
+    /// corner.
     fn set_column(&mut self, x: f64, low: f64, high: f64, layer: Layer) {
         let dots_down = self.height * 4;
         if x < 0.0 || x >= self.dots_across() || dots_down == 0 {
@@ -141,7 +143,8 @@ impl BrailleGrid {
             let Some(cell) = canvas.buf.cell_mut(position) else {
                 continue;
             };
-            // A cell has only one colour. The range is left out where the line passes, or it would get the line's colour.
+            // A cell has only one colour. The range is left out where the line passes, or it would get the line's
+            // colour.
             let (bits, style) = if dots.line != 0 {
                 let style = series.get(dots.series).map_or(canvas.theme.text, |s| s.style.full);
                 (dots.line, style)
