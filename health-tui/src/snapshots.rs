@@ -134,7 +134,9 @@ fn connection_states(theme: ThemeName, size: (u16, u16)) -> Vec<State> {
         ),
         (
             "lagged",
-            after(&live, |app| connection_event(app, ConnectionEvent::Lagged { missed: 12_345 }, 0)),
+            after(&live, |app| {
+                connection_event(app, ConnectionEvent::Lagged { missed: 12_345 }, 0);
+            }),
         ),
     ]
 }
