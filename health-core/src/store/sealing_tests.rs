@@ -106,16 +106,19 @@ async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
                 // Most samples lie near the threshold, where both sealing and the writer might miss a slice. Few lie
                 // elsewhere: a later write to the same slice would make it dirty and hide the fault.
                 let near_threshold = (now - settle() + Duration::from_mins(40)).min(now);
-                let sample = |_| {
+                let random_sample = |_| {
                     if fastrand::u8(..40) == 0 {
                         any_sample(now, SPREAD)
                     } else {
                         any_sample(near_threshold, Duration::from_hours(1))
                     }
                 };
-                let samples: Vec<_> = (0..fastrand::usize(1..80)).map(sample).collect();
+                let samples: Vec<_> = (0..fastrand::usize(1..80)).map(random_sample).collect();
                 health.ingest(samples).await.unwrap();
                 batches += 1;
+                if batches % 10 == 0 {
+                    health.ingest(dense_slice(any_user(), now)).await.unwrap();
+                }
                 if writer == 0 && batches % 40 == 0 {
                     erase::erase(&pool, any_user()).await.unwrap();
                 }
@@ -147,15 +150,23 @@ async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
     workers.join_all().await;
     assert!(samples > 10_000, "the compared ranges contained only {samples} samples");
 
+    for user in 1..=USERS {
+        let samples = dense_slice(UserId::new(user).unwrap(), now);
+        servers[0].ingest(samples).await.unwrap();
+    }
     // After the writers have ended, rollers leave no dirty slice, and the answers come from summaries.
     let mut session = Session::writer(&config).await.unwrap();
     summarise_all(&mut session).await;
     let count = "SELECT (SELECT count(*) FROM health_dirty), \
-     (SELECT count(*) FROM health_rollups WHERE minutes = 1440), \
+         (SELECT count(*) FROM health_rollups WHERE minutes = 1440), \
          (SELECT count(*) FROM health_rollups WHERE minutes = 1)";
     let row = session.client().query_one(count, &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 0);
-    assert!(row.get::<_, i64>(1) > 0 && row.get::<_, i64>(2) > 0);
+    let [dirty_slices, days, minutes]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
+    assert_eq!(dirty_slices, 0);
+    assert!(
+        days > 0 && minutes > 0,
+        "{days} summaries of days and {minutes} of minutes"
+    );
     let days: Vec<_> = (0..=4)
         .map(|day| Grain::Day.floor((now - SPREAD).timestamp_micros()) + day * Grain::Day.micros())
         .collect();
@@ -346,6 +357,18 @@ fn assert_near(one: Option<f64>, other: Option<f64>, stats: &Stats, plain: &Stat
 
 /// Makes a sample at a multiple of 20 seconds, so that some identities come again with other values.
 fn any_sample(until: DateTime<Utc>, spread: Duration) -> Sample {
+    let around = any_time(until, spread);
+    sample(any_user(), around.timestamp() / 20 * 20)
+}
+
+/// Makes a dense slice in the middle of the range. On a slow machine random samples alone are too few for one.
+fn dense_slice(user: UserId, now: DateTime<Utc>) -> Vec<Sample> {
+    let start = Grain::Slice.floor((now - SPREAD / 2).timestamp_micros()) / 1_000_000;
+    (0..45).map(|n| sample(user, start + n * 20)).collect()
+}
+
+/// Makes a sample with random values and source. `second` is its time in seconds since 1970.
+fn sample(user: UserId, second: i64) -> Sample {
     let readings = Readings {
         heart_rate: fastrand::u8(..4)
             .gt(&0)
@@ -354,9 +377,8 @@ fn any_sample(until: DateTime<Utc>, spread: Duration) -> Sample {
         calories: Some(Calories::new(f64::from(fastrand::u8(..100)) / 7.0).unwrap()),
     };
     let source = Source::new(["", "phone", "watch"][fastrand::usize(..3)]).unwrap();
-    let around = any_time(until, spread);
-    let time = DateTime::from_timestamp(around.timestamp() / 20 * 20, 0).unwrap();
-    Sample::new(any_user(), time, source, readings).unwrap()
+    let time = DateTime::from_timestamp(second, 0).unwrap();
+    Sample::new(user, time, source, readings).unwrap()
 }
 
 fn any_time(until: DateTime<Utc>, spread: Duration) -> DateTime<Utc> {
