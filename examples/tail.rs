@@ -221,19 +221,14 @@ impl Tail {
 
     /// Sends SUBSCRIBE with the user's options and the current cursor.
     async fn subscribe(&self, connection: &mut Connection) -> io::Result<()> {
-        let mut command = "SUBSCRIBE".to_owned();
-        if let Some(users) = &self.args.users {
-            command.push_str(&format!(" users={users}"));
-        }
-        if let Some(milliseconds) = self.args.every {
-            command.push_str(&format!(" every={milliseconds}"));
-        }
-        if let Some(cursor) = &self.cursor {
-            command.push_str(&format!(" after={cursor}"));
-        }
-        command.push('\n');
+        let options = [
+            self.args.users.as_ref().map(|users| format!(" users={users}")),
+            self.args.every.map(|milliseconds| format!(" every={milliseconds}")),
+            self.cursor.as_ref().map(|cursor| format!(" after={cursor}")),
+        ];
+        let options: String = options.into_iter().flatten().collect();
         connection.subscribing = true;
-        connection.send(&command).await
+        connection.send(&format!("SUBSCRIBE{options}\n")).await
     }
 
     /// Prints a sample. Flushes the output if no other sample has arrived, so that a backlog is written in large blocks.
