@@ -114,7 +114,7 @@ fn main() {
                 line(&mut lines, number, now - ago);
                 number += 1;
             }
-            server.say(lines.trim_end());
+            server.send_line(lines.trim_end());
         }
     }
     terminal.wait_for("10 000 users");
@@ -131,7 +131,7 @@ fn main() {
                     line(&mut lines, number, chrono::Utc::now());
                     number += 1;
                 }
-                server.say(lines.trim_end());
+                server.send_line(lines.trim_end());
                 due += TICK;
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }

@@ -1,22 +1,34 @@
-//! What the binary does without a dashboard.
+//! The commands of the binary that need no dashboard.
 
 #![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
 
 mod support;
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
+    time::Instant,
 };
 
-use support::{Running, server::FakeServer, terminal::Terminal, tui};
+use support::{TIMEOUT, server::FakeServer, terminal::Terminal, tui};
+use test_support::{Signal, TestProcess, test_directory};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::Command,
+};
 
 fn health_tui(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_health-tui"))
+    std::process::Command::new(env!("CARGO_BIN_EXE_health-tui"))
         .args(args)
         .stdin(Stdio::null())
         .output()
         .unwrap()
+}
+
+/// Starts the binary. Its standard error is a pipe.
+fn start(args: &[&str]) -> TestProcess {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
+    command.args(args).stderr(Stdio::piped());
+    TestProcess::start(command)
 }
 
 fn stdout(output: &Output) -> String {
@@ -28,12 +40,12 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn a_pipe_is_no_terminal() {
+fn the_dashboard_refuses_to_start_without_a_terminal() {
     let output = health_tui(&[]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         stderr(&output),
-        "health-tui: this is not a terminal: run health-tui in one, or `health-tui --plain` for a line a reading\n"
+        "health-tui: Standard input or output is not a terminal. Run health-tui in a terminal, or use --plain for one line per sample.\n"
     );
 }
 
@@ -45,101 +57,89 @@ fn settings_completions_and_the_manual_are_printed() {
     insta::assert_snapshot!("help", stdout(&health_tui(&["--help"])));
 }
 
-#[test]
-fn plain_writes_a_line_a_reading_and_comes_back_behind_the_last() {
+#[tokio::test]
+async fn plain_prints_one_line_per_sample_and_resumes_after_the_last_one() {
     let server = FakeServer::start();
-    let child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
-        .args(["--plain", "--feed", &server.feed.to_string(), "--tz", "UTC"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut child = Running(child);
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut plain = start(&["--plain", "--feed", &server.feed.to_string(), "--tz", "UTC"]);
     server.wait_for_command("SUBSCRIBE");
-    server.sample("c7", 101, 72);
-    let line = lines.next().unwrap().unwrap();
-    assert!(line.ends_with(" user 101: 72 bpm, 7 steps, 0.5 kcal, watch"), "{line}");
+    server.send_sample("c7", 101, 72);
+    let end = plain.line_after(" user 101: ").await;
+    assert_eq!(end, "72 bpm, 7 steps, 0.5 kcal, watch");
     let (http, feed) = server.kill();
     let server = FakeServer::start_on(http, feed);
     assert_eq!(server.wait_for_command("SUBSCRIBE"), "SUBSCRIBE after=c7");
-    server.sample("c8", 202, 80);
-    assert!(lines.next().unwrap().unwrap().contains("user 202: 80 bpm"));
-    assert_eq!(child.end("-TERM"), Some(0));
+    server.send_sample("c8", 202, 80);
+    assert!(plain.line_after(" user 202: ").await.starts_with("80 bpm"));
+    assert!(plain.stop().await.success());
 }
 
-/// `health-tui --plain | head -1`
-#[test]
-fn a_reader_who_has_had_enough_ends_plain_without_a_complaint() {
+/// As in `health-tui --plain | head -1`.
+#[tokio::test]
+async fn plain_ends_successfully_when_its_reader_closes_the_pipe() {
     let server = FakeServer::start();
-    let child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_health-tui"));
+    command
         .args(["--plain", "--feed", &server.feed.to_string()])
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut child = Running(child);
-    let mut reader = BufReader::new(child.0.stdout.take().unwrap());
+        .stderr(Stdio::piped());
+    let mut plain = Command::from(command).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(plain.stdout.take().unwrap()).lines();
     server.wait_for_command("SUBSCRIBE");
-    server.sample("c1", 101, 72);
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
+    server.send_sample("c1", 101, 72);
+    let line = lines.next_line().await.unwrap().unwrap();
     assert!(line.contains("72 bpm"), "{line}");
-    drop(reader);
-    server.sample("c2", 101, 73);
-    assert_eq!(child.0.wait().unwrap().code(), Some(0));
-    let mut told = String::new();
-    std::io::Read::read_to_string(&mut child.0.stderr.take().unwrap(), &mut told).unwrap();
-    assert_eq!(told, "connected\n");
+    drop(lines);
+    server.send_sample("c2", 101, 73);
+    let mut messages = String::new();
+    let mut stderr = plain.stderr.take().unwrap();
+    assert!(plain.wait().await.unwrap().success());
+    stderr.read_to_string(&mut messages).await.unwrap();
+    assert_eq!(messages, "connected\n");
 }
 
-#[test]
-fn a_recording_can_be_replayed() {
+#[tokio::test]
+async fn a_recording_can_be_replayed() {
     let server = FakeServer::start();
-    let path =
-        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recording-{}.ndjson", std::process::id()));
-    _ = std::fs::remove_file(&path);
-    let child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
-        .args(["record", path.to_str().unwrap(), "--feed", &server.feed.to_string()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut child = Running(child);
-    let mut told = BufReader::new(child.0.stderr.take().unwrap()).lines();
-    assert_eq!(told.next().unwrap().unwrap(), "connected");
+    let directory = test_directory();
+    let path = directory.path().join("recording.ndjson");
+    let file = path.to_str().unwrap();
+    let mut recorder = start(&["record", file, "--feed", &server.feed.to_string()]);
+    let mut messages = BufReader::new(recorder.child().stderr.take().unwrap()).lines();
+    assert_eq!(messages.next_line().await.unwrap().unwrap(), "connected");
     for i in 0..5 {
-        server.sample(&format!("c{i}"), 4242, 70 + i);
+        server.send_sample(&format!("c{i}"), 4242, 70 + i);
     }
-    // The samples are in the file when the last of them is.
-    let end = std::time::Instant::now() + support::PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while std::fs::read_to_string(&path).unwrap().lines().count() < 5 {
-        assert!(std::time::Instant::now() < end, "never written");
-        std::thread::yield_now();
+        assert!(Instant::now() < end, "the samples were not recorded");
+        tokio::task::yield_now().await;
     }
-    assert_eq!(child.end("-INT"), Some(0));
+    recorder.signal(Signal::INT);
+    assert!(recorder.wait().await.success());
 
-    // What was recorded is never written over.
-    let again = health_tui(&["record", path.to_str().unwrap()]);
-    assert!(stderr(&again).contains("cannot use"), "{}", stderr(&again));
+    // An existing recording is never overwritten.
+    let again = health_tui(&["record", file]);
+    assert!(stderr(&again).contains("Cannot use"), "{}", stderr(&again));
 
-    let mut terminal = Terminal::open(tui(&["replay", path.to_str().unwrap(), "--speed", "10"]), 100, 24);
+    let mut terminal = Terminal::open(tui(&["replay", file, "--speed", "10"]), 100, 24);
     terminal.wait_for("4242");
-    terminal.wait_for("has been replayed");
+    terminal.wait_for("end of recording.ndjson");
     terminal.wait_for("74");
     terminal.send("q");
     assert_eq!(terminal.ended().0, 0);
-    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
-fn mistakes_are_told_in_a_sentence() {
-    let dir = env!("CARGO_TARGET_TMPDIR");
+fn an_invalid_option_is_explained() {
+    let directory = test_directory();
     let terminal = |args: &[&str]| Terminal::open(tui(args), 120, 24).ended_with_text();
     let (status, text) = terminal(&["--server", "ftp://x"]);
     assert_eq!(status, 1);
-    assert!(text.contains("`ftp://x` is not http"), "{text}");
+    assert!(text.contains("`ftp://x` is not an http URL"), "{text}");
     let (_, text) = terminal(&["--tz", "Mars"]);
     assert!(text.contains("`Mars` is not a time zone"), "{text}");
-    let (_, text) = terminal(&["--config", &format!("{dir}/none.toml")]);
-    assert!(text.contains("cannot read") && text.contains("No such file"), "{text}");
+    let config = directory.path().join("none.toml");
+    let (_, text) = terminal(&["--config", config.to_str().unwrap()]);
+    let text = text.to_lowercase();
+    assert!(text.contains("cannot read") && text.contains("no such file"), "{text}");
 }

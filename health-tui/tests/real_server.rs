@@ -1,4 +1,4 @@
-//! The real binary in a real terminal, with the real server over a real database.
+//! The real binary in a pseudo-terminal, with the real server and a real database.
 
 #![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
 
@@ -6,17 +6,25 @@ mod support;
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Command, Stdio},
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Stdio,
+    time::Instant,
 };
 
-use support::{Running, terminal::Terminal, tui};
-use test_support::TestDatabase;
+use chrono::{TimeDelta, Utc};
+use serde_json::Value;
+use support::{TIMEOUT, terminal::Terminal, tui};
+use test_support::{Signal, TestDatabase, TestProcess, test_directory};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
 
-/// Not a test of its own: the server, which the test below kills.
+/// The server of the other tests: they run this test in a process of its own. Without the variable it does nothing.
 #[tokio::test]
-async fn a_process_that_serves() {
+async fn server_process() {
     let Ok(url) = std::env::var("HEALTH_TUI_TEST_DATABASE") else {
         return;
     };
@@ -32,128 +40,144 @@ async fn a_process_that_serves() {
         .unwrap();
 }
 
+/// A server in a process of its own.
 struct Server {
-    process: Running,
-    http: String,
-    feed: String,
+    process: TestProcess,
+    http: SocketAddr,
+    feed: SocketAddr,
 }
 
 impl Server {
-    fn start(database: &TestDatabase, http: &str, feed: &str) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_process_that_serves", "--nocapture"])
+    async fn start(database: &TestDatabase, http: &str, feed: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "server_process", "--nocapture"])
             .env("HEALTH_TUI_TEST_DATABASE", database.url())
             .env("HEALTH_TUI_TEST_HTTP", http)
-            .env("HEALTH_TUI_TEST_FEED", feed)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut process = Running(child);
-        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let line = lines
-            .map_while(Result::ok)
-            .find(|l| l.starts_with("listening"))
-            .expect("the server says where it listens");
-        let (_, addresses) = line.split_once("http=http://").unwrap();
-        let (http, feed) = addresses.split_once(" feed=").unwrap();
-        let (http, feed) = (http.to_owned(), feed.to_owned());
-        Self { process, http, feed }
+            .env("HEALTH_TUI_TEST_FEED", feed);
+        let mut process = TestProcess::start(command);
+        let addresses = process.listening().await;
+        Self {
+            process,
+            http: addresses.http,
+            feed: addresses.feed,
+        }
     }
 
-    /// Posts one reading of so many seconds ago, and sees it acknowledged.
-    fn post(&self, user: u32, bpm: u32, seconds: i64) {
-        let at = (chrono::Utc::now() - chrono::TimeDelta::seconds(seconds)).to_rfc3339();
-        let body = format!(r#"{{"user_id":{user},"timestamp":"{at}","heart_rate":{bpm},"source":"watch"}}"#);
-        let mut stream = TcpStream::connect(&self.http).unwrap();
-        write!(
-            stream,
-            "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+    fn dashboard(&self) -> Terminal {
+        let (url, feed) = (format!("http://{}", self.http), self.feed.to_string());
+        let terminal = Terminal::open(tui(&["--server", &url, "--feed", &feed]), 120, 36);
+        terminal.wait_for("connected");
+        terminal
+    }
+
+    /// Posts a heart rate with a timestamp `seconds` ago, and waits for the acknowledgement.
+    fn post_heart_rate(&self, user: u32, bpm: u32, seconds: i64) {
+        self.post(user, seconds, "watch", &format!(r#""heart_rate":{bpm}"#));
+    }
+
+    /// Posts a sample with a timestamp `seconds` ago, and waits for the acknowledgement.
+    fn post(&self, user: u32, seconds: i64, source: &str, readings: &str) {
+        let at = (Utc::now() - TimeDelta::seconds(seconds)).to_rfc3339();
+        let body = format!(r#"{{"user_id":{user},"timestamp":"{at}","source":"{source}",{readings}}}"#);
+        self.send(&format!(
+            "POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        ));
+    }
+
+    /// Returns the answer of `GET /metrics` for the last `minutes`.
+    fn metrics(&self, user: u32, minutes: i64) -> Value {
+        let time = |minutes: i64| (Utc::now() - TimeDelta::minutes(minutes)).format("%Y-%m-%dT%H:%M:%SZ");
+        let path = format!("/metrics?user_id={user}&start={}&end={}", time(minutes), time(-1));
+        let response = self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ));
+        serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    fn send(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        response
     }
 }
 
-/// The users of the readings in a recording.
-fn recorded(path: &std::path::Path) -> BTreeSet<u64> {
+/// Returns the users of the samples in a recording.
+fn recorded_users(path: &Path) -> BTreeSet<u64> {
     let text = std::fs::read_to_string(path).unwrap();
-    // The last line may be in the middle of being written.
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole
+    // The recorder may be writing the last line.
+    let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+    complete
         .lines()
-        .map(|l| {
-            serde_json::from_str::<serde_json::Value>(l).unwrap()["user_id"]
-                .as_u64()
-                .unwrap()
+        .map(|line| {
+            let sample: Value = serde_json::from_str(line).unwrap();
+            sample["user_id"].as_u64().unwrap()
         })
         .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_when_the_real_server_is_killed() {
+async fn no_sample_is_lost_when_the_server_is_killed() {
     let database = TestDatabase::new().await;
-    let server = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0");
-    let url = format!("http://{}", server.http);
-    // Somebody the server knows before the dashboard is there.
+    let mut server = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    // The server knows this user before the dashboard starts.
     for (bpm, seconds) in [(61, 30), (63, 20), (65, 10), (67, 0)] {
-        server.post(4001, bpm, seconds);
+        server.post_heart_rate(4001, bpm, seconds);
     }
-    let mut terminal = Terminal::open(tui(&["--server", &url, "--feed", &server.feed]), 100, 30);
-    terminal.wait_for("connected");
-    terminal.wait_until("four readings of the past, of which the last is the newest", |s| {
+    let mut terminal = server.dashboard();
+    terminal.wait_until("four older readings, the newest of which is in the table", |s| {
         let text = s.contents();
         text.contains("4001") && text.contains("4 readings") && text.contains("67 ")
     });
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("killed-{}.ndjson", std::process::id()));
-    // Left over from a process that had the same number.
-    _ = std::fs::remove_file(&path);
-    let child = Command::new(env!("CARGO_BIN_EXE_health-tui"))
-        .args(["record", path.to_str().unwrap(), "--feed", &server.feed])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut recorder = Running(child);
-    let mut told = BufReader::new(recorder.0.stderr.take().unwrap()).lines();
-    assert_eq!(told.next().unwrap().unwrap(), "connected");
-    server.post(4002, 72, 0);
+    let directory = test_directory();
+    let path = directory.path().join("recording.ndjson");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
+    command
+        .args(["record", path.to_str().unwrap(), "--feed", &server.feed.to_string()])
+        .stderr(Stdio::piped());
+    let mut recorder = TestProcess::start(command);
+    let mut messages = BufReader::new(recorder.child().stderr.take().unwrap()).lines();
+    assert_eq!(messages.next_line().await.unwrap().unwrap(), "connected");
+    server.post_heart_rate(4002, 72, 0);
     terminal.wait_for("4002");
-    let (http, feed) = (server.http.clone(), server.feed.clone());
+    let (http, feed) = (server.http.to_string(), server.feed.to_string());
     let mut posted = BTreeSet::from([4002]);
-    let mut server = server;
     for round in 0..3u32 {
-        // Some are acknowledged right before the server dies, some as soon as it is back, before anybody hears of it.
+        // Some samples are acknowledged right before the server dies. Others are posted as soon as it is back, before
+        // its clients have reconnected.
         for user in 1..=20 {
-            server.post(5000 + round * 100 + user, 70, 0);
+            server.post_heart_rate(5000 + round * 100 + user, 70, 0);
             posted.insert(u64::from(5000 + round * 100 + user));
         }
-        assert_eq!(server.process.end("-KILL"), None, "killed by the signal");
+        server.process.kill().await;
         terminal.wait_for("retry in");
-        server = Server::start(&database, &http, &feed);
+        server = Server::start(&database, &http, &feed).await;
         for user in 21..=40 {
-            server.post(5000 + round * 100 + user, 71, 0);
+            server.post_heart_rate(5000 + round * 100 + user, 71, 0);
             posted.insert(u64::from(5000 + round * 100 + user));
         }
         terminal.send("\x12");
         terminal.wait_for("connected");
     }
-    // 4001, 4002 and forty a round.
+    // 4001, 4002 and forty users in each round.
     terminal.wait_for("122 users");
     terminal.send("G");
     terminal.wait_for("5240");
-    let end = std::time::Instant::now() + support::PATIENCE;
-    while recorded(&path) != posted {
+    let end = Instant::now() + TIMEOUT;
+    while recorded_users(&path) != posted {
         assert!(
-            std::time::Instant::now() < end,
+            Instant::now() < end,
             "lost: {:?}",
-            posted.difference(&recorded(&path)).collect::<Vec<_>>()
+            posted.difference(&recorded_users(&path)).collect::<Vec<_>>()
         );
-        std::thread::yield_now();
+        tokio::task::yield_now().await;
     }
 
-    // Questions are answered by the same server.
+    // The restarted server also answers queries.
     terminal.send("/4002\r");
     terminal.wait_for("filter 4002 (1)");
     terminal.send("t");
@@ -163,6 +187,55 @@ async fn nothing_is_lost_when_the_real_server_is_killed() {
     terminal.wait_for("72, 72, 72");
     terminal.send("\x03");
     assert_eq!(terminal.ended().0, 0);
-    assert_eq!(recorder.end("-INT"), Some(0));
-    std::fs::remove_file(path).unwrap();
+    recorder.signal(Signal::INT);
+    assert!(recorder.wait().await.success());
+}
+
+/// Returns the value at the right of a label of the user view.
+fn value_of(screen: &vt100::Screen, label: &str) -> Option<String> {
+    let text = screen.contents();
+    let (_, after) = text.split_once("This window")?;
+    after.lines().find_map(|line| {
+        let mut words = line.split_whitespace().rev();
+        let (value, name) = (words.next()?, words.next()?);
+        (name == label).then(|| value.to_owned())
+    })
+}
+
+/// The readings are unevenly distributed, so that the mean of bucket means (120) differs from the mean of all readings
+/// (72). Both devices count the same steps, so that a plain sum (190) differs from the total (100).
+#[tokio::test(flavor = "multi_thread")]
+async fn this_window_shows_the_statistics_of_the_server() {
+    let database = TestDatabase::new().await;
+    let server = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    for second in 0..9 {
+        server.post_heart_rate(7, 60, 3 * 3_600 - second);
+    }
+    let two_hours_and_a_half = 9_000;
+    server.post(7, two_hours_and_a_half, "watch", r#""steps":100"#);
+    server.post(7, two_hours_and_a_half, "phone", r#""steps":90"#);
+    server.post_heart_rate(7, 180, 30);
+    let mut terminal = server.dashboard();
+    terminal.wait_for("180");
+    terminal.send("\r");
+    // 15 minutes: the chart shows single samples.
+    let has = |label: &'static str, value: &'static str| {
+        move |screen: &vt100::Screen| value_of(screen, label).as_deref() == Some(value)
+    };
+    terminal.wait_until("the average of the last 15 minutes", has("avg", "180.0"));
+    terminal.wait_until("one sample", has("samples", "1"));
+    // 30 minutes, 1 hour, 2 hours, 4 hours: the chart shows buckets.
+    terminal.send("----");
+    terminal.wait_until("all samples", has("samples", "12"));
+    let metrics = server.metrics(7, 240);
+    let shown = |label: &str| terminal.look(|screen| value_of(screen, label)).unwrap();
+    let bpm = |field: &str| metrics[field].as_f64().unwrap();
+    assert_eq!(shown("avg"), format!("{:.1}", bpm("average_heart_rate")));
+    assert_eq!(shown("min"), format!("{:.0}", bpm("min_heart_rate")));
+    assert_eq!(shown("max"), format!("{:.0}", bpm("max_heart_rate")));
+    assert_eq!(shown("steps"), metrics["total_steps"].to_string());
+    assert_eq!((shown("avg"), shown("steps")), ("72.0".to_owned(), "100".to_owned()));
+    assert!(terminal.look(|screen| screen.contents().contains("as of")));
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
 }

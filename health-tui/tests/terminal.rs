@@ -3,7 +3,7 @@
 mod support;
 
 use support::{
-    server::{FakeServer, Greeting, Manner},
+    server::{FakeServer, Greeting, HttpBehaviour},
     terminal::Terminal,
     tui,
 };
@@ -22,8 +22,8 @@ fn filter_user_view_statistics_and_resizing_work_together() {
     server.wait_for_command("SUBSCRIBE");
     // User 909 is known from the start; 101 and 202 arrive over the feed.
     terminal.wait_for("909");
-    server.sample("c1", 101, 72);
-    server.sample("c2", 202, 158);
+    server.send_sample("c1", 101, 72);
+    server.send_sample("c2", 202, 158);
     terminal.wait_for("158");
     terminal.wait_for("1 alert");
 
@@ -104,7 +104,7 @@ fn a_key_press_is_drawn_if_nothing_else_happens() {
 fn the_feed_resumes_after_the_server_was_killed() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
-    server.sample("c41", 101, 72);
+    server.send_sample("c41", 101, 72);
     terminal.wait_for("101");
     let (http, feed) = server.kill();
     terminal.wait_for("retry in");
@@ -118,7 +118,7 @@ fn the_feed_resumes_after_the_server_was_killed() {
     terminal.wait_for("connected");
     // The feed resumes after the last sample, so none is lost.
     assert_eq!(server.wait_for_command("SUBSCRIBE"), "SUBSCRIBE after=c41");
-    server.sample("c42", 303, 64);
+    server.send_sample("c42", 303, 64);
     terminal.wait_for("303");
     terminal.send("q");
     assert_eq!(terminal.ended().0, 0);
@@ -128,7 +128,7 @@ fn the_feed_resumes_after_the_server_was_killed() {
 fn a_wrong_answer_on_the_feed_port_is_shown_and_retried() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
-    server.sample("c7", 101, 72);
+    server.send_sample("c7", 101, 72);
     terminal.wait_for("101");
     for (greeting, words) in [
         (Greeting::Garbage, "not the feed"),
@@ -137,16 +137,16 @@ fn a_wrong_answer_on_the_feed_port_is_shown_and_retried() {
         // Unknown events are ignored; a line that is not an event is an error.
         (Greeting::Nonsense, "not the feed"),
     ] {
-        server.greet_with(greeting);
-        server.hang_up();
+        server.set_greeting(greeting);
+        server.close_feeds();
         terminal.wait_for(words);
         // The users stay on the screen.
         terminal.wait_for("101");
     }
-    server.greet_with(Greeting::Hello);
+    server.set_greeting(Greeting::Hello);
     terminal.send("\x12");
     terminal.wait_for("connected");
-    server.sample("c8", 303, 64);
+    server.send_sample("c8", 303, 64);
     terminal.wait_for("303");
     terminal.send("q");
     assert_eq!(terminal.ended().0, 0);
@@ -160,16 +160,16 @@ fn http_errors_are_shown_and_a_query_can_be_cancelled() {
     terminal.send("2");
     terminal.wait_for("Which user");
     for (manner, words) in [
-        (Manner::Broken, "status 500"),
-        (Manner::Closed, "Cannot reach"),
-        (Manner::Garbage, "Cannot reach"),
-        (Manner::Unreadable, "Cannot read"),
+        (HttpBehaviour::Broken, "status 500"),
+        (HttpBehaviour::Closed, "Cannot reach"),
+        (HttpBehaviour::Garbage, "Cannot reach"),
+        (HttpBehaviour::Unreadable, "Cannot read"),
     ] {
-        server.answer_in(manner);
+        server.set_http_behaviour(manner);
         terminal.send("\r");
         terminal.wait_for(words);
     }
-    server.answer_in(Manner::Silent);
+    server.set_http_behaviour(HttpBehaviour::Silent);
     terminal.send("\r");
     terminal.wait_for("Asking");
     // Typing works while the query runs.
@@ -178,7 +178,7 @@ fn http_errors_are_shown_and_a_query_can_be_cancelled() {
     terminal.wait_for("909, 4711");
     terminal.send("\x1b");
     terminal.wait_for("Cancelled");
-    server.answer_in(Manner::Well);
+    server.set_http_behaviour(HttpBehaviour::Normal);
     terminal.send("\r");
     terminal.wait_for("average bpm");
     terminal.send("\x03");
@@ -248,7 +248,7 @@ fn term_hup_and_int_end_the_dashboard_with_status_0() {
 fn shift_q_leaves_the_last_frame_on_the_screen() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
-    server.sample("c1", 4711, 72);
+    server.send_sample("c1", 4711, 72);
     terminal.wait_for("4711");
     terminal.send("Q");
     let (status, text) = terminal.ended();
@@ -276,7 +276,7 @@ fn no_color_removes_all_colours_and_the_selection_stays_visible() {
     command.env("NO_COLOR", "1");
     let mut terminal = Terminal::open(command, 80, 24);
     terminal.wait_for("connected");
-    server.sample("c1", 101, 72);
+    server.send_sample("c1", 101, 72);
     terminal.wait_for("72");
     terminal.wait_until("no colours, and a reversed tab", |s| {
         let cells = (0..24)
@@ -326,7 +326,7 @@ fn a_panic_restores_the_terminal_and_its_message_is_readable() {
     let terminal = Terminal::open(command, 80, 24);
     terminal.wait_for("connected");
     server.wait_for_commands(2);
-    server.sample("c1", 101, 72);
+    server.send_sample("c1", 101, 72);
     let (status, text) = terminal.ended();
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("on purpose"), "{text}");

@@ -20,7 +20,7 @@ impl HeartRateZones {
         for bpm in response.percentiles.values().flatten() {
             let zone = (1u8..6)
                 .rev()
-                .find(|zone| f64::from(*bpm) >= heart_rate_max * (0.4 + 0.1 * f64::from(*zone)))
+                .find(|zone| *bpm >= heart_rate_max * (0.4 + 0.1 * f64::from(*zone)))
                 .unwrap_or(0);
             counts[usize::from(zone)] += 1;
         }

@@ -99,6 +99,8 @@ pub(crate) enum RangeQuery {
     Cancelled,
 }
 
+type FieldErrors = Vec<(FormField, String)>;
+
 /// The form.
 #[derive(Clone, Debug)]
 pub(crate) struct StatsForm {
@@ -112,7 +114,7 @@ pub(crate) struct StatsForm {
     pub(crate) zone: TextInput,
     /// The field that has the focus. `None` means the answer.
     pub(crate) focus: Option<FormField>,
-    errors: Vec<(FormField, String)>,
+    errors: FieldErrors,
     pub(crate) query: RangeQuery,
     /// The number of lines of the answer that are scrolled out.
     pub(crate) scroll: u16,
@@ -233,6 +235,7 @@ impl StatsForm {
 
     /// Reads all fields. If one has an error, keeps the errors, moves the focus to the first one and returns `None`.
     pub(crate) fn read(&mut self, now: DateTime<Utc>, settings: &Settings) -> Option<(Query, RangeRequest)> {
+        self.errors.clear();
         match self.parse(now, settings) {
             Ok((users, request)) => Some((
                 Query::Range {
@@ -252,12 +255,8 @@ impl StatsForm {
         }
     }
 
-    fn parse(
-        &mut self,
-        now: DateTime<Utc>,
-        settings: &Settings,
-    ) -> Result<(Vec<i64>, RangeRequest), Vec<(FormField, String)>> {
-        self.errors.clear();
+    /// Returns the users and their request, or the error of each invalid field.
+    fn parse(&self, now: DateTime<Utc>, settings: &Settings) -> Result<(Vec<i64>, RangeRequest), FieldErrors> {
         let mut errors = Vec::new();
         let mut note = |field: FormField, error: String| errors.push((field, error));
         let users = parse_users(self.users.text(), settings).map_err(|error| note(FormField::Users, error));

@@ -286,7 +286,7 @@ fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView) {
 /// Returns the server's statistics of the window. Those of a live window end at the time "as of".
 fn window_lines(canvas: &Canvas<'_>, view: &UserView) -> Vec<(&'static str, String)> {
     let Some(stats) = view.stats(canvas.app.now) else {
-        let state = if view.error.is_some() { "no answer" } else { "asking" };
+        let state = if view.error.is_some() { "failed" } else { "asking" };
         return vec![("server", state.to_owned())];
     };
     let no_value = || canvas.symbols.no_value.to_owned();

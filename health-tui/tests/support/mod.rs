@@ -1,4 +1,4 @@
-//! A server that says what a test tells it to, and a terminal that remembers what was drawn.
+//! A fake server that a test controls, and a pseudo-terminal whose screen a test can read.
 
 #![expect(
     dead_code,
@@ -13,35 +13,10 @@ use std::{path::Path, time::Duration};
 
 use portable_pty::CommandBuilder;
 
-/// How long anything may take before a test fails: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest time that a test waits for anything. The machine may be busy with other tests.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A process that does not outlive its test.
-pub(crate) struct Running(pub(crate) std::process::Child);
-
-impl Running {
-    /// Asks it to end, and gives its status.
-    pub(crate) fn end(&mut self, signal: &str) -> Option<i32> {
-        let pid = self.0.id().to_string();
-        assert!(
-            std::process::Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Where it has ended already there is nothing to kill.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
+/// Returns the command that runs the dashboard, with an environment that is the same on every machine.
 pub(crate) fn tui(args: &[&str]) -> CommandBuilder {
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_health-tui"));
     command.args(args);

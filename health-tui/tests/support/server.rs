@@ -1,4 +1,4 @@
-//! A server that says what a test tells it to.
+//! A fake server that a test controls.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -11,9 +11,9 @@ use std::{
     time::Instant,
 };
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// The feed and HTTP of a server, without anything behind them.
+/// The feed and the HTTP API of a server, with made-up data. Each connection has a thread.
 pub(crate) struct FakeServer {
     pub(crate) http: SocketAddr,
     pub(crate) feed: SocketAddr,
@@ -23,52 +23,52 @@ pub(crate) struct FakeServer {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<ServerState>,
     changed: Condvar,
     ended: AtomicBool,
 }
 
-/// How the feed greets whoever connects.
+/// What the feed sends to a new connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Greeting {
     #[default]
     Hello,
     /// Another protocol.
     Garbage,
-    /// A line without an end.
+    /// A line that never ends.
     Endless,
-    /// Nothing but the end.
+    /// Nothing: it closes the connection.
     Closed,
-    /// Hello, and then lines that are no events.
+    /// `hello`, and then lines that are not events.
     Nonsense,
 }
 
-/// How HTTP answers.
+/// How the HTTP API answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum HttpBehaviour {
     #[default]
-    Well,
-    /// A 500 of something that is no health-server.
+    Normal,
+    /// A 500 with a page that is not from a health-server.
     Broken,
-    /// The connection ends without an answer.
+    /// It closes the connection without an answer.
     Closed,
-    /// Bytes that are no HTTP.
+    /// It sends bytes that are not HTTP.
     Garbage,
-    /// A 200 that holds no JSON.
+    /// A 200 with a page that is not JSON.
     Unreadable,
-    /// Never.
+    /// It never answers.
     Silent,
 }
 
 #[derive(Default)]
-struct State {
+struct ServerState {
     greeting: Greeting,
-    manner: Manner,
-
-    /// What clients of the feed have sent.
+    http_behaviour: HttpBehaviour,
+    /// The commands that clients of the feed have sent.
     commands: Vec<String>,
-    /// Paths that were asked for.
+    /// The paths of the HTTP requests.
     requests: Vec<String>,
+    /// The subscribed connections.
     feeds: Vec<TcpStream>,
 }
 
@@ -77,12 +77,12 @@ impl FakeServer {
         Self::start_on("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap())
     }
 
-    /// On given ports, for a server that comes back.
+    /// Starts a server on the given ports, as a restarted server does.
     pub(crate) fn start_on(http: SocketAddr, feed: SocketAddr) -> Self {
         let shared = Arc::new(Shared::default());
-        let (http, one) = listen(http, &shared, serve_http);
-        let (feed, other) = listen(feed, &shared, serve_feed);
-        let listeners = vec![one, other];
+        let (http, http_thread) = listen(http, &shared, serve_http);
+        let (feed, feed_thread) = listen(feed, &shared, serve_feed);
+        let listeners = vec![http_thread, feed_thread];
         Self {
             http,
             feed,
@@ -95,67 +95,69 @@ impl FakeServer {
         format!("http://{}", self.http)
     }
 
-    /// From the next connection on.
-    pub(crate) fn greet_with(&self, greeting: Greeting) {
+    /// Sets the greeting of all later connections.
+    pub(crate) fn set_greeting(&self, greeting: Greeting) {
         self.shared.state.lock().unwrap().greeting = greeting;
     }
 
-    /// From the next request on.
-    pub(crate) fn answer_in(&self, manner: Manner) {
-        self.shared.state.lock().unwrap().manner = manner;
+    /// Sets the behaviour for all later requests.
+    pub(crate) fn set_http_behaviour(&self, behaviour: HttpBehaviour) {
+        self.shared.state.lock().unwrap().http_behaviour = behaviour;
     }
 
-    /// Ends every connection of the feed, and waits for new ones.
-    pub(crate) fn hang_up(&self) {
+    /// Closes every connection of the feed. New ones are accepted.
+    pub(crate) fn close_feeds(&self) {
         for stream in self.shared.state.lock().unwrap().feeds.drain(..) {
-            // It may have gone by itself.
+            // The client may have closed it already.
             _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 
-    /// A line to every client of the feed.
-    pub(crate) fn say(&self, line: &str) {
+    /// Sends a line to every subscribed client.
+    pub(crate) fn send_line(&self, line: &str) {
         for stream in &mut self.shared.state.lock().unwrap().feeds {
-            // A client that is gone is a case of its own.
+            // The client may have closed the connection.
             _ = stream.write_all(format!("{line}\n").as_bytes());
         }
     }
 
-    pub(crate) fn sample(&self, cursor: &str, user: u32, bpm: u32) {
+    /// Sends a sample with the present time.
+    pub(crate) fn send_sample(&self, cursor: &str, user: u32, bpm: u32) {
         let now = chrono::Utc::now().to_rfc3339();
-        self.say(&format!(
+        self.send_line(&format!(
             r#"{{"event":"sample","cursor":"{cursor}","user_id":{user},"timestamp":"{now}","heart_rate":{bpm},"steps":7,"calories":0.5,"source":"watch"}}"#
         ));
     }
 
-    /// Waits for a command that begins like this.
-    pub(crate) fn wait_for_command(&self, begins: &str) -> String {
-        self.wait(|s| s.commands.iter().find(|c| c.starts_with(begins)).cloned())
+    /// Waits for a command with this beginning.
+    pub(crate) fn wait_for_command(&self, beginning: &str) -> String {
+        self.wait(|s| s.commands.iter().find(|c| c.starts_with(beginning)).cloned())
     }
 
-    /// Waits until the feed has had so many commands.
+    /// Waits until the feed has received this many commands.
     pub(crate) fn wait_for_commands(&self, count: usize) {
         self.wait(|s| (s.commands.len() >= count).then_some(()));
     }
 
-    pub(crate) fn wait_for_request(&self, begins: &str) -> String {
-        self.wait(|s| s.requests.iter().find(|c| c.starts_with(begins)).cloned())
+    /// Waits for an HTTP request whose path has this beginning.
+    pub(crate) fn wait_for_request(&self, beginning: &str) -> String {
+        self.wait(|s| s.requests.iter().find(|c| c.starts_with(beginning)).cloned())
     }
 
-    /// Closes everything, as a killed server does.
+    /// Closes all connections and ports, as a killed server does. Returns the addresses.
     pub(crate) fn kill(self) -> (SocketAddr, SocketAddr) {
         (self.http, self.feed)
     }
 
-    fn wait<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+    fn wait<T>(&self, found: impl Fn(&ServerState) -> Option<T>) -> T {
+        let end = Instant::now() + TIMEOUT;
         let mut state = self.shared.state.lock().unwrap();
         loop {
             if let Some(found) = found(&state) {
                 return found;
             }
             let left = end.checked_duration_since(Instant::now());
-            let left = left.unwrap_or_else(|| panic!("never came; commands {:?}", state.commands));
+            let left = left.unwrap_or_else(|| panic!("timed out; commands so far: {:?}", state.commands));
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }
     }
@@ -167,11 +169,11 @@ impl Drop for FakeServer {
         for stream in &self.shared.state.lock().unwrap().feeds {
             _ = stream.shutdown(std::net::Shutdown::Both);
         }
-        // The listeners wake up to see that they are to end.
+        // A connection wakes each listener, which then sees that it must end.
         for addr in [self.http, self.feed] {
             _ = TcpStream::connect(addr);
         }
-        // Behind this the ports are free for the server that comes back.
+        // The ports are free after this, for a restarted server.
         for listener in self.listeners.drain(..) {
             _ = listener.join();
         }
@@ -198,9 +200,9 @@ fn listen(
     (bound, thread)
 }
 
-/// Any connection of another test may have been given the port for a moment.
+/// Binds an address. If it is in use, tries again: a connection of another test may have the port for a moment.
 fn bind(addr: SocketAddr) -> TcpListener {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         match TcpListener::bind(addr) {
             Ok(listener) => return listener,
@@ -213,7 +215,7 @@ fn bind(addr: SocketAddr) -> TcpListener {
 fn serve_feed(mut stream: TcpStream, shared: &Shared) {
     let hello = r#"{"event":"hello","protocol":"health-feed/1","auth":false,"cursor":"c0"}"#;
     let greeting = shared.state.lock().unwrap().greeting;
-    let words = match greeting {
+    let bytes = match greeting {
         Greeting::Hello => format!("{hello}\n").into_bytes(),
         Greeting::Garbage => b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
         Greeting::Endless => vec![b'x'; 1 << 20],
@@ -224,8 +226,8 @@ fn serve_feed(mut stream: TcpStream, shared: &Shared) {
             format!("{hello}\n{subscribed}\n{unknown}\n{{\"event\":7\nnonsense\n").into_bytes()
         }
     };
-    // What a client that has had enough does not read is no failure of the test.
-    if stream.write_all(&words).is_err() || greeting != Greeting::Hello {
+    // The client may close the connection before it has read everything.
+    if stream.write_all(&bytes).is_err() || greeting != Greeting::Hello {
         return;
     }
     for line in BufReader::new(stream.try_clone().unwrap())
@@ -254,19 +256,19 @@ fn serve_http(mut stream: TcpStream, shared: &Shared) {
             line.clear();
         }
         let path = first.split(' ').nth(1).unwrap_or("").to_owned();
-        let manner = shared.state.lock().unwrap().manner;
-        let (status, body) = match manner {
-            Manner::Well => answer(&path),
-            Manner::Broken => (500, "<html>Bad day</html>".to_owned()),
-            Manner::Unreadable => (200, "<html>Welcome</html>".to_owned()),
-            Manner::Closed | Manner::Garbage | Manner::Silent => {
+        let behaviour = shared.state.lock().unwrap().http_behaviour;
+        let (status, body) = match behaviour {
+            HttpBehaviour::Normal => answer(&path),
+            HttpBehaviour::Broken => (500, "<html>Bad day</html>".to_owned()),
+            HttpBehaviour::Unreadable => (200, "<html>Welcome</html>".to_owned()),
+            HttpBehaviour::Closed | HttpBehaviour::Garbage | HttpBehaviour::Silent => {
                 shared.state.lock().unwrap().requests.push(path);
                 shared.changed.notify_all();
-                if manner == Manner::Garbage {
+                if behaviour == HttpBehaviour::Garbage {
                     _ = stream.write_all(b"\x00\x01 what?\r\n\r\n");
                 }
-                if manner == Manner::Silent {
-                    // Until the client has had enough.
+                if behaviour == HttpBehaviour::Silent {
+                    // The read returns when the client closes the connection.
                     _ = reader.read(&mut [0; 16]);
                 }
                 return;

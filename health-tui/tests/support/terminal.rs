@@ -1,4 +1,4 @@
-//! A terminal that remembers what was drawn.
+//! A pseudo-terminal whose screen a test can read.
 
 use std::{
     io::{Read, Write},
@@ -12,9 +12,9 @@ use std::{
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// What the program asked the terminal to copy, still in base64.
+/// The text that the program copied to the clipboard, in base64.
 #[derive(Default)]
 struct Clipboard(Option<String>);
 
@@ -24,15 +24,15 @@ impl vt100::Callbacks for Clipboard {
     }
 }
 
-/// A program in a terminal of its own.
+/// A program in a pseudo-terminal of its own.
 pub(crate) struct Terminal {
     shared: Arc<(Mutex<vt100::Parser<Clipboard>>, Condvar)>,
     master: Box<dyn MasterPty + Send>,
     write: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
-    /// What the program has written.
+    /// The number of bytes that the program has written.
     written: Arc<AtomicU64>,
-    /// Ends when the last of the output has been taken.
+    /// Ends when all output has been read.
     reading: thread::JoinHandle<()>,
 }
 
@@ -95,13 +95,13 @@ impl Terminal {
         self.master.resize(size).unwrap();
     }
 
-    /// Waits until the screen is as it should be.
+    /// Waits until `holds` is true of the screen.
     pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let mut parser = self.shared.0.lock().unwrap();
         while !holds(parser.screen()) {
             let left = end.checked_duration_since(Instant::now());
-            let left = left.unwrap_or_else(|| panic!("never: {what}\n{}", parser.screen().contents()));
+            let left = left.unwrap_or_else(|| panic!("timed out: {what}\n{}", parser.screen().contents()));
             parser = self.shared.1.wait_timeout(parser, left).unwrap().0;
         }
     }
@@ -110,9 +110,9 @@ impl Terminal {
         self.wait_until(text, |screen| screen.contents().contains(text));
     }
 
-    /// Waits for something to be copied, and gives it in base64.
+    /// Waits until the program copies text to the clipboard. Returns it in base64.
     pub(crate) fn wait_for_copy(&self) -> String {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let mut parser = self.shared.0.lock().unwrap();
         loop {
             if let Some(copied) = parser.callbacks_mut().0.take() {
@@ -123,12 +123,12 @@ impl Terminal {
         }
     }
 
-    /// Presses the left button on a cell, counted from 0.
+    /// Clicks on a cell. The first cell is (0, 0).
     pub(crate) fn click(&mut self, column: u16, row: u16) {
         self.send(&format!("\x1b[<0;{};{}M\x1b[<0;{0};{1}m", column + 1, row + 1));
     }
 
-    /// Bytes the program has written so far.
+    /// Returns the number of bytes that the program has written so far.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
@@ -137,7 +137,7 @@ impl Terminal {
         self.child.process_id().unwrap()
     }
 
-    /// What `look` sees on the screen now.
+    /// Returns what `look` reads from the present screen.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
         look(self.shared.0.lock().unwrap().screen())
     }
@@ -153,11 +153,11 @@ impl Terminal {
         );
     }
 
-    /// Waits until the kernel says that the process is stopped.
+    /// Waits until the kernel reports that the process is stopped.
     pub(crate) fn wait_until_stopped(&self) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !self.is_stopped() {
-            assert!(Instant::now() < end, "never stopped");
+            assert!(Instant::now() < end, "timed out: the process is not stopped");
             thread::yield_now();
         }
     }
@@ -167,13 +167,13 @@ impl Terminal {
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 
-    /// Waits for the end. The terminal must have been given back: the ordinary screen, a cursor, no mouse, no raw mode.
+    /// Waits for the end of the program and checks that it restored the terminal. Returns the exit status and the screen.
     pub(crate) fn ended(mut self) -> (u32, String) {
         let status = self.child.wait().unwrap();
         while !self.reading.is_finished() {
             thread::yield_now();
         }
-        self.wait_until("the terminal is given back", |screen| {
+        self.wait_until("the terminal is restored", |screen| {
             !screen.alternate_screen() && !screen.hide_cursor()
         });
         let parser = self.shared.0.lock().unwrap();
@@ -185,7 +185,7 @@ impl Terminal {
 }
 
 impl Terminal {
-    /// The status and what stands on the ordinary screen, for a program that never took the terminal.
+    /// Like [`Terminal::ended`], for a program that ends with a message before it enters the terminal.
     pub(crate) fn ended_with_text(self) -> (u32, String) {
         self.wait_for("health-tui: ");
         self.ended()
