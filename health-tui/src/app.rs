@@ -1,4 +1,5 @@
-//! The state of the dashboard, without a terminal and without a network: an input changes the state and returns effects.
+//! The state of the dashboard, without a terminal and without a network: an input changes the state and returns
+//! effects.
 //!
 //! Invariant: nothing in this module does I/O or reads a clock. The caller passes the time.
 

@@ -95,7 +95,7 @@ struct SettingsFile {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The settings file or the names file cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("Cannot read {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

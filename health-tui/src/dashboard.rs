@@ -25,8 +25,8 @@ use crate::{
     term::{self, Screen, TerminalGuard},
 };
 
-/// The capacity of the channel from the network tasks to the loop. A message holds up to a thousand samples. While the
-/// channel is full, the feed client keeps only the newest sample of each user.
+/// The capacity of the channel from the network tasks to the loop. A message holds up to a thousand samples. While
+/// the channel is full, the feed client keeps only the newest sample of each user.
 const NETWORK_EVENTS_MAX: usize = 64;
 
 /// Runs the dashboard in this terminal until the user quits it, or until SIGTERM, SIGINT or SIGHUP arrives.
@@ -34,9 +34,9 @@ const NETWORK_EVENTS_MAX: usize = 64;
 /// The terminal is restored in every case, also after a panic.
 ///
 /// # Errors
-/// [`Error::NotATerminal`] if standard input or output is not a terminal, [`Error::Server`] and [`Error::Config`] if an
-/// option is invalid, [`Error::Terminal`] if the terminal fails. An unreachable server is no error: the dashboard shows it
-/// and reconnects.
+/// [`Error::NotATerminal`] if standard input or output is not a terminal, [`Error::Server`] and [`Error::Config`] if
+/// an option is invalid, [`Error::Terminal`] if the terminal fails. An unreachable server is no error: the dashboard
+/// shows it and reconnects.
 pub async fn run(options: Options) -> Result<(), Error> {
     let settings = load_settings(&options)?;
     let client = HttpClient {
@@ -224,7 +224,8 @@ impl Environment for TerminalEnvironment {
 impl TerminalEnvironment {
     /// Suspends the process: in raw mode, the terminal does not do this for Ctrl-Z.
     ///
-    /// Restores the terminal, stops the process group, and takes the terminal again after the shell continues the process.
+    /// Restores the terminal, stops the process group, and takes the terminal again after the shell continues the
+    /// process.
     fn suspend(&self) -> io::Result<EffectOutcome> {
         term::restore();
         kill_process_group(getpgrp(), Signal::STOP)?;

@@ -16,8 +16,8 @@ use crate::{
     signals,
 };
 
-/// The capacity of the channel from the feed client. While it is full, the client does not read, and the server reports
-/// the samples that it skips.
+/// The capacity of the channel from the feed client. While it is full, the client does not read, and the server
+/// reports the samples that it skips.
 const CHUNKS_MAX: usize = 16;
 
 /// Passes all samples to `write`, in the order of the feed, until `write` fails or a signal ends the program.

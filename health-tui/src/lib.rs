@@ -1,7 +1,7 @@
 //! The Health dashboard for a terminal.
 //!
-//! It shows the heart rate, steps and calories of all users as they arrive on the live feed, the history of one user, and
-//! statistics over any time range.
+//! It shows the heart rate, steps and calories of all users as they arrive on the live feed, the history of one user,
+//! and statistics over any time range.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), health_tui::Error> {

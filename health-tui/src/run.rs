@@ -1,4 +1,5 @@
-//! The event loop. It handles all waiting inputs, and then draws if something changed and the last frame is old enough.
+//! The event loop. It handles all waiting inputs, and then draws if something changed and the last frame is old
+//! enough.
 
 use std::{io, io::Write, time::Duration};
 
@@ -57,8 +58,8 @@ pub(crate) enum EffectOutcome {
 
 /// Starts a task that reads the terminal, and returns its inputs.
 ///
-/// The loop must not poll an [`EventStream`] itself while it drains its inputs: the stream keeps the waker of the first
-/// poll, so the loop would not be woken by the next key.
+/// The loop must not poll an [`EventStream`] itself while it drains its inputs: the stream keeps the waker of the
+/// first poll, so the loop would not be woken by the next key.
 pub(crate) fn terminal_inputs(mut suspend: Signal) -> mpsc::Receiver<io::Result<Input>> {
     let (to, inputs) = mpsc::channel(INPUTS_PER_FRAME_MAX);
     tokio::spawn(async move {
@@ -89,8 +90,8 @@ pub(crate) async fn run<W: Write>(
     screen: &mut Screen<W>,
     environment: &mut impl Environment,
     mut terminal: mpsc::Receiver<io::Result<Input>>,
-    mut net: mpsc::Receiver<NetworkEvent>,
-    frame_every: Duration,
+    mut network: mpsc::Receiver<NetworkEvent>,
+    frame_interval: Duration,
     stop: impl Future<Output = ()>,
 ) -> Result<bool, Error> {
     tokio::pin!(stop);
@@ -99,17 +100,12 @@ pub(crate) async fn run<W: Write>(
     let mut urgent = true;
     loop {
         for _ in 0..INPUTS_PER_FRAME_MAX {
-            // Keys come first: they must not wait for a flood of samples.
-            let input = if let Ok(input) = terminal.try_recv() {
-                // The terminal is closed. Reading it again would fail again, in a busy loop.
-                let Ok(input) = input else { return Ok(false) };
-                urgent = true;
-                input
-            } else if let Ok(message) = net.try_recv() {
-                Input::Network(message)
-            } else {
+            let Some(input) = next_waiting_input(&mut terminal, &mut network) else {
                 break;
             };
+            // The terminal is closed. Reading it again would fail again, in a busy loop.
+            let Ok(input) = input else { return Ok(false) };
+            urgent |= !matches!(input, Input::Network(_));
             if let Some(keep_frame) = handle(app, screen, environment, input)? {
                 return Ok(keep_frame);
             }
@@ -117,7 +113,7 @@ pub(crate) async fn run<W: Write>(
         if !environment.may_draw() {
             return Err(Error::Panicked);
         }
-        let next_frame = last_frame.map(|at| at + frame_every);
+        let next_frame = last_frame.map(|at| at + frame_interval);
         if app.dirty && (urgent || next_frame.is_none_or(|at| at <= Instant::now())) {
             screen
                 .draw(app.size, |buf| ui::draw(app, buf))
@@ -143,7 +139,7 @@ pub(crate) async fn run<W: Write>(
                 }
                 Some(Err(_)) | None => return Ok(false),
             },
-            Some(message) = net.recv() => Some(Input::Network(message)),
+            Some(message) = network.recv() => Some(Input::Network(message)),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                 (!app.dirty).then_some(Input::Tick)
             }
@@ -154,6 +150,15 @@ pub(crate) async fn run<W: Write>(
             return Ok(keep_frame);
         }
     }
+}
+
+/// Returns an input that has already arrived. Keys come first: they must not wait for a flood of samples.
+fn next_waiting_input(
+    terminal: &mut mpsc::Receiver<io::Result<Input>>,
+    network: &mut mpsc::Receiver<NetworkEvent>,
+) -> Option<io::Result<Input>> {
+    let key = terminal.try_recv().ok();
+    key.or_else(|| network.try_recv().ok().map(|event| Ok(Input::Network(event))))
 }
 
 /// Handles one input and its effects. Returns `Some` if the loop must end: whether to print the last frame.

@@ -18,7 +18,8 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Returns the stream of `SIGTSTP` signals. Without a handler the process would stop while the terminal is in raw mode.
+/// Returns the stream of `SIGTSTP` signals. Without a handler the process would stop while the terminal is in raw
+/// mode.
 pub(crate) fn suspend() -> io::Result<Signal> {
     // tokio has no name for this kind.
     signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))

@@ -31,8 +31,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Whether the program has entered the terminal.
 ///
-/// The panic hook, the end of the program and a suspend all restore the terminal. Only the one that clears this flag does
-/// it, so the terminal is restored once.
+/// The panic hook, the end of the program and a suspend all restore the terminal. Only the one that clears this flag
+/// does it, so the terminal is restored once.
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Wakes the event loop after a panic has restored the terminal.

@@ -164,9 +164,9 @@ fn keys_columns_and_theme_come_from_the_settings_file() {
         ("\n\n[keys]\nflee = [\"f\"]\n", "line 4: `flee` is not an action"),
         (
             "[keys]\nquit = [\"/\"]\n",
-            "line 2: the key `/` is given to both `quit` and `filter`",
+            "line 2: `quit` and `filter` have the same key `/`",
         ),
-        ("names = \"nobody.txt\"\n", "cannot read"),
+        ("names = \"nobody.txt\"\n", "Cannot read"),
     ] {
         let config = write(&directory, "wrong.toml", text);
         let (status, text) = Terminal::open(tui(&["--config", &config]), 200, 24).ended_with_text();

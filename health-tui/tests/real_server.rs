@@ -202,8 +202,8 @@ fn value_of(screen: &vt100::Screen, label: &str) -> Option<String> {
     })
 }
 
-/// The readings are unevenly distributed, so that the mean of bucket means (120) differs from the mean of all readings
-/// (72). Both devices count the same steps, so that a plain sum (190) differs from the total (100).
+/// The readings are unevenly distributed, so that the mean of bucket means (120) differs from the mean of all
+/// readings (72). Both devices count the same steps, so that a plain sum (190) differs from the total (100).
 #[tokio::test(flavor = "multi_thread")]
 async fn this_window_shows_the_statistics_of_the_server() {
     let database = TestDatabase::new().await;

@@ -103,7 +103,8 @@ impl Table {
     }
 }
 
-/// Quotes a field as RFC 4180 says. A text that begins like a formula gets a `'`, so that spreadsheets show it as text.
+/// Quotes a field as RFC 4180 says. A text that begins like a formula gets a `'`, so that spreadsheets show it as
+/// text.
 fn quoted(text: &str, separator: char) -> String {
     let text = if text.starts_with(['=', '+', '-', '@']) {
         format!("'{text}")

@@ -2,8 +2,8 @@
 
 use health_core::PercentilesResponse;
 
-/// The names of the zones, from the lowest heart rate. The American College of Sports Medicine divides the range above
-/// half of the maximal heart rate into five zones of a tenth each.
+/// The names of the zones, from the lowest heart rate. The American College of Sports Medicine divides the range
+/// above half of the maximal heart rate into five zones of a tenth each.
 const NAMES: [&str; 6] = ["rest", "very light", "light", "moderate", "hard", "maximal"];
 
 /// The share of a window's heart rates in each zone.
@@ -13,8 +13,8 @@ pub(crate) struct HeartRateZones {
 }
 
 impl HeartRateZones {
-    /// Counts how many percentiles lie in each zone. With the percentiles 1 to 100, a percentile is one hundredth of the
-    /// readings, so the shares are exact to 1 %. Returns `None` if there are no readings.
+    /// Counts how many percentiles lie in each zone. With the percentiles 1 to 100, a percentile is one hundredth of
+    /// the readings, so the shares are exact to 1 %. Returns `None` if there are no readings.
     pub(crate) fn from_percentiles(response: &PercentilesResponse, heart_rate_max: f64) -> Option<Self> {
         let mut counts = [0u32; 6];
         for bpm in response.percentiles.values().flatten() {

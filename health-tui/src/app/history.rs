@@ -9,7 +9,8 @@ use crate::app::{
     state::{App, Pane},
 };
 
-/// Number of users in one request. If the user scrolls quickly, the next request is already for the rows visible then.
+/// Number of users in one request. If the user scrolls quickly, the next request is already for the rows visible
+/// then.
 const USERS_MAX: usize = 16;
 
 /// The pause after a failed request: as long as the longest backoff of the feed.

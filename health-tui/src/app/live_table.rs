@@ -67,8 +67,8 @@ impl Default for LiveTable {
 impl LiveTable {
     /// Returns when the rows should be filtered and sorted again. The past means at once.
     ///
-    /// Rows are sorted at most once a second, so that they do not jump around. Time alone can also change a row: a filter
-    /// may compare ages, and a user may become stale. A frozen table ignores time.
+    /// Rows are sorted at most once a second, so that they do not jump around. Time alone can also change a row: a
+    /// filter may compare ages, and a user may become stale. A frozen table ignores time.
     pub(crate) fn next_rebuild(&self) -> Option<DateTime<Utc>> {
         let Some(rebuilt_at) = self.rebuilt_at else {
             return self.outdated.then_some(DateTime::<Utc>::MIN_UTC);

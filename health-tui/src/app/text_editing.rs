@@ -13,7 +13,8 @@ use crate::{
 };
 
 impl App {
-    /// Applies the filter text. While the text cannot be parsed (`hr>` is being typed), the previous filter stays in force.
+    /// Applies the filter text. While the text cannot be parsed (`hr>` is being typed), the previous filter stays in
+    /// force.
     pub(super) fn set_filter(&mut self, text: String) {
         match RowFilter::parse(&text) {
             Ok(filter) => {

@@ -24,7 +24,8 @@ impl TextInput {
         u16::try_from(self.0.visual_cursor()).unwrap_or(u16::MAX)
     }
 
-    /// Inserts typed or pasted text up to the length limit. Control characters, such as a pasted line end, are left out.
+    /// Inserts typed or pasted text up to the length limit. Control characters, such as a pasted line end, are left
+    /// out.
     pub(crate) fn insert(&mut self, text: &str) {
         for c in text.chars().filter(|c| !c.is_control()) {
             if self.text().len() + c.len_utf8() > LENGTH_MAX_BYTES {

@@ -14,7 +14,8 @@ pub(crate) enum TimeInputError {
     Skipped { text: String, tz: Tz },
 }
 
-/// Reads a time: `now`, `today`, `yesterday`, `-2h`, `-1h30m`, `18:00`, `2025-03-02`, `2025-03-02 18:00[:05]` or RFC 3339.
+/// Reads a time: `now`, `today`, `yesterday`, `-2h`, `-1h30m`, `18:00`, `2025-03-02`, `2025-03-02 18:00[:05]` or RFC
+/// 3339.
 ///
 /// A time without an offset is a local time in `tz`. If the clocks repeat it, the first of the two times is meant.
 pub(crate) fn parse_time(text: &str, now: DateTime<Utc>, tz: Tz) -> Result<DateTime<Utc>, TimeInputError> {

@@ -129,7 +129,8 @@ impl App {
         }
     }
 
-    /// Asks for the newest sample of every user: users who send nothing at the moment appear too, and a gap is filled.
+    /// Asks for the newest sample of every user: users who send nothing at the moment appear too, and a gap is
+    /// filled.
     fn query_all_users(&mut self, effects: &mut Vec<Effect>) {
         let id = self.next_query_id();
         if let Some(replaced) = self.users_query.replace(id) {

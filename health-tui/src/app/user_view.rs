@@ -45,7 +45,7 @@ pub(crate) struct UserView {
     zoom: usize,
     /// The time under the chart cursor.
     pub(crate) cursor: Option<DateTime<Utc>>,
-    /// The samples behind `points`, by time and source. Empty if the chart shows buckets.
+    /// The samples that `points` are made of, by time and source. Empty if the chart shows buckets.
     readings: Vec<Reading>,
     pub(crate) points: Vec<ChartPoint>,
     stats: Option<Box<WindowStats>>,
@@ -366,8 +366,8 @@ impl UserView {
     }
 }
 
-/// Inserts a reading by time and source. A reading with the same identity is replaced: the feed sends merged samples, and
-/// after a reconnect it may repeat samples.
+/// Inserts a reading by time and source. A reading with the same identity is replaced: the feed sends merged samples,
+/// and after a reconnect it may repeat samples.
 fn insert_reading(readings: &mut Vec<Reading>, reading: Reading) {
     let key = |reading: &Reading| (reading.at, reading.source.clone());
     let index = readings.partition_point(|other| key(other) < key(&reading));

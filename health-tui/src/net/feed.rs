@@ -29,7 +29,8 @@ const SILENCE_WARNING: Duration = Duration::from_secs(7);
 /// The client reconnects after this time without a message: three heartbeats are missing.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The client asks for skipped samples at most this often. Otherwise a slow dashboard would only ever see old samples.
+/// The client asks for skipped samples at most this often. Otherwise a slow dashboard would only ever see old
+/// samples.
 const RESUME_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The largest number of samples in one message to the event loop: few enough to apply between two frames.

@@ -24,8 +24,8 @@ pub(crate) enum Column {
 impl Column {
     pub(crate) const ALL: [Self; 5] = [Self::User, Self::HeartRate, Self::Steps, Self::Calories, Self::Age];
 
-    /// Compares two users in the order that a person wants to see first: names and ids ascending, values from the highest,
-    /// ages from the newest.
+    /// Compares two users in the order that a person wants to see first: names and ids ascending, values from the
+    /// highest, ages from the newest.
     fn compare(self, a: &User, b: &User, names: &HashMap<i64, String>) -> Ordering {
         let high_first = |a: Option<f64>, b: Option<f64>| match (a, b) {
             (Some(a), Some(b)) => b.total_cmp(&a),
@@ -83,7 +83,8 @@ pub(crate) struct RowOrder {
 }
 
 impl RowOrder {
-    /// Filters and sorts all users. This takes about a millisecond for 10 000 users, so it is done at most once a second.
+    /// Filters and sorts all users. This takes about a millisecond for 10 000 users, so it is done at most once a
+    /// second.
     pub(crate) fn rebuild(
         &mut self,
         users: &Users,

@@ -26,8 +26,8 @@ pub(crate) struct AlertThresholds {
 }
 
 impl Default for AlertThresholds {
-    /// Most adults do not reach 150 by walking, and few resting rates are below 40. Both values draw attention. They are no
-    /// diagnosis.
+    /// Most adults do not reach 150 by walking, and few resting rates are below 40. Both values draw attention. They
+    /// are no diagnosis.
     fn default() -> Self {
         Self {
             high: 150.0,

@@ -167,7 +167,8 @@ impl Terminal {
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 
-    /// Waits for the end of the program and checks that it restored the terminal. Returns the exit status and the screen.
+    /// Waits for the end of the program and checks that it restored the terminal. Returns the exit status and the
+    /// screen.
     pub(crate) fn ended(mut self) -> (u32, String) {
         let status = self.child.wait().unwrap();
         while !self.reading.is_finished() {

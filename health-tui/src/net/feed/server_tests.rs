@@ -200,3 +200,21 @@ async fn skipped_samples_are_requested_again_but_not_endlessly() {
         () = server_side => {}
     }
 }
+
+/// The cursor is already past these samples, so the next connection would not receive them again.
+#[tokio::test(start_paused = true)]
+async fn samples_before_an_error_reach_the_event_loop() {
+    let (mut client, mut events) = client(64, None);
+    let (stream, mut server) = duplex(1 << 16);
+    let lines = [HELLO, SUBSCRIBED, &sample(1, "c1", 70), "not an event"];
+    send_lines(&mut server, &lines).await;
+    let result = client.converse(stream, &mut false).await;
+    assert!(matches!(result, Err(FeedError::NotAFeed)), "{result:?}");
+    let mut received = 0;
+    while let Ok(event) = events.try_recv() {
+        if let NetworkEvent::Samples(chunk) = event {
+            received += chunk.samples.len();
+        }
+    }
+    assert_eq!(received, 1);
+}
