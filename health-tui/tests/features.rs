@@ -152,7 +152,7 @@ fn keys_columns_and_theme_come_from_the_settings_file() {
     terminal.send("\x1bOQ");
     terminal.wait_for("FROZEN");
     server.send_sample("c9", 4711, 66);
-    terminal.wait_for("1 new, f2 continues");
+    terminal.wait_for("1 new, f2 resumes");
     terminal.send("q");
     terminal.send("\x1bOQ");
     terminal.wait_for("4711");

@@ -98,7 +98,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
         SortPrevious     "sort-previous"    ["S", "<"]                           "Sort by the previous column";
         Reverse          "reverse"          ["r"]                                "Reverse the order";
         Pin              "pin"              ["*", "."]                           "Pin the row to the top, or unpin it";
-        Freeze           "freeze"           ["space"]                            "Freeze or continue; readings still arrive" => "freeze";
+        Freeze           "freeze"           ["space"]                            "Freeze or resume; readings still arrive"   => "freeze";
         NextAlert        "next-alert"       ["n"]                                "Go to the next alert" => "alert";
         PreviousAlert    "previous-alert"   ["N"]                                "Go to the previous alert";
         Preview          "preview"          ["d"]                                "Show or hide the details pane" => "details";

@@ -156,7 +156,7 @@ fn summary_line(canvas: &mut Canvas<'_>, area: Rect) {
     }
     if let Some(frozen) = &app.live.frozen {
         let key = app.settings.keymap.first_key(Scope::Live, Action::Freeze);
-        let hint = key.map_or_else(String::new, |key| format!(", {key} continues"));
+        let hint = key.map_or_else(String::new, |key| format!(", {key} resumes"));
         let text = format!(" FROZEN {} new{hint} ", fmt::thousands(frozen.new_samples));
         let right = area.right().saturating_sub(1);
         canvas.text_right(right, y, width.saturating_sub(used + 1), &text, theme.banner);
