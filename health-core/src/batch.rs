@@ -50,8 +50,8 @@ pub(crate) struct WritePlan {
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Update {
-    /// The position of the identity in [`Batch::by_identity`].
-    pub(crate) position: usize,
+    /// The index of the identity in [`Batch::by_identity`].
+    pub(crate) index: usize,
     /// The readings that were looked up.
     pub(crate) before: Readings,
     /// The sample to store.
@@ -111,14 +111,19 @@ impl Batch {
             receipts: vec![Receipt::default(); self.requests],
             ..WritePlan::default()
         };
-        for (position, (writes, before)) in self.by_identity().zip(stored).enumerate() {
-            writes.add_to(&mut plan, position, before);
+        for (index, (writes, before)) in self.by_identity().zip(stored).enumerate() {
+            writes.add_to(&mut plan, index, before);
         }
         plan
     }
 }
 
 impl WritePlan {
+    /// Returns the number of rows that the plan writes.
+    pub(crate) fn rows(&self) -> usize {
+        self.inserts.len() + self.updates.len()
+    }
+
     /// Returns whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.inserts.is_empty() && self.updates.is_empty()
@@ -132,7 +137,7 @@ impl<'a> Writes<'a> {
     }
 
     /// Merges the writes into the stored readings, counts each in its request's receipt, and plans the one change.
-    fn add_to(&self, plan: &mut WritePlan, position: usize, before: Option<Readings>) {
+    fn add_to(&self, plan: &mut WritePlan, index: usize, before: Option<Readings>) {
         let mut current = before;
         for Entry { sample, request } in self.0 {
             let receipt = &mut plan.receipts[*request];
@@ -149,7 +154,7 @@ impl<'a> Writes<'a> {
             None => plan.inserts.push(self.first().clone().merged_with(after)),
             Some(before) if before != after => {
                 plan.updates.push(Update {
-                    position,
+                    index,
                     before,
                     after: self.first().clone().merged_with(after),
                 });
@@ -229,7 +234,7 @@ mod tests {
             }
             let identities: Vec<_> = batch.by_identity().map(|writes| writes.first().identity().clone()).collect();
             for update in &plan.updates {
-                prop_assert_eq!(&identities[update.position], update.after.identity());
+                prop_assert_eq!(&identities[update.index], update.after.identity());
                 let before = written.insert(update.after.identity().clone(), update.after.readings());
                 prop_assert_eq!(before, Some(update.before));
                 prop_assert_ne!(update.before, update.after.readings());

@@ -36,11 +36,11 @@ pub struct Limits {
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_QUEUE_ROWS", value_name = "ROWS",
         value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.queue_rows))]
     pub queue_rows: usize,
-    /// Maximum number of samples in one transaction; a single larger request is still written whole.
+    /// Number of samples from which a transaction takes no further request; 500 000 at most.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_BATCH_ROWS", value_name = "ROWS",
         value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.batch_rows))]
     pub batch_rows: usize,
-    /// Number of database connections that write; each user's samples always go through the same one.
+    /// Number of database connections that write; few clients are served by one of them.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_WRITERS", value_name = "N",
         value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.writers))]
     pub writers: usize,
@@ -68,11 +68,12 @@ pub struct Limits {
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_MAX_FUTURE", value_name = "TIME",
         value_parser = parse_time_delta, default_value = format_time_delta(Self::DEFAULT.max_future)))]
     pub max_future: TimeDelta,
-    /// Maximum number of samples that wait for one slow feed subscriber; it misses further ones and is told so.
+    /// Maximum number of recent samples in memory for all feed subscribers. A subscriber that is slower misses samples and gets
+    /// `lagged`.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SUBSCRIBER_QUEUE", value_name = "SAMPLES",
         value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.subscriber_queue))]
     pub subscriber_queue: usize,
-    /// Memory for the waiting samples of all feed subscribers; if it is full, the slowest ones miss samples.
+    /// Memory for these samples; if it is full, the oldest are evicted.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SUBSCRIBER_MEMORY", value_name = "BYTES",
         value_parser = parse_byte_size, default_value = format_byte_size(Self::DEFAULT.subscriber_memory)))]
     pub subscriber_memory: usize,
@@ -105,7 +106,7 @@ impl Limits {
         connection_wait: Duration::from_secs(3),
         drain_timeout: Duration::from_secs(30),
         max_future: TimeDelta::minutes(5),
-        subscriber_queue: 32_768,
+        subscriber_queue: 262_144,
         subscriber_memory: 64 << 20,
         replay_window: Duration::from_hours(24),
         settle: Duration::from_mins(5),

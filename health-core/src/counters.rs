@@ -1,4 +1,4 @@
-//! Counts what the core has done, for metrics and for the readiness check.
+//! The counters of a handle, for metrics and for the readiness check.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -21,19 +21,22 @@ pub struct Counts {
     pub unchanged: u64,
     /// Batches whose transaction was committed.
     pub batches: u64,
-    /// Batches that were planned again, because another server had written the same samples.
+    /// How often a batch was planned again, because another server had written the same samples.
     pub conflicts: u64,
-    /// Attempts to write a batch that failed.
+    /// Failed attempts to write a batch.
     pub failed_writes: u64,
     /// Samples that wait for a writer or are being written.
     pub queued_rows: u64,
-    /// Seconds since the end of the last slice (15 minutes) that has summaries. Between 5 and 20 minutes is normal.
+    /// Samples that live subscribers missed because they read too slowly.
+    pub missed: u64,
+    /// Seconds from `sealed_before` to now: older samples have summaries or are in dirty slices. With the default
+    /// [`Limits::settle`](crate::Limits::settle), between 5 and 20 minutes is normal.
     pub summary_lag_seconds: u64,
-    /// Slices whose summaries are out of date. Counting stops at 100 000 changes.
+    /// Slices whose summaries may be out of date. Counting stops at 100 000 rows of `health_dirty`.
     pub dirty_slices: u64,
 }
 
-/// How long a failed write makes the server count as not ready.
+/// How long after a failed write the server is not ready.
 ///
 /// If samples wait, the writer tries again sooner ([`LONGEST_PAUSE`](crate::ingest::backoff)). If none wait, no later
 /// success would clear the failure, so it has to expire.
@@ -96,7 +99,7 @@ impl Counters {
             .map(|(_, error)| error.clone())
     }
 
-    pub(crate) fn counts(&self, queued_rows: usize) -> Counts {
+    pub(crate) fn counts(&self, queued_rows: usize, missed: u64) -> Counts {
         Counts {
             inserted: self.inserted.load(Relaxed),
             updated: self.updated.load(Relaxed),
@@ -105,6 +108,7 @@ impl Counters {
             conflicts: self.conflicts.load(Relaxed),
             failed_writes: self.failed_writes.load(Relaxed),
             queued_rows: u64::try_from(queued_rows).unwrap_or(u64::MAX),
+            missed,
             summary_lag_seconds: self.summary_lag_seconds.load(Relaxed),
             dirty_slices: self.dirty_slices.load(Relaxed),
         }

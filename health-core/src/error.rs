@@ -41,9 +41,9 @@ pub enum Error {
     TimedOut(Duration),
     /// The connection was lost during a commit, so the samples may be stored or not. Sending them again is harmless.
     ///
-    /// The writer asks the database how the commit ended. It reports this error if the database did not answer within
-    /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), or at once if the connection was lost before the
-    /// transaction's id arrived: then there is nothing to ask for.
+    /// The writer asks the database how the commit ended. It reports this error to callers whose
+    /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline) has passed meanwhile. A caller that was waiting for the
+    /// receipt at its deadline has [`TimedOut`](Self::TimedOut) instead, which leaves the outcome open as well.
     #[error("the connection to the database was lost during a commit, and its outcome is unknown")]
     CommitUnknown(#[source] Cause),
     /// The database refused a statement. Its log says more.

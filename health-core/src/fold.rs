@@ -15,10 +15,10 @@ use crate::{
     summary::{HeartRateSummary, Observation, Summary, TimeWeightedSum, Totals, to_f64},
 };
 
-/// The statistics of one source over a stretch of time that lies within one bucket.
+/// The statistics of one source over a time span that lies within one bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SourceSummary {
-    /// Start of the stretch.
+    /// Start of the time span.
     pub(crate) at: i64,
     /// Name of the device.
     pub(crate) source: SmolStr,
@@ -108,7 +108,7 @@ impl<'a> SampleSummariser<'a> {
         }
     }
 
-    /// Adds a summary of a stretch that begins at `at` and lies within one slice and one bucket.
+    /// Adds a summary of a time span that begins at `at` and lies within one slice and one bucket.
     ///
     /// It must not be older than anything added before.
     pub(crate) fn add_summary(&mut self, source: &str, at: i64, summary: &Summary) {

@@ -21,12 +21,16 @@ use crate::{
         queue::{Ack, IngestQueue},
         writer::Writer,
     },
-    live::{compactor, filter::Filter, hub::Hub, poller::Poller, subscription::Subscription},
+    live::{
+        filter::Filter, handover::Handover, maintenance, poller::Poller, replay::ReplaySource, ring::Ring,
+        subscription::Subscription,
+    },
     roller,
     sample::Sample,
     store::{
-        connection::{Readers, readers},
-        feed, migrate, ready,
+        commit_log,
+        connection::{Readers, checkout, readers},
+        migrate, ready,
     },
     wire::Cursor,
 };
@@ -43,12 +47,13 @@ pub struct Health {
 struct Inner {
     queue: IngestQueue,
     readers: Readers,
-    hub: Arc<Hub>,
+    ring: Arc<Ring>,
+    replays: Arc<ReplaySource>,
     counters: Arc<Counters>,
     limits: Limits,
     /// Tells the tasks to finish their work and end.
     closing: watch::Sender<bool>,
-    /// The writers, the roller and the compactor of the commit log; empty after [`Health::close`].
+    /// The writers, the roller and the maintenance of the commit log; empty after [`Health::close`].
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Tells the poller that the writers have ended.
     writers_ended: watch::Sender<bool>,
@@ -74,35 +79,32 @@ impl Health {
     pub async fn open(config: Config) -> Result<Self, Error> {
         migrate::migrate(&config).await?;
         let readers = readers(&config);
-        let position = feed::position(&readers).await?;
+        let position = commit_log::newest(&mut *checkout(&readers).await?).await?;
         let limits = config.limits.clone();
-        let hub = Arc::new(Hub::new(position, &limits, readers.clone()));
+        let ring = Arc::new(Ring::new(position, &limits));
+        let replays = Arc::new(ReplaySource::new(readers.clone(), limits.replay_window));
         let counters = Arc::new(Counters::default());
-        let (queue, receivers) = IngestQueue::new(&limits);
+        let queue = IngestQueue::new(&limits);
+        let (handover, commits) = Handover::new(Arc::clone(&ring));
         let (closing, _) = watch::channel(false);
         let (writers_ended, end) = watch::channel(false);
-        let poller = tokio::spawn(Poller::new(config.clone(), Arc::clone(&hub), end).run());
-        let compactor = tokio::spawn(compactor::run(Arc::clone(&hub), closing.subscribe()));
+        let poller = tokio::spawn(Poller::new(config.clone(), Arc::clone(&ring), commits, end).run());
+        let maintenance = maintenance::run(readers.clone(), limits.replay_window, closing.subscribe());
         let roller = tokio::spawn(roller::run(config.clone(), Arc::clone(&counters), closing.subscribe()));
-        let tasks = receivers
-            .into_iter()
-            .map(|requests| {
-                let writer = Writer::new(
-                    config.clone(),
-                    Arc::clone(&hub),
-                    Arc::clone(&counters),
-                    requests,
-                    closing.subscribe(),
-                );
+        let tasks = (0..limits.writers.max(1))
+            .map(|_| {
+                let queue = Arc::clone(queue.work());
+                let writer = Writer::new(config.clone(), handover.clone(), Arc::clone(&counters), queue);
                 tokio::spawn(writer.run())
             })
-            .chain([roller, compactor])
+            .chain([roller, tokio::spawn(maintenance)])
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 queue,
                 readers,
-                hub,
+                ring,
+                replays,
                 counters,
                 limits,
                 closing,
@@ -138,14 +140,14 @@ impl Health {
         self.inner.queue.enqueue(samples).await
     }
 
-    /// Subscribes to what is committed from now on, or [after a cursor](Subscription::resume).
+    /// Subscribes to the samples that are committed from now on, or [after a cursor](Subscription::resume).
     pub fn subscribe(&self, filter: Filter) -> Subscription {
-        Subscription::new(&self.inner.hub, filter)
+        Subscription::new(&self.inner.ring, &self.inner.replays, filter)
     }
 
     /// Returns the resume point at the end of what has been delivered to subscribers.
     pub fn cursor(&self) -> Cursor {
-        self.inner.hub.cursor()
+        self.inner.ring.cursor()
     }
 
     /// Checks that samples can be stored now. Answers within some seconds, even if the database does not answer.
@@ -176,7 +178,9 @@ impl Health {
 
     /// Returns what this handle has done so far.
     pub fn counts(&self) -> Counts {
-        self.inner.counters.counts(self.inner.queue.rows())
+        self.inner
+            .counters
+            .counts(self.inner.queue.rows(), self.inner.ring.missed())
     }
 
     /// Returns the limits in force.
@@ -193,7 +197,7 @@ impl Health {
         self.inner.queue.close();
         self.inner.closing.send_replace(true);
         let outcome = self.drain().await;
-        // The poller delivers what was stored last, if it reaches the database.
+        // The poller delivers the last stored samples, if it reaches the database.
         self.inner.writers_ended.send_replace(true);
         let poller = self.inner.poller.lock().take();
         if let Some(mut poller) = poller
@@ -201,7 +205,7 @@ impl Health {
         {
             poller.abort();
         }
-        self.inner.hub.close();
+        self.inner.ring.close();
         outcome
     }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod backoff;
 pub(crate) mod queue;
+pub(crate) mod work;
 pub(crate) mod writer;

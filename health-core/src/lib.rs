@@ -71,6 +71,8 @@ mod plan;
 #[cfg(feature = "store")]
 mod roller;
 #[cfg(feature = "store")]
+mod shard;
+#[cfg(feature = "store")]
 mod store;
 #[cfg(feature = "store")]
 mod summary;

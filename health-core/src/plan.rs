@@ -18,7 +18,7 @@ pub(crate) struct RollupSpan {
 /// The stored summaries that a reader may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UsableRollups<'a> {
-    /// The watermark: older slices have summaries, except those in `dirty`. A multiple of a slice.
+    /// Older slices have usable summaries, except those in `dirty`. A multiple of a slice.
     pub(crate) sealed_before: i64,
     /// Starts of the slices whose summaries may be out of date, ascending.
     pub(crate) dirty: &'a [i64],
@@ -39,7 +39,7 @@ pub(crate) fn slices_cut_by(start: i64, ends: &[i64]) -> Vec<i64> {
 
 /// Covers the buckets from `start` to each of `ends` with the coarsest rows that lie within one bucket.
 ///
-/// The spans are in the order of time and leave no gap. Raw samples cover the rest: time after the watermark, dirty
+/// The spans are in the order of time and leave nothing out. Raw samples cover the rest: time from `sealed_before` on, dirty
 /// slices, and slices that a boundary cuts.
 pub(crate) fn plan(start: i64, ends: &[i64], rollups: UsableRollups<'_>) -> Vec<RollupSpan> {
     let mut spans: Vec<RollupSpan> = Vec::new();

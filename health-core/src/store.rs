@@ -1,15 +1,17 @@
 //! Everything that speaks SQL. Each statement is a named constant with the reason for its shape.
 
+pub(crate) mod append;
 pub(crate) mod columns;
-pub(crate) mod commit_outcome;
+pub(crate) mod commit_log;
 pub(crate) mod connection;
 pub(crate) mod copy;
 pub(crate) mod ctid;
 pub(crate) mod dirty_slices;
+pub(crate) mod doorbell;
 pub(crate) mod erase;
 pub(crate) mod error;
 pub(crate) mod export;
-pub(crate) mod feed;
+pub(crate) mod feed_rows;
 pub(crate) mod look_up;
 pub(crate) mod micros;
 pub(crate) mod migrate;
@@ -24,8 +26,8 @@ pub(crate) mod users;
 pub(crate) mod write;
 
 #[cfg(test)]
-mod commit_outcome_tests;
+mod commit_log_model_tests;
 #[cfg(test)]
-mod feed_tests;
+mod commit_log_tests;
 #[cfg(test)]
 mod sealing_tests;

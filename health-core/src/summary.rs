@@ -1,4 +1,4 @@
-//! The mergeable statistics of a stretch of time.
+//! The mergeable statistics of a time span.
 //!
 //! A [`Summary`] of one source can be merged with the summary of the time that follows it, in any grouping and without
 //! rounding: sums are integers in units fine enough for every value that a sample may have. The result of a
@@ -11,7 +11,7 @@ use crate::stats::READING_WEIGHT_SECONDS_MAX;
 
 pub(crate) mod codec;
 
-/// The statistics of one source over a stretch of time.
+/// The statistics of one source over a time span.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Summary {
     /// Number of samples, whatever they measured.
@@ -38,7 +38,7 @@ pub(crate) struct Totals {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ExactCalories(pub(crate) i128);
 
-/// The heart-rate readings of a stretch of time.
+/// The heart-rate readings of a time span.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct HeartRateSummary {
     /// Number of readings.
@@ -114,7 +114,7 @@ impl Summary {
         }
     }
 
-    /// Appends the summary of a later stretch of time of the same source.
+    /// Appends the summary of a later time span of the same source.
     pub(crate) fn append(&mut self, later: &Self) {
         self.samples += later.samples;
         self.totals += later.totals;

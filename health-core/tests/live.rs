@@ -36,6 +36,18 @@ async fn sql(database: &TestDatabase) -> Client {
     client
 }
 
+/// What every writer does last: it takes the lock, then a number. `$1` is its batch number, `$2` its own id.
+const COMMIT_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health commit order'))";
+const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
+    SELECT number + 1, $1, $2, writer, 1 FROM health_commits ORDER BY number DESC LIMIT 1";
+
+/// Deletes all records but the newest, as if they had been pruned.
+const PRUNE: &str = "DELETE FROM health_commits WHERE number < (SELECT max(number) FROM health_commits)";
+
+fn number_of(cursor: &Cursor) -> i64 {
+    cursor.as_str().split_once('.').unwrap().0.parse().unwrap()
+}
+
 fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
@@ -193,13 +205,14 @@ async fn a_commit_that_becomes_visible_late_is_not_lost_and_delays_no_other() {
     let health = open(&database).await;
     let start = health.cursor();
     let mut live = health.subscribe(Filter::all());
+    // Another writer takes its batch number and writes its row first.
     let mut slow = sql(&database).await;
     let transaction = slow.transaction().await.unwrap();
-    let insert = "INSERT INTO health_metrics (user_id, timestamp, steps) VALUES (9, '2025-03-02T12:00:00Z', 99)";
-    transaction.execute(insert, &[]).await.unwrap();
-    let record = "INSERT INTO health_commits (first_id, last_id, writer) \
-                  SELECT currval('health_metrics_id_seq') - 1, currval('health_metrics_id_seq'), 7";
-    transaction.execute(record, &[]).await.unwrap();
+    let batch = "SELECT nextval('health_batch_numbers')";
+    let batch: i64 = transaction.query_one(batch, &[]).await.unwrap().get(0);
+    let insert =
+        "INSERT INTO health_metrics (id, user_id, timestamp, steps) VALUES ($1, 9, '2025-03-02T12:00:00Z', 99)";
+    transaction.execute(insert, &[&(batch << 20)]).await.unwrap();
     for n in 0..5 {
         health.ingest([sample(1, n, n)]).await.unwrap();
     }
@@ -208,9 +221,19 @@ async fn a_commit_that_becomes_visible_late_is_not_lost_and_delays_no_other() {
     expect_resumed(&mut resuming).await.unwrap();
     assert_eq!(receive(&mut resuming, 5).await, ["1:0", "1:1", "1:2", "1:3", "1:4"]);
     let cursor = resuming.cursor();
+    // While it is committing, other commits wait for it, and get later numbers.
+    transaction.execute(COMMIT_LOCK, &[]).await.unwrap();
+    transaction.execute(APPEND, &[&batch, &7_i64]).await.unwrap();
+    let waiting = health.enqueue(vec![sample(1, 5, 5)]).await.unwrap();
+    let mut blocked = health.subscribe(Filter::all()).resume(cursor.clone());
+    expect_resumed(&mut blocked).await.unwrap();
+    assert!(live.try_next().is_none() && blocked.try_next().is_none());
     transaction.commit().await.unwrap();
-    assert_eq!(receive(&mut live, 1).await, ["9:99"]);
-    assert_eq!(receive(&mut resuming, 1).await, ["9:99"]);
+    waiting.receipt().await.unwrap();
+    for subscription in [&mut live, &mut resuming, &mut blocked] {
+        assert_eq!(receive(subscription, 2).await, ["9:99", "1:5"]);
+        assert!(subscription.try_next().is_none());
+    }
     // A cursor from before it became visible includes it.
     let mut again = health.subscribe(Filter::users([user(9)])).resume(cursor);
     expect_resumed(&mut again).await.unwrap();
@@ -226,62 +249,117 @@ async fn a_slow_subscriber_learns_what_it_missed_and_can_resume_to_receive_it() 
     };
     let health = open_with(&database, limits).await;
     let mut slow = health.subscribe(Filter::all());
-    let mut quick = health.subscribe(Filter::users([user(1)]));
+    let mut quick = health.subscribe(Filter::users([user(1), user(300)]));
     health.ingest((1..=90).map(|id| sample(id, 0, 1))).await.unwrap();
-    health.ingest((1..=300).map(|id| sample(id, 1, 2))).await.unwrap();
-    assert_eq!(receive(&mut quick, 2).await, ["1:1", "1:2"]);
-    assert_eq!(receive(&mut slow, 100).await[99], "10:2");
+    assert_eq!(receive(&mut quick, 1).await, ["1:1"]);
+    health.ingest((2..=300).map(|id| sample(id, 1, 2))).await.unwrap();
+    assert_eq!(receive(&mut quick, 1).await, ["300:2"]);
+    // The ring holds the newest 100 samples at most, in whole chunks of 100 samples of a commit. They count as missed at once.
+    assert_eq!(health.counts().missed, 290);
     let LiveEvent::Lagged { missed, cursor } = next(&mut slow).await else {
         panic!("not lagged");
     };
     assert_eq!(missed, 290);
+    let kept = receive(&mut slow, 99).await;
+    assert_eq!((kept[0].as_str(), kept[98].as_str()), ("202:2", "300:2"));
+    assert!(slow.try_next().is_none() && quick.try_next().is_none());
+    assert_eq!(health.counts().missed, 290);
+    // From the cursor on, everything comes again.
     let mut slow = health.subscribe(Filter::all()).resume(cursor);
     expect_resumed(&mut slow).await.unwrap();
-    while next_sample(&mut slow).await.0 != "300:2" {}
+    let expected = (1..=90)
+        .map(|id| format!("{id}:1"))
+        .chain((2..=300).map(|id| format!("{id}:2")));
+    assert_eq!(receive(&mut slow, 389).await, expected.collect::<Vec<_>>());
+    assert!(slow.try_next().is_none());
 }
 
 #[tokio::test]
 async fn an_unusable_cursor_is_refused_with_a_reason_and_the_stream_continues_from_now() {
     let (database, other) = (TestDatabase::new().await, TestDatabase::new().await);
-    let limits = Limits {
-        replay_window: Duration::from_millis(400),
-        ..one_writer()
-    };
-    let health = open_with(&database, limits).await;
+    let health = open(&database).await;
     let start = health.cursor();
+    let mut all = health.subscribe(Filter::all());
     health.ingest([sample(1, 0, 1)]).await.unwrap();
-    let stream = start.as_str().split('-').next().unwrap();
-    let ahead = Cursor::new(format!("{stream}-999999999999"));
-    let foreign = open(&other).await.cursor();
+    let (_, newest) = next_sample(&mut all).await;
+    // The first records of the two databases are the same, because both are copies of one. The second ones are not.
+    let foreign = {
+        let health = open(&other).await;
+        let mut all = health.subscribe(Filter::all());
+        health.ingest([sample(1, 0, 1)]).await.unwrap();
+        next_sample(&mut all).await.1
+    };
+    assert_eq!(number_of(&newest), number_of(&foreign));
+    let (number, fingerprint) = newest.as_str().split_once('.').unwrap();
+    let fingerprint_bits = u32::from_str_radix(fingerprint, 16).unwrap();
+    let forged = |text: String| Cursor::new(text);
     for (cursor, part) in [
-        (Cursor::new("nonsense"), "not one of this database"),
-        (foreign, "not one of this database"),
-        (ahead, "ahead of this database"),
+        (Cursor::new("nonsense"), "not one that this server has given"),
+        (Cursor::new(""), "not one that this server has given"),
+        (forged(format!("+{newest}")), "not one that this server has given"),
+        (forged(format!("1f00ba-{number}")), "older version"),
+        (forged(format!("1f00ba-{number}:9:7,8")), "older version"),
+        (forged(format!("-{newest}")), "older version"),
+        (foreign, "does not belong to this database"),
+        (
+            forged(format!("9223372036854775807.{fingerprint}")),
+            "does not belong to this database",
+        ),
+        (
+            forged(format!("1000000000000.{fingerprint}")),
+            "does not belong to this database",
+        ),
+        (
+            forged(format!("{number}.{:08x}", fingerprint_bits ^ 1)),
+            "does not belong to this database",
+        ),
+        (
+            forged(format!("{number}.{:08x}", fingerprint_bits ^ (1 << 31))),
+            "does not belong to this database",
+        ),
+        (forged("0.00000001".to_owned()), "does not belong to this database"),
     ] {
-        let mut live = health.subscribe(Filter::all()).resume(cursor);
-        let reason = expect_resumed(&mut live).await.unwrap_err();
-        assert!(reason.contains(part), "{reason}");
+        let mut live = health.subscribe(Filter::all()).resume(cursor.clone());
+        let reason = expect_resumed(&mut live).await.expect_err(cursor.as_str());
+        assert!(reason.contains(part), "{cursor}: {reason}");
         health.ingest([sample(1, 0, 2)]).await.unwrap();
         assert_eq!(receive(&mut live, 1).await, ["1:2"]);
         health.ingest([sample(1, 0, 1)]).await.unwrap();
     }
-    // The commit is pruned only after the replay window.
+    // Numbers that the same writer will give soon.
+    for ahead in [1, 2, 50] {
+        while health.cursor() != all.cursor() {
+            next_sample(&mut all).await;
+        }
+        let cursor = forged(format!("{}.{fingerprint}", number_of(&health.cursor()) + ahead));
+        let mut live = health.subscribe(Filter::all()).resume(cursor.clone());
+        let reason = expect_resumed(&mut live).await.expect_err(cursor.as_str());
+        assert!(
+            reason.contains("does not belong to this database"),
+            "{cursor}: {reason}"
+        );
+        health.ingest([sample(1, ahead, 2)]).await.unwrap();
+        assert_eq!(receive(&mut live, 1).await, ["1:2"]);
+    }
+    // Commits that are older than the replay window are not replayed, even if they are still there.
     let client = sql(&database).await;
-    let left = || async {
-        let row = client
-            .query_one("SELECT count(*) FROM health_commits", &[])
-            .await
-            .unwrap();
-        row.get::<_, i64>(0)
-    };
-    timeout(Duration::from_secs(20), async { while left().await > 0 {} })
-        .await
-        .unwrap();
-    let mut live = health.subscribe(Filter::all()).resume(start);
-    assert!(expect_resumed(&mut live).await.unwrap_err().contains("too old"));
+    let age = "UPDATE health_commits SET committed_at = committed_at - interval '25 hours'";
+    client.batch_execute(age).await.unwrap();
+    for cursor in [&start, &newest] {
+        let mut live = health.subscribe(Filter::all()).resume(cursor.clone());
+        assert!(expect_resumed(&mut live).await.unwrap_err().contains("too old"));
+    }
+    // After they were pruned as well.
+    client.batch_execute(PRUNE).await.unwrap();
+    for cursor in [&start, &newest, &forged("0.00000000".to_owned())] {
+        let mut live = health.subscribe(Filter::all()).resume(cursor.clone());
+        assert!(expect_resumed(&mut live).await.unwrap_err().contains("too old"));
+    }
     // If nothing was committed after a cursor, it is usable at any age.
     let mut live = health.subscribe(Filter::all()).resume(health.cursor());
     expect_resumed(&mut live).await.unwrap();
+    health.ingest([sample(1, 0, 3)]).await.unwrap();
+    assert_eq!(receive(&mut live, 1).await, ["1:3"]);
 }
 
 #[tokio::test]
@@ -442,16 +520,9 @@ async fn subscribers_that_never_read_share_bounded_memory_and_do_not_affect_othe
 }
 
 #[tokio::test]
-async fn a_server_without_database_for_longer_than_the_window_says_that_samples_may_be_missing() {
+async fn a_server_that_was_without_database_until_commits_were_pruned_says_that_samples_may_be_missing() {
     let database = TestDatabase::new().await;
-    let limits = Limits {
-        replay_window: Duration::from_millis(400),
-        ..one_writer()
-    };
-    let (connected, cut_off) = (
-        open_with(&database, limits.clone()).await,
-        open_with(&database, limits).await,
-    );
+    let (connected, cut_off) = (open(&database).await, open(&database).await);
     let mut live = cut_off.subscribe(Filter::all());
     connected.ingest([sample(1, 0, 1)]).await.unwrap();
     assert_eq!(receive(&mut live, 1).await, ["1:1"]);
@@ -472,58 +543,65 @@ async fn a_server_without_database_for_longer_than_the_window_says_that_samples_
     let mut unaffected = connected.subscribe(Filter::all());
     connected.ingest([sample(2, 0, 2)]).await.unwrap();
     assert_eq!(receive(&mut unaffected, 1).await, ["2:2"]);
-    let pruned = async {
-        let left = "SELECT count(*) FROM health_commits";
-        while client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {}
-    };
-    timeout(Duration::from_secs(20), pruned).await.expect("pruned in time");
+    client.batch_execute(PRUNE).await.unwrap();
     let accept_connections = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
     outside.batch_execute(&accept_connections).await.unwrap();
     let reason = expect_resumed(&mut live).await.unwrap_err();
-    assert!(reason.contains("out of reach"), "{reason}");
+    assert!(reason.contains("no longer in the commit log"), "{reason}");
     connected.ingest([sample(3, 0, 3)]).await.unwrap();
     while next_sample(&mut live).await.0 != "3:3" {}
     assert_eq!(receive(&mut unaffected, 1).await, ["3:3"]);
 }
 
 #[tokio::test]
-async fn a_replay_that_is_slower_than_the_window_says_that_samples_may_be_missing() {
+async fn a_replay_that_is_overtaken_by_pruning_says_that_samples_may_be_missing() {
     let database = TestDatabase::new().await;
-    let limits = Limits {
-        replay_window: Duration::from_millis(400),
-        ..one_writer()
-    };
-    let health = open_with(&database, limits).await;
+    let health = open(&database).await;
     let start = health.cursor();
-    health.ingest((1..=20_000).map(|id| sample(id, 0, 1))).await.unwrap();
+    // More commits than a replay reads at once: of user n at second n.
+    let commits = 2_000_i64;
+    let client = sql(&database).await;
+    let batch = "SELECT setval('health_batch_numbers', nextval('health_batch_numbers') + $1::bigint) - $1::bigint";
+    let first: i64 = client.query_one(batch, &[&commits]).await.unwrap().get(0);
+    let rows = "INSERT INTO health_metrics (id, user_id, timestamp, steps) \
+        SELECT ($1::bigint + n) << 20, n, '2025-03-02T12:00:00Z'::timestamptz, 1 FROM generate_series(1, $2::bigint) AS n";
+    client.execute(rows, &[&first, &commits]).await.unwrap();
+    let records = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
+        SELECT number + n, $1::bigint + n, 7, CASE n WHEN 1 THEN writer ELSE 7 END, 1 FROM generate_series(1, $2::bigint) AS n, \
+        (SELECT number, writer FROM health_commits ORDER BY number DESC LIMIT 1) AS newest";
+    client.execute(records, &[&first, &commits]).await.unwrap();
+    let delivered = async {
+        while number_of(&health.cursor()) < number_of(&start) + commits {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), delivered)
+        .await
+        .expect("delivered in time");
     let mut live = health.subscribe(Filter::all()).resume(start);
     expect_resumed(&mut live).await.unwrap();
-    receive(&mut live, 10).await;
-    // A sample is committed and its record is pruned while the subscriber pauses in its backlog.
-    health.ingest([sample(1, 1, 2)]).await.unwrap();
-    let client = sql(&database).await;
-    let pruned = async {
-        let left = "SELECT count(*) FROM health_commits";
-        while client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {}
-    };
-    timeout(Duration::from_secs(20), pruned).await.expect("pruned in time");
+    assert_eq!(receive(&mut live, 3).await, ["1:1", "2:1", "3:1"]);
+    // The rest is pruned while the subscriber pauses in its backlog.
+    client.batch_execute(PRUNE).await.unwrap();
+    let mut received = 3;
     let reason = loop {
         match next(&mut live).await {
             LiveEvent::Sample { published, .. } => {
-                let late = published.sample().steps().map(Steps::get) == Some(2);
-                assert!(
-                    !late,
-                    "the record was pruned, so the replay cannot have found the sample"
-                );
+                received += 1;
+                assert_eq!(published.sample().user_id().get(), received, "in order, without gaps");
             }
             LiveEvent::Subscribed { resumed: false, reason } => break reason.unwrap(),
             other => panic!("{other:?}"),
         }
     };
+    assert!(
+        received < commits,
+        "the records were pruned, so the replay cannot have found the rest"
+    );
     assert!(reason.contains("too old"), "{reason}");
-    // The rest of the backlog still comes, and then the live samples.
+    // Then come the live samples.
     health.ingest([sample(9, 9, 9)]).await.unwrap();
-    while next_sample(&mut live).await.0 != "9:9" {}
+    assert_eq!(receive(&mut live, 1).await, ["9:9"]);
 }
 
 #[tokio::test]

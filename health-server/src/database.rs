@@ -14,7 +14,7 @@ const EMBEDDED_DATABASE: &str = "health_db";
 
 /// The PostgreSQL that the program uses.
 pub(crate) enum Postgres {
-    /// A PostgreSQL that somebody else runs, by its URL.
+    /// A PostgreSQL that was started elsewhere, by its URL.
     External(String),
     /// A PostgreSQL that the program runs itself.
     Embedded(Cluster),

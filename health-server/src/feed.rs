@@ -22,8 +22,9 @@ pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
 /// The system's send buffer of one connection; the system uses about twice as much memory.
 ///
 /// By default the buffer of a client that does not read would grow to several megabytes: gigabytes for a thousand
-/// such clients. With 256 KiB and a round trip of 100 ms, more than 10 000 samples a second still reach a client.
-const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// such clients, and as many samples to write before they stall. With 64 KiB and a round trip of 100 ms, some 5000 samples
+/// a second still reach a client.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {

@@ -21,7 +21,7 @@ pub struct ServerLimits {
     #[arg(long, env = "HEALTH_MAX_CONNECTIONS", value_name = "N",
         value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.max_connections)]
     pub max_connections: usize,
-    /// Maximum number of open feed connections; a further one is told the reason and closed.
+    /// Maximum number of open feed connections; a further one gets the reason and is closed.
     #[arg(long, env = "HEALTH_MAX_FEED_CONNECTIONS", value_name = "N",
         value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.max_feed_connections)]
     pub max_feed_connections: usize,

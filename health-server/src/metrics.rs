@@ -29,7 +29,6 @@ pub(crate) struct Metrics {
     pub(crate) feed_subscribers: Gauge,
     connections_refused: AtomicU64,
     feed_samples: AtomicU64,
-    feed_missed: AtomicU64,
 }
 
 /// A number that can rise and fall.
@@ -93,11 +92,6 @@ impl Metrics {
         self.feed_samples.fetch_add(samples, Relaxed);
     }
 
-    /// Counts samples that a slow feed subscriber missed.
-    pub(crate) fn add_feed_missed(&self, samples: u64) {
-        self.feed_missed.fetch_add(samples, Relaxed);
-    }
-
     /// Counts the accepted samples and the rejected records of an ingest request.
     pub(crate) fn record_ingest(&self, counts: &IngestCounts, rejected: u64) {
         self.accepted.fetch_add(counts.accepted, Relaxed);
@@ -110,7 +104,7 @@ impl Metrics {
         self.render_http(&mut text);
         self.render_ingest(&mut text);
         render_core(&mut text, core);
-        self.render_feed(&mut text);
+        self.render_feed(&mut text, core.missed);
         text.0
     }
 
@@ -152,7 +146,7 @@ impl Metrics {
         );
     }
 
-    fn render_feed(&self, text: &mut PrometheusText) {
+    fn render_feed(&self, text: &mut PrometheusText, missed: u64) {
         text.gauge(
             "health_feed_connections",
             "Open feed connections.",
@@ -171,7 +165,7 @@ impl Metrics {
         text.counter(
             "health_feed_missed_total",
             "Samples that slow feed subscribers missed.",
-            self.feed_missed.load(Relaxed),
+            missed,
         );
     }
 }

@@ -1,6 +1,6 @@
-//! Text of clients in messages: quoted, escaped and cut to a length that fits into a sentence.
+//! Quotes text from clients in messages: escapes it and cuts it to a length that fits into a sentence.
 
-/// Characters of a client's text that a message repeats: enough to recognise it, short enough for a log line.
+/// The characters of a client's text that a message quotes, at most: enough to recognise it, short enough for a log line.
 const MAX_QUOTED_CHARS: usize = 64;
 
 /// Returns the beginning of `text` in quotation marks, with control characters escaped.
@@ -12,7 +12,7 @@ pub(crate) fn quote(text: &str) -> String {
     format!("{:?}", format!("{head}{ellipsis}"))
 }
 
-/// Returns at most the first 64 characters of `text`.
+/// Returns at most the first [`MAX_QUOTED_CHARS`] characters of `text`.
 pub(crate) fn truncate(text: &str) -> &str {
     let end = text.char_indices().nth(MAX_QUOTED_CHARS).map(|(index, _)| index);
     &text[..end.unwrap_or(text.len())]

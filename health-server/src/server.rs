@@ -32,8 +32,8 @@ const DRAIN_PARTS: u32 = 3;
 /// under way may take a third of [`Limits::drain_timeout`](health_core::Limits::drain_timeout) to arrive.
 ///
 /// # Errors
-/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No client was told that
-/// such a sample is stored.
+/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such
+/// sample was acknowledged.
 pub async fn run(
     listeners: Listeners,
     health: Health,

@@ -20,19 +20,20 @@ use crate::embedded::{
 /// The longest time until PostgreSQL answers. It includes the recovery after a crash, which reads up to `max_wal_size`.
 const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The time for PostgreSQL to end after SIGINT, which writes its memory to the disk. After that comes SIGQUIT.
+/// How long PostgreSQL may take to stop after SIGINT. It writes its buffers to the disk then. After this time it gets
+/// SIGQUIT.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time for PostgreSQL to end after SIGQUIT, which writes nothing. The next start then recovers from the log.
+/// How long PostgreSQL may take to stop after SIGQUIT. It writes nothing then. The next start recovers from the WAL.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first pause between two attempts to connect. It doubles up to [`CHECK_INTERVAL`].
 const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(2);
 
-/// A running PostgreSQL server with a data directory of its own.
+/// A running PostgreSQL with a data directory of its own.
 ///
-/// The server listens on a Unix socket in the data directory and nowhere else. End it with [`stop`](Cluster::stop). If
-/// the value is dropped, or this process is killed, a watchdog ends the server, and no committed data is lost.
+/// PostgreSQL listens on a Unix socket in the data directory and nowhere else. End it with [`stop`](Cluster::stop). If
+/// the value is dropped, or this process is killed, a watchdog ends PostgreSQL, and no committed data is lost.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), health_core::embedded::EmbeddedError> {
@@ -51,7 +52,7 @@ pub struct Cluster {
     running: Option<Running>,
 }
 
-/// What a cluster holds if this process started the server.
+/// What a cluster holds if this process started PostgreSQL.
 #[derive(Debug)]
 struct Running {
     // Fields are dropped in this order: the watchdog ends PostgreSQL before the directory is unlocked.
@@ -63,14 +64,15 @@ struct Running {
 impl Cluster {
     /// Starts PostgreSQL. Creates the data directory and an empty cluster first if they are missing.
     ///
-    /// Waits for the end of a PostgreSQL whose owner was killed, or of a command that has [attached](Cluster::attach).
+    /// Waits for the end of a PostgreSQL whose owner was killed, or of one that a command started with
+    /// [`attach`](Cluster::attach) and will stop.
     ///
     /// Must be called on a Tokio runtime. That runtime must live as long as [`ended`](Cluster::ended) is used.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::AlreadyRunning`] if another process runs a server on the directory. The other variants say
-    /// that PostgreSQL is missing, has another version than the data, must not run here, or does not start.
+    /// [`EmbeddedError::AlreadyRunning`] if another process runs PostgreSQL in the directory. The other variants say
+    /// that PostgreSQL is missing, has another version than the data, may not run as this user, or does not start.
     pub async fn start(options: Options) -> Result<Cluster, EmbeddedError> {
         let path = options.resolve_data_dir()?;
         let directory = Directory::new(path.clone());
@@ -99,7 +101,7 @@ impl Cluster {
     /// use health_core::embedded::{Cluster, Options};
     ///
     /// let cluster = Cluster::attach(Options::new()).await?;
-    /// println!("a server was running: {}", !cluster.is_owner());
+    /// println!("PostgreSQL was running: {}", !cluster.is_owner());
     /// cluster.stop().await?;
     /// # Ok(())
     /// # }
@@ -114,7 +116,7 @@ impl Cluster {
         let start = Instant::now();
         loop {
             let directory = Directory::new(path.clone());
-            // A command would stop its PostgreSQL while we use it, so only that of a server is used.
+            // Only a PostgreSQL that a server started is used. A command stops the one that it started, perhaps while we use it.
             if !directory.owner_may_be_command() {
                 let socket_directory = socket::short_path(&directory.run())?;
                 let cluster = Cluster {
@@ -153,14 +155,14 @@ impl Cluster {
         self.directory.path()
     }
 
-    /// Returns whether this process started the server. If not, another process did.
+    /// Returns whether this process started PostgreSQL. If not, another process did.
     pub fn is_owner(&self) -> bool {
         self.running.is_some()
     }
 
     /// Waits until PostgreSQL ends unexpectedly, and returns an error that says how it ended.
     ///
-    /// If another process started the server, this never returns. This method is cancel safe.
+    /// If another process started PostgreSQL, this never returns. This method is cancel safe.
     pub async fn ended(&self) -> EmbeddedError {
         let Some(running) = &self.running else {
             return std::future::pending().await;

@@ -34,7 +34,7 @@ pub(crate) struct Directory {
     path: PathBuf,
 }
 
-/// How long a process owns a data directory. The file `server.lock` says it after the process id.
+/// How long a process owns a data directory. The second word of `server.lock` names the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OwnerKind {
     /// A server: other processes may use its PostgreSQL.
@@ -137,7 +137,7 @@ impl Directory {
                 fs::set_permissions(&self.path, private)
                     .map_err(EmbeddedError::io("change the permissions of", &self.path))?;
             }
-            // If the data directory is given as a link, the directory behind it is meant.
+            // If the data directory is given as a link, its target is meant.
             let resolved = fs::canonicalize(&self.path).map_err(EmbeddedError::io("resolve the path", &self.path))?;
             return user.make_owner_of(&resolved);
         }

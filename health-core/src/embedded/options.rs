@@ -166,7 +166,7 @@ pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
 ///
 /// The XDG Base Directory Specification says to ignore relative paths in these variables. The crates `dirs` and
 /// `etcetera` would look up the home directory in the user database if `HOME` is missing. A service without `HOME`
-/// must get an error instead of a data directory that nobody chose.
+/// must get an error instead of a data directory that was not chosen.
 fn data_dir_for(is_root: bool, data_home: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, EmbeddedError> {
     if is_root {
         return Ok(PathBuf::from("/var/lib/health"));

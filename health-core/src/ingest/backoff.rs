@@ -1,16 +1,16 @@
-//! The pauses between the tries of a writer.
+//! The pauses between the attempts of a writer.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// The pause before the second try: about the time of a small transaction.
+/// The pause before the second attempt: about the time of a small transaction.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause. It is also the longest time that a writer sleeps after the database is back.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Pauses that double from try to try.
+/// Pauses that double from attempt to attempt.
 pub(crate) struct Backoff {
     pause: Duration,
 }
@@ -20,7 +20,7 @@ impl Backoff {
         Self { pause: FIRST_PAUSE }
     }
 
-    /// Sleeps before the next try.
+    /// Sleeps before the next attempt.
     pub(crate) async fn wait(&mut self) {
         sleep(self.pause).await;
         self.pause = LONGEST_PAUSE.min(self.pause * 2);

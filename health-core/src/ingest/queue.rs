@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -11,29 +11,27 @@ use crate::{
     batch::Receipt,
     config::Limits,
     error::Error,
-    sample::{Sample, UserId},
+    ingest::work::{Request, SMALL_ROWS, WorkQueue},
+    sample::Sample,
 };
 
-/// A bounded queue of samples that wait for a writer. Each user always has the same writer.
+/// A bounded queue of samples that wait for a writer.
 #[derive(Debug)]
 pub(crate) struct IngestQueue {
-    writers: Vec<mpsc::UnboundedSender<Request>>,
+    work: Arc<WorkQueue>,
     /// One permit a row. A request holds its permits until its samples are committed.
     permits: Arc<Semaphore>,
+    /// Permits that only small requests may take, so that they do not wait until large ones leave.
+    small_permits: Arc<Semaphore>,
+    /// The number of all permits.
     capacity_rows: usize,
+    /// The number of `small_permits`.
+    small_rows: usize,
     timeout: Duration,
 }
 
-/// The samples of one call that the same writer writes.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) samples: Vec<Sample>,
-    /// After this moment the caller no longer waits for the outcome.
-    pub(crate) deadline: Instant,
-    pub(crate) ack: oneshot::Sender<Result<Receipt, Error>>,
-    /// The permits of the whole call, which its requests share. The last one returns them.
-    _permits: Arc<OwnedSemaphorePermit>,
-}
+/// One row in ten is reserved for small requests, in whole requests of the largest size: none in a very small queue.
+const SMALL_SHARE: usize = 10;
 
 /// A pending acknowledgement, which arrives after the commit.
 ///
@@ -66,43 +64,45 @@ impl Ack {
     }
 }
 
+/// The writers end with the queue, after they have written what it holds.
+impl Drop for IngestQueue {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl IngestQueue {
-    /// Makes a queue, and the receiver of each writer.
-    pub(crate) fn new(limits: &Limits) -> (Self, Vec<mpsc::UnboundedReceiver<Request>>) {
-        // The channels need no bound of their own: the permits bound the rows in all of them together.
-        let (writers, receivers) = (0..limits.writers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
+    /// Makes a queue.
+    pub(crate) fn new(limits: &Limits) -> Self {
         let capacity_rows = limits
             .queue_rows
             .clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        let queue = Self {
-            writers,
-            permits: Arc::new(Semaphore::new(capacity_rows)),
+        let small_rows = (capacity_rows / SMALL_SHARE) / SMALL_ROWS * SMALL_ROWS;
+        Self {
+            work: Arc::new(WorkQueue::new(limits)),
+            permits: Arc::new(Semaphore::new(capacity_rows - small_rows)),
+            small_permits: Arc::new(Semaphore::new(small_rows)),
             capacity_rows,
+            small_rows,
             timeout: limits.ingest_deadline,
-        };
-        (queue, receivers)
+        }
     }
 
-    /// Adds samples once there is room for them. A call of more samples than the queue holds waits until it is empty.
+    /// The writers' end.
+    pub(crate) fn work(&self) -> &Arc<WorkQueue> {
+        &self.work
+    }
+
+    /// Adds samples once there is room for them. A call of more samples than the queue holds waits until it is empty, takes
+    /// all permits, and then exceeds the limit.
     ///
     /// # Errors
     /// [`Error::Overloaded`] if there is no room in time, [`Error::Closed`] after [`Self::close`].
     pub(crate) async fn enqueue(&self, samples: Vec<Sample>) -> Result<Ack, Error> {
         let deadline = Instant::now() + self.timeout;
-        let rows = u32::try_from(samples.len().min(self.capacity_rows)).unwrap_or(u32::MAX);
-        let permits = match timeout_at(deadline, Arc::clone(&self.permits).acquire_many_owned(rows)).await {
-            Ok(Ok(permits)) => Arc::new(permits),
-            Ok(Err(_)) => return Err(Error::Closed),
-            Err(_) => {
-                return Err(Error::Overloaded {
-                    wanted: samples.len(),
-                    limit: self.capacity_rows,
-                    waited: self.timeout,
-                });
-            }
-        };
+        let permits = Arc::new(self.acquire(samples.len(), deadline).await?);
         let mut parts = Vec::new();
-        for (writer, samples) in self.split(samples) {
+        for (shard, samples) in self.split(samples) {
             let (ack, answer) = oneshot::channel();
             let request = Request {
                 samples,
@@ -110,7 +110,7 @@ impl IngestQueue {
                 ack,
                 _permits: Arc::clone(&permits),
             };
-            writer.send(request).map_err(|_| Error::Closed)?;
+            self.work.add(shard, request).map_err(|_| Error::Closed)?;
             parts.push(answer);
         }
         Ok(Ack {
@@ -122,41 +122,66 @@ impl IngestQueue {
 
     /// Returns the number of rows that wait or are being written.
     pub(crate) fn rows(&self) -> usize {
-        self.capacity_rows - self.permits.available_permits().min(self.capacity_rows)
+        let free = self.permits.available_permits() + self.small_permits.available_permits();
+        self.capacity_rows - free.min(self.capacity_rows)
     }
 
     /// Refuses all later calls of [`Self::enqueue`], and those that wait for room.
     pub(crate) fn close(&self) {
         self.permits.close();
+        self.small_permits.close();
+        self.work.close();
     }
 
-    /// Splits samples by writer. Each part keeps their order.
-    fn split(&self, samples: Vec<Sample>) -> Vec<(&mpsc::UnboundedSender<Request>, Vec<Sample>)> {
+    /// Waits for room for a number of rows.
+    async fn acquire(&self, samples: usize, deadline: Instant) -> Result<OwnedSemaphorePermit, Error> {
+        let common_rows = self.capacity_rows - self.small_rows;
+        let rows = u32::try_from(samples.min(common_rows)).unwrap_or(u32::MAX);
+        if samples < SMALL_ROWS {
+            for permits in [&self.permits, &self.small_permits] {
+                if let Ok(permits) = Arc::clone(permits).try_acquire_many_owned(rows) {
+                    return Ok(permits);
+                }
+            }
+        }
+        match timeout_at(deadline, Arc::clone(&self.permits).acquire_many_owned(rows)).await {
+            Ok(Ok(permits)) => Ok(permits),
+            Ok(Err(_)) => Err(Error::Closed),
+            Err(_) => Err(Error::Overloaded {
+                wanted: samples,
+                limit: self.capacity_rows,
+                waited: self.timeout,
+            }),
+        }
+    }
+
+    /// Splits samples by shard, and large parts into several. Each part keeps their order.
+    fn split(&self, samples: Vec<Sample>) -> Vec<(usize, Vec<Sample>)> {
+        let shards = self.work.shards();
         let Some(first) = samples.first() else {
             return Vec::new();
         };
-        // If all samples have the same writer, as in a call of one user, the vector moves without a copy.
-        let writer = self.writer_index(first.user_id());
-        if samples
-            .iter()
-            .all(|sample| self.writer_index(sample.user_id()) == writer)
-        {
-            return vec![(&self.writers[writer], samples)];
+        // If all samples have the same shard, as in a call of one user, the vector moves without a copy.
+        let shard = shards.of(first.user_id());
+        let by_shard = if samples.iter().all(|sample| shards.of(sample.user_id()) == shard) {
+            vec![(shard, samples)]
+        } else {
+            let mut parts: Vec<_> = (0..shards.count()).map(|shard| (shard, Vec::new())).collect();
+            for sample in samples {
+                parts[shards.of(sample.user_id())].1.push(sample);
+            }
+            parts.retain(|(_, samples)| !samples.is_empty());
+            parts
+        };
+        let part_rows = self.work.part_rows();
+        let mut parts = Vec::with_capacity(by_shard.len());
+        for (shard, mut samples) in by_shard {
+            while samples.len() > part_rows {
+                let rest = samples.split_off(part_rows);
+                parts.push((shard, std::mem::replace(&mut samples, rest)));
+            }
+            parts.push((shard, samples));
         }
-        let mut parts: Vec<_> = self.writers.iter().map(|writer| (writer, Vec::new())).collect();
-        for sample in samples {
-            parts[self.writer_index(sample.user_id())].1.push(sample);
-        }
-        parts.retain(|(_, samples)| !samples.is_empty());
         parts
-    }
-
-    /// Returns the index of a user's writer. It never changes, so samples are written in the order in which they
-    /// were sent.
-    fn writer_index(&self, user_id: UserId) -> usize {
-        // Fibonacci hashing (the multiplier is 2^64 divided by the golden ratio) spreads even ids and multiples as
-        // well as any others.
-        let hash = user_id.get().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        usize::try_from(hash).unwrap_or(0) % self.writers.len()
     }
 }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
     task::yield_now,
     time::{Instant, timeout},
 };
@@ -12,39 +11,32 @@ use crate::{
     batch::{Batch, WritePlan},
     config::Config,
     counters::Counters,
-    error::Error,
-    ingest::{backoff::Backoff, queue::Request},
-    live::hub::{Hub, WriterId},
+    error::{Cause, Error},
+    ingest::{
+        backoff::Backoff,
+        work::{Request, WorkQueue},
+    },
+    live::handover::Handover,
     store::{
-        commit_outcome::{CommitOutcome, CommitRecord, commit_outcome},
+        append::BatchKey,
+        commit_log,
         connection::{Session, classify},
         newest_timestamps::{LookUp, NewestTimestamps},
         write::{WriteError, WriterSession, Written},
     },
 };
 
-/// A task that writes the requests of its queue.
+/// A task that writes requests.
 ///
-/// As soon as it is free it takes all waiting requests, up to the limit of a batch. So batches grow with the load,
-/// and no request waits for a timer.
+/// As soon as it is free it takes what waits, see [`work`](crate::ingest::work). So batches grow with the load, and no
+/// request waits for a timer.
 pub(crate) struct Writer {
     config: Config,
-    hub: Arc<Hub>,
+    handover: Handover,
     counters: Arc<Counters>,
-    requests: mpsc::UnboundedReceiver<Request>,
-    closing: watch::Receiver<bool>,
-    connection: Connection,
-    /// Survives the connection, because it says something about the table.
-    newest_timestamps: NewestTimestamps,
-}
-
-/// The writer's connection, opened when it is needed.
-#[derive(Default)]
-struct Connection {
+    queue: Arc<WorkQueue>,
+    /// Opened when it is needed.
     session: Option<WriterSession>,
-    /// The writer id of the connection. The hub forgets it together with the connection: then the poller reads from the
-    /// table what the last commit of this id wrote, if it was committed.
-    writer_id: Option<WriterId>,
 }
 
 /// Why a batch was not written.
@@ -53,7 +45,7 @@ enum BatchFailure {
     Temporary { error: Error, retry_at_once: bool },
     /// The database refuses one of the requests, and always will.
     Refused(Error),
-    /// The batch may be committed or not, and there is no way to find out.
+    /// The batch may be committed or not: the database did not say within the ingest deadline.
     OutcomeUnknown(Error),
 }
 
@@ -63,66 +55,39 @@ enum BatchFailure {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Writer {
-    pub(crate) fn new(
-        config: Config,
-        hub: Arc<Hub>,
-        counters: Arc<Counters>,
-        requests: mpsc::UnboundedReceiver<Request>,
-        closing: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn new(config: Config, handover: Handover, counters: Arc<Counters>, queue: Arc<WorkQueue>) -> Self {
         Self {
             config,
-            hub,
+            handover,
             counters,
-            requests,
-            closing,
-            connection: Connection::default(),
-            newest_timestamps: NewestTimestamps::default(),
+            queue,
+            session: None,
         }
     }
 
     /// Writes until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
-        loop {
-            let first = tokio::select! {
-                // Closing comes first, so that a busy queue cannot delay it. `recv` still returns what is in the queue.
-                biased;
-                _ = self.closing.wait_for(|closing| *closing), if !self.requests.is_closed() => {
-                    self.requests.close();
-                    continue;
-                }
-                request = self.requests.recv() => request,
-            };
-            let Some(first) = first else { return };
+        while self.queue.wait().await {
             // Yields once, so that clients that were just answered can enqueue their next request: with many
             // clients that send one sample at a time, batches grow by a third. Without other work this takes no
             // time.
             yield_now().await;
-            let requests = self.gather(first);
-            self.write(requests).await;
+            // Another writer may have been faster.
+            if let Some(mut work) = self.queue.take() {
+                let requests = std::mem::take(&mut work.requests);
+                self.write(requests, &mut work.newest_timestamps).await;
+            }
         }
-    }
-
-    /// Takes the waiting requests, up to the limit of a batch. The first is taken whatever its size.
-    fn gather(&mut self, first: Request) -> Vec<Request> {
-        let mut rows = first.samples.len();
-        let mut requests = vec![first];
-        while rows < self.config.limits.batch_rows {
-            let Ok(request) = self.requests.try_recv() else { break };
-            rows += request.samples.len();
-            requests.push(request);
-        }
-        requests
     }
 
     /// Writes requests as one batch and answers each. Tries again until it succeeds or all their deadlines have passed.
-    async fn write(&mut self, mut requests: Vec<Request>) {
+    async fn write(&mut self, mut requests: Vec<Request>, cache: &mut NewestTimestamps) {
         let mut mode = LookUp::UnlessNew;
         let mut backoff = Backoff::new();
         while !requests.is_empty() {
             let batch = Batch::new(requests.iter().map(|request| request.samples.as_slice()));
             let rows = batch.len();
-            match self.try_write(&batch, mode).await {
+            match self.try_write(&batch, mode, cache).await {
                 Ok(written) => return self.acknowledge(requests, written),
                 Err(BatchFailure::Temporary { error, retry_at_once }) => {
                     mode = LookUp::All;
@@ -144,7 +109,7 @@ impl Writer {
                 Err(BatchFailure::Refused(_)) => {
                     // Writes each request in a batch of its own, so that only the refused one fails.
                     for request in requests {
-                        Box::pin(self.write(vec![request])).await;
+                        Box::pin(self.write(vec![request], cache)).await;
                     }
                     return;
                 }
@@ -166,10 +131,11 @@ impl Writer {
         let changed = inserts
             .into_iter()
             .chain(updates.into_iter().map(|update| update.after));
-        // The hub comes before the acknowledgement. So a client that subscribes after its answer does not get these
-        // samples.
-        if let Some(xid) = written.record.and_then(|record| record.xid()) {
-            self.hub.hand_over(xid, changed);
+        // Before the acknowledgement, so that a client that subscribes after its answer does not get these samples. After a
+        // fence there is no record to hand over: the poller finds the commit in the log.
+        if let Some(appended) = written.appended {
+            self.handover
+                .hand_over(appended.record, appended.previous_writer_id, changed);
         }
         for (request, receipt) in requests.into_iter().zip(receipts) {
             // The caller may have gone. Its samples are stored all the same.
@@ -178,26 +144,24 @@ impl Writer {
     }
 
     /// Writes a batch once.
-    async fn try_write(&mut self, batch: &Batch, mode: LookUp) -> Result<Written, BatchFailure> {
-        let Connection { session, writer_id } = &mut self.connection;
-        if session.as_ref().is_some_and(WriterSession::is_closed) {
-            // The connection was lost while the writer was idle.
-            *session = None;
-            *writer_id = None;
-        }
-        let open = match session.take() {
+    async fn try_write(
+        &mut self,
+        batch: &Batch,
+        mode: LookUp,
+        cache: &mut NewestTimestamps,
+    ) -> Result<Written, BatchFailure> {
+        // A connection may have been lost while the writer was idle.
+        let open = match self.session.take().filter(|session| !session.is_closed()) {
             Some(open) => open,
             None => connect(&self.config)
                 .await
                 .map(WriterSession::new)
                 .map_err(retry_later)?,
         };
-        let open = session.insert(open);
-        let id = writer_id.get_or_insert_with(|| self.hub.register_writer()).get();
-        let written = open.write(&mut self.newest_timestamps, id, batch, mode).await;
-        if open.is_closed() || matches!(written, Err(WriteError::Unknown { .. })) {
-            *session = None;
-            *writer_id = None;
+        let open = self.session.insert(open);
+        let written = open.write(cache, batch, mode).await;
+        if matches!(written, Err(WriteError::Unknown { .. })) {
+            self.session = None;
         }
         match written {
             Ok(written) => Ok(written),
@@ -209,45 +173,36 @@ impl Writer {
                 error @ Error::Unavailable(_) => retry_later(error),
                 error => BatchFailure::Refused(error),
             }),
-            Err(WriteError::Unknown { record, error, plan }) => self.find_outcome(record, error, plan).await,
+            Err(WriteError::Unknown { key, error, plan }) => self.find_outcome(key, error, plan, cache).await,
         }
     }
 
-    /// Finds out how a commit ended whose answer was lost, once the database answers again.
+    /// Asks the database how a commit ended. The answer to the `COMMIT` was lost.
     ///
-    /// The outcome stays unknown in two cases. If the connection was lost before the commit record arrived, nothing
-    /// identifies the transaction, and the writer does not ask. Otherwise it asks until
-    /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline) has passed.
+    /// Gives up after [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), counted from the loss. The deadlines of the
+    /// requests began earlier. So most callers have gone by then, with [`Error::TimedOut`].
     async fn find_outcome(
         &mut self,
-        record: Option<CommitRecord>,
+        key: BatchKey,
         error: tokio_postgres::Error,
         plan: WritePlan,
+        cache: &mut NewestTimestamps,
     ) -> Result<Written, BatchFailure> {
-        let unknown = Error::CommitUnknown(Arc::new(error));
-        let Some(record) = record else {
-            return Err(BatchFailure::OutcomeUnknown(unknown));
-        };
+        let cause: Cause = Arc::new(error);
+        let unknown = Error::CommitUnknown(Arc::clone(&cause));
         self.counters.count_failed_write(&unknown);
         let deadline = Instant::now() + self.config.limits.ingest_deadline;
         let mut backoff = Backoff::new();
         while Instant::now() < deadline {
-            if let Ok(session) = connect(&self.config).await {
-                match commit_outcome(&session, &record).await {
-                    Ok(CommitOutcome::Committed) => {
-                        self.connection.session = Some(WriterSession::new(session));
-                        self.newest_timestamps.stored(&plan.inserts);
-                        return Ok(Written {
-                            plan,
-                            record: Some(record),
-                        });
-                    }
-                    Ok(CommitOutcome::RolledBack) => {
-                        self.connection.session = Some(WriterSession::new(session));
-                        return Err(retry_at_once(unknown));
-                    }
-                    Ok(CommitOutcome::InProgress) | Err(_) => {}
+            if let Ok(mut session) = connect(&self.config).await
+                && let Ok(is_committed) = commit_log::fence(&mut session, key).await
+            {
+                self.session = Some(WriterSession::new(session));
+                if !is_committed {
+                    return Err(retry_at_once(Error::Unavailable(cause)));
                 }
+                cache.stored(&plan.inserts);
+                return Ok(Written { plan, appended: None });
             }
             backoff.wait().await;
         }

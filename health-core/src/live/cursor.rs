@@ -1,97 +1,81 @@
-//! Positions in the stream of committed changes.
+//! The text form of a position in the commit log.
 
-use crate::{live::transaction_snapshot::TransactionSnapshot, wire::Cursor};
+use crate::{store::commit_log::LogPosition, wire::Cursor};
 
-/// A position in the stream of one database: everything that its snapshot sees was delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Position {
-    /// The id of the database's stream.
-    pub(crate) stream: String,
-    pub(crate) seen: TransactionSnapshot,
+/// Why a cursor cannot be one of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CursorError {
+    /// Older versions wrote a dash.
+    #[error("the cursor is of an older version of the server, which numbered commits in another way")]
+    OldForm,
+    /// Anything else.
+    #[error("the cursor is not one that this server has given")]
+    Unreadable,
 }
 
-/// The largest number of unfinished transactions in a cursor. With more, the cursor points before the first of
-/// them.
-const NAMED_MAX: usize = 16;
+/// Returns the cursor of a position: `number.fingerprint`, for example `1734.09af31c2`.
+pub(crate) fn to_cursor(position: LogPosition) -> Cursor {
+    Cursor::new(format!("{}.{:08x}", position.number, position.fingerprint))
+}
 
-impl Position {
-    /// Returns the text that a client receives.
-    pub(crate) fn to_cursor(&self) -> Cursor {
-        let Self { stream, seen } = self;
-        Cursor::new(if seen.in_progress().is_empty() {
-            format!("{stream}-{}", seen.xmax())
-        } else if seen.in_progress().len() <= NAMED_MAX {
-            format!("{stream}-{seen}")
-        } else {
-            format!("{stream}-{}", seen.xmin())
+/// Reads a cursor. Only the exact text that [`to_cursor`] writes is one.
+pub(crate) fn from_cursor(cursor: &Cursor) -> Result<LogPosition, CursorError> {
+    let text = cursor.as_str();
+    let parts = text.split_once('.');
+    let position = parts.and_then(|(number, fingerprint)| {
+        Some(LogPosition {
+            number: number.parse().ok()?,
+            fingerprint: u32::from_str_radix(fingerprint, 16).ok()?,
         })
-    }
-
-    /// Parses a cursor that a client sent back. Returns `None` if no server can have sent it.
-    pub(crate) fn from_cursor(cursor: &Cursor) -> Option<Self> {
-        let (stream, snapshot) = cursor.as_str().split_once('-')?;
-        let legal = |byte: u8| byte.is_ascii_digit() || byte == b':' || byte == b',';
-        let seen = if !snapshot.bytes().all(legal) {
-            None
-        } else if snapshot.contains(':') {
-            snapshot.parse().ok()
-        } else {
-            snapshot.parse().ok().map(TransactionSnapshot::below)
-        };
-        let position = Self {
-            stream: stream.to_owned(),
-            seen: seen?,
-        };
-        // A text that parses but was never sent would claim that nothing was missed.
-        (position.to_cursor() == *cursor).then_some(position)
+    });
+    match position.filter(|position| position.number >= 0 && to_cursor(*position) == *cursor) {
+        Some(position) => Ok(position),
+        None if text.contains('-') => Err(CursorError::OldForm),
+        None => Err(CursorError::Unreadable),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_cursor_parses_to_its_position_and_other_texts_are_refused() {
-        for (seen, text) in [
-            ("745:745:", "1f00ba-745"),
-            ("7:9:7,8", "1f00ba-7:9:7,8"),
-            ("6:9:7,8", "1f00ba-6:9:7,8"),
-        ] {
-            let position = Position {
-                stream: "1f00ba".to_owned(),
-                seen: seen.parse().unwrap(),
-            };
-            assert_eq!(position.to_cursor().as_str(), text);
-            assert_eq!(Position::from_cursor(&position.to_cursor()), Some(position));
+    proptest! {
+        #[test]
+        fn a_position_is_read_back_from_its_cursor(number in 0..=i64::MAX, fingerprint: u32) {
+            let position = LogPosition { number, fingerprint };
+            prop_assert_eq!(from_cursor(&to_cursor(position)), Ok(position));
         }
-        for text in [
-            "",
-            "-",
-            "7",
-            "a-",
-            "a-+7",
-            "a--7",
-            "a-7x",
-            "a-99999999999999999999",
-            "a-7:8",
-            "a-7:x:",
-            "a-07",
-            "a-9:7:",
-            "a-7:7:",
-            "a-7:9:8,7",
-            "a-7:9:7:8",
-        ] {
-            assert_eq!(Position::from_cursor(&Cursor::new(text)), None, "{text}");
+
+        #[test]
+        fn any_other_text_is_refused(text in "[0-9a-fA-F.:+-]{0,24}") {
+            let cursor = Cursor::new(text.as_str());
+            if let Ok(position) = from_cursor(&cursor) {
+                prop_assert_eq!(to_cursor(position), cursor);
+            }
         }
     }
 
     #[test]
-    fn with_many_unfinished_transactions_a_cursor_points_before_the_first() {
-        let position = Position {
-            stream: "a".to_owned(),
-            seen: TransactionSnapshot::below(100).without(50..80),
-        };
-        assert_eq!(position.to_cursor().as_str(), "a-50");
+    fn text_that_no_server_has_given_is_refused() {
+        for text in [
+            "",
+            ".",
+            "7",
+            "7.",
+            ".0000000a",
+            "07.0000000a",
+            "7.a",
+            "7.0000000A",
+            "+7.0000000a",
+            "7.0000000a0",
+            "99999999999999999999.0000000a",
+        ] {
+            assert_eq!(from_cursor(&Cursor::new(text)), Err(CursorError::Unreadable), "{text}");
+        }
+        for text in ["1f00ba-745", "1f00ba-7:9:7,8", "-7.0000000a"] {
+            assert_eq!(from_cursor(&Cursor::new(text)), Err(CursorError::OldForm), "{text}");
+        }
     }
 }

@@ -1,32 +1,25 @@
 //! The events of a subscription.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::{
-    live::budget::{BudgetShare, MemoryBudget},
-    sample::Sample,
-    wire::Cursor,
-};
+use crate::{live::chunk::Chunk, sample::Sample, wire::Cursor};
 
 /// A committed sample, shared by all subscribers that receive it.
-#[derive(Debug)]
+///
+/// It keeps a chunk of up to some hundred samples in memory; drop it when it is no longer needed.
+#[derive(Debug, Clone)]
 pub struct Published {
-    sample: Sample,
-    json: OnceLock<Bytes>,
-    _share: BudgetShare,
+    chunk: Arc<Chunk>,
+    index: usize,
 }
-
-/// The memory that a sample needs beyond its own size: its JSON, and the pointers of the queues.
-const BESIDE_BYTES: usize = 256;
 
 /// An event of a [`Subscription`](crate::Subscription).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LiveEvent {
     /// The first event after [`resume`](crate::Subscription::resume). Later, with `resumed: false`, a warning
-    /// that samples may be missing because the database was out of reach for longer than the replay window.
+    /// that samples may be missing: the database was out of reach for longer than the replay window, or it was put back to
+    /// an earlier state.
     Subscribed {
         /// Whether all samples after the cursor follow. If false, the stream continues from now.
         resumed: bool,
@@ -38,11 +31,11 @@ pub enum LiveEvent {
         /// The cursor to resume after this sample.
         cursor: Cursor,
         /// The sample as stored.
-        published: Arc<Published>,
+        published: Published,
     },
-    /// The subscriber read too slowly, and samples were skipped.
+    /// The subscriber read too slowly, and missed samples.
     Lagged {
-        /// The number of skipped samples.
+        /// The number of missed samples.
         missed: u64,
         /// The cursor to resume from to receive them.
         cursor: Cursor,
@@ -50,23 +43,18 @@ pub enum LiveEvent {
 }
 
 impl Published {
-    pub(crate) fn new(sample: Sample, budget: &Arc<MemoryBudget>) -> Self {
-        Self {
-            sample,
-            json: OnceLock::new(),
-            _share: BudgetShare::new(budget, size_of::<Self>() + BESIDE_BYTES),
-        }
+    /// The sample at an index of a chunk.
+    pub(crate) fn new(chunk: Arc<Chunk>, index: usize) -> Self {
+        Self { chunk, index }
     }
 
     /// Returns the sample as it is stored.
     pub fn sample(&self) -> &Sample {
-        &self.sample
+        &self.chunk.samples()[self.index]
     }
 
     /// Returns the sample as JSON. It is serialised once for all subscribers.
-    pub fn json(&self) -> &Bytes {
-        // Serialising a sample cannot fail: it consists of numbers and strings.
-        self.json
-            .get_or_init(|| serde_json::to_vec(&self.sample).unwrap_or_default().into())
+    pub fn json(&self) -> &[u8] {
+        self.chunk.json(self.index)
     }
 }

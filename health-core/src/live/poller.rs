@@ -1,13 +1,17 @@
-//! The task that polls the commit log and delivers new commits, in one order for all subscribers.
+//! The task that delivers commits, in one order for all subscribers.
+//!
+//! The poller owns the delivery position. Writers of this server send it their commits. It delivers a commit from memory if
+//! the commit follows the position (its number is the next one, and its predecessor is the commit at the position) and its
+//! samples were kept. The poller finds every other commit in the commit log. It reads the log after its position
+//!
+//! * when another server sends a notification,
+//! * when a commit of this server has waited for its predecessor for [`MISSING_AFTER`],
+//! * and once every [`TICK`].
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::watch,
+    sync::{Notify, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
@@ -15,217 +19,327 @@ use crate::{
     config::Config,
     error::Error,
     live::{
-        hub::{DeliveryPlan, Hub},
-        transaction_snapshot::TransactionSnapshot,
+        handover::HandedOver,
+        ring::{Delivery, READ_BACK, Ring},
     },
-    store::feed::{CommitRow, FeedConnection, IdRange, MERGED, PollResult, split_range},
+    sample::Sample,
+    store::{
+        commit_log::{CommitRecord, LogPage, LogPosition, fingerprint},
+        doorbell::Doorbell,
+    },
 };
 
-/// A task that polls the commit log whenever there may be new commits.
+/// Delivers commits until the handle is closed or dropped.
 pub(crate) struct Poller {
     config: Config,
-    hub: Arc<Hub>,
-    /// Becomes true when the writers have ended.
-    ending: watch::Receiver<bool>,
-    /// The start of the last poll that was delivered.
-    polled_at: Instant,
-    /// A poll that failed before it was delivered completely.
-    unfinished: Option<Poll>,
+    ring: Arc<Ring>,
+    position: LogPosition,
+    commits: mpsc::UnboundedReceiver<HandedOver>,
+    /// Commits of this server that cannot be delivered yet, by number.
+    pending: BTreeMap<i64, HandedOver>,
+    /// Since when the first of them waits for its predecessor.
+    waiting_since: Option<Instant>,
+    /// Notified when another server has sent a notification, and when the connection was lost.
+    wake: Arc<Notify>,
+    writers_ended: watch::Receiver<bool>,
+    /// Another server has a poller.
+    others_listen: bool,
+    /// Commits of this server were delivered since the last notification.
+    owes_notification: bool,
     notified_at: Instant,
 }
 
-/// The commits that became visible between two snapshots, and how far they were delivered.
-struct Poll {
-    started_at: Instant,
-    previous: TransactionSnapshot,
-    snapshot: TransactionSnapshot,
-    /// Commits of this server that are not delivered yet. Their samples are in memory.
-    own: VecDeque<CommitRow>,
-    /// Ranges of the table that are not read yet, some thousand rows each.
-    ranges: VecDeque<IdRange>,
-    /// Commits that wait for the next poll: one that its writer has not handed over yet, and all after it.
-    postponed: Vec<u64>,
-    /// Commits whose rows in the table must not be delivered by this poll.
-    not_from_table: HashSet<u64>,
-}
+/// How often the log is read without a reason. If a notification is lost, a commit of another server waits this long.
+const TICK: Duration = Duration::from_secs(1);
 
-/// The longest interval between two polls. It bounds the delay if a notification of another server is lost.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a commit of this server waits for an earlier one before the log is read. The other writers of this server report
+/// theirs within this time, unless the machine is busy.
+const MISSING_AFTER: Duration = Duration::from_millis(2);
 
-/// The interval between polls without subscribers, which only keep the cursor fresh.
-const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The shortest interval between two notifications. `NOTIFY` takes a lock of the whole database at commit.
+/// The shortest time between two notifications. Each is a transaction that takes a lock of the whole database at its commit.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The age of the last poll from which on merged records are read as well. The
-/// [`compactor`](crate::live::compactor) merges records only after twice this time.
-pub(crate) const POLL_AGE_MAX: Duration = Duration::from_secs(30);
-
-/// The timeout for an answer of PostgreSQL, after which the connection counts as lost.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The pause before a lost connection is opened again.
+/// The pause before a lost connection is made again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
+/// Rows of the log that are read at once.
+const PAGE_RECORDS: usize = 1_000;
+
+/// Rows of the table that are read at once, unless one commit has more; about 150 bytes each.
+const ROWS_AT_ONCE: i64 = 5_000;
+
+/// The reason that subscribers get if the history of the database has changed.
+const OTHER_HISTORY: &str = "the database was put back to an earlier state, or another one took its place";
+
+/// The reason that subscribers get if the log was pruned before it was read.
+const PRUNED: &str =
+    "this server could not reach the database for too long: some commits are no longer in the commit log";
+
 impl Poller {
-    pub(crate) fn new(config: Config, hub: Arc<Hub>, ending: watch::Receiver<bool>) -> Self {
-        let now = Instant::now();
+    pub(crate) fn new(
+        config: Config,
+        ring: Arc<Ring>,
+        commits: mpsc::UnboundedReceiver<HandedOver>,
+        writers_ended: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             config,
-            hub,
-            ending,
-            polled_at: now,
-            unfinished: None,
-            notified_at: now,
+            position: ring.position(),
+            ring,
+            commits,
+            pending: BTreeMap::new(),
+            waiting_since: None,
+            wake: Arc::default(),
+            writers_ended,
+            others_listen: false,
+            owes_notification: false,
+            notified_at: Instant::now(),
         }
     }
 
-    /// Delivers until the handle is closed or dropped, then ends every subscription.
+    /// Delivers until the writers have ended, then ends every subscription.
     pub(crate) async fn run(mut self) {
-        let mut logged = false;
-        while let Err(error) = self.serve(&mut logged).await {
-            if !logged {
+        let mut is_lost = false;
+        while let Err(error) = self.serve(&mut is_lost).await {
+            if !is_lost {
                 tracing::warn!(
                     error = error.chain(),
-                    "the live feed lost its database connection, reconnecting"
+                    "the live feed lost its connection to the database; reconnecting"
                 );
-                logged = true;
+                is_lost = true;
             }
-            if timeout(RECONNECT_PAUSE, self.ending.wait_for(|ending| *ending))
+            if timeout(RECONNECT_PAUSE, self.writers_ended.wait_for(|ended| *ended))
                 .await
                 .is_ok()
             {
                 break;
             }
         }
-        self.hub.close();
+        self.ring.close();
     }
 
     /// Delivers over one connection.
-    async fn serve(&mut self, logged: &mut bool) -> Result<(), Error> {
-        let hub = Arc::clone(&self.hub);
-        let mut connection =
-            with_timeout(FeedConnection::open(&self.config, move || hub.received_notification())).await?;
-        // Tells other servers that this one listens.
-        with_timeout(connection.notify()).await?;
-        let mut ending = self.ending.clone();
-        let mut tick = interval(POLL_INTERVAL);
+    async fn serve(&mut self, was_lost: &mut bool) -> Result<(), Error> {
+        let wake = Arc::clone(&self.wake);
+        let mut doorbell = Doorbell::open(&self.config, move || wake.notify_one()).await?;
+        // Other servers learn that this one has a poller.
+        doorbell.notify().await?;
+        let mut writers_ended = self.writers_ended.clone();
+        let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let mut last = false;
+            let mut is_last = false;
+            let mut reads_log = false;
+            let missing_at = self.waiting_since.map(|since| since + MISSING_AFTER);
             tokio::select! {
-                // The channel is closed if the handle was dropped.
-                () = async { drop(ending.wait_for(|ending| *ending).await) } => last = true,
-                () = self.hub.news.notified() => {}
-                () = async {
-                    self.hub.idle_news.notified().await;
-                    sleep_until(self.polled_at + IDLE_POLL_INTERVAL).await;
-                } => {}
-                () = sleep_until(self.notified_at + NOTIFY_INTERVAL), if self.hub.must_notify_others() => {}
-                _ = tick.tick() => self.hub.others_listen(with_timeout(connection.others_listen()).await?),
+                // A dropped handle ends the writers as well.
+                () = async { drop(writers_ended.wait_for(|ended| *ended).await) } => is_last = true,
+                Some(commit) = self.commits.recv() => self.keep(commit),
+                () = self.wake.notified() => {
+                    self.others_listen = true;
+                    reads_log = true;
+                }
+                () = until(missing_at) => reads_log = true,
+                () = sleep_until(self.notified_at + NOTIFY_INTERVAL), if self.owes_notification && self.others_listen => {}
+                _ = tick.tick() => {
+                    self.others_listen = doorbell.others_listen().await?;
+                    reads_log = true;
+                }
             }
-            self.deliver(&mut connection).await?;
-            if std::mem::take(logged) {
-                tracing::info!("the live feed has its database connection again");
+            self.keep_handed_over();
+            if !doorbell.is_closed() {
+                self.deliver_pending();
             }
-            if self.hub.must_notify_others() && (last || self.notified_at.elapsed() >= NOTIFY_INTERVAL) {
-                self.hub.notification_sent();
-                self.notified_at = Instant::now();
-                with_timeout(connection.notify()).await?;
+            if reads_log || is_last {
+                self.read_log(&mut doorbell).await?;
             }
-            if last {
+            if std::mem::take(was_lost) {
+                tracing::info!("the live feed is connected to the database again");
+            }
+            self.notify_others(&mut doorbell, is_last).await?;
+            if is_last {
                 return Ok(());
             }
         }
     }
 
-    /// Polls, and delivers each new commit once. If this fails, the next call continues where it stopped.
-    async fn deliver(&mut self, connection: &mut FeedConnection) -> Result<(), Error> {
-        let mut poll = match self.unfinished.take() {
-            Some(poll) => poll,
-            None => match self.poll(connection).await? {
-                Some(poll) => poll,
-                None => return Ok(()),
-            },
-        };
-        if let Err(error) = self.publish(connection, &mut poll).await {
-            self.unfinished = Some(poll);
-            return Err(error);
+    fn keep(&mut self, commit: HandedOver) {
+        self.pending.insert(commit.record.number, commit);
+    }
+
+    /// Takes what the writers have handed over by now.
+    fn keep_handed_over(&mut self) {
+        while let Ok(commit) = self.commits.try_recv() {
+            self.keep(commit);
         }
-        let complete = poll.postponed.is_empty();
-        self.hub.advance(poll.snapshot.without(poll.postponed));
-        self.polled_at = poll.started_at;
-        if complete {
-            self.hub.admit_joining();
+    }
+
+    async fn notify_others(&mut self, doorbell: &mut Doorbell, is_last: bool) -> Result<(), Error> {
+        let is_due = is_last || self.notified_at.elapsed() >= NOTIFY_INTERVAL;
+        if self.owes_notification && self.others_listen && is_due {
+            self.owes_notification = false;
+            self.notified_at = Instant::now();
+            doorbell.notify().await?;
         }
         Ok(())
     }
 
-    /// Polls the commit log. Returns `None` if the poll must be repeated after a writer has handed over its
-    /// commit.
-    async fn poll(&self, connection: &mut FeedConnection) -> Result<Option<Poll>, Error> {
-        let started_at = Instant::now();
-        let previous = self.hub.begin_poll();
-        let age = self.polled_at.elapsed();
-        // Polls that are a moment apart never miss pruned commits, even if the replay window is very short.
-        let out_of_window = age >= self.hub.replay_source.window.max(5 * POLL_INTERVAL);
-        let polling = connection.poll(&previous, age > POLL_AGE_MAX, out_of_window);
-        let PollResult { snapshot, commits, gap } = with_timeout(polling).await?;
-        if let Some(why) = gap {
-            tracing::warn!("samples may be missing in the live feed: {why}");
-            self.hub.announce_gap(why);
-        }
-        let DeliveryPlan { own, table, postponed } = self.hub.plan_delivery(&commits);
-        // A merged record stands for many commits, so it cannot be postponed by its transaction id.
-        let merged = commits.iter().filter(|commit| commit.writer == MERGED);
-        if merged.map(|commit| commit.xid).any(|xid| postponed.contains(&xid)) {
-            return Ok(None);
-        }
-        let own_xids = own.iter().map(|commit| commit.xid);
-        Ok(Some(Poll {
-            started_at,
-            previous,
-            snapshot,
-            not_from_table: own_xids.chain(postponed.iter().copied()).collect(),
-            own: own.into(),
-            ranges: table.into_iter().flat_map(split_range).collect(),
-            postponed,
-        }))
-    }
-
-    async fn publish(&self, connection: &mut FeedConnection, poll: &mut Poll) -> Result<(), Error> {
-        while let Some(range) = poll.ranges.front().copied().filter(|_| self.hub.has_subscribers()) {
-            let mut rows = with_timeout(connection.rows(range)).await?;
-            rows.retain(|row| poll.is_new_row(row.xid_low));
-            let mut samples = Vec::new();
-            for row in rows {
-                while poll.own.front().is_some_and(|commit| commit.ids.last < row.id) {
-                    self.hub.publish(std::mem::take(&mut samples));
-                    poll.own.pop_front().inspect(|commit| self.hub.publish_own(commit.xid));
-                }
-                samples.push(row.sample);
+    /// Delivers the commits of this server that follow the position, from memory.
+    fn deliver_pending(&mut self) {
+        let before = self.position;
+        while let Some(entry) = self.pending.first_entry() {
+            let commit = entry.get();
+            let number = commit.record.number;
+            if number <= self.position.number {
+                entry.remove(); // It was read from the log.
+                continue;
             }
-            self.hub.publish(samples);
-            poll.ranges.pop_front();
+            let follows = number == self.position.number + 1
+                && fingerprint(commit.previous_writer_id) == self.position.fingerprint;
+            let record = commit.record;
+            if !(follows && self.deliver_kept(&record)) {
+                break;
+            }
         }
-        for commit in poll.own.drain(..) {
-            self.hub.publish_own(commit.xid);
+        if self.pending.is_empty() {
+            self.waiting_since = None;
+        } else if self.waiting_since.is_none() || self.position != before {
+            self.waiting_since = Some(Instant::now());
+        }
+    }
+
+    /// Delivers a commit of this server from memory. Returns false if its samples have to be read back.
+    fn deliver_kept(&mut self, record: &CommitRecord) -> bool {
+        let samples = self.take_kept(record);
+        self.deliver(record, samples)
+    }
+
+    /// Takes the samples of a commit, if a writer of this server has handed them over.
+    fn take_kept(&mut self, record: &CommitRecord) -> Option<Vec<Sample>> {
+        let commit = self.pending.get_mut(&record.number)?;
+        if commit.record == *record {
+            commit.take_samples()
+        } else {
+            None
+        }
+    }
+
+    /// Delivers a commit and moves the position to it. Does nothing and returns false if there is a subscription and the
+    /// samples are not given.
+    fn deliver(&mut self, record: &CommitRecord, samples: Option<Vec<Sample>>) -> bool {
+        let Self {
+            ring, pending, commits, ..
+        } = self;
+        let delivery = Delivery {
+            samples,
+            batch_number: record.batch_number,
+            position: record.position(),
+        };
+        // The log may show a commit before its writer has handed it over. So the ring calls the closure while it is locked, and
+        // the closure first takes what writers have handed over. A subscriber that subscribes after the acknowledgement does
+        // not get the commit in that case either.
+        let is_delivered = ring.deliver(delivery, || {
+            while let Ok(commit) = commits.try_recv() {
+                pending.insert(commit.record.number, commit);
+            }
+            let commit = pending.get(&record.number).filter(|commit| commit.record == *record);
+            commit.map_or(READ_BACK, |commit| commit.order)
+        });
+        if is_delivered {
+            self.position = record.position();
+            self.owes_notification |= self.pending.remove(&record.number).is_some();
+        }
+        is_delivered
+    }
+
+    /// Reads the log after the position, and delivers its commits.
+    async fn read_log(&mut self, doorbell: &mut Doorbell) -> Result<(), Error> {
+        loop {
+            let window = self.config.limits.replay_window;
+            match doorbell.page(self.position, PAGE_RECORDS, window).await? {
+                LogPage::Records { records, .. } if records.is_empty() => break,
+                LogPage::Records { records, .. } => self.deliver_records(doorbell, &records).await?,
+                LogPage::Pruned => self.continue_after_gap(doorbell, PRUNED).await?,
+                LogPage::OtherHistory => self.continue_after_gap(doorbell, OTHER_HISTORY).await?,
+            }
+        }
+        // Commits are visible before their writers hand them over. So the log has delivered every pending commit, or this
+        // history of the database does not have it.
+        self.pending.clear();
+        self.waiting_since = None;
+        Ok(())
+    }
+
+    async fn continue_after_gap(&mut self, doorbell: &mut Doorbell, reason: &str) -> Result<(), Error> {
+        tracing::warn!("the live feed may have missed samples: {reason}");
+        self.position = doorbell.newest().await?;
+        self.pending.clear();
+        self.ring.continue_after_gap(reason, self.position);
+        Ok(())
+    }
+
+    /// Delivers records of the log in their order, from memory if this server wrote them.
+    async fn deliver_records(&mut self, doorbell: &mut Doorbell, records: &[CommitRecord]) -> Result<(), Error> {
+        let mut rest = records;
+        while let Some((first, later)) = rest.split_first() {
+            if self.deliver_kept(first) {
+                rest = later;
+                continue;
+            }
+            let is_read = |record: &&CommitRecord| {
+                let commit = self.pending.get(&record.number);
+                commit.is_none_or(|commit| commit.record != **record || commit.samples.is_none())
+            };
+            let run = rest.iter().take_while(is_read).count().max(1);
+            let (run, later) = rest.split_at(run);
+            self.deliver_from_table(doorbell, run).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn deliver_from_table(&mut self, doorbell: &mut Doorbell, records: &[CommitRecord]) -> Result<(), Error> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let group = &rest[..group_len(rest)];
+            let has_listeners = self.ring.has_listeners();
+            let rows = if has_listeners {
+                doorbell.rows(group).await?
+            } else {
+                Vec::new()
+            };
+            let mut rows = rows.into_iter().peekable();
+            for record in group {
+                let read = has_listeners.then(|| {
+                    let rows = std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number));
+                    rows.map(|row| row.sample).collect()
+                });
+                // If a later commit has changed a row before it was read, this commit was acknowledged, and so handed over.
+                self.keep_handed_over();
+                let samples = self.take_kept(record).or(read);
+                if !self.deliver(record, samples) {
+                    break; // A subscription began meanwhile. Read the rows from this record on.
+                }
+                rest = &rest[1..];
+            }
         }
         Ok(())
     }
 }
 
-impl Poll {
-    /// Returns whether this poll delivers a row of the table.
-    fn is_new_row(&self, xid_low: u32) -> bool {
-        let xid = self.snapshot.full_xid(xid_low);
-        self.snapshot.sees(xid) && !self.previous.sees(xid) && !self.not_from_table.contains(&xid)
-    }
+/// How many records have at most [`ROWS_AT_ONCE`] rows together; at least one.
+pub(super) fn group_len(records: &[CommitRecord]) -> usize {
+    let mut rows = 0;
+    let fit = records.iter().take_while(|record| {
+        rows += i64::from(record.rows);
+        rows <= ROWS_AT_ONCE
+    });
+    fit.count().max(1)
 }
 
-async fn with_timeout<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(ANSWER_TIMEOUT, answer)
-        .await
-        .unwrap_or(Err(Error::TimedOut(ANSWER_TIMEOUT)))
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }

@@ -1,377 +1,682 @@
-//! Resuming: the samples committed after a cursor, then the live stream.
+//! Replays: the commits after a cursor, read from the table, for a subscription that resumes.
 //!
-//! # Completeness
+//! A replay takes a [mark](super::ring::Mark): a position up to which the ring has delivered everything, and the index in the
+//! ring from which the rest can be read. It sends the commits after the cursor up to that position, by the commit log. Then
+//! the subscription joins the ring at that index. If the ring does not hold the index any more, the replay goes on in another
+//! pass, up to a later mark.
 //!
-//! A replay works with transaction snapshots, as the poller does. It takes one snapshot, the *goal*. It sends
-//! the rows that the goal sees and the cursor's snapshot does not see, ordered by `id`, which is each user's
-//! order of commits. Later commits are not in the goal.
+//! # Live samples during a replay
 //!
-//! At the end the queue joins the hub between two polls. The poller names the snapshot of that moment. The
-//! replay sends the rows between its own last snapshot and that one, and the hub delivers everything after it.
-//! So every commit is in exactly one of these differences. A row that changed meanwhile has a new `id` and
-//! appears in a later difference. An erased row appears in none.
-//!
-//! # Fresh samples during a replay
-//!
-//! Every [`FRESH_EVERY`] the replay looks for new commits. A user with fresh samples is *pulled ahead*: the
-//! replay sends the rest of that user's backlog at once, and then the fresh samples. From then on the replay
-//! sends the user's fresh samples at each check and skips the user's rows in the rest of the backlog. So a fresh
-//! sample waits for the backlog of its own user only.
-//!
-//! Pulling ahead takes at most half of the time, and the number of users ahead is limited. Fresh samples of
-//! other users are sent in another pass, whose goal is the snapshot of the last check. Each pass covers what was
-//! committed during the pass before, so the passes get shorter.
+//! A live sample waits only for the backlog of its own user. After each group of commits the replay looks at what the ring
+//! has delivered since the mark. A user with live samples is *pulled ahead*: the replay sends the rest of that user's backlog
+//! at once, then the live samples, and leaves the user out of the rest of the pass. This takes at most half of the time.
 //!
 //! # Memory
 //!
-//! The replay fetches a few thousand rows at a time, after the subscriber has taken the previous ones. It holds
-//! no connection while the subscriber reads. All replays share a limit on fetched rows. If a subscriber stops
-//! reading, its rows are dropped after a moment and fetched again later. Replayed samples carry the cursor that
-//! the client sent, because the samples that the client has not seen come after that cursor.
+//! Rows are read in groups. All replays share a number of permits for the rows that they hold. A subscriber that stops
+//! reading keeps a few samples; its replay gives the other rows up, and reads them again when the subscriber goes on.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     error::Error,
     live::{
-        cursor::Position,
-        event::LiveEvent,
+        chunk::Chunk,
+        cursor::{from_cursor, to_cursor},
+        event::{LiveEvent, Published},
         filter::Filter,
-        hub::Hub,
-        subscriber_queue::{REPLAY_AHEAD, SubscriberQueue},
-        transaction_snapshot::TransactionSnapshot,
+        poller::group_len,
+        ring::{Listener, Mark, Membership, READ_BACK, Ring},
     },
-    sample::UserId,
-    store::feed::{self, FeedRow, IDS_PER_READ, IdRange, ReplayRange, split_range},
+    sample::{Sample, UserId},
+    store::{
+        commit_log::{self, CommitRecord, LogPage, LogPosition},
+        connection::{Readers, checkout},
+        feed_rows::{self, FeedRow, first_id},
+    },
     wire::Cursor,
 };
 
-/// A task that fills one subscriber queue from the table, then hands it to the hub.
+/// What all replays of a handle share.
+#[derive(Debug)]
+pub(crate) struct ReplaySource {
+    pub(crate) readers: Readers,
+    pub(crate) window: Duration,
+    /// Permits to ask the database, so that a thousand subscribers that resume at once leave connections to others.
+    queries: Semaphore,
+    /// Permits for rows in memory.
+    rows: Semaphore,
+}
+
+/// What a replay sends to its subscription.
+#[derive(Debug)]
+pub(crate) enum Replayed {
+    Event(LiveEvent),
+    /// The end: the subscription reads the ring from here on.
+    Joined(Membership),
+}
+
+/// One replay.
 pub(crate) struct Replay {
-    hub: Arc<Hub>,
-    queue: Arc<SubscriberQueue>,
+    ring: Arc<Ring>,
+    source: Arc<ReplaySource>,
     filter: Filter,
-    /// The user ids of the filter, as a query parameter.
+    /// The filter as a parameter of the statements.
     users: Option<Vec<i64>>,
-    cursor: Cursor,
+    /// The interval of a subscription that wants the newest sample of each user only.
+    every: Option<Duration>,
+    out: mpsc::Sender<Replayed>,
+    /// Keeps what the ring delivers after a mark.
+    _listener: Listener,
 }
 
-/// The progress of a replay.
-struct Progress {
-    /// Everything that this snapshot sees was sent for all users.
-    sent: TransactionSnapshot,
-    /// The current pass sends everything that this snapshot sees.
-    goal: TransactionSnapshot,
-    /// The current pass has sent the rows up to this `id`.
-    sent_up_to: i64,
-    /// The range that holds all rows that may still be missing.
-    scope: IdRange,
-    /// Everything that this snapshot sees was sent for the users who are ahead.
-    fresh: TransactionSnapshot,
+/// How far a pass has come.
+struct Pass {
+    mark: Mark,
+    /// All commits up to this one were sent, except to users ahead, who have more.
+    sent: LogPosition,
+    /// The index in the ring up to which live samples were sent; `None` if the ring does not hold them any more.
+    live: Option<u64>,
+    /// Users who were pulled ahead.
     ahead: HashSet<UserId>,
-    /// A user who is not ahead has fresh samples.
-    more_fresh: bool,
+    /// The number of the last commit whose live samples were sent to the users ahead.
+    live_until: i64,
+    /// The users ahead of the pass before this one: they have everything up to `earlier_until`.
+    earlier: HashSet<UserId>,
+    earlier_until: i64,
+    /// Batches of which rows of the present page were sent, and batches that the ring delivers.
+    sent_batches: HashSet<i64>,
 }
 
-const TOO_OLD: &str = "the cursor is too old: some commits after it are no longer in the commit log";
+/// The subscription is gone, or the handle was closed.
+struct Gone;
 
-/// The interval of looking for fresh samples. The checks never take more than half of the time.
-const FRESH_EVERY: Duration = Duration::from_millis(20);
+/// Events that wait for a subscriber: few, because each subscriber that stops reading keeps them.
+pub(crate) const EVENTS_AHEAD: usize = 32;
 
-/// The largest number of users pulled ahead in one check, so that a check stays short.
-const PULLED_AT_ONCE: usize = 16;
+/// Replays that ask the database at the same time.
+const QUERIES_MAX: usize = 2;
 
-/// The largest number of users ahead in one replay. Each takes about 16 bytes.
-const AHEAD_MAX: usize = 16_384;
+/// Rows that all replays together hold, 150 to 350 bytes each.
+const ROWS_MAX: usize = 100_000;
 
-/// The largest number of rows fetched at once.
-const FETCHED_ROWS: u32 = 5_000;
+/// Rows that one replay reads at once at most, unless one commit has more.
+const GROUP_ROWS: u32 = 5_000;
 
-/// The time after which a subscriber that takes nothing gives up its fetched rows.
+/// Users of whom one replay gathers the newest sample before it sends them. [`QUERIES_MAX`] times as many have to fit into
+/// [`ROWS_MAX`].
+const NEWEST_USERS: u32 = 40_000;
+
+/// Records of the commit log that are read at once, 32 bytes each. A subscriber that has stopped keeps them.
+const PAGE_RECORDS: usize = 250;
+
+/// A subscriber that has taken nothing for this long has stopped for now.
 const STOPPED_AFTER: Duration = Duration::from_millis(500);
 
-/// A pass with at most this many ids is sent without looking for fresh samples.
-const SHORT_IDS: i64 = 4 * IDS_PER_READ;
+/// The pause before a database that is out of reach is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// The pause before a failed query is retried.
-const RETRY: Duration = Duration::from_millis(250);
+/// Chunks of the ring that are read between two groups.
+const CHUNKS_AT_ONCE: usize = 64;
+
+/// Users that are pulled ahead between two groups, so that none of them takes long.
+const PULLED_AT_ONCE: usize = 16;
+
+/// How many of the newest batch numbers are remembered as sent. If others take more numbers between a writer's batch number
+/// and its commit, a user who is pulled ahead gets some samples twice.
+const RECENT_BATCHES: i64 = 1_000;
+
+/// If at most this many commits are left, a user is pulled ahead in the order of commits, which takes 16 bytes for each.
+/// If more are left, in the order of ids: it differs only among commits that were made at nearly the same time.
+const PULLED_IN_ORDER: i64 = 5_000;
+
+/// Users ahead in one pass, 16 bytes each.
+const AHEAD_MAX: usize = 16_384;
+
+const TOO_OLD: &str = "the cursor is too old: some commits after it are older than the replay window";
+
+const OTHER_HISTORY: &str = "the cursor does not belong to this database, or to a state of it that was lost: \
+     it was restored from a backup, or another server took its place";
+
+/// Asks the database, again while it is out of reach, and gives the answer. At most [`QUERIES_MAX`] replays ask at a time.
+///
+/// A macro, because an async closure that is `Send` for every lifetime cannot be expressed as a bound.
+macro_rules! ask {
+    ($replay:ident, |$session:ident| $query:expr) => {{
+        let mut failures = 0;
+        loop {
+            let answer = async {
+                let _permit = $replay.source.queries.acquire().await;
+                let $session = &mut *checkout(&$replay.source.readers).await?;
+                Ok::<_, Error>($query.await?)
+            };
+            match answer.await {
+                Ok(answer) => break answer,
+                Err(error) => $replay.wait_after(&error, &mut failures).await?,
+            }
+        }
+    }};
+}
+
+impl ReplaySource {
+    pub(crate) fn new(readers: Readers, window: Duration) -> Self {
+        Self {
+            readers,
+            window,
+            queries: Semaphore::new(QUERIES_MAX),
+            rows: Semaphore::new(ROWS_MAX),
+        }
+    }
+}
 
 impl Replay {
-    pub(crate) fn new(hub: Arc<Hub>, queue: Arc<SubscriberQueue>, filter: Filter, cursor: Cursor) -> Self {
+    pub(crate) fn new(
+        ring: Arc<Ring>,
+        source: Arc<ReplaySource>,
+        filter: Filter,
+        every: Option<Duration>,
+    ) -> (Self, mpsc::Receiver<Replayed>) {
+        let (out, replayed) = mpsc::channel(EVENTS_AHEAD);
         let users = filter
             .named()
             .map(|users| users.iter().map(|user| user.get()).collect());
-        Self {
-            hub,
-            queue,
+        let replay = Self {
+            _listener: ring.listen(every.is_some()),
+            ring,
+            source,
             filter,
             users,
-            cursor,
-        }
-    }
-
-    /// Replays, and returns when the queue belongs to the hub.
-    pub(crate) async fn run(mut self) {
-        let from = Position::from_cursor(&self.cursor).filter(|position| position.stream == self.hub.stream());
-        let Some(from) = from else {
-            return self.refuse("the cursor is not one of this database's feed");
+            every,
+            out,
         };
-        let backlog = self.replay_range(&from.seen).await;
-        if backlog.ahead {
-            return self.refuse("the cursor is ahead of this database: it was restored from a backup");
-        }
-        if backlog.too_old || backlog.pruned {
-            return self.refuse(TOO_OLD);
-        }
-        self.queue.announce(LiveEvent::Subscribed {
-            resumed: true,
-            reason: None,
-        });
-        let reached = self.catch_up(from.seen, backlog).await;
-        self.has_replayed(&reached);
-        let joining = self.hub.join(self.filter.clone(), Arc::clone(&self.queue));
-        let Ok(joined) = joining.await else {
-            return; // The hub is closed, and the queue with it.
+        (replay, replayed)
+    }
+
+    /// Replays what was committed after a cursor, then hands the subscription a membership of the ring.
+    pub(crate) async fn run(self, cursor: Cursor) {
+        // On an error the subscription is gone.
+        let _ = self.replay(cursor).await;
+    }
+
+    async fn replay(&self, cursor: Cursor) -> Result<(), Gone> {
+        let from = match from_cursor(&cursor) {
+            Ok(position) => position,
+            Err(error) => return self.refuse(&error.to_string()).await,
         };
-        let gap = self.next_range(&reached).await;
-        for range in gap.ids.into_iter().flat_map(split_range) {
-            self.send(range, |row| row.is_between(&reached, &joined)).await;
-        }
-        self.has_replayed(&joined);
-        self.queue.end_replay();
-    }
-
-    /// Records that everything up to a snapshot was sent.
-    fn has_replayed(&mut self, up_to: &TransactionSnapshot) {
-        self.cursor = self.hub.cursor_of(up_to.clone());
-        self.queue.set_replayed_up_to(&self.cursor);
-    }
-
-    /// Continues from now, and tells the subscriber why.
-    fn refuse(&self, reason: &str) {
-        self.hub.attach(&self.filter, &self.queue);
-        self.queue.announce(LiveEvent::Subscribed {
-            resumed: false,
-            reason: Some(reason.to_owned()),
-        });
-        self.queue.end_replay();
-    }
-
-    /// Sends everything after a snapshot until little is missing. Returns the snapshot that was reached.
-    async fn catch_up(&self, sent: TransactionSnapshot, first: ReplayRange) -> TransactionSnapshot {
-        let mut ids = first.ids;
-        let mut progress = Progress {
-            sent,
-            goal: first.snapshot.clone(),
-            sent_up_to: 0,
-            scope: IdRange { after: 0, last: 0 },
-            fresh: first.snapshot,
-            ahead: HashSet::new(),
-            more_fresh: false,
+        let mark = self.ring.mark();
+        let page = self.page(from).await?;
+        let mut records = match page {
+            LogPage::Records { is_too_old: true, .. } | LogPage::Pruned => return self.refuse(TOO_OLD).await,
+            LogPage::OtherHistory => return self.refuse(OTHER_HISTORY).await,
+            LogPage::Records { records, .. } => records,
         };
-        while let Some(pass) = ids {
-            let short = pass.last - pass.after <= SHORT_IDS;
-            self.pass(&mut progress, pass, short).await;
-            if short || !progress.more_fresh {
+        self.send(subscribed(None)).await?;
+        let mut pass = Pass::new(mark, from);
+        loop {
+            match self.every {
+                None => self.pass(&mut pass, records).await?,
+                Some(every) => self.pass_of_newest(&mut pass, records, every).await?,
+            }
+            let mut mark = pass.mark;
+            mark.index = pass.live.unwrap_or(mark.index);
+            if let Some(membership) = self.ring.join(&self.filter, mark, self.every.is_some()) {
+                return self.send_membership(membership).await;
+            }
+            pass = pass.next(self.ring.mark());
+            records = self.further(&mut pass).await?;
+        }
+    }
+
+    /// Continues from now instead.
+    async fn refuse(&self, reason: &str) -> Result<(), Gone> {
+        let membership = loop {
+            let joined = self.ring.join(&self.filter, self.ring.mark(), self.every.is_some());
+            if let Some(membership) = joined {
+                break membership;
+            }
+        };
+        self.send(subscribed(Some(reason))).await?;
+        self.send_membership(membership).await
+    }
+
+    async fn send_membership(&self, membership: Membership) -> Result<(), Gone> {
+        let joined = self.out.send(Replayed::Joined(membership)).await;
+        joined.map_err(|_| Gone)
+    }
+
+    /// Sends the commits after [`Pass::sent`] up to the mark; `records` are the first of them.
+    async fn pass(&self, pass: &mut Pass, mut records: Vec<CommitRecord>) -> Result<(), Gone> {
+        loop {
+            records.retain(|record| record.number <= pass.mark.position.number);
+            if records.is_empty() {
                 break;
             }
-            progress.more_fresh = false;
-            progress.sent = std::mem::replace(&mut progress.goal, progress.fresh.clone());
-            ids = self.next_range(&progress.sent).await.ids;
-        }
-        progress.fresh
-    }
-
-    /// Sends one pass, and meanwhile serves the users with fresh samples.
-    async fn pass(&self, progress: &mut Progress, ids: IdRange, short: bool) {
-        let mut next_check = Instant::now() + FRESH_EVERY;
-        progress.sent_up_to = ids.after;
-        progress.scope = ids;
-        for range in split_range(ids) {
-            let Progress { sent, goal, ahead, .. } = &*progress;
-            let wanted = |row: &RowVersion| row.is_between(sent, goal) && !ahead.contains(&row.user);
-            self.send(range, wanted).await;
-            progress.sent_up_to = range.last;
-            if !short && Instant::now() >= next_check {
+            let mut rest = records.as_slice();
+            while !rest.is_empty() {
+                let (group, later) = rest.split_at(group_len(rest));
                 let began = Instant::now();
-                self.serve_fresh_users(progress).await;
-                next_check = Instant::now() + began.elapsed().max(FRESH_EVERY);
+                self.send_group(pass, group).await?;
+                self.send_live(pass, Instant::now() + began.elapsed()).await?;
+                rest = later;
             }
-        }
-    }
-
-    /// Sends the fresh samples of users who are ahead, and pulls other users with fresh samples ahead.
-    async fn serve_fresh_users(&self, progress: &mut Progress) {
-        let ReplayRange { snapshot: now, ids, .. } = self.next_range(&progress.fresh).await;
-        let Some(ids) = ids else {
-            progress.fresh = now;
-            return;
-        };
-        // Includes the range of earlier checks, because they may have left fresh samples out.
-        progress.scope.after = progress.scope.after.min(ids.after);
-        progress.scope.last = progress.scope.last.max(ids.last);
-        let mut pulled = BTreeSet::new();
-        for range in split_range(ids) {
-            let (fresh, ahead) = (&progress.fresh, &progress.ahead);
-            let mut more_fresh = false;
-            let wanted = |row: &RowVersion| {
-                if !row.is_between(fresh, &now) || ahead.contains(&row.user) {
-                    return row.is_between(fresh, &now);
-                }
-                let may_pull = pulled.len() < PULLED_AT_ONCE && ahead.len() + pulled.len() < AHEAD_MAX;
-                if may_pull {
-                    pulled.insert(row.user);
-                }
-                more_fresh |= !pulled.contains(&row.user);
-                false
-            };
-            self.send(range, wanted).await;
-            progress.more_fresh |= more_fresh;
-        }
-        for user in pulled {
-            let (sent, goal, sent_up_to) = (&progress.sent, &progress.goal, progress.sent_up_to);
-            let missing =
-                |row: &RowVersion| row.is_between(sent, &now) && !(row.id <= sent_up_to && row.is_between(sent, goal));
-            let scope = IdRange {
-                after: sent_up_to.min(progress.scope.after),
-                ..progress.scope
-            };
-            self.send_of(RowFilter::User(user), scope, missing).await;
-            progress.ahead.insert(user);
-        }
-        progress.fresh = now;
-    }
-
-    /// Sends the wanted rows of a range when the queue has space.
-    async fn send(&self, range: IdRange, wanted: impl FnMut(&RowVersion) -> bool) {
-        self.send_of(RowFilter::Subscription, range, wanted).await;
-    }
-
-    /// `wanted` may be called more than once for a row.
-    async fn send_of(&self, row_filter: RowFilter, mut rest: IdRange, mut wanted: impl FnMut(&RowVersion) -> bool) {
-        while rest.after < rest.last {
-            self.queue.replay_space().await;
-            // The semaphore is never closed.
-            let _permits = self.hub.replay_source.row_permits.acquire_many(FETCHED_ROWS).await;
-            let rows = self.rows(rest, row_filter).await;
-            let full = matches!(row_filter, RowFilter::User(_)) && rows.len() == FETCHED_ROWS as usize;
-            let end = rows.last().filter(|_| full).map_or(rest.last, |row| row.id);
-            let snapshot = self.hub.seen();
-            let wanted = rows.into_iter().filter(|row| {
-                wanted(&RowVersion {
-                    id: row.id,
-                    xid: snapshot.full_xid(row.xid_low),
-                    user: row.sample.user_id(),
-                })
-            });
-            rest.after = self.push_rows(wanted.collect()).await.err().unwrap_or(end);
-        }
-    }
-
-    /// Puts rows into the queue as the subscriber takes them.
-    ///
-    /// If the subscriber stops for too long, returns the `id` after which the rows must be fetched again.
-    async fn push_rows(&self, rows: Vec<FeedRow>) -> Result<(), i64> {
-        let mut rows = rows.into_iter().peekable();
-        while let Some(next) = rows.peek() {
-            if timeout(STOPPED_AFTER, self.queue.replay_space()).await.is_err() {
-                return Err(next.id - 1);
+            if pass.sent.number >= pass.mark.position.number {
+                break;
             }
-            let some = rows.by_ref().take(REPLAY_AHEAD).map(|row| row.sample);
-            self.queue.push_replayed(&self.cursor, some);
+            records = self.further(pass).await?;
         }
         Ok(())
     }
 
-    /// Returns the range committed after a snapshot. Warns the subscriber if the replay window has passed it
-    /// meanwhile.
-    async fn next_range(&self, sent: &TransactionSnapshot) -> ReplayRange {
-        let backlog = self.replay_range(sent).await;
-        if backlog.pruned {
-            self.queue.announce(LiveEvent::Subscribed {
-                resumed: false,
-                reason: Some(TOO_OLD.to_owned()),
-            });
-        }
-        backlog
-    }
-
-    async fn replay_range(&self, seen: &TransactionSnapshot) -> ReplayRange {
-        let source = &self.hub.replay_source;
-        let mut retry = Retry::default();
-        loop {
-            let turn = source.query_permits.acquire().await;
-            match feed::replay_range(&source.readers, seen, source.window).await {
-                Ok(backlog) => return backlog,
-                Err(error) => {
-                    drop(turn);
-                    retry.wait(&error).await;
+    /// Sends the rows of some commits that follow each other.
+    async fn send_group(&self, pass: &mut Pass, group: &[CommitRecord]) -> Result<(), Gone> {
+        let mut unsent = group;
+        while !unsent.is_empty() {
+            self.capacity().await?;
+            // The semaphore is never closed.
+            let _permits = self.source.rows.acquire_many(permits(unsent)).await;
+            let rows = ask!(self, |session| feed_rows::rows(session, unsent, self.users.as_deref()));
+            let mut rows = rows.into_iter().peekable();
+            while let Some((record, later)) = unsent.split_first() {
+                let samples: Vec<_> =
+                    std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number))
+                        .map(|row| row.sample)
+                        .filter(|sample| !pass.has_sent(record.number, sample.user_id()))
+                        .collect();
+                if !self
+                    .send_samples(samples, &to_cursor(pass.sent), &to_cursor(record.position()))
+                    .await?
+                {
+                    break; // The rows are read again from this record on.
                 }
+                pass.sent = record.position();
+                pass.sent_batches.insert(record.batch_number);
+                unsent = later;
             }
         }
+        Ok(())
     }
 
-    async fn rows(&self, range: IdRange, row_filter: RowFilter) -> Vec<FeedRow> {
-        let source = &self.hub.replay_source;
-        let mut retry = Retry::default();
-        loop {
-            let turn = source.query_permits.acquire().await;
-            let rows = match row_filter {
-                RowFilter::Subscription => feed::rows_in_range(&source.readers, range, self.users.as_deref()).await,
-                RowFilter::User(user) => {
-                    feed::rows_of_user(&source.readers, range, user, i64::from(FETCHED_ROWS)).await
-                }
+    /// Sends samples, the last one with a cursor of its own. Returns false if the subscriber has stopped before the end.
+    async fn send_samples(&self, samples: Vec<Sample>, cursor: &Cursor, last: &Cursor) -> Result<bool, Gone> {
+        let count = samples.len();
+        for (index, sample) in samples.into_iter().enumerate() {
+            let cursor = if index + 1 == count { last } else { cursor };
+            let event = sample_event(sample, cursor);
+            match timeout(STOPPED_AFTER, self.out.reserve()).await {
+                Ok(Ok(permit)) => permit.send(Replayed::Event(event)),
+                Ok(Err(_)) => return Err(Gone),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends live samples until `until`. Pulls the users of these samples ahead.
+    async fn send_live(&self, pass: &mut Pass, until: Instant) -> Result<(), Gone> {
+        let mut pulled = 0;
+        let mut numbers = None;
+        let users: Option<Vec<UserId>> = self.filter.named().map(|users| users.iter().copied().collect());
+        while let Some(index) = pass.live {
+            let Some(chunks) = self.ring.chunks_from(index, CHUNKS_AT_ONCE) else {
+                // Another pass has to read them from the table.
+                pass.live = None;
+                return Ok(());
             };
-            match rows {
-                Ok(rows) => return rows,
-                Err(error) => {
-                    drop(turn);
-                    retry.wait(&error).await;
+            if chunks.is_empty() {
+                return Ok(());
+            }
+            pass.sent_batches.extend(chunks.iter().map(|chunk| chunk.batch_number));
+            for chunk in chunks {
+                let mut from = usize::try_from(index.saturating_sub(chunk.first_index)).unwrap_or_default();
+                while let Some(at) = chunk.next_match(users.as_deref(), from) {
+                    let sample = &chunk.samples()[at];
+                    let user = sample.user_id();
+                    if !pass.ahead.contains(&user) {
+                        let is_full = pulled == PULLED_AT_ONCE || pass.ahead.len() == AHEAD_MAX;
+                        // A user who was ahead in an earlier pass waits for the end of this one.
+                        if is_full || pass.earlier.contains(&user) || Instant::now() > until {
+                            pass.live = Some(chunk.first_index + at as u64);
+                            return Ok(());
+                        }
+                        pulled += 1;
+                        self.pull_ahead(pass, &mut numbers, user).await?;
+                    }
+                    // A copy: a subscriber that stops must not keep chunks in memory.
+                    let event = sample_event(sample.clone(), &to_cursor(pass.sent));
+                    self.send(event).await?;
+                    from = at + 1;
+                    pass.live = Some(chunk.first_index + from as u64);
+                }
+                pass.live = Some(chunk.end_index());
+                if let Some(Ok(end_of_commit)) = chunk.after.as_ref().map(from_cursor) {
+                    pass.live_until = end_of_commit.number;
                 }
             }
         }
+        Ok(())
     }
-}
 
-/// The rows that a query returns: those of the subscription's filter, or those of one user.
-#[derive(Debug, Clone, Copy)]
-enum RowFilter {
-    Subscription,
-    User(UserId),
-}
-
-/// Waits before a query is retried, and logs the first failure. To stop waiting, drop the subscription.
-#[derive(Default)]
-struct Retry {
-    logged: bool,
-}
-
-impl Retry {
-    async fn wait(&mut self, error: &Error) {
-        if !self.logged {
-            tracing::warn!(error = error.chain(), "a subscriber cannot resume yet, trying again");
-            self.logged = true;
+    /// Sends the rest of a user's backlog. `numbers` keeps the numbers of its commits for the next user.
+    async fn pull_ahead(
+        &self,
+        pass: &mut Pass,
+        numbers: &mut Option<HashMap<i64, i64>>,
+        user: UserId,
+    ) -> Result<(), Gone> {
+        if pass.mark.position.number - pass.sent.number > PULLED_IN_ORDER {
+            self.pull_by_id(pass, user).await?;
+        } else {
+            let numbers = match numbers {
+                Some(numbers) => numbers,
+                none => none.insert(self.numbers_of_batches(pass).await?),
+            };
+            if !self.pull_few(pass, numbers, user).await? {
+                self.pull_in_order(pass, user).await?;
+            }
         }
-        sleep(RETRY).await;
+        pass.ahead.insert(user);
+        Ok(())
+    }
+
+    /// Returns the commit numbers after [`Pass::sent`] up to the mark, by batch number.
+    async fn numbers_of_batches(&self, pass: &Pass) -> Result<HashMap<i64, i64>, Gone> {
+        let mut numbers = HashMap::new();
+        let mut from = pass.sent;
+        while from.number < pass.mark.position.number {
+            let LogPage::Records { mut records, .. } = self.page(from).await? else {
+                break; // The history has changed. The pass, or the poller, finds that out as well.
+            };
+            records.retain(|record| record.number <= pass.mark.position.number);
+            let Some(last) = records.last() else { break };
+            from = last.position();
+            numbers.extend(records.iter().map(|record| (record.batch_number, record.number)));
+        }
+        Ok(numbers)
+    }
+
+    /// Sends a user's backlog in the order of commits, if its rows can be read at once. Returns false if they cannot.
+    async fn pull_few(&self, pass: &Pass, numbers: &HashMap<i64, i64>, user: UserId) -> Result<bool, Gone> {
+        let (Some(lowest), Some(highest)) = (numbers.keys().min(), numbers.keys().max()) else {
+            return Ok(true);
+        };
+        let (first, end) = (first_id(*lowest), first_id(highest + 1));
+        let cursor = to_cursor(pass.sent);
+        let mut sent = (0, 0);
+        loop {
+            self.capacity().await?;
+            let _permits = self.source.rows.acquire_many(GROUP_ROWS).await;
+            let limit = i64::from(GROUP_ROWS);
+            let rows = ask!(self, |session| feed_rows::rows_of_user(
+                session, user, first, end, limit
+            ));
+            if rows.len() >= GROUP_ROWS as usize {
+                return Ok(false);
+            }
+            // Rows without a number were sent before, or follow live.
+            let in_order = |row: FeedRow| Some(((*numbers.get(&row.batch_number())?, row.id), row.sample));
+            let mut unsent: Vec<_> = rows.into_iter().filter_map(in_order).collect();
+            unsent.retain(|(order, _)| *order > sent);
+            unsent.sort_unstable_by_key(|(order, _)| *order);
+            let mut is_end = true;
+            for (order, sample) in unsent {
+                if !self.send_samples(vec![sample], &cursor, &cursor).await? {
+                    is_end = false; // The rows are read again.
+                    break;
+                }
+                sent = order;
+            }
+            if is_end {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Sends a user's backlog in the order of commits.
+    async fn pull_in_order(&self, pass: &Pass, user: UserId) -> Result<(), Gone> {
+        let cursor = to_cursor(pass.sent);
+        let mut from = pass.sent;
+        while from.number < pass.mark.position.number {
+            let LogPage::Records { mut records, .. } = self.page(from).await? else {
+                return Ok(()); // The history has changed. The pass, or the poller, finds that out as well.
+            };
+            records.retain(|record| record.number <= pass.mark.position.number);
+            let Some(last) = records.last() else { return Ok(()) };
+            from = last.position();
+            let mut unsent = records.as_slice();
+            while !unsent.is_empty() {
+                let (group, _) = unsent.split_at(group_len(unsent));
+                self.capacity().await?;
+                let _permits = self.source.rows.acquire_many(permits(group)).await;
+                let rows = ask!(self, |session| feed_rows::rows(session, group, Some(&[user.get()])));
+                let mut sent = group.len();
+                for row in rows {
+                    let batch_number = row.batch_number();
+                    if !self.send_samples(vec![row.sample], &cursor, &cursor).await? {
+                        // The rows are read again from this record on.
+                        sent = group
+                            .iter()
+                            .position(|record| record.batch_number == batch_number)
+                            .unwrap_or_default();
+                        break;
+                    }
+                }
+                unsent = &unsent[sent..];
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a user's backlog in the order of ids.
+    async fn pull_by_id(&self, pass: &Pass, user: UserId) -> Result<(), Gone> {
+        let (sent, goal) = (pass.sent.number, pass.mark.position.number);
+        let range = ask!(self, |session| commit_log::batch_range(session, sent, goal));
+        let Some((lowest, highest)) = range else { return Ok(()) };
+        let (mut first, end) = (first_id(lowest), first_id(highest + 1));
+        loop {
+            self.capacity().await?;
+            let _permits = self.source.rows.acquire_many(GROUP_ROWS).await;
+            let rows: Vec<FeedRow> = ask!(self, |session| feed_rows::rows_of_user(
+                session,
+                user,
+                first,
+                end,
+                i64::from(GROUP_ROWS)
+            ));
+            let is_end = rows.len() < GROUP_ROWS as usize;
+            let last = rows.last().map_or(end, |row| row.id + 1);
+            let unsent = rows
+                .into_iter()
+                .filter(|row| !pass.sent_batches.contains(&row.batch_number()));
+            let (ids, samples): (Vec<_>, Vec<_>) = unsent.map(|row| (row.id, row.sample)).unzip();
+            first = last;
+            let cursor = to_cursor(pass.sent);
+            for (id, sample) in ids.into_iter().zip(samples) {
+                if !self.send_samples(vec![sample], &cursor, &cursor).await? {
+                    first = id;
+                    break;
+                }
+            }
+            if is_end && first == last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends the newest sample of each user among the commits up to the mark.
+    async fn pass_of_newest(
+        &self,
+        pass: &mut Pass,
+        mut records: Vec<CommitRecord>,
+        every: Duration,
+    ) -> Result<(), Gone> {
+        while pass.sent.number < pass.mark.position.number {
+            self.capacity().await?;
+            let _permits = self.source.rows.acquire_many(NEWEST_USERS + GROUP_ROWS).await;
+            let (newest, reached) = self.gather_newest(pass, std::mem::take(&mut records)).await?;
+            let mut samples: Vec<Sample> = newest.into_values().collect();
+            samples.sort_unstable_by_key(Sample::user_id);
+            if self
+                .send_samples(samples, &to_cursor(pass.sent), &to_cursor(reached))
+                .await?
+            {
+                pass.sent = reached;
+                if reached.number < pass.mark.position.number {
+                    sleep(every).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads commits until the mark, or until there are too many users; returns the newest sample of each, and how far it came.
+    async fn gather_newest(
+        &self,
+        pass: &mut Pass,
+        mut records: Vec<CommitRecord>,
+    ) -> Result<(HashMap<UserId, Sample>, LogPosition), Gone> {
+        let mut newest = HashMap::new();
+        let mut reached = pass.sent;
+        loop {
+            if records.is_empty() {
+                let mut from_here = Pass::new(pass.mark, reached);
+                records = self.further(&mut from_here).await?;
+                reached = from_here.sent;
+            }
+            records.retain(|record| record.number <= pass.mark.position.number);
+            if records.is_empty() {
+                return Ok((newest, pass.mark.position));
+            }
+            let mut rest = records.as_slice();
+            while let Some(last) = rest.get(group_len(rest) - 1) {
+                let (group, later) = rest.split_at(group_len(rest));
+                let rows = ask!(self, |session| feed_rows::rows(session, group, self.users.as_deref()));
+                newest.extend(rows.into_iter().map(|row| (row.sample.user_id(), row.sample)));
+                reached = last.position();
+                if newest.len() >= NEWEST_USERS as usize {
+                    return Ok((newest, reached));
+                }
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            records = Vec::new();
+        }
+    }
+
+    /// The records after [`Pass::sent`]. If the log does not hold the position any more, the subscriber gets
+    /// `resumed: false`, and the pass goes on at its mark.
+    async fn further(&self, pass: &mut Pass) -> Result<Vec<CommitRecord>, Gone> {
+        // Only rows of the last commits can be read twice, because batch numbers and commit numbers are in nearly the same order.
+        let newest = pass.sent_batches.iter().max().copied().unwrap_or_default();
+        pass.sent_batches.retain(|batch| *batch > newest - RECENT_BATCHES);
+        let reason = match self.page(pass.sent).await? {
+            LogPage::Records { records, .. } => return Ok(records),
+            LogPage::Pruned => TOO_OLD,
+            LogPage::OtherHistory => OTHER_HISTORY,
+        };
+        self.send(subscribed(Some(reason))).await?;
+        pass.earlier.clear();
+        pass.mark = self.ring.mark();
+        pass.sent = pass.mark.position;
+        pass.live = Some(pass.mark.index);
+        Ok(Vec::new())
+    }
+
+    async fn page(&self, from: LogPosition) -> Result<LogPage, Gone> {
+        let window = self.source.window;
+        Ok(ask!(self, |session| commit_log::page(
+            session,
+            from,
+            PAGE_RECORDS,
+            window
+        )))
+    }
+
+    /// Waits before the database is asked again; logs the first failure of a query.
+    async fn wait_after(&self, error: &Error, failures: &mut u32) -> Result<(), Gone> {
+        if *failures == 0 {
+            tracing::warn!(error = error.chain(), "a subscriber cannot resume yet; trying again");
+        }
+        *failures += 1;
+        if self.ring.is_closed() || timeout(RETRY_PAUSE, self.out.closed()).await.is_ok() {
+            return Err(Gone);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, event: LiveEvent) -> Result<(), Gone> {
+        self.out.send(Replayed::Event(event)).await.map_err(|_| Gone)
+    }
+
+    /// Waits until the subscriber takes events, without any rows in memory.
+    async fn capacity(&self) -> Result<(), Gone> {
+        let permit = self.out.reserve().await;
+        if self.ring.is_closed() {
+            Err(Gone)
+        } else {
+            permit.map(drop).map_err(|_| Gone)
+        }
     }
 }
 
-/// The properties of a row that decide whether it is sent.
-struct RowVersion {
-    id: i64,
-    xid: u64,
-    user: UserId,
+impl Pass {
+    fn new(mark: Mark, sent: LogPosition) -> Self {
+        Self {
+            mark,
+            sent,
+            live: Some(mark.index),
+            ahead: HashSet::new(),
+            live_until: mark.position.number,
+            earlier: HashSet::new(),
+            earlier_until: 0,
+            sent_batches: HashSet::new(),
+        }
+    }
+
+    /// The pass after this one, up to a later mark.
+    fn next(self, mark: Mark) -> Self {
+        let mut next = Self::new(mark, self.sent);
+        next.earlier = self.ahead;
+        next.earlier_until = self.live_until;
+        next
+    }
+
+    /// Whether a user's samples of a commit were sent when the user was pulled ahead.
+    fn has_sent(&self, number: i64, user: UserId) -> bool {
+        self.ahead.contains(&user) || (number <= self.earlier_until && self.earlier.contains(&user))
+    }
 }
 
-impl RowVersion {
-    /// Returns whether the row became visible after snapshot `before` and not later than snapshot `by`.
-    fn is_between(&self, before: &TransactionSnapshot, by: &TransactionSnapshot) -> bool {
-        by.sees(self.xid) && !before.sees(self.xid)
+/// How many permits the rows of some commits take.
+fn permits(records: &[CommitRecord]) -> u32 {
+    let rows = records
+        .iter()
+        .map(|record| usize::try_from(record.rows).unwrap_or_default());
+    u32::try_from(rows.sum::<usize>().min(ROWS_MAX)).unwrap_or(GROUP_ROWS)
+}
+
+fn subscribed(refusal: Option<&str>) -> LiveEvent {
+    LiveEvent::Subscribed {
+        resumed: refusal.is_none(),
+        reason: refusal.map(str::to_owned),
+    }
+}
+
+/// The event of a sample that was read back.
+fn sample_event(sample: Sample, cursor: &Cursor) -> LiveEvent {
+    let chunk = Chunk::new(vec![sample], 0, READ_BACK, cursor.clone());
+    LiveEvent::Sample {
+        cursor: cursor.clone(),
+        published: Published::new(Arc::new(chunk), 0),
     }
 }

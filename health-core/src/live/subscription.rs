@@ -9,19 +9,25 @@ use std::{
 
 use futures_util::{Stream, StreamExt};
 use tokio::{
+    sync::mpsc,
     task::JoinHandle,
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
 use crate::{
-    live::{event::LiveEvent, filter::Filter, hub::Hub, replay::Replay, subscriber_queue::SubscriberQueue},
+    live::{
+        event::LiveEvent,
+        filter::Filter,
+        replay::{Replay, ReplaySource, Replayed},
+        ring::{Membership, Ring},
+    },
     wire::Cursor,
 };
 
 /// A stream of committed samples, from now on or [from a cursor](Subscription::resume).
 ///
 /// Each user's samples come in the order of their commits, at least once. Writers never wait for a subscriber.
-/// If it reads too slowly, samples are skipped and [`LiveEvent::Lagged`] says how many. The stream ends when the
+/// If it reads too slowly, it misses samples, and [`LiveEvent::Lagged`] says how many. The stream ends when the
 /// handle is closed.
 ///
 /// ```no_run
@@ -40,112 +46,159 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Subscription {
-    queue: Arc<SubscriberQueue>,
+    ring: Arc<Ring>,
+    source: Arc<ReplaySource>,
     filter: Filter,
-    hub: Arc<Hub>,
+    reading: Reading,
     /// The last cursor that was returned.
     last_cursor: Cursor,
-    replay: Option<JoinHandle<()>>,
-    /// The timer of a subscription that wants only the newest sample of each user.
-    pace: Option<Interval>,
+    /// The interval and the timer of a subscription that wants only the newest sample of each user.
+    every: Option<(Duration, Interval)>,
+}
+
+/// Where the events come from.
+#[derive(Debug)]
+enum Reading {
+    Ring(Membership),
+    /// The replay begins when the first event is asked for.
+    Resuming(Cursor),
+    Replay(RunningReplay),
+    Ended,
+}
+
+#[derive(Debug)]
+struct RunningReplay {
+    replayed: mpsc::Receiver<Replayed>,
+    task: JoinHandle<()>,
 }
 
 impl Subscription {
-    pub(crate) fn new(hub: &Arc<Hub>, filter: Filter) -> Self {
-        let (queue, last_cursor) = hub.open(&filter);
+    pub(crate) fn new(ring: &Arc<Ring>, source: &Arc<ReplaySource>, filter: Filter) -> Self {
         Self {
-            queue,
+            ring: Arc::clone(ring),
+            source: Arc::clone(source),
+            reading: Reading::Ring(ring.subscribe(&filter)),
             filter,
-            hub: Arc::clone(hub),
-            last_cursor,
-            replay: None,
-            pace: None,
+            last_cursor: ring.cursor(),
+            every: None,
         }
     }
 
     /// Starts from a cursor instead of from now.
     ///
-    /// The first event is [`LiveEvent::Subscribed`], which says whether that is possible. Then come the samples
-    /// committed after the cursor, then the live ones, without a gap between the two. A live sample waits only
-    /// for the backlog of its own user. If the database is out of reach, the first event comes when it is back.
-    ///
-    /// Must be called on a Tokio runtime.
+    /// The first event is [`LiveEvent::Subscribed`], which says whether that is possible. The samples committed after
+    /// the cursor follow, then the live samples, without a gap between the two. A live sample waits only for the
+    /// backlog of its own user. If the database is out of reach, the first event comes when it is back.
     #[must_use]
     pub fn resume(mut self, cursor: Cursor) -> Self {
-        if let Some(earlier) = self.replay.take() {
-            // The events of the earlier replay go to a queue that is dropped.
-            earlier.abort();
-            self.leave();
-            (self.queue, _) = self.hub.open(&self.filter);
-            if self.pace.is_some() {
-                self.queue.keep_newest();
-            }
-        }
-        self.hub.detach(&self.filter, &self.queue);
-        self.queue.begin_replay();
         self.last_cursor = cursor.clone();
-        let replay = Replay::new(
-            Arc::clone(&self.hub),
-            Arc::clone(&self.queue),
-            self.filter.clone(),
-            cursor,
-        );
-        self.replay = Some(tokio::spawn(replay.run()));
+        self.reading = Reading::Resuming(cursor);
         self
     }
 
     /// Limits the stream to one sample a user in each interval: the newest.
+    ///
+    /// Must be called on a Tokio runtime.
     #[must_use]
     pub fn every(mut self, interval: Duration) -> Self {
-        self.queue.keep_newest();
         let interval = interval.max(Duration::from_millis(1));
-        let mut clock = interval_at(Instant::now() + interval, interval);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.pace = Some(clock);
+        let mut timer = interval_at(Instant::now() + interval, interval);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if let Reading::Ring(membership) = &self.reading
+            && self.every.is_none()
+        {
+            membership.read_newest();
+        }
+        self.every = Some((interval, timer));
         self
     }
 
     /// Returns the next event, or `None` after the handle was closed. This method is cancel safe.
+    ///
+    /// Must be called on a Tokio runtime.
     pub async fn next(&mut self) -> Option<LiveEvent> {
         StreamExt::next(self).await
     }
 
     /// Returns the next event if there is one, without waiting.
     pub fn try_next(&mut self) -> Option<LiveEvent> {
-        let event = if self.pace.is_some() {
-            self.queue.try_ready()
-        } else if let Poll::Ready(event) = self.queue.try_take() {
-            event
-        } else {
-            None
+        let event = match &mut self.reading {
+            Reading::Ring(membership) => match membership.take() {
+                Poll::Ready(event) => event,
+                Poll::Pending => None,
+            },
+            Reading::Replay(replay) => match replay.replayed.try_recv() {
+                Ok(Replayed::Event(event)) => Some(event),
+                Ok(Replayed::Joined(membership)) => {
+                    self.reading = Reading::Ring(membership);
+                    return self.try_next();
+                }
+                Err(_) => None,
+            },
+            Reading::Resuming(_) | Reading::Ended => None,
         };
         event.inspect(|event| remember(&mut self.last_cursor, event))
     }
 
+    /// Moves up to `limit` events that are ready into `events`, without waiting. Cheaper than as many calls of
+    /// [`Self::try_next`].
+    pub fn take_ready(&mut self, events: &mut Vec<LiveEvent>, limit: usize) {
+        let before = events.len();
+        if let Reading::Ring(membership) = &self.reading {
+            membership.take_into(events, limit);
+            for event in &events[before..] {
+                remember(&mut self.last_cursor, event);
+            }
+        } else {
+            events.extend(std::iter::from_fn(|| self.try_next()).take(limit));
+        }
+    }
+
     /// Returns the cursor to resume after the last event that was taken. If no event waits, this is the present.
     pub fn cursor(&self) -> Cursor {
-        let present = self.hub.cursor_if_idle(&self.queue);
+        let present = match &self.reading {
+            Reading::Ring(membership) => membership.cursor_if_idle(),
+            _ => None,
+        };
         present.unwrap_or_else(|| self.last_cursor.clone())
     }
 
-    fn leave(&self) {
-        self.queue.abandon();
-        self.hub.remove(&self.filter, &self.queue);
-    }
-
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
-        let Some(clock) = &mut self.pace else {
-            return self.queue.poll_take(context);
-        };
         loop {
-            let event = self.queue.poll_ready(context);
-            if event.is_ready() {
-                return event;
+            match &mut self.reading {
+                Reading::Ring(membership) => {
+                    let event = membership.poll_take(context);
+                    if event.is_ready() {
+                        return event;
+                    }
+                    let Some((_, timer)) = &mut self.every else {
+                        return Poll::Pending;
+                    };
+                    if timer.poll_tick(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    membership.tick();
+                }
+                Reading::Resuming(cursor) => {
+                    let cursor = cursor.clone();
+                    let every = self.every.as_ref().map(|(interval, _)| *interval);
+                    let (replay, replayed) = Replay::new(
+                        Arc::clone(&self.ring),
+                        Arc::clone(&self.source),
+                        self.filter.clone(),
+                        every,
+                    );
+                    let task = tokio::spawn(replay.run(cursor));
+                    self.reading = Reading::Replay(RunningReplay { replayed, task });
+                }
+                Reading::Replay(replay) => match replay.replayed.poll_recv(context) {
+                    Poll::Ready(Some(Replayed::Event(event))) => return Poll::Ready(Some(event)),
+                    Poll::Ready(Some(Replayed::Joined(membership))) => self.reading = Reading::Ring(membership),
+                    Poll::Ready(None) => self.reading = Reading::Ended,
+                    Poll::Pending => return Poll::Pending,
+                },
+                Reading::Ended => return Poll::Ready(None),
             }
-            if clock.poll_tick(context).is_pending() {
-                return Poll::Pending;
-            }
-            self.queue.tick();
         }
     }
 }
@@ -163,12 +216,9 @@ impl Stream for Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for RunningReplay {
     fn drop(&mut self) {
-        self.leave();
-        if let Some(replay) = &self.replay {
-            replay.abort();
-        }
+        self.task.abort();
     }
 }
 

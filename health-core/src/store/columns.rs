@@ -21,15 +21,16 @@ pub(crate) struct ReadingColumns {
     pub(crate) calories: Vec<Option<f64>>,
 }
 
-/// Whole samples by column.
+/// Whole samples by column, with the ids that their rows get.
 #[derive(Default)]
 pub(crate) struct SampleColumns<'a> {
+    ids: Vec<i64>,
     identities: IdentityColumns<'a>,
     readings: ReadingColumns,
 }
 
-/// The parameters of the six columns of a sample, in the order in which every statement takes them.
-pub(crate) type SampleParams<'a> = [&'a (dyn ToSql + Sync); 6];
+/// The parameters of the seven columns of a sample, in the order in which every statement takes them.
+pub(crate) type SampleParams<'a> = [&'a (dyn ToSql + Sync); 7];
 
 impl<'a> IdentityColumns<'a> {
     pub(crate) fn push(&mut self, sample: &'a Sample) {
@@ -47,10 +48,22 @@ impl ReadingColumns {
     }
 }
 
-impl SampleColumns<'_> {
+impl<'a> SampleColumns<'a> {
+    /// Takes samples whose rows get the ids from `first_id` on.
+    pub(crate) fn new(first_id: i64, samples: impl IntoIterator<Item = &'a Sample>) -> Self {
+        let mut columns = Self::default();
+        for (id, sample) in (first_id..).zip(samples) {
+            columns.ids.push(id);
+            columns.identities.push(sample);
+            columns.readings.push(sample.readings());
+        }
+        columns
+    }
+
     /// Returns the parameters for a statement.
     pub(crate) fn params(&self) -> SampleParams<'_> {
         [
+            &self.ids,
             &self.identities.user_id,
             &self.identities.timestamp,
             &self.readings.heart_rate,
@@ -58,16 +71,5 @@ impl SampleColumns<'_> {
             &self.readings.calories,
             &self.identities.source,
         ]
-    }
-}
-
-impl<'a> FromIterator<&'a Sample> for SampleColumns<'a> {
-    fn from_iter<T: IntoIterator<Item = &'a Sample>>(samples: T) -> Self {
-        let mut columns = Self::default();
-        for sample in samples {
-            columns.identities.push(sample);
-            columns.readings.push(sample.readings());
-        }
-        columns
     }
 }

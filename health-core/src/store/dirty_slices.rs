@@ -56,7 +56,7 @@ pub(crate) struct CommittedDirtySlices {
 }
 
 impl CommittedDirtySlices {
-    /// Slices in the cache, at most: about 20 bytes each, so 2 MB for each writer. A slice that was dropped from
+    /// Slices in the cache, at most: about 20 bytes each, so 2 MB for each writer. A slice that was evicted from
     /// the cache is added to the table a second time, which costs no more than the first.
     const MAX_SLICES: usize = 100_000;
 

@@ -83,8 +83,8 @@ async fn attempt(session: &mut Session, user: UserId) -> Result<u64, StoreError>
 /// Begins a transaction with the lock of the rollers.
 ///
 /// While it holds the lock, no roller summarises samples that are about to be deleted, and the epoch does not end.
-/// So a sample that is committed before the deletion goes with its summaries, and the slice of one that is
-/// committed later is dirty under the current epoch, whose rows stay.
+/// So the deletion also removes the summaries of all samples committed before it. A sample committed later has a
+/// dirty slice of the current epoch, which the deletion leaves.
 async fn begin(session: &mut Session) -> Result<Transaction<'_>, StoreError> {
     let begin = format!("BEGIN; {STATEMENT_TIMEOUT}; {}", rollup::LOCK);
     Ok(Transaction::begin(session, &begin).await?)

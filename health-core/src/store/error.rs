@@ -1,4 +1,4 @@
-//! The errors of this module, before they become what a caller can do about them.
+//! The errors of this module, before `Error` sorts them by what a caller can do.
 
 use std::sync::Arc;
 
@@ -15,6 +15,11 @@ pub(crate) enum StoreError {
         "health_rollups contains a summary that this version cannot read. A newer version wrote it, or it is damaged"
     )]
     UnreadableSummary,
+    /// The first byte of a pack is its version.
+    #[error(
+        "health_commit_packs contains a pack that this version cannot read. A newer version wrote it, or it is damaged"
+    )]
+    UnreadableCommitPack,
     /// Only another program can have written such a row.
     #[error("a row of health_metrics breaks the rules of a sample. Another program wrote it")]
     InvalidSample,

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Reads a page from a position in the primary key on. The row comparison continues after the last sample of the page
+/// Reads a page of the primary key. The row comparison continues after the last sample of the page
 /// before, so that a page costs the same wherever it is; an `OFFSET` would read all earlier rows again.
 const PAGE: &str = "SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics \
      WHERE user_id = $1 AND (timestamp, source) >= ($2, $3) AND timestamp < $4 ORDER BY timestamp, source LIMIT $5";

@@ -9,20 +9,21 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Micros(pub(crate) i64);
 
-/// PostgreSQL's epoch, 2000-01-01T00:00:00Z, in microseconds since 1970.
+/// PostgreSQL's zero point, 2000-01-01T00:00:00Z, in microseconds since 1970.
 ///
 /// The binary form of a `timestamptz` counts microseconds from this moment (PostgreSQL: `POSTGRES_EPOCH_JDATE`).
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+const POSTGRES_ZERO_MICROS: i64 = 946_684_800_000_000;
 
 impl Micros {
     /// Returns PostgreSQL's binary form of the time.
     pub(crate) const fn to_postgres(self) -> i64 {
-        self.0 - POSTGRES_EPOCH_MICROS
+        self.0 - POSTGRES_ZERO_MICROS
     }
 
-    /// Reads PostgreSQL's binary form. `infinity` becomes the latest time that fits.
+    /// Reads PostgreSQL's binary form. `infinity` becomes the latest time that fits, `-infinity` a
+    /// time about 292 000 years before 1970.
     pub(crate) const fn from_postgres(micros: i64) -> Self {
-        Self(micros.saturating_add(POSTGRES_EPOCH_MICROS))
+        Self(micros.saturating_add(POSTGRES_ZERO_MICROS))
     }
 }
 

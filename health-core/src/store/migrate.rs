@@ -10,7 +10,7 @@ use crate::{
     store::connection::{Session, classify},
 };
 
-mod embedded {
+mod schema {
     refinery::embed_migrations!("migrations");
 }
 
@@ -36,7 +36,7 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
     .map_err(classify)?;
 
     session.client().batch_execute(LOCK).await.map_err(classify)?;
-    let report = embedded::migrations::runner()
+    let report = schema::migrations::runner()
         .run_async(session.client_mut())
         .await
         .map_err(|error| Error::Migration(Arc::new(error)))?;

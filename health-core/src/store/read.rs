@@ -32,7 +32,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Reads the watermark, the user's dirty slices in the range, and which of the slices in `$4` have minutes.
 ///
-/// `$4` contains the slices that the borders of buckets cut. The `LIMIT 1` tells whether a slice has minutes from
+/// `$4` contains the slices that the boundaries of buckets cut. The `LIMIT 1` tells whether a slice has minutes from
 /// one entry of the index, instead of reading fifteen for each source.
 const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
      WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice), \
@@ -297,7 +297,7 @@ struct SealedState {
     sealed_before: i64,
     /// The dirty slices, ascending.
     dirty: Vec<i64>,
-    /// Slices that the border of a bucket cuts and that have minutes, ascending.
+    /// Slices that a boundary of a bucket cuts and that have minutes, ascending.
     dense: Vec<i64>,
 }
 

@@ -94,8 +94,8 @@ const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
      date_bin('15 minutes', clock_timestamp() - make_interval(secs => $1), '2000-01-01T00:00:00Z'), \
      epoch, clock_timestamp() >= epoch_since + make_interval(secs => $2) FROM health_sealing";
 
-/// Bounds how long the roller waits for the threshold lock. New writers wait behind it that long, while one long
-/// transaction of a writer holds the lock.
+/// Bounds how long the roller waits for the threshold lock. While a long transaction holds the lock shared, new
+/// writers wait as long as the roller does.
 const THRESHOLD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
 /// Moves the threshold and starts sealing at the first user. `health_sealing` has one row, so its updates need no
@@ -103,7 +103,7 @@ const THRESHOLD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 const MOVE_THRESHOLD: &str = "UPDATE health_sealing SET threshold = $1, next_user = 0, next_slice = sealed_before";
 
 /// Notes where the next sealing step begins.
-const SET_POSITION: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2";
+const SET_NEXT_SLICE: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2";
 
 /// Notes that everything up to the threshold is sealed.
 const MOVE_SEALED_BEFORE: &str = "UPDATE health_sealing SET sealed_before = threshold";
@@ -114,7 +114,7 @@ const NEXT_EPOCH: &str = "UPDATE health_sealing SET epoch = epoch + 1, epoch_sin
 /// Tells whether there is a reason to end the epoch; reads one row at most.
 const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
 
-/// Removes dirty slices of past epochs, see [`dirty_slices`], after a position in the order of (user, slice).
+/// Removes dirty slices of past epochs, see [`dirty_slices`], that follow one slice in the order of (user, slice).
 ///
 /// The inner query walks the index. The outer one deletes by `ctid`: a join could get a bad plan while the table
 /// looks empty to the planner. The rows keep their `ctid`, because only rollers and erasers remove them, and the
@@ -122,18 +122,19 @@ const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
 const REMOVE_DIRTY_SLICES: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
      WHERE (user_id, slice) > ($1, $2) AND epoch < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
 
-/// Measures how far summaries are behind. It counts at most 100 000 rows of `health_dirty`, so that it stays fast.
+/// Measures how old the end of the sealed time is, and how many slices are dirty. It reads at most 100 000 rows of
+/// `health_dirty`, so that it stays fast.
 const LAG: &str = "SELECT extract(epoch FROM clock_timestamp() - sealed_before)::bigint, \
      (SELECT count(*) FROM (SELECT DISTINCT user_id, slice \
      FROM (SELECT user_id, slice FROM health_dirty LIMIT 100000) AS counted) \
      AS slices) FROM health_sealing";
 
-/// How far the summaries are behind the samples.
+/// How old the end of the sealed time is, and how many slices are dirty.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RollupLag {
-    /// Seconds since the end of the last sealed slice.
+    /// Seconds from `sealed_before` to now.
     pub(crate) seconds: u64,
-    /// Dirty slices.
+    /// Dirty slices, among at most 100 000 rows of `health_dirty`.
     pub(crate) dirty_slices: u64,
 }
 
@@ -149,15 +150,27 @@ struct Watermarks {
 /// The row of `health_sealing`, compared with the present.
 struct SealingState {
     watermarks: Watermarks,
-    /// Of the slices between the watermarks, those of users before this one are summarised,
+    /// The next user to seal: the slices of users with lower ids are summarised up to the threshold.
     next_user: i64,
-    /// and those of this user before this slice.
+    /// The next slice of that user to seal: the user's earlier slices are summarised. It is the threshold if the user is done.
     next_slice: i64,
     /// The latest threshold that [`Roller::settle`] allows.
     due: i64,
     epoch: i64,
     /// The epoch has lasted for [`Roller::epoch_min`].
     epoch_is_due: bool,
+}
+
+impl SealingState {
+    /// Returns the last user of whom all slices between the watermarks are summarised. There need not be a next id: the
+    /// user may have the greatest.
+    fn last_user_done(&self) -> i64 {
+        if self.next_slice < self.watermarks.threshold {
+            self.next_user.saturating_sub(1)
+        } else {
+            self.next_user
+        }
+    }
 }
 
 impl Roller {
@@ -224,7 +237,7 @@ impl Roller {
             sealed_before,
             threshold,
         } = state.watermarks;
-        let users = users::ids_after(session, state.next_user.saturating_sub(1), USERS_A_STEP).await?;
+        let users = users::ids_after(session, state.last_user_done(), USERS_A_STEP).await?;
         let Some(last_user) = users.last().copied() else {
             let statement = session.prepare(MOVE_SEALED_BEFORE).await?;
             session.client().execute(&statement, &[]).await?;
@@ -242,7 +255,7 @@ impl Roller {
         let mut spans: Vec<_> = users.into_iter().map(span).collect();
         let mut summaries = summarise::samples(session, &spans, Some(SAMPLES_A_STEP), self.dense_samples).await?;
         let (next_user, next_slice) = match summaries.stopped_at {
-            None => (last_user.saturating_add(1), sealed_before),
+            None => (last_user, threshold),
             Some((index, slice)) => {
                 spans.truncate(index + 1);
                 let cut = &mut spans[index];
@@ -257,7 +270,7 @@ impl Roller {
         };
         summaries.store(session).await?;
         summarise::coarser(session, &spans, |span| span.to).await?;
-        let statement = session.prepare(SET_POSITION).await?;
+        let statement = session.prepare(SET_NEXT_SLICE).await?;
         let next_slice = Micros(next_slice);
         session.client().execute(&statement, &[&next_user, &next_slice]).await?;
         Ok(())
@@ -333,7 +346,8 @@ fn join_adjacent(slices: &[UserSlice]) -> Vec<UserTimeSpan> {
     spans
 }
 
-/// Measures how far the summaries are behind. Answers stay exact: readers take samples in place of missing summaries.
+/// Measures how old the end of the sealed time is, and how many slices are dirty. Answers stay exact in any case: readers
+/// take samples in place of missing summaries.
 pub(crate) async fn lag(session: &mut Session) -> Result<RollupLag, StoreError> {
     let statement = session.prepare(LAG).await?;
     let row = session.client().query_one(&statement, &[]).await?;

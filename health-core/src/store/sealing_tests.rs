@@ -178,6 +178,34 @@ async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
     }
 }
 
+/// The greatest legal user id has no next id from which sealing could continue.
+#[tokio::test]
+async fn sealing_ends_if_a_user_has_the_greatest_id() {
+    let database = TestDatabase::new().await;
+    let config = Config::from_url(database.url()).unwrap();
+    let health = Health::open(config.clone()).await.unwrap();
+    let users = [1, i64::MAX - 1, i64::MAX].map(|user| UserId::new(user).unwrap());
+    let samples = users
+        .into_iter()
+        .flat_map(|user| (0..3).map(move |hour| sample(user, 1_740_000_000 + hour * 3600)));
+    health.ingest(samples).await.unwrap();
+    health.close().await.unwrap();
+    let mut session = Session::writer(&config).await.unwrap();
+    let back = "DELETE FROM health_rollups; DELETE FROM health_dirty; \
+                UPDATE health_sealing SET sealed_before = '2000-01-01T00:00:00Z', next_user = 0, \
+                next_slice = '2000-01-01T00:00:00Z'";
+    session.client().batch_execute(back).await.unwrap();
+    let mut roller = eager_roller(Duration::ZERO);
+    let mut steps = 0;
+    while roller.step(&mut session).await.unwrap() != Step::Idle {
+        steps += 1;
+        assert!(steps < 50, "sealing does not end");
+    }
+    let slices = "SELECT count(*) FROM health_rollups WHERE minutes = 15";
+    let count: i64 = session.client().query_one(slices, &[]).await.unwrap().get(0);
+    assert_eq!(count, 9);
+}
+
 /// Makes a roller that ends an epoch whenever there is a dirty slice, and stores minutes of many slices.
 fn eager_roller(settle: Duration) -> Roller {
     let mut roller = Roller::new(settle);

@@ -7,25 +7,29 @@
 //!
 //! What a writer waits for:
 //!
-//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. It waits at most a second for other
-//!   writers, and new writers wait that long behind it;
+//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. It waits at most a second for the
+//!   transactions of other writers, and new writers wait as long as it does;
 //! * a transaction of another server that has inserted or changed the same row and has not ended;
 //! * a lock on the whole table, for example of `ALTER TABLE`;
 //! * at the commit, the disk, and a synchronous standby if there is one.
 
-use std::iter;
+use std::{
+    iter,
+    time::{Duration, Instant},
+};
 
-use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use tokio_postgres::{error::SqlState, types::ToSql};
 
 use crate::{
     batch::{Batch, Update, WritePlan},
     sample::Sample,
     store::{
+        append::{Append, Appended, BatchKey, CommitError, committed_after},
         columns::{ReadingColumns, SampleColumns},
-        commit_outcome::CommitRecord,
         connection::Session,
         copy::copy,
         dirty_slices::{self, CommittedDirtySlices, Threshold},
+        feed_rows::first_id,
         look_up::{StoredReadings, fill_cache, look_up},
         micros::Micros,
         newest_timestamps::{LookUp, NewestTimestamps, Novelty},
@@ -33,57 +37,50 @@ use crate::{
     },
 };
 
-/// Reads a lower bound of the ids that the transaction will get, the threshold and the epoch.
-///
-/// The sequence never gives an `id` at or below its last value; a new sequence has given none, so the bound is 0.
-/// The outer join returns a row also if `health_sealing` is empty.
-const READ_START: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, threshold, epoch \
-     FROM health_metrics_id_seq LEFT JOIN health_sealing ON true";
+/// Begins a transaction. The isolation level is explicit, because a role may have another default, and every statement needs
+/// a snapshot of its own.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no
-/// `ON CONFLICT`, because a duplicate key must stop the transaction: the plan is out of date then.
-const INSERT: &str = "INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
-     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], \
-     $5::double precision[], $6::text[])";
+/// Reads the threshold and the epoch, and takes a batch number.
+///
+/// The outer join returns a row also if `health_sealing` is empty.
+const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epoch \
+     FROM (VALUES (1)) AS one LEFT JOIN health_sealing ON true";
+
+/// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no `ON CONFLICT`,
+/// because a duplicate key must stop the transaction: the plan is out of date then.
+const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
+     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], \
+     $6::double precision[], $7::text[])";
 
 /// Changes rows that still hold the values that were looked up.
 ///
-/// The `ctid` from the look-up finds each row without a second search of the key. A row that is no longer at that
-/// location, or holds other values, is not changed, so the count of changed rows is too low and the caller notices.
-/// The row gets a new `id`, because the feed finds changed rows by id.
-const UPDATE: &str = "UPDATE health_metrics m SET id = DEFAULT, \
-     heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
-     FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], \
-     $5::double precision[], $6::text[], $7::double precision[], $8::integer[], $9::double precision[], $10::tid[]) \
-     AS n (user_id, timestamp, heart_rate, steps, calories, source, old_heart_rate, old_steps, old_calories, location) \
+/// The `ctid` from the look-up finds each row without a second search of the key. A row that is no longer at that location,
+/// or holds other values, is not changed, so the count of changed rows is too low and the caller notices. The row gets an
+/// id of this batch, because the feed finds changed rows by id.
+const UPDATE: &str = "UPDATE health_metrics m SET id = n.id, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
+     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], $6::double precision[], \
+     $7::text[], $8::double precision[], $9::integer[], $10::double precision[], $11::tid[]) \
+     AS n (id, user_id, timestamp, heart_rate, steps, calories, source, old_heart_rate, old_steps, old_calories, location) \
      WHERE m.ctid = n.location AND m.user_id = n.user_id AND m.timestamp = n.timestamp AND m.source = n.source \
      AND m.heart_rate IS NOT DISTINCT FROM n.old_heart_rate AND m.steps IS NOT DISTINCT FROM n.old_steps \
      AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
-/// Adds the transaction to the commit log.
+/// Inserts a small batch of new samples, unless one of them is older than the threshold.
 ///
-/// The feed reads new rows by it, and after a lost connection it tells how the commit ended. `currval` is the last
-/// id that this session got, so the statement must come after the inserts and updates. The returned text identifies
-/// the record.
-pub(super) const INSERT_COMMIT_RECORD: &str = "INSERT INTO health_commits (first_id, last_id, writer) \
-     VALUES ($1, currval('health_metrics_id_seq'), $2) RETURNING xid::text, committed_at::text";
-
-/// Inserts a small batch of new samples together with its commit record, in one statement.
-///
-/// `$7` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing and returns
-/// no row, because the samples' slices would have to be added to `health_dirty`. The statement reads the threshold
-/// itself: it runs after the statement that takes the threshold lock, so its snapshot is late enough.
-const INSERT_RECENT: &str = "WITH new AS ( \
-     INSERT INTO health_metrics (user_id, timestamp, heart_rate, steps, calories, source) \
-     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[], $4::integer[], \
-     $5::double precision[], $6::text[]) \
-     WHERE (SELECT threshold FROM health_sealing) <= $7 RETURNING id) \
-     INSERT INTO health_commits (first_id, last_id, writer) \
-     SELECT min(id) - 1, max(id), $8 FROM new HAVING count(*) > 0 \
-     RETURNING xid::text, committed_at::text";
+/// `$8` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing, because the samples'
+/// slices would have to be added to `health_dirty`. The statement reads the threshold itself: it runs after the statement
+/// that takes the threshold lock, so its snapshot is late enough.
+const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
+     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], \
+     $6::double precision[], $7::text[]) WHERE (SELECT threshold FROM health_sealing) <= $8";
 
 /// The number of new rows from which COPY is faster than an INSERT from arrays; found by measurement.
 const COPY_FROM_ROWS: usize = 500;
+
+/// How long after a transaction its successor may use the batch number that came with it. The feed reads ranges of batch
+/// numbers, which are short if they have nearly the order of the commits. After a pause one more round trip costs nothing.
+const BATCH_NUMBER_LIFE: Duration = Duration::from_millis(100);
 
 /// Why a batch was not committed.
 #[derive(Debug)]
@@ -92,11 +89,10 @@ pub(crate) enum WriteError {
     Conflict,
     /// Rolled back.
     Failed(tokio_postgres::Error),
-    /// The connection was lost during the commit.
+    /// The connection was lost after the commit was sent.
     Unknown {
-        /// The record to ask about, see [`commit_outcome`](crate::store::commit_outcome::commit_outcome). `None` if the
-        /// connection was lost before the record arrived: then there is no way to ask.
-        record: Option<CommitRecord>,
+        /// The batch to ask about, see [`commit_log::fence`](crate::store::commit_log::fence).
+        key: BatchKey,
         /// What happened to the connection.
         error: tokio_postgres::Error,
         /// What the transaction was to write.
@@ -108,13 +104,19 @@ pub(crate) enum WriteError {
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) plan: WritePlan,
-    /// The transaction's row in the commit log; `None` if there was nothing to write.
-    pub(crate) record: Option<CommitRecord>,
+    /// The transaction's record in the commit log; `None` if there was nothing to write.
+    pub(crate) appended: Option<Appended>,
 }
 
-/// A writer's connection, with the dirty slices that it has committed.
+/// A writer's connection.
 pub(crate) struct WriterSession {
     session: Session,
+    /// A random number of this connection: no other ever has the same.
+    writer_id: i64,
+    /// A batch number that no transaction has used yet, and when it was taken.
+    next_batch_number: Option<(i64, Instant)>,
+    /// The threshold when a transaction of this connection last read it; microseconds since 1970.
+    threshold_seen: i64,
     dirty_slices: CommittedDirtySlices,
 }
 
@@ -123,6 +125,9 @@ impl WriterSession {
     pub(crate) fn new(session: Session) -> Self {
         Self {
             session,
+            writer_id: fastrand::i64(1..),
+            next_batch_number: None,
+            threshold_seen: i64::MIN,
             dirty_slices: CommittedDirtySlices::default(),
         }
     }
@@ -136,80 +141,116 @@ impl WriterSession {
     pub(crate) async fn write(
         &mut self,
         cache: &mut NewestTimestamps,
-        writer_id: i64,
         batch: &Batch,
         mode: LookUp,
     ) -> Result<Written, WriteError> {
-        let written = if mode == LookUp::UnlessNew && is_small_and_new(batch, cache) {
-            self.write_recent(cache, writer_id, batch).await?
-        } else {
-            self.write_any(cache, writer_id, batch, mode).await?
+        let next_batch_number = self.next_batch_number.take();
+        let next_batch_number = next_batch_number.filter(|(_, taken)| taken.elapsed() < BATCH_NUMBER_LIFE);
+        let written = match next_batch_number {
+            Some((batch_number, _)) if mode == LookUp::UnlessNew && self.is_recent(batch, cache) => {
+                self.write_recent(cache, batch, batch_number).await?
+            }
+            _ => self.write_any(cache, batch, mode).await?,
         };
+        self.next_batch_number = written
+            .appended
+            .map(|appended| (appended.next_batch_number, Instant::now()));
         cache.stored(&written.plan.inserts);
         Ok(written)
+    }
+
+    /// Returns whether a batch can be written by [`INSERT_RECENT`]: too few rows for COPY, none older than the threshold, and
+    /// all new by the cache.
+    fn is_recent(&self, batch: &Batch, cache: &NewestTimestamps) -> bool {
+        batch.len() < COPY_FROM_ROWS
+            && batch.by_identity().all(|writes| {
+                let sample = writes.first();
+                sample.timestamp().timestamp_micros() >= self.threshold_seen
+                    && cache.novelty(sample.identity()) == Novelty::New
+            })
     }
 
     /// Writes a small batch of new samples in one round trip, unless one of them is older than the threshold.
     async fn write_recent(
         &mut self,
         cache: &mut NewestTimestamps,
-        writer_id: i64,
         batch: &Batch,
+        batch_number: i64,
     ) -> Result<Written, WriteError> {
         let plan = batch.plan(iter::repeat(None));
-        match self.insert_recent(writer_id, &plan.inserts).await {
-            Ok(None) => self.write_any(cache, writer_id, batch, LookUp::UnlessNew).await,
-            Ok(record) => Ok(Written { plan, record }),
-            Err(failed) => Err(failed.with(plan)),
+        let key = self.key(batch_number);
+        match self.insert_recent(key, &plan.inserts).await {
+            Ok(Some(appended)) => Ok(Written {
+                plan,
+                appended: Some(appended),
+            }),
+            Ok(None) => self.write_any(cache, batch, LookUp::UnlessNew).await,
+            Err(failed) => Err(failed.with(key, plan)),
         }
     }
 
-    /// Runs a whole transaction in one round trip. Returns `None` if it has written nothing, see [`INSERT_RECENT`].
+    fn key(&self, batch_number: i64) -> BatchKey {
+        BatchKey {
+            writer_id: self.writer_id,
+            batch_number,
+        }
+    }
+
+    /// Runs a whole transaction in one round trip. Returns `None` if it has stored nothing, see [`INSERT_RECENT`].
     ///
     /// `COMMIT` is sent with the other statements. If one of them fails, PostgreSQL turns it into a rollback.
-    async fn insert_recent(&mut self, writer_id: i64, samples: &[Sample]) -> Result<Option<CommitRecord>, CommitError> {
+    async fn insert_recent(&mut self, key: BatchKey, samples: &[Sample]) -> Result<Option<Appended>, CommitError> {
         let lock = self.session.prepare(dirty_slices::LOCK_SHARED).await;
         let lock = lock.map_err(CommitError::RolledBack)?;
         let insert = self.session.prepare(INSERT_RECENT).await;
         let insert = insert.map_err(CommitError::RolledBack)?;
-        let client = self.session.client();
-        let columns: SampleColumns<'_> = samples.iter().collect();
+        let append = Append::prepare(&mut self.session, key, samples.len()).await?;
         let oldest = samples.iter().map(Sample::timestamp).min();
         let oldest = Micros(oldest.map_or(i64::MAX, |oldest| oldest.timestamp_micros()));
-        let [user_id, timestamp, heart_rate, steps, calories, source] = columns.params();
-        let params: [&(dyn ToSql + Sync); 8] = [
-            user_id, timestamp, heart_rate, steps, calories, source, &oldest, &writer_id,
-        ];
+        let append = append.unless_threshold_is_after(oldest);
+        let client = self.session.client();
+        let columns = SampleColumns::new(first_id(key.batch_number), samples);
+        let [id, user_id, timestamp, heart_rate, steps, calories, source] = columns.params();
+        let params: [&(dyn ToSql + Sync); 8] = [id, user_id, timestamp, heart_rate, steps, calories, source, &oldest];
         let (opened, locked, inserted, committed) = futures_util::join!(
-            client.batch_execute("BEGIN"),
+            client.batch_execute(BEGIN),
             client.execute(&lock, &[]),
-            client.query_opt(&insert, &params),
-            client.batch_execute("COMMIT")
+            client.execute(&insert, &params),
+            append.and_commit(client)
         );
-        commit_result(opened.and(locked.map(drop)).and(inserted), committed)
+        committed_after(opened.and(locked).and(inserted), committed)
     }
 
     /// Writes any batch, in two to seven round trips: each step that has nothing to do saves one.
     async fn write_any(
         &mut self,
         cache: &mut NewestTimestamps,
-        writer_id: i64,
         batch: &Batch,
         mode: LookUp,
     ) -> Result<Written, WriteError> {
         let mut transaction = Transaction::pipelined(&mut self.session);
-        let Start { first_id, threshold } = begin(&mut transaction).await?;
+        let Start {
+            batch_number,
+            threshold,
+        } = begin(&mut transaction).await?;
+        self.threshold_seen = threshold.at;
+        let key = BatchKey {
+            writer_id: self.writer_id,
+            batch_number,
+        };
         if mode == LookUp::UnlessNew {
             fill_cache(&mut transaction, cache, batch).await?;
         }
         let stored = look_up(&mut transaction, cache, batch, mode).await?;
         let plan = batch.plan(stored.iter().map(|row| row.map(|row| row.readings)));
 
+        let first = first_id(batch_number);
+        let first_update = first + i64::try_from(plan.inserts.len()).unwrap_or(i64::MAX);
         let use_copy = plan.inserts.len() >= COPY_FROM_ROWS;
         if use_copy {
-            copy(&mut transaction, &plan.inserts).await?;
+            copy(&mut transaction, first, &plan.inserts).await?;
         }
-        update(&mut transaction, &plan.updates, &stored).await?;
+        update(&mut transaction, first_update, &plan.updates, &stored).await?;
         let updated = plan.updates.iter().map(|update| &update.after);
         let slices = self.dirty_slices.missing(threshold, plan.inserts.iter().chain(updated));
         dirty_slices::insert(&mut transaction, threshold, &slices).await?;
@@ -217,15 +258,15 @@ impl WriterSession {
         let committed = if plan.is_empty() {
             commit_nothing(&transaction).await
         } else {
-            insert_and_commit(&mut transaction, writer_id, first_id, inserts).await
+            insert_and_commit(&mut transaction, key, plan.rows(), inserts).await
         };
         match committed {
-            Ok(record) => {
+            Ok(appended) => {
                 transaction.committed();
                 self.dirty_slices.committed(threshold, slices);
-                Ok(Written { plan, record })
+                Ok(Written { plan, appended })
             }
-            Err(failed) => Err(failed.with(plan)),
+            Err(failed) => Err(failed.with(key, plan)),
         }
     }
 }
@@ -245,18 +286,10 @@ impl From<tokio_postgres::Error> for WriteError {
     }
 }
 
-/// Returns whether a batch can be written by [`INSERT_RECENT`]: too few rows for COPY, and all new by the cache.
-fn is_small_and_new(batch: &Batch, cache: &NewestTimestamps) -> bool {
-    batch.len() < COPY_FROM_ROWS
-        && batch
-            .by_identity()
-            .all(|writes| cache.novelty(writes.first().identity()) == Novelty::New)
-}
-
 /// What a transaction reads first.
 struct Start {
-    /// Every id that the transaction gets is greater.
-    first_id: i64,
+    /// The batch number of the transaction.
+    batch_number: i64,
     threshold: Threshold,
 }
 
@@ -266,13 +299,13 @@ async fn begin(session: &mut Session) -> Result<Start, tokio_postgres::Error> {
     let read_start = session.prepare(READ_START).await?;
     let client = session.client();
     let (opened, locked, row) = futures_util::join!(
-        client.batch_execute("BEGIN"),
+        client.batch_execute(BEGIN),
         client.execute(&lock, &[]),
         client.query_one(&read_start, &[])
     );
     let row = opened.and(locked).and(row)?;
     Ok(Start {
-        first_id: row.get(0),
+        batch_number: row.get(0),
         threshold: Threshold {
             // If the threshold is unknown, every slice counts as older: slow, but right.
             at: row.get::<_, Option<Micros>>(1).map_or(i64::MAX, |Micros(at)| at),
@@ -284,22 +317,24 @@ async fn begin(session: &mut Session) -> Result<Start, tokio_postgres::Error> {
 /// Updates the rows that differ; [`WriteError::Conflict`] if another server has changed one of them.
 async fn update(
     session: &mut Session,
+    first_id: i64,
     updates: &[Update],
     stored: &[Option<StoredReadings>],
 ) -> Result<(), WriteError> {
     if updates.is_empty() {
         return Ok(());
     }
-    let new: SampleColumns<'_> = updates.iter().map(|update| &update.after).collect();
+    let new = SampleColumns::new(first_id, updates.iter().map(|update| &update.after));
     let mut old = ReadingColumns::default();
     let mut locations = Vec::with_capacity(updates.len());
     for update in updates {
         old.push(update.before);
-        locations.push(stored.get(update.position).copied().flatten().map(|row| row.ctid));
+        locations.push(stored.get(update.index).copied().flatten().map(|row| row.ctid));
     }
     let statement = session.prepare(UPDATE).await?;
-    let [user_id, timestamp, heart_rate, steps, calories, source] = new.params();
-    let params: [&(dyn ToSql + Sync); 10] = [
+    let [id, user_id, timestamp, heart_rate, steps, calories, source] = new.params();
+    let params: [&(dyn ToSql + Sync); 11] = [
+        id,
         user_id,
         timestamp,
         heart_rate,
@@ -319,81 +354,33 @@ async fn update(
     }
 }
 
-/// Why a commit was not confirmed.
-enum CommitError {
-    /// The transaction was rolled back.
-    RolledBack(tokio_postgres::Error),
-    /// The transaction may have been committed.
-    Unknown {
-        record: Option<CommitRecord>,
-        error: tokio_postgres::Error,
-    },
-}
-
-impl CommitError {
-    fn with(self, plan: WritePlan) -> WriteError {
-        match self {
-            Self::RolledBack(error) => error.into(),
-            Self::Unknown { record, error } => WriteError::Unknown { record, error, plan },
-        }
-    }
-}
-
 /// Ends a transaction that has written nothing. If the answer is lost, nothing is lost with it.
-async fn commit_nothing(session: &Session) -> Result<Option<CommitRecord>, CommitError> {
+async fn commit_nothing(session: &Session) -> Result<Option<Appended>, CommitError> {
     let committed = session.client().batch_execute("COMMIT").await;
     committed.map(|()| None).map_err(CommitError::RolledBack)
 }
 
-/// Inserts the rows that are too few for COPY, adds the commit record and commits: three statements, one round trip.
+/// Inserts the rows that are too few for COPY, appends the record to the commit log and commits, in one round trip.
 ///
 /// If a statement fails, PostgreSQL refuses the later ones and turns the commit into a rollback.
 async fn insert_and_commit(
     session: &mut Session,
-    writer_id: i64,
-    first_id: i64,
+    key: BatchKey,
+    rows: usize,
     samples: &[Sample],
-) -> Result<Option<CommitRecord>, CommitError> {
+) -> Result<Option<Appended>, CommitError> {
     let insert = session.prepare(INSERT).await.map_err(CommitError::RolledBack)?;
-    let record = session.prepare(INSERT_COMMIT_RECORD).await;
-    let record = record.map_err(CommitError::RolledBack)?;
+    let append = Append::prepare(session, key, rows).await?;
     let client = session.client();
-    let columns: SampleColumns<'_> = samples.iter().collect();
-    let insert_params = columns.params();
-    let record_params: [&(dyn ToSql + Sync); 2] = [&first_id, &writer_id];
+    let columns = SampleColumns::new(first_id(key.batch_number), samples);
+    let params = columns.params();
     let inserting = async {
         if samples.is_empty() {
             Ok(0)
         } else {
-            client.execute(&insert, &insert_params).await
+            client.execute(&insert, &params).await
         }
     };
-    let (inserted, recorded, committed) = futures_util::join!(
-        inserting,
-        client.query_opt(&record, &record_params),
-        client.batch_execute("COMMIT")
-    );
-    commit_result(inserted.and(recorded), committed)
-}
-
-/// Says how a transaction ended, from the answers to its last statement and to the `COMMIT` that was sent with it.
-fn commit_result(
-    recorded: Result<Option<Row>, tokio_postgres::Error>,
-    committed: Result<(), tokio_postgres::Error>,
-) -> Result<Option<CommitRecord>, CommitError> {
-    let record = match recorded {
-        Ok(row) => row.as_ref().map(CommitRecord::from_row),
-        // An error without a code comes from the connection. The `COMMIT` had been sent, and the record did not
-        // arrive, so nothing identifies the transaction.
-        Err(error) if error.code().is_none() => return Err(CommitError::Unknown { record: None, error }),
-        Err(error) => return Err(CommitError::RolledBack(error)),
-    };
-    match committed {
-        Ok(()) => Ok(record),
-        // Class 57P: a server that shuts down may report that in place of a commit that it has carried out.
-        Err(error) if error.code().is_none_or(|code| code.code().starts_with("57P")) => {
-            Err(CommitError::Unknown { record, error })
-        }
-        Err(error) => Err(CommitError::RolledBack(error)),
-    }
+    let (inserted, committed) = futures_util::join!(inserting, append.and_commit(client));
+    committed_after(inserted, committed)
 }

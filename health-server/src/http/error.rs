@@ -12,7 +12,7 @@ use crate::http::response::{HttpResponse, json};
 
 /// Seconds that a client should wait after a 429 or 503.
 ///
-/// A database that restarts needs about that long, and the live view of a watch user is not late by much more.
+/// PostgreSQL restarts in about this time. A longer wait would make the live view of a watch noticeably late.
 const RETRY_AFTER_SECONDS: u16 = 2;
 
 /// An error response, before it is written as JSON.
@@ -40,14 +40,14 @@ impl HttpError {
         }
     }
 
-    /// Adds what an ingest request stored although it failed.
+    /// Adds the counts of a request that failed after it had stored some samples.
     pub(crate) fn with_counts(mut self, counts: IngestCounts, rejected: u64) -> Self {
         self.counts = Some(counts);
         self.rejected = Some(rejected);
         self
     }
 
-    /// Adds the list of the single errors.
+    /// Adds the refused records.
     pub(crate) fn with_errors(mut self, errors: Vec<Rejection>) -> Self {
         self.errors = errors;
         self
@@ -85,18 +85,18 @@ impl From<&Error> for HttpError {
     fn from(error: &Error) -> Self {
         match error {
             Error::Overloaded { .. } => {
-                // A counter has it by its status. A warning for each request would add to the overload.
-                tracing::debug!(error = error.chain(), "deferred a request");
-                Self::new(StatusCode::TOO_MANY_REQUESTS, retry_later(error))
+                // The counter of responses already has it, by status. A warning for each request would add to the overload.
+                tracing::debug!(error = error.chain(), "refused a request; the client may retry");
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail_with_retry(error))
             }
             Error::Closed => {
-                tracing::warn!(error = error.chain(), "deferred a request");
+                tracing::warn!(error = error.chain(), "refused a request; the client may retry");
                 let detail = "The server is shutting down. Send the request again later.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             }
             error if error.is_retryable() => {
-                tracing::warn!(error = error.chain(), "deferred a request");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, retry_later(error))
+                tracing::warn!(error = error.chain(), "refused a request; the client may retry");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail_with_retry(error))
             }
             error => {
                 tracing::error!(error = error.chain(), "a request failed");
@@ -113,6 +113,6 @@ impl From<Error> for HttpError {
     }
 }
 
-fn retry_later(error: &Error) -> String {
+fn detail_with_retry(error: &Error) -> String {
     format!("The server cannot process the request now: {error}. Send it again later; nothing acknowledged is lost.")
 }

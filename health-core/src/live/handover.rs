@@ -1,0 +1,88 @@
+//! The way of a commit from its writer to the poller.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{live::ring::Ring, sample::Sample, store::commit_log::CommitRecord};
+
+/// A commit of this server, as its writer hands it over before it acknowledges the samples.
+#[derive(Debug)]
+pub(crate) struct HandedOver {
+    pub(crate) record: CommitRecord,
+    /// The writer id of the commit before it.
+    pub(crate) previous_writer_id: i64,
+    /// The order of handing over, see [`Ring::hand_over`].
+    pub(crate) order: u64,
+    /// The samples as stored. Without them the poller reads the rows back, if there is a subscription by then.
+    pub(crate) samples: Option<Vec<Sample>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The writers' end: handing over never waits, and takes no lock.
+#[derive(Debug, Clone)]
+pub(crate) struct Handover {
+    ring: Arc<Ring>,
+    sender: mpsc::UnboundedSender<HandedOver>,
+    /// Samples that were handed over and that the poller has not delivered yet.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The most samples that wait for the poller, about 15 MB. It takes them at once unless the database is slow to answer it;
+/// further ones are read back from the table.
+const WAITING_MAX: usize = 100_000;
+
+impl Handover {
+    /// Makes the writers' and the poller's end.
+    pub(crate) fn new(ring: Arc<Ring>) -> (Self, mpsc::UnboundedReceiver<HandedOver>) {
+        // Unbounded: the samples are counted, and the rest is some ten bytes a commit.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let handover = Self {
+            ring,
+            sender,
+            waiting: Arc::default(),
+        };
+        (handover, receiver)
+    }
+
+    /// Hands a commit over. To be called before the acknowledgement.
+    pub(crate) fn hand_over(
+        &self,
+        record: CommitRecord,
+        previous_writer_id: i64,
+        samples: impl Iterator<Item = Sample>,
+    ) {
+        let order = self.ring.hand_over();
+        let keep = self.ring.has_listeners() && self.waiting.load(Relaxed) < WAITING_MAX;
+        let samples = keep.then(|| samples.collect::<Vec<_>>());
+        self.waiting.fetch_add(samples.as_ref().map_or(0, Vec::len), Relaxed);
+        let commit = HandedOver {
+            record,
+            previous_writer_id,
+            order,
+            samples,
+            waiting: Arc::clone(&self.waiting),
+        };
+        // If the poller has ended, the handle is closed and there is no subscription.
+        let _ = self.sender.send(commit);
+    }
+}
+
+impl HandedOver {
+    /// Takes the samples out; `None` if they have to be read back.
+    pub(crate) fn take_samples(&mut self) -> Option<Vec<Sample>> {
+        let samples = self.samples.take();
+        self.waiting.fetch_sub(samples.as_ref().map_or(0, Vec::len), Relaxed);
+        samples
+    }
+}
+
+impl Drop for HandedOver {
+    fn drop(&mut self) {
+        self.waiting
+            .fetch_sub(self.samples.as_ref().map_or(0, Vec::len), Relaxed);
+    }
+}

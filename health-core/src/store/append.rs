@@ -1,0 +1,133 @@
+//! The end of a writer's transaction: its record in the commit log, and the commit.
+
+use tokio_postgres::{Client, Row, Statement, types::ToSql};
+
+use crate::{
+    batch::WritePlan,
+    store::{
+        commit_log::{APPEND, COMMIT_LOCK, CommitRecord},
+        connection::Session,
+        micros::Micros,
+        write::WriteError,
+    },
+};
+
+/// The key of a batch: no other batch ever has the same. It is known before the first row is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchKey {
+    /// The writer id: a random number of the connection.
+    pub(crate) writer_id: i64,
+    /// The batch number.
+    pub(crate) batch_number: i64,
+}
+
+/// A record that was appended and committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) record: CommitRecord,
+    /// The writer id of the record before it.
+    pub(crate) previous_writer_id: i64,
+    /// A batch number for the next transaction of the connection.
+    pub(super) next_batch_number: i64,
+}
+
+/// The prepared end of a transaction.
+pub(super) struct Append {
+    lock: Statement,
+    insert: Statement,
+    key: BatchKey,
+    rows: i32,
+    /// The oldest timestamp. If the threshold is later, nothing of the batch may be stored. `None`: no such condition.
+    oldest: Option<Micros>,
+}
+
+/// Why a commit was not confirmed.
+pub(super) enum CommitError {
+    /// The transaction was rolled back.
+    RolledBack(tokio_postgres::Error),
+    /// The transaction may have been committed.
+    Unknown(tokio_postgres::Error),
+}
+
+impl Append {
+    pub(super) async fn prepare(session: &mut Session, key: BatchKey, rows: usize) -> Result<Self, CommitError> {
+        Ok(Self {
+            lock: session.prepare(COMMIT_LOCK).await.map_err(CommitError::RolledBack)?,
+            insert: session.prepare(APPEND).await.map_err(CommitError::RolledBack)?,
+            key,
+            rows: i32::try_from(rows).unwrap_or(i32::MAX),
+            oldest: None,
+        })
+    }
+
+    /// Appends nothing if the threshold is later than a time.
+    pub(super) fn unless_threshold_is_after(mut self, oldest: Micros) -> Self {
+        self.oldest = Some(oldest);
+        self
+    }
+
+    /// Sends the lock, the record and `COMMIT` at once. The lock is held for the time that the commit takes, and no longer.
+    ///
+    /// Returns `None` if nothing was appended, see [`Self::unless_threshold_is_after`].
+    pub(super) async fn and_commit(&self, client: &Client) -> Result<Option<Appended>, CommitError> {
+        let BatchKey {
+            writer_id,
+            batch_number,
+        } = self.key;
+        let record: [&(dyn ToSql + Sync); 4] = [&batch_number, &writer_id, &self.rows, &self.oldest];
+        let (locked, appended, committed) = futures_util::join!(
+            client.execute(&self.lock, &[]),
+            client.query_opt(&self.insert, &record),
+            client.batch_execute("COMMIT")
+        );
+        let row = match locked.and(appended) {
+            Ok(row) => row,
+            // An error without a code comes from the connection, and `COMMIT` had been sent.
+            Err(error) if error.code().is_none() => return Err(CommitError::Unknown(error)),
+            Err(error) => return Err(CommitError::RolledBack(error)),
+        };
+        match committed {
+            Ok(()) => Ok(row.map(|row| self.appended(&row))),
+            // Class 57P: a PostgreSQL that shuts down may report this although it has committed.
+            Err(error) if error.code().is_none_or(|code| code.code().starts_with("57P")) => {
+                Err(CommitError::Unknown(error))
+            }
+            Err(error) => Err(CommitError::RolledBack(error)),
+        }
+    }
+
+    fn appended(&self, row: &Row) -> Appended {
+        Appended {
+            record: CommitRecord {
+                number: row.get(0),
+                batch_number: self.key.batch_number,
+                writer_id: self.key.writer_id,
+                rows: self.rows,
+            },
+            previous_writer_id: row.get(1),
+            next_batch_number: row.get(2),
+        }
+    }
+}
+
+impl CommitError {
+    pub(super) fn with(self, key: BatchKey, plan: WritePlan) -> WriteError {
+        match self {
+            Self::RolledBack(error) => error.into(),
+            Self::Unknown(error) => WriteError::Unknown { key, error, plan },
+        }
+    }
+}
+
+/// Returns how a transaction ended. Its last statements were sent together with `COMMIT`.
+///
+/// If PostgreSQL has refused one of them, that is the reason of the rollback, and the later refusals only follow from it.
+pub(super) fn committed_after<T>(
+    statements: Result<T, tokio_postgres::Error>,
+    committed: Result<Option<Appended>, CommitError>,
+) -> Result<Option<Appended>, CommitError> {
+    match statements {
+        Err(refusal) if refusal.code().is_some() => Err(CommitError::RolledBack(refusal)),
+        _ => committed,
+    }
+}

@@ -1,0 +1,117 @@
+//! The poller's connection: it reads the commit log, and servers notify each other through it.
+//!
+//! A notification means only "read the commit log". If one is lost, the poller's timer makes up for it.
+
+use std::{future::poll_fn, time::Duration};
+
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, NoTls};
+
+use crate::{
+    config::Config,
+    error::Error,
+    store::{
+        commit_log::{self, CommitRecord, LogPage, LogPosition},
+        connection::Session,
+        error::StoreError,
+        feed_rows::{self, FeedRow},
+    },
+};
+
+/// Prepares the poller's session.
+///
+/// The session listens for notifications. Its shared advisory lock shows other servers that a poller exists. It
+/// writes nothing that must be durable, so no commit waits for the disk.
+const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
+     SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; LISTEN health_feed; \
+     SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
+
+/// Notifies other servers. The payload tells a server which notifications are its own.
+///
+/// In a transaction of its own, not in the writer's: a notification takes a lock of the whole database at its commit.
+const NOTIFY: &str = "SELECT pg_notify('health_feed', $1)";
+
+/// Returns whether another session holds the same advisory lock.
+const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
+     AND classid = hashtext('health feed')::bigint::bit(32)::bigint AND objid = 0 AND pid <> pg_backend_pid() \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+
+/// How long PostgreSQL may take to answer before the connection is given up. A machine that lost its power closes no
+/// connection.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The poller's connection.
+pub(crate) struct Doorbell {
+    session: Session,
+    /// The payload of its own notifications, by which it ignores them.
+    name: String,
+}
+
+impl Doorbell {
+    /// Connects. Calls `on_notification` when another server notifies, and when the connection is lost.
+    pub(crate) async fn open(config: &Config, on_notification: impl Fn() + Send + 'static) -> Result<Self, Error> {
+        answered(async {
+            let (client, mut connection) = config.postgres.connect(NoTls).await?;
+            let name = format!("{:016x}", fastrand::u64(..));
+            let own = name.clone();
+            tokio::spawn(async move {
+                while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                    if matches!(message, AsyncMessage::Notification(notification) if notification.payload() != own) {
+                        on_notification();
+                    }
+                }
+                on_notification();
+            });
+            let session = Session::of(client).await?;
+            session.client().batch_execute(LISTEN).await?;
+            Ok(Self { session, name })
+        })
+        .await
+    }
+
+    /// Returns whether the connection is lost.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.session.client().is_closed()
+    }
+
+    /// Notifies the other servers of new commits.
+    pub(crate) async fn notify(&mut self) -> Result<(), Error> {
+        answered(async {
+            let statement = self.session.prepare(NOTIFY).await?;
+            self.session.client().execute(&statement, &[&self.name]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns whether another server has a poller.
+    pub(crate) async fn others_listen(&mut self) -> Result<bool, Error> {
+        answered(async {
+            let statement = self.session.prepare(OTHER_LISTENERS).await?;
+            Ok(self.session.client().query_one(&statement, &[]).await?.get(0))
+        })
+        .await
+    }
+
+    /// Returns the position of the newest record of the commit log.
+    pub(crate) async fn newest(&mut self) -> Result<LogPosition, Error> {
+        answered(commit_log::newest(&mut self.session)).await
+    }
+
+    /// Reads the commit log after a position, see [`commit_log::page`].
+    pub(crate) async fn page(&mut self, from: LogPosition, limit: usize, window: Duration) -> Result<LogPage, Error> {
+        answered(commit_log::page(&mut self.session, from, limit, window)).await
+    }
+
+    /// Returns the rows that some commits wrote, in the order of the commits.
+    pub(crate) async fn rows(&mut self, records: &[CommitRecord]) -> Result<Vec<FeedRow>, Error> {
+        answered(feed_rows::rows(&mut self.session, records, None)).await
+    }
+}
+
+async fn answered<T>(asking: impl Future<Output = Result<T, StoreError>>) -> Result<T, Error> {
+    match timeout(ANSWER_TIMEOUT, asking).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::TimedOut(ANSWER_TIMEOUT)),
+    }
+}
