@@ -40,13 +40,24 @@ impl Client {
         self.response().await
     }
 
-    async fn response(&mut self) -> io::Result<(u16, Value)> {
-        timeout(TIMEOUT, self.read_response())
+    /// Returns the body of a response that is not JSON.
+    pub(crate) async fn get_text(&mut self, path: &str) -> io::Result<String> {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        self.0.get_mut().write_all(head.as_bytes()).await?;
+        let (_, body) = timeout(TIMEOUT, self.read_response())
             .await
-            .expect("a response in time")
+            .expect("a response in time")?;
+        String::from_utf8(body).map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
-    async fn read_response(&mut self) -> io::Result<(u16, Value)> {
+    async fn response(&mut self) -> io::Result<(u16, Value)> {
+        let (status, body) = timeout(TIMEOUT, self.read_response())
+            .await
+            .expect("a response in time")?;
+        Ok((status, serde_json::from_slice(&body)?))
+    }
+
+    async fn read_response(&mut self) -> io::Result<(u16, Vec<u8>)> {
         let status = self.line().await?.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
         let mut length = 0;
@@ -61,7 +72,7 @@ impl Client {
         }
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await?;
-        Ok((status, serde_json::from_slice(&body)?))
+        Ok((status, body))
     }
 
     async fn line(&mut self) -> io::Result<String> {

@@ -11,6 +11,7 @@
 //! - [`outages`]: a database that restarts, runs out of connections, or is locked. The server answers 503 and
 //!   recovers without a restart.
 //! - [`full_disk`]: a disk without space. The server answers 503, and stores again as soon as there is space.
+//! - [`stalled`]: subscribers that do not read. They cost little memory, and learn exactly how much they have missed.
 //!
 //! [`server`] and [`database`] start and break the two processes, and [`client`] is an HTTP client that expects
 //! failures.
@@ -27,4 +28,5 @@ mod ingest_crashes;
 mod model;
 mod outages;
 mod server;
+mod stalled;
 mod writer;

@@ -1,4 +1,4 @@
-//! What happens at each limit, and what the client is told.
+//! What happens at each limit, and which response the client gets.
 
 use std::time::Duration;
 

@@ -11,11 +11,11 @@ use tokio_postgres::config::Host;
 
 /// Forwards bytes between a TCP port and the Unix socket of PostgreSQL.
 ///
-/// While it is paused, connections stay open and bytes wait. None are lost.
+/// While it is paused, connections stay open, bytes wait in the buffers, and none is lost.
 pub(crate) struct PausableProxy {
     /// The URL of the database through the proxy.
     pub(crate) url: String,
-    paused: watch::Sender<bool>,
+    sender: watch::Sender<bool>,
 }
 
 impl PausableProxy {
@@ -34,35 +34,31 @@ impl PausableProxy {
             listener.local_addr().unwrap(),
             config.get_dbname().unwrap()
         );
-        let (paused, is_paused) = watch::channel(false);
+        let (sender, paused) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (client_read, client_write) = client.into_split();
                 let (database_read, database_write) = UnixStream::connect(&socket).await.unwrap().into_split();
-                tokio::spawn(forward(client_read, database_write, is_paused.clone()));
-                tokio::spawn(forward(database_read, client_write, is_paused.clone()));
+                tokio::spawn(forward(client_read, database_write, paused.clone()));
+                tokio::spawn(forward(database_read, client_write, paused.clone()));
             }
         });
-        Self { url, paused }
+        Self { url, sender }
     }
 
     pub(crate) fn pause(&self) {
-        self.paused.send_replace(true);
+        self.sender.send_replace(true);
     }
 
     pub(crate) fn resume(&self) {
-        self.paused.send_replace(false);
+        self.sender.send_replace(false);
     }
 }
 
-async fn forward(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut is_paused: watch::Receiver<bool>,
-) {
+async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut paused: watch::Receiver<bool>) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if is_paused.wait_for(|paused| !paused).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if paused.wait_for(|paused| !paused).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }

@@ -1,0 +1,214 @@
+//! A durable PostgreSQL that is stopped, copied and put back.
+
+use std::{
+    fs,
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use health_core::embedded::{Cluster, Options};
+use rustix::process::{Pid, kill_process};
+use test_support::Signal;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Client, NoTls};
+
+/// Longer than a recovery takes.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The pause between two questions whether something has happened in PostgreSQL.
+const POLL_PAUSE: Duration = Duration::from_millis(20);
+
+/// A PostgreSQL and its directory, which may also hold copies of its data.
+pub(crate) struct Postgres {
+    /// The directory of the test.
+    directory: PathBuf,
+    /// The data directory of the instance.
+    instance: PathBuf,
+    url: String,
+    cluster: Option<Cluster>,
+}
+
+/// Adds another host, with the same port, to a URL. Connections go to the first host that accepts writes.
+pub(crate) fn add_host(url: &str, socket_directory: &Path) -> String {
+    let second = socket_directory.display().to_string().replace('/', "%2F");
+    format!("{url}&host={second}&target_session_attrs=read-write")
+}
+
+impl Postgres {
+    /// Starts PostgreSQL in the directory `name` of a test's directory, with settings.
+    pub(crate) async fn start(directory: &Path, name: &str, settings: &[(&str, String)]) -> Self {
+        let mut postgres = Self {
+            directory: directory.to_owned(),
+            instance: directory.join(name),
+            url: String::new(),
+            cluster: None,
+        };
+        postgres.restart(settings).await;
+        postgres
+    }
+
+    /// Returns the URL of the server's database.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Starts PostgreSQL again.
+    pub(crate) async fn restart(&mut self, settings: &[(&str, String)]) {
+        let mut options = Options::new()
+            .data_dir(&self.instance)
+            // One call instead of one for each of a thousand files.
+            .setting("recovery_init_sync_method", "syncfs");
+        for (name, value) in settings {
+            options = options.setting(*name, value);
+        }
+        let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+        self.url = cluster.url("health_db");
+        self.cluster = Some(cluster);
+    }
+
+    /// Stops PostgreSQL in order.
+    pub(crate) async fn stop(&mut self) {
+        self.cluster.take().unwrap().stop().await.unwrap();
+    }
+
+    /// Ends PostgreSQL by a signal.
+    pub(crate) async fn end(&mut self, signal: Signal) {
+        let pid_file = fs::read_to_string(self.pgdata().join("postmaster.pid")).unwrap();
+        let process = pid_file.lines().next().unwrap().trim().parse().unwrap();
+        kill_process(Pid::from_raw(process).unwrap(), signal).unwrap();
+        let _how_it_ended = self.cluster.take().unwrap().ended().await;
+    }
+
+    /// Connects to the server's database.
+    pub(crate) async fn connect(&self) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Copies the data. PostgreSQL must be stopped.
+    pub(crate) fn copy_to(&self, name: &str) {
+        copy(&self.pgdata(), &self.directory.join(name));
+    }
+
+    /// Replaces the data by a copy. PostgreSQL must be stopped.
+    pub(crate) fn put_back(&self, name: &str) {
+        fs::remove_dir_all(self.pgdata()).unwrap();
+        copy(&self.directory.join(name), &self.pgdata());
+    }
+
+    /// Creates a directory in which PostgreSQL may write.
+    pub(crate) fn create_directory(&self, name: &str) {
+        let path = self.directory.join(name);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).unwrap();
+        let owner = fs::metadata(self.pgdata()).unwrap();
+        chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+
+    /// Creates one of the empty files that tell PostgreSQL how to start.
+    pub(crate) fn create_signal_file(&self, name: &str) {
+        fs::write(self.pgdata().join(name), "").unwrap();
+    }
+
+    /// Makes a base backup while PostgreSQL runs.
+    pub(crate) fn base_backup(&self, name: &str, arguments: &[&str]) {
+        let target = self.directory.join(name);
+        if let Some(parent) = target.parent().filter(|parent| *parent != self.directory) {
+            self.create_directory(parent.file_name().unwrap().to_str().unwrap());
+        }
+        let owner = fs::metadata(self.pgdata()).unwrap();
+        self.create_directory(name);
+        let output = Command::new(self.program("pg_basebackup"))
+            .args(["--checkpoint=fast", "--no-sync", "-U", "postgres", "-h"])
+            .arg(self.instance.join("run"))
+            .arg("-D")
+            .arg(&target)
+            .args(arguments)
+            .current_dir("/")
+            .uid(owner.uid())
+            .gid(owner.gid())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Ends the present segment of the WAL, and waits until it is in the archive.
+    pub(crate) async fn archive_wal(&self) {
+        let client = self.connect().await;
+        let switch = "SELECT pg_walfile_name(pg_switch_wal())";
+        let segment: String = client.query_one(switch, &[]).await.unwrap().get(0);
+        let archived = "SELECT coalesce(last_archived_wal >= $1, false) FROM pg_stat_archiver";
+        timeout(TIMEOUT, async {
+            while !client.query_one(archived, &[&segment]).await.unwrap().get::<_, bool>(0) {
+                sleep(POLL_PAUSE).await;
+            }
+        })
+        .await
+        .expect("the segment is archived in time");
+    }
+
+    /// Waits until the recovery has ended.
+    pub(crate) async fn recovered(&self) {
+        let client = self.connect().await;
+        poll(&client, "SELECT NOT pg_is_in_recovery()").await;
+    }
+
+    /// Lets a standby receive everything that the primary has written so far, and nothing more.
+    pub(crate) async fn stop_receiving_after(&self, primary: &Self) {
+        let written = "SELECT pg_current_wal_lsn()::text";
+        let written: String = primary.connect().await.query_one(written, &[]).await.unwrap().get(0);
+        let client = self.connect().await;
+        poll(
+            &client,
+            &format!("SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn"),
+        )
+        .await;
+        client
+            .batch_execute("ALTER SYSTEM SET primary_conninfo = ''")
+            .await
+            .unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        poll(&client, "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)").await;
+    }
+
+    fn pgdata(&self) -> PathBuf {
+        self.instance.join("pgdata")
+    }
+
+    /// Returns the path of one of PostgreSQL's programs, of the version that runs.
+    fn program(&self, name: &str) -> PathBuf {
+        let options = fs::read_to_string(self.pgdata().join("postmaster.opts")).unwrap();
+        let postgres = Path::new(options.split(' ').next().unwrap());
+        postgres.with_file_name(name)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Ends PostgreSQL before the test's directory is removed.
+        self.cluster = None;
+    }
+}
+
+/// Asks until the answer is true.
+async fn poll(client: &Client, question: &str) {
+    let answer = async {
+        while !client.query_one(question, &[]).await.unwrap().get::<_, bool>(0) {
+            sleep(POLL_PAUSE).await;
+        }
+    };
+    timeout(TIMEOUT, answer)
+        .await
+        .unwrap_or_else(|_| panic!("{question}: never true"));
+}
+
+/// Copies a directory with its owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
