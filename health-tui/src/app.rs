@@ -30,7 +30,7 @@ mod user_view;
 pub(crate) use self::{
     chart_point::ChartPoint,
     effect::Effect,
-    event::{ConnectionEvent, Input, NetworkEvent, SampleChunk, Tone},
+    event::{ConnectionEvent, Input, NetworkEvent, ReceivedSamples, Tone},
     feed_connection::ConnectionState,
     heart_rate_zones::HeartRateZones,
     query::{ChartData, Query, QueryError, QueryResponse, UserRangeStats, WindowResponse},

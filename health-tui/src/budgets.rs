@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, SampleChunk},
+    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, ReceivedSamples},
     config::Settings,
     fixtures::{noon, press, respond_to_window},
     keys::Key,
@@ -54,7 +54,7 @@ fn with_users(users: i64) -> App {
         let at = noon() - TimeDelta::seconds(50 - step);
         let samples = (1..=users).map(|u| sample(u, at)).collect();
         app.update(
-            Input::Network(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 })),
+            Input::Network(NetworkEvent::Samples(ReceivedSamples { samples, replaced: 0 })),
             at,
         );
     }
@@ -146,7 +146,7 @@ async fn an_idle_dashboard_draws_nothing() {
         .map(|u| sample(u, noon() - TimeDelta::minutes(200) - TimeDelta::seconds(30)))
         .collect();
     app.update(
-        Input::Network(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 })),
+        Input::Network(NetworkEvent::Samples(ReceivedSamples { samples, replaced: 0 })),
         noon() - TimeDelta::minutes(30),
     );
     app.update(Input::Tick, noon());
@@ -159,11 +159,11 @@ async fn many_samples_draw_no_more_than_the_frame_rate() {
     let mut app = with_users(100);
     let feed = |to: mpsc::Sender<NetworkEvent>, _| async move {
         for i in 0..100_000i64 {
-            let chunk = SampleChunk {
+            let received = ReceivedSamples {
                 samples: vec![sample(1 + i % 100, noon() + TimeDelta::microseconds(i * 10))],
-                coalesced: 0,
+                replaced: 0,
             };
-            to.send(NetworkEvent::Samples(chunk)).await.unwrap();
+            to.send(NetworkEvent::Samples(received)).await.unwrap();
             if i % 100 == 99 {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -201,7 +201,7 @@ async fn ten_thousand_users_need_at_most_60_kb_a_second() {
             let samples = (1..=1_000)
                 .map(|i| sample(1 + (i * 10 + tenth % 10) % 10_000, at))
                 .collect();
-            to.send(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 }))
+            to.send(NetworkEvent::Samples(ReceivedSamples { samples, replaced: 0 }))
                 .await
                 .unwrap();
             sleep(Duration::from_millis(100)).await;

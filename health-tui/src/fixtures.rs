@@ -13,7 +13,7 @@ use health_core::{
 
 use crate::{
     app::{
-        App, ChartData, ConnectionEvent, Effect, Input, NetworkEvent, Query, QueryResponse, SampleChunk,
+        App, ChartData, ConnectionEvent, Effect, Input, NetworkEvent, Query, QueryResponse, ReceivedSamples,
         UserRangeStats, WindowResponse,
     },
     config::Settings,
@@ -133,12 +133,12 @@ pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
     for person in people().iter().filter(|p| p.silent_seconds > 600) {
         let samples =
             (0..30).filter_map(|i| person.sample(noon() - TimeDelta::seconds(person.silent_seconds + (30 - i) * 8)));
-        let chunk = SampleChunk {
+        let received = ReceivedSamples {
             samples: samples.collect(),
-            coalesced: 0,
+            replaced: 0,
         };
         app.update(
-            Input::Network(NetworkEvent::Samples(chunk)),
+            Input::Network(NetworkEvent::Samples(received)),
             noon() - TimeDelta::minutes(9),
         );
     }
@@ -154,7 +154,7 @@ pub(crate) fn live(theme: ThemeName, size: (u16, u16)) -> App {
             .filter(|s| !(s.user_id().get() == 122 && (18..30).contains(&step)))
             .collect();
         app.update(
-            Input::Network(NetworkEvent::Samples(SampleChunk { samples, coalesced: 0 })),
+            Input::Network(NetworkEvent::Samples(ReceivedSamples { samples, replaced: 0 })),
             now,
         );
     }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    app::{ConnectionEvent, NetworkEvent, SampleChunk},
+    app::{ConnectionEvent, NetworkEvent, ReceivedSamples},
     error::Error,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 const LINE_MAX_BYTES: u64 = 64 * 1024;
 
 /// The largest number of samples in one message to the event loop: few enough to apply between two frames.
-const CHUNK_SAMPLES_MAX: usize = 1_024;
+const SAMPLES_AT_ONCE: usize = 1_024;
 
 /// A recording. It is read while it is replayed, because it may be larger than the memory.
 pub(crate) struct Recording {
@@ -119,8 +119,8 @@ impl Recording {
             let elapsed = started_at.elapsed().mul_f64(speed);
             let now = first + TimeDelta::from_std(elapsed).unwrap_or(TimeDelta::MAX);
             let (samples, error) = self.take_until(now.max(next));
-            let chunk = SampleChunk { samples, coalesced: 0 };
-            if to.send(NetworkEvent::Samples(chunk)).await.is_err() {
+            let received = ReceivedSamples { samples, replaced: 0 };
+            if to.send(NetworkEvent::Samples(received)).await.is_err() {
                 return;
             }
             if let Some(error) = error {
@@ -132,10 +132,10 @@ impl Recording {
         to.closed().await;
     }
 
-    /// Returns the samples up to the time `until`, but not more than a chunk, and the error that ended them.
+    /// Returns the samples up to the time `until`, but at most [`SAMPLES_AT_ONCE`], and the error that ended them.
     fn take_until(&mut self, until: DateTime<Utc>) -> (Vec<Sample>, Option<Error>) {
         let mut samples = Vec::new();
-        while samples.len() < CHUNK_SAMPLES_MAX && self.next_timestamp().is_some_and(|next| next <= until) {
+        while samples.len() < SAMPLES_AT_ONCE && self.next_timestamp().is_some_and(|next| next <= until) {
             match self.take_next() {
                 Ok(sample) => samples.extend(sample),
                 Err(error) => return (samples, Some(error)),

@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use crate::{
-    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, QueryError, QueryResponse, SampleChunk},
+    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, QueryError, QueryResponse, ReceivedSamples},
     caps::ColourDepth,
     config::Settings,
     fixtures::{self, noon, press},
@@ -147,9 +147,9 @@ fn table_states(live: &dyn Fn() -> App) -> Vec<State> {
             press(app, keys);
         })
     };
-    let chunk = SampleChunk {
+    let received = ReceivedSamples {
         samples: Vec::new(),
-        coalesced: 1_234,
+        replaced: 1_234,
     };
     vec![
         ("live", live()),
@@ -163,7 +163,7 @@ fn table_states(live: &dyn Fn() -> App) -> Vec<State> {
             "frozen",
             after(live, |app| {
                 press(app, &["space"]);
-                app.update(Input::Network(NetworkEvent::Samples(chunk)), noon());
+                app.update(Input::Network(NetworkEvent::Samples(received)), noon());
             }),
         ),
         ("filtered_to_nothing", pressed(&["/", "h", "r", ">", "2", "0", "0"])),

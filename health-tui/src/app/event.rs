@@ -40,7 +40,7 @@ pub(crate) enum Tone {
 #[derive(Debug)]
 pub(crate) enum NetworkEvent {
     Connection(ConnectionEvent),
-    Samples(SampleChunk),
+    Samples(ReceivedSamples),
     /// The response to the query with this id.
     Response {
         id: u64,
@@ -68,7 +68,7 @@ pub(crate) enum ConnectionEvent {
     Silent { elapsed: Duration },
     /// The server has sent something again after a silence.
     Recovered,
-    /// The server skipped this many samples, and the client does not ask for them again.
+    /// The client missed this many samples, and does not ask for them again.
     Lagged { missed: u64 },
     /// The server refused a command.
     CommandRefused { reason: String },
@@ -78,8 +78,8 @@ pub(crate) enum ConnectionEvent {
 
 /// Samples in the order of the feed.
 #[derive(Debug, Default)]
-pub(crate) struct SampleChunk {
+pub(crate) struct ReceivedSamples {
     pub(crate) samples: Vec<Sample>,
     /// Number of samples that were replaced by a newer one of the same user while the event loop was busy.
-    pub(crate) coalesced: u64,
+    pub(crate) replaced: u64,
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::app::event::{ConnectionEvent, SampleChunk};
+use crate::app::event::{ConnectionEvent, ReceivedSamples};
 
 /// Number of seconds over which the sample rate is averaged.
 const RATE_SECONDS: usize = 10;
@@ -35,7 +35,7 @@ pub(crate) struct FeedConnection {
     pub(crate) silent_since: Option<DateTime<Utc>>,
     /// Whether there ever was a connection. Before the first one, an empty table says "connecting".
     pub(crate) was_connected: bool,
-    /// Number of samples that the server skipped or the dashboard coalesced.
+    /// The number of samples that the client missed (`lagged`), or that newer ones replaced while the event loop was busy.
     pub(crate) skipped: u64,
     /// The lag of the newest sample of the last second: its time of arrival minus its timestamp.
     pub(crate) lag: Option<TimeDelta>,
@@ -98,10 +98,10 @@ impl FeedConnection {
     }
 
     /// Adds received samples to the rate and to the lag.
-    pub(crate) fn count_samples(&mut self, chunk: &SampleChunk, now: DateTime<Utc>) {
-        self.skipped += chunk.coalesced;
-        self.samples_this_second += u64::try_from(chunk.samples.len()).unwrap_or(u64::MAX) + chunk.coalesced;
-        let smallest = chunk.samples.iter().map(|sample| now - sample.timestamp()).min();
+    pub(crate) fn count_samples(&mut self, received: &ReceivedSamples, now: DateTime<Utc>) {
+        self.skipped += received.replaced;
+        self.samples_this_second += u64::try_from(received.samples.len()).unwrap_or(u64::MAX) + received.replaced;
+        let smallest = received.samples.iter().map(|sample| now - sample.timestamp()).min();
         self.lag_this_second = [self.lag_this_second, smallest].into_iter().flatten().min();
         if self.second_ends_at.is_none() {
             self.second_ends_at = Some(now + TimeDelta::seconds(1));
@@ -164,11 +164,11 @@ mod tests {
     fn the_rate_disappears_when_no_samples_arrive() {
         let mut connection = FeedConnection::default();
         let t = |seconds: i64| DateTime::from_timestamp(1_740_938_400 + seconds, 0).unwrap();
-        let chunk = SampleChunk {
+        let received = ReceivedSamples {
             samples: Vec::new(),
-            coalesced: 30,
+            replaced: 30,
         };
-        connection.count_samples(&chunk, t(0));
+        connection.count_samples(&received, t(0));
         assert_eq!(connection.rate(), None);
         assert!(connection.end_seconds(t(2)));
         assert_eq!(connection.rate(), Some(15.0));

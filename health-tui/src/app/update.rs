@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::app::{
     effect::Effect,
-    event::{ConnectionEvent, Input, NetworkEvent, SampleChunk, Tone},
+    event::{ConnectionEvent, Input, NetworkEvent, ReceivedSamples, Tone},
     query::{Query, QueryError, QueryResponse},
     state::{App, Pane},
     stats_form::RangeQuery,
@@ -92,7 +92,7 @@ impl App {
     fn handle_network_event(&mut self, event: NetworkEvent, effects: &mut Vec<Effect>) {
         match event {
             NetworkEvent::Connection(event) => self.handle_connection_event(&event, effects),
-            NetworkEvent::Samples(chunk) => self.add_samples(&chunk),
+            NetworkEvent::Samples(received) => self.add_samples(&received),
             NetworkEvent::Response { id, result } => self.handle_response(id, result),
         }
     }
@@ -142,19 +142,19 @@ impl App {
         });
     }
 
-    fn add_samples(&mut self, chunk: &SampleChunk) {
-        self.connection.count_samples(chunk, self.now);
+    fn add_samples(&mut self, received: &ReceivedSamples) {
+        self.connection.count_samples(received, self.now);
         let mut has_new_user = false;
-        for sample in &chunk.samples {
+        for sample in &received.samples {
             has_new_user |= self.users.add_from_feed(sample, self.now);
         }
         if let Some(view) = &mut self.user {
             let id = view.id;
-            view.add_samples(chunk.samples.iter().filter(|sample| sample.user_id().get() == id));
+            view.add_samples(received.samples.iter().filter(|sample| sample.user_id().get() == id));
         }
         match &mut self.live.frozen {
             Some(frozen) => {
-                frozen.new_samples += u64::try_from(chunk.samples.len()).unwrap_or(u64::MAX) + chunk.coalesced;
+                frozen.new_samples += u64::try_from(received.samples.len()).unwrap_or(u64::MAX) + received.replaced;
             }
             None => self.live.outdated = true,
         }

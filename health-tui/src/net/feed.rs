@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use crate::{
-    app::{ConnectionEvent, NetworkEvent, SampleChunk},
+    app::{ConnectionEvent, NetworkEvent, ReceivedSamples},
     net::backoff,
 };
 
@@ -34,7 +34,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 const RESUME_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The largest number of samples in one message to the event loop: few enough to apply between two frames.
-const CHUNK_SAMPLES_MAX: usize = 1_024;
+const SAMPLES_AT_ONCE: usize = 1_024;
 
 /// The longest line of the feed. A sample with a source of 64 bytes is below 400 bytes.
 const LINE_MAX_BYTES: usize = 64 * 1024;
@@ -71,7 +71,7 @@ pub(crate) enum FeedError {
     Closed,
     #[error("the server says: {0}")]
     Bye(String),
-    /// The event loop has ended. Nobody sees this message.
+    /// The event loop has ended. This message is not shown.
     #[error("the dashboard has ended")]
     DashboardEnded,
 }
@@ -104,22 +104,22 @@ pub(crate) struct FeedClient {
     retry: Arc<Notify>,
     cursor: Option<Cursor>,
     /// The samples that the full channel did not take.
-    coalesced: CoalescedSamples,
+    waiting: NewestSamples,
     resumed_at: Option<Instant>,
 }
 
 /// The newest sample of each user that the event loop could not take yet.
 #[derive(Default)]
-struct CoalescedSamples {
+struct NewestSamples {
     samples: HashMap<i64, Sample>,
     /// Number of samples that a newer one has replaced.
     replaced: u64,
 }
 
-impl CoalescedSamples {
-    fn add(&mut self, chunk: SampleChunk) {
-        self.replaced += chunk.coalesced;
-        for sample in chunk.samples {
+impl NewestSamples {
+    fn add(&mut self, received: ReceivedSamples) {
+        self.replaced += received.replaced;
+        for sample in received.samples {
             let id = sample.user_id().get();
             match self.samples.get(&id) {
                 Some(known) if known.timestamp() > sample.timestamp() => self.replaced += 1,
@@ -131,10 +131,10 @@ impl CoalescedSamples {
         }
     }
 
-    fn take(&mut self) -> SampleChunk {
-        SampleChunk {
+    fn take(&mut self) -> ReceivedSamples {
+        ReceivedSamples {
             samples: self.samples.drain().map(|(_, sample)| sample).collect(),
-            coalesced: std::mem::take(&mut self.replaced),
+            replaced: std::mem::take(&mut self.replaced),
         }
     }
 
@@ -150,7 +150,7 @@ impl FeedClient {
             to,
             retry,
             cursor: None,
-            coalesced: CoalescedSamples::default(),
+            waiting: NewestSamples::default(),
             resumed_at: None,
         }
     }
@@ -217,15 +217,15 @@ impl FeedClient {
                     if std::mem::take(&mut is_silent) {
                         self.report(ConnectionEvent::Recovered).await?;
                     }
-                    let mut chunk = SampleChunk::default();
-                    let result = self.handle_lines(line, &mut lines, &mut write, subscribed, &mut chunk).await;
+                    let mut received = ReceivedSamples::default();
+                    let result = self.handle_lines(line, &mut lines, &mut write, subscribed, &mut received).await;
                     // Before an error too: the cursor is already past these samples.
-                    self.send_samples(chunk).await?;
+                    self.send_samples(received).await?;
                     result?;
                 }
-                permit = to.reserve(), if !self.coalesced.is_empty() => {
+                permit = to.reserve(), if !self.waiting.is_empty() => {
                     let permit = permit.map_err(|_| FeedError::DashboardEnded)?;
-                    permit.send(NetworkEvent::Samples(self.coalesced.take()));
+                    permit.send(NetworkEvent::Samples(self.waiting.take()));
                 }
                 () = sleep_until(deadline) => {
                     if is_silent {
@@ -240,14 +240,14 @@ impl FeedClient {
         }
     }
 
-    /// Handles a line and those that have already arrived after it. Collects their samples in `chunk`.
+    /// Handles a line and those that have already arrived after it. Collects their samples in `received`.
     async fn handle_lines<S: AsyncRead + AsyncWrite>(
         &mut self,
         first: Option<Result<String, LinesCodecError>>,
         lines: &mut Lines<S>,
         write: &mut WriteHalf<S>,
         subscribed: &mut bool,
-        chunk: &mut SampleChunk,
+        received: &mut ReceivedSamples,
     ) -> Result<(), FeedError> {
         let mut next = Some(first);
         while let Some(line) = next {
@@ -255,11 +255,11 @@ impl FeedClient {
             match serde_json::from_str(&line) {
                 Ok(FeedEvent::Sample { cursor, sample }) => {
                     self.cursor = Some(cursor);
-                    chunk.samples.push(sample);
+                    received.samples.push(sample);
                 }
                 Ok(event) => {
                     // Events and samples keep the order of the feed.
-                    self.send_samples(std::mem::take(chunk)).await?;
+                    self.send_samples(std::mem::take(received)).await?;
                     *subscribed |= matches!(event, FeedEvent::Subscribed { .. });
                     self.handle_event(event, write).await?;
                 }
@@ -267,7 +267,7 @@ impl FeedClient {
                 Err(_) if line.starts_with('{') => {}
                 Err(_) => return Err(FeedError::NotAFeed),
             }
-            if chunk.samples.len() >= CHUNK_SAMPLES_MAX {
+            if received.samples.len() >= SAMPLES_AT_ONCE {
                 return Ok(());
             }
             next = lines.next().now_or_never();
@@ -311,21 +311,21 @@ impl FeedClient {
     }
 
     /// Sends samples to the event loop. If the channel is full, keeps the newest sample of each user for later.
-    async fn send_samples(&mut self, chunk: SampleChunk) -> Result<(), FeedError> {
-        if chunk.samples.is_empty() {
+    async fn send_samples(&mut self, received: ReceivedSamples) -> Result<(), FeedError> {
+        if received.samples.is_empty() {
             return Ok(());
         }
         if self.options.lossless {
-            return self.send_event(NetworkEvent::Samples(chunk)).await;
+            return self.send_event(NetworkEvent::Samples(received)).await;
         }
-        if !self.coalesced.is_empty() {
-            self.coalesced.add(chunk);
+        if !self.waiting.is_empty() {
+            self.waiting.add(received);
             return Ok(());
         }
-        match self.to.try_send(NetworkEvent::Samples(chunk)) {
+        match self.to.try_send(NetworkEvent::Samples(received)) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(NetworkEvent::Samples(chunk))) => {
-                self.coalesced.add(chunk);
+            Err(mpsc::error::TrySendError::Full(NetworkEvent::Samples(received))) => {
+                self.waiting.add(received);
                 Ok(())
             }
             Err(_) => Err(FeedError::DashboardEnded),
@@ -405,14 +405,18 @@ mod tests {
             let at = chrono::DateTime::from_timestamp(1_740_938_400 + seconds, 0).unwrap();
             Sample::new(UserId::new(user).unwrap(), at, Source::default(), readings).unwrap()
         };
-        let mut coalesced = CoalescedSamples::default();
-        let chunk = |samples| SampleChunk { samples, coalesced: 0 };
-        coalesced.add(chunk(vec![sample(1, 0, 60.0), sample(2, 0, 70.0), sample(1, 8, 61.0)]));
-        coalesced.add(chunk(vec![sample(1, 4, 99.0)]));
-        let mut taken = coalesced.take();
+        let mut newest = NewestSamples::default();
+        let received = |samples| ReceivedSamples { samples, replaced: 0 };
+        newest.add(received(vec![
+            sample(1, 0, 60.0),
+            sample(2, 0, 70.0),
+            sample(1, 8, 61.0),
+        ]));
+        newest.add(received(vec![sample(1, 4, 99.0)]));
+        let mut taken = newest.take();
         taken.samples.sort_by_key(|sample| sample.user_id().get());
         assert_eq!(taken.samples, [sample(1, 8, 61.0), sample(2, 0, 70.0)]);
-        assert_eq!(taken.coalesced, 2);
-        assert!(coalesced.is_empty());
+        assert_eq!(taken.replaced, 2);
+        assert!(newest.is_empty());
     }
 }
