@@ -88,7 +88,7 @@ async fn run(
     let now = Utc::now().trunc_subsecs(3);
     if let Some(past) = backfill {
         let from = now - TimeDelta::from_std(past).unwrap_or_default();
-        bar.set_length(population.due(from, now));
+        bar.set_length(population.samples_max(from, now));
         bar.set_style(progress_style());
         bar.set_draw_target(ProgressDrawTarget::stderr());
         let progress = bar.clone();

@@ -62,6 +62,14 @@ pub(crate) fn body(first_user: usize, users: usize, second: usize, number: usize
     body
 }
 
+/// Returns samples of a few users as NDJSON, at the seconds from `first_second` on.
+pub(crate) fn body_of_users(users: &[usize], samples: usize, first_second: usize) -> String {
+    let seconds = first_second / users.len()..(first_second + samples) / users.len();
+    seconds
+        .flat_map(|second| users.iter().map(move |user| body(*user, 1, second, 1)))
+        .collect()
+}
+
 /// Posts samples at an even pace.
 pub(crate) async fn post_evenly(http: SocketAddr, pace: Pace) -> Result<Vec<Post>> {
     let Pace {

@@ -5,6 +5,7 @@
 
 mod clients;
 mod measure;
+mod stalled;
 
 use clap::Parser;
 use examples::{
@@ -14,7 +15,8 @@ use examples::{
 
 use crate::measure::Bench;
 
-/// Measures the live feed. The measurements are latency, crowd, sleeper and sleeping crowd
+/// Measures the live feed. The measurements are latency, crowd, sleeper, stalled all, stalled users, stalled every and
+/// stalled resumed
 #[derive(Debug, Parser)]
 #[command(name = "feed_bench", max_term_width = 100)]
 struct Args {
@@ -23,7 +25,7 @@ struct Args {
     /// How long samples are posted in each round
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     seconds: u64,
-    /// Subscribers to all users in the measurements crowd and sleeping crowd
+    /// Subscribers to all users in the measurements crowd and stalled
     #[arg(long, value_name = "N", default_value_t = 1000)]
     readers: usize,
     #[command(flatten)]

@@ -16,11 +16,12 @@ use tokio::time::{sleep, timeout};
 use crate::{
     Args,
     clients::{NDJSON, Pace, Post, body, count_events, post_evenly, record_arrivals, subscribe},
+    stalled::stalled,
 };
 
-/// A run of the bench.
+/// A run of the benchmark.
 pub(crate) struct Bench<'a> {
-    args: &'a Args,
+    pub(crate) args: &'a Args,
     cluster: &'a ScratchCluster,
     progress: &'a Progress,
     databases: u32,
@@ -52,7 +53,7 @@ struct CrowdRound {
     cpu_share: f64,
 }
 
-/// One load of the measurements `sleeper` and `sleeping crowd`.
+/// One load of the measurement `sleeper`.
 struct Load {
     samples_per_second: f64,
     memory_growth_mb: f64,
@@ -89,11 +90,9 @@ impl<'a> Bench<'a> {
             rows.extend(self.crowd().await?);
         }
         if self.args.rounds.wants("sleeper") {
-            rows.extend(self.sleepers("sleeper", 1).await?);
+            rows.extend(self.sleeper().await?);
         }
-        if self.args.rounds.wants("sleeping crowd") {
-            rows.extend(self.sleepers("sleeping crowd", self.args.readers).await?);
-        }
+        rows.extend(stalled(&mut self).await?);
         Ok(rows)
     }
 
@@ -164,47 +163,40 @@ impl<'a> Bench<'a> {
         ])
     }
 
-    /// Loads a server with subscribers that do not read, and one without them, in turn.
-    async fn sleepers(&mut self, name: &str, sleepers: usize) -> Result<Vec<Row>> {
+    /// Loads a server with a subscriber that does not read, and one without, in turn.
+    async fn sleeper(&mut self) -> Result<Vec<Row>> {
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        for _ in self.rounds(name) {
+        for _ in self.rounds("sleeper") {
             for pair in 0..PAIRS_PER_ROUND {
                 // The second load of a pair finds warmer caches.
-                for has_sleepers in [pair % 2 == 0, pair % 2 != 0] {
-                    let load = load(&self.fresh_database(), if has_sleepers { sleepers } else { 0 }).await?;
-                    if has_sleepers { &mut with } else { &mut without }.push(load);
+                for has_sleeper in [pair % 2 == 0, pair % 2 != 0] {
+                    let load = load(&self.fresh_database(), usize::from(has_sleeper)).await?;
+                    if has_sleeper { &mut with } else { &mut without }.push(load);
                 }
             }
         }
         let rate = |loads: &[Load]| median(loads.iter().map(|load| load.samples_per_second));
         let growth = |loads: &[Load]| median(loads.iter().map(|load| load.memory_growth_mb));
-        let ratio = rate(&with) / rate(&without);
-        let mut rows = [
+        Ok(vec![
             Row::new(
-                format!("{name}: storing {LOAD_SAMPLES} samples with {sleepers} that do not read, to without"),
+                format!("sleeper: storing {LOAD_SAMPLES} samples with one that does not read, to without"),
                 format!("{:.0} to {:.0} k samples/s", rate(&with) / 1e3, rate(&without) / 1e3),
-            ),
+            )
+            .at_least(rate(&with) / rate(&without), 0.95, ""),
             Row::new(
                 "    growth of the server's memory, with and without",
                 format!("{:.0}, {:.0} MB", growth(&with), growth(&without)),
-            ),
-        ];
-        if sleepers == 1 {
-            let [first, second] = rows;
-            rows = [
-                first.at_least(ratio, 0.95, ""),
-                second.at_most(growth(&with), 64.0, " MB"),
-            ];
-        }
-        Ok(rows.into())
+            )
+            .at_most(growth(&with), 64.0, " MB"),
+        ])
     }
 
-    fn rounds(&self, name: &str) -> impl Iterator<Item = usize> + use<> {
+    pub(crate) fn rounds(&self, name: &str) -> impl Iterator<Item = usize> + use<> {
         self.args.rounds.rounds(name, self.progress)
     }
 
     /// Returns the URL of a database that the server creates.
-    fn fresh_database(&mut self) -> String {
+    pub(crate) fn fresh_database(&mut self) -> String {
         self.databases += 1;
         self.cluster.url(&format!("feed_bench_{}", self.databases))
     }
@@ -286,7 +278,7 @@ async fn crowd_round(args: &Args, database_url: &str) -> Result<CrowdRound> {
         lagged: subscribers.iter().map(|counts| counts.lagged.load(Relaxed)).sum(),
         incomplete: incomplete(),
         last_event_ms: last_response.elapsed().as_secs_f64() * 1e3,
-        peak_mb: server.peak_rss_mb()?,
+        peak_mb: server.peak_rss_mib()?,
         cpu_share: (server.cpu_seconds()? - cpu_before) / start.elapsed().as_secs_f64(),
     };
     server.stop().await?;
@@ -304,7 +296,7 @@ async fn load(database_url: &str, sleepers: usize) -> Result<Load> {
         .await?
         .ingest(NDJSON, first.as_bytes())
         .await?;
-    let memory_before = server.rss_mb()?;
+    let memory_before = server.rss_mib()?;
     let mut sleeping = Vec::new();
     for _ in 0..sleepers {
         sleeping.push(subscribe(server.feed()).await?);
@@ -326,7 +318,7 @@ async fn load(database_url: &str, sleepers: usize) -> Result<Load> {
     }
     let load = Load {
         samples_per_second: float(LOAD_SAMPLES) / start.elapsed().as_secs_f64(),
-        memory_growth_mb: server.peak_rss_mb()? - memory_before,
+        memory_growth_mb: server.peak_rss_mib()? - memory_before,
     };
     drop(sleeping);
     server.stop().await?;

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::load::CallRate;
 
-/// Creates databases in the bench's PostgreSQL and loads them without a server.
+/// Creates databases in the benchmark's PostgreSQL and loads them without a server.
 pub(crate) struct Baseline<'a> {
     cluster: &'a ScratchCluster,
     databases: AtomicU32,

@@ -95,3 +95,39 @@ pub(crate) async fn post_single_samples(http: SocketAddr, connections: usize, ti
     }
     Ok(CallRate::new(latencies, start.elapsed()))
 }
+
+/// Posts a sample of a user that no dataset has, every [`PACE`] over each connection, until the bodies are stored. Returns
+/// how many seconds that took, and how long each sample took.
+pub(crate) async fn post_beside_samples(
+    http: SocketAddr,
+    bodies: &[Bytes],
+    connections: usize,
+) -> Result<(f64, Latencies)> {
+    /// Far from the rate at which single samples themselves load the machine.
+    const PACE: Duration = Duration::from_millis(20);
+    let mut clients = JoinSet::new();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    for client in 0..connections {
+        let stopped = stopped.clone();
+        clients.spawn(async move {
+            let mut connection = Connection::open(http).await?;
+            let mut latencies = Latencies::default();
+            let mut pace = tokio::time::interval(PACE);
+            while !*stopped.borrow() {
+                pace.tick().await;
+                let record = format!("{{\"user_id\":{},\"steps\":3}}", 1_000_000_000 + client);
+                latencies
+                    .measure(connection.ingest("application/json", record.as_bytes()))
+                    .await?;
+            }
+            Result::Ok(latencies)
+        });
+    }
+    let seconds = post_at_once(http, bodies).await?;
+    stop.send(true)?;
+    let mut latencies = Latencies::default();
+    while let Some(client) = clients.join_next().await {
+        latencies.append(client??);
+    }
+    Ok((seconds, latencies))
+}

@@ -91,6 +91,9 @@ impl Bench<'_> {
         if self.wants("single samples") {
             rows.extend(self.single_samples().await?);
         }
+        if self.wants(Self::BESIDE_BULK) {
+            rows.extend(self.samples_beside_bulk().await?);
+        }
         if self.wants("lone client") {
             rows.push(self.lone_client().await?);
         }
@@ -113,7 +116,7 @@ impl Bench<'_> {
             let mut server = self.fresh_server().await?;
             post_seconds.push(load::post_at_once(server.http(), &bodies).await?);
             cpu_seconds.push(server.cpu_seconds()?);
-            peak_mb.push(server.peak_rss_mb()?);
+            peak_mb.push(server.peak_rss_mib()?);
             server.stop().await?;
         }
         let (copy_seconds, post_seconds) = (median(copy_seconds), median(post_seconds));
@@ -179,6 +182,34 @@ impl Bench<'_> {
         ])
     }
 
+    const BESIDE_BULK: &'static str = "single samples beside two bulk uploads";
+
+    /// Posts two long bodies, alone and beside clients that post single samples.
+    async fn samples_beside_bulk(&self) -> Result<Vec<Row>> {
+        const CLIENTS: usize = 8;
+        let bodies = Dataset::new(1_000, self.args.rows).bodies(2, HeartRates::Original);
+        let (mut alone, mut beside, mut p99) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in self.rounds(Self::BESIDE_BULK) {
+            let mut server = self.fresh_server().await?;
+            alone.push(load::post_at_once(server.http(), &bodies).await?);
+            server.stop().await?;
+            let mut server = self.fresh_server().await?;
+            let (seconds, latencies) = load::post_beside_samples(server.http(), &bodies, CLIENTS).await?;
+            beside.push(seconds);
+            p99.push(latencies.percentile_ms(99));
+            server.stop().await?;
+        }
+        let (alone, beside, p99) = (median(alone), median(beside), median(p99));
+        Ok(vec![
+            Row::new(
+                format!("{}, p99 of a sample", Self::BESIDE_BULK),
+                format!("{p99:.0} ms"),
+            )
+            .at_most(p99, 50.0, " ms"),
+            Row::new("    the bulk uploads, to alone", self.row_rate(beside)).at_least(alone / beside, 0.95, ""),
+        ])
+    }
+
     /// Posts one sample after the other from one client, and inserts one row after the other.
     async fn lone_client(&self) -> Result<Row> {
         let (mut inserted, mut posted) = (Vec::new(), Vec::new());
@@ -207,7 +238,7 @@ impl Bench<'_> {
         let rate = float(self.args.long_body) / seconds / 1e3;
         let row = Row::new(
             format!("long body of {} samples, peak memory", self.args.long_body),
-            format!("{rate:.0} k rows/s, {:.0} MB", server.peak_rss_mb()?),
+            format!("{rate:.0} k rows/s, {:.0} MB", server.peak_rss_mib()?),
         );
         server.stop().await?;
         Ok(row)

@@ -1,7 +1,7 @@
 //! Measures how fast the server answers queries over HTTP, compared with SQL over the raw samples.
 //!
 //! `cargo run --release --example read_bench` stores a year of samples of one user, one every 15 seconds. They are
-//! scattered over the table among as many samples of a thousand other users. The bench then asks a server, in a process of
+//! scattered over the table among as many samples of a thousand other users. The benchmark then asks a server, in a process of
 //! its own, over one kept-alive connection. PostgreSQL is a temporary one that syncs nothing, because nothing is written.
 //!
 //! With `--every 1` the year has a sample every second: 31 million, which take some minutes to store.

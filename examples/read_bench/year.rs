@@ -1,4 +1,4 @@
-//! The year of samples that the bench reads, and the same statistics by plain SQL.
+//! The year of samples that the benchmark reads, and the same statistics by plain SQL.
 
 use std::time::Duration;
 

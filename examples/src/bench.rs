@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{Result, server_process};
 
-/// Arguments of a bench that repeats its measurements.
+/// Arguments of a benchmark that repeats its measurements.
 #[derive(Debug, clap::Args)]
 pub struct RoundArgs {
     /// How often each measurement is repeated; the table shows medians
@@ -22,7 +22,7 @@ pub struct RoundArgs {
     pub only: String,
 }
 
-/// The argument that makes a bench the server that another process of it measures.
+/// The argument that makes a benchmark the server that another process of it measures.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
     /// Serve this database until standard input ends, and measure nothing
@@ -49,7 +49,7 @@ pub struct Row {
     goal: Option<Goal>,
 }
 
-/// A value that a bench should reach.
+/// A value that a benchmark should reach.
 #[derive(Debug, Clone, Copy)]
 struct Goal {
     value: f64,
@@ -67,7 +67,7 @@ enum Bound {
 #[derive(Debug, Default)]
 pub struct Latencies(Vec<Duration>);
 
-/// Runs a bench and prints its table, or serves a database if the command line says so.
+/// Runs a benchmark and prints its table, or serves a database if the command line says so.
 ///
 /// # Errors
 /// The first error of the measurements.
@@ -109,7 +109,7 @@ impl Progress {
 }
 
 impl ScratchCluster {
-    /// Starts a PostgreSQL whose directory has the name of the bench.
+    /// Starts a PostgreSQL whose directory has the name of the benchmark.
     ///
     /// # Errors
     /// An error if the directory cannot be created or PostgreSQL does not start.
@@ -146,13 +146,13 @@ impl Row {
         }
     }
 
-    /// Adds the value that the bench should reach at least.
+    /// Adds the value that the benchmark should reach at least.
     #[must_use]
     pub fn at_least(self, value: f64, bound: f64, unit: &'static str) -> Self {
         self.goal(value, Bound::AtLeast(bound), unit)
     }
 
-    /// Adds the value that the bench should not exceed.
+    /// Adds the value that the benchmark should not exceed.
     #[must_use]
     pub fn at_most(self, value: f64, bound: f64, unit: &'static str) -> Self {
         self.goal(value, Bound::AtMost(bound), unit)
@@ -249,7 +249,7 @@ fn print(rows: &[Row]) {
                 .to_owned(),
         );
     }
-    // If stdout is closed, nobody wants the table.
+    // If stdout is closed, the table has no reader.
     let _ = writeln!(io::stdout(), "{}", lines.join("\n"));
 }
 

@@ -1,4 +1,4 @@
-//! An HTTP client for `health-server`, such as a phone or a gateway needs it.
+//! An HTTP client for `health-server`, as a phone or a gateway would use it.
 
 use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
@@ -33,7 +33,7 @@ const MAX_RESPONSE_BYTES: usize = 1 << 20;
 /// The size of the blocks in which a body is made while it is sent.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// The pause before a retry if the server names none.
+/// The pause before a retry if the server gives no `Retry-After`.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest pause before a retry that the client accepts from a server.

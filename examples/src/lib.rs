@@ -1,4 +1,4 @@
-//! What the examples share: simulated people, an HTTP client, a database to run on, and the frame of the benches.
+//! What the examples share: simulated people, an HTTP client, a database to run on, and what the benchmarks share.
 
 pub mod bench;
 mod client;
@@ -22,5 +22,5 @@ pub use crate::{
     simulation::{Simulation, Totals},
 };
 
-/// The result of a program that only reports its errors.
+/// The result of a `main` that prints its error and exits.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

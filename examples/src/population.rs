@@ -10,7 +10,7 @@ use crate::person::{DayCache, Person};
 /// The ids of the first two people, as in the examples of the documentation.
 const FIRST_IDS: [i64; 2] = [101, 202];
 
-/// The id of the third person. Those after it count on from here.
+/// The id of the third person. Later people have the following ids.
 const THIRD_ID: i64 = 1_001;
 
 /// The time between two samples of one watch, from 10 ms to an hour. It is written like `8s` or `5m`.
@@ -23,7 +23,7 @@ const THIRD_ID: i64 = 1_001;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval(TimeDelta);
 
-/// The reason why a text is no [`Interval`].
+/// The reason why a text is not an [`Interval`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write an interval between 10ms and 1h, like 500ms, 8s or 5m")]
 pub struct InvalidInterval;
@@ -39,12 +39,12 @@ pub struct Population {
 }
 
 impl Population {
-    /// Creates `users` people: 101 and 202, then 1001 and so on.
-    pub fn new(seed: u64, users: u32, interval: Interval) -> Self {
-        let ids = FIRST_IDS.into_iter().chain(THIRD_ID..).zip(0..users);
-        let people = ids.filter_map(|(id, _)| UserId::new(id).ok());
+    /// Creates `people` people: 101 and 202, then 1001 and so on.
+    pub fn new(seed: u64, people: u32, interval: Interval) -> Self {
+        let ids = FIRST_IDS.into_iter().chain(THIRD_ID..).zip(0..people);
+        let users = ids.filter_map(|(id, _)| UserId::new(id).ok());
         Self {
-            people: people.map(|user| Person::new(seed, user)).collect(),
+            people: users.map(|user| Person::new(seed, user)).collect(),
             interval: interval.0,
         }
     }
@@ -60,13 +60,13 @@ impl Population {
     }
 
     /// Returns how many samples the range `[from, to)` has if every watch is worn all the time.
-    pub fn due(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
+    pub fn samples_max(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
         let slots = self.people.iter().map(|person| self.slots(person, from, to));
         slots.map(|(first, end)| (end - first).max(0).unsigned_abs()).sum()
     }
 
-    /// Returns the time of the first sample at or after `from`.
-    pub fn next_due(&self, from: DateTime<Utc>) -> DateTime<Utc> {
+    /// Returns the time of the first slot at or after `from`. There is no sample if the watch is not worn then.
+    pub fn next_slot_at(&self, from: DateTime<Utc>) -> DateTime<Utc> {
         let times = self.people.iter().map(|person| {
             let (first, _) = self.slots(person, from, from);
             self.time(person, first)
@@ -74,7 +74,7 @@ impl Population {
         times.min().unwrap_or(from + self.interval)
     }
 
-    /// Returns the samples of the range `[from, to)`, person by person, each person's by time.
+    /// Returns the samples of the range `[from, to)`, ordered by person, then by time.
     pub fn samples(
         &self,
         from: DateTime<Utc>,
@@ -103,7 +103,7 @@ impl Population {
         })
     }
 
-    /// Returns which intervals since 1970 have their sample in the range: the first one, and the one after the last.
+    /// Returns the slots in `[from, to)`: the first, and the one after the last. Slot *n* is the *n*-th interval since 1970.
     fn slots(&self, person: &Person, from: DateTime<Utc>, to: DateTime<Utc>) -> (i64, i64) {
         let interval_ms = self.interval.num_milliseconds();
         let phase_ms = person.phase_ms(interval_ms);
@@ -176,20 +176,20 @@ mod tests {
             samples.sort_by(|one, other| one.identity().cmp(other.identity()));
         }
         assert_eq!(whole, parts);
-        assert!(whole.len() > 1_000 && u64::try_from(whole.len()).unwrap() <= population.due(at(0), at(7_200)));
-        assert_eq!(population.due(at(0), at(7_200)), 5 * 900);
+        assert!(whole.len() > 1_000 && u64::try_from(whole.len()).unwrap() <= population.samples_max(at(0), at(7_200)));
+        assert_eq!(population.samples_max(at(0), at(7_200)), 5 * 900);
     }
 
     #[test]
-    fn the_next_due_time_is_the_time_of_the_next_sample() {
+    fn the_next_slot_is_at_most_one_interval_away_and_none_lies_before_it() {
         let population = population(50);
         let mut now = at(0);
         for _ in 0..200 {
-            let due = population.next_due(now);
-            assert!(due >= now && due - now <= population.interval());
-            assert_eq!(population.due(now, due), 0);
-            now = due + TimeDelta::milliseconds(1);
-            assert!(population.due(due, now) > 0);
+            let next = population.next_slot_at(now);
+            assert!(next >= now && next - now <= population.interval());
+            assert_eq!(population.samples_max(now, next), 0);
+            now = next + TimeDelta::milliseconds(1);
+            assert!(population.samples_max(next, now) > 0);
         }
     }
 

@@ -1,4 +1,4 @@
-//! A server in a process of its own, so that a bench can measure its CPU time and its memory.
+//! A server in a process of its own, so that a benchmark can measure its CPU time and its memory.
 
 use std::{io, net::SocketAddr, process::Stdio};
 
@@ -34,7 +34,7 @@ struct Environment {
 /// Serves a database until standard input ends, within the limits that `HEALTH_…` variables set.
 ///
 /// # Errors
-/// An error if the server cannot start or does not store everything at its end.
+/// An error if the server cannot start, or cannot store all accepted samples before it ends.
 pub async fn serve(url: &str) -> Result<()> {
     let Environment { server_limits, limits } = Environment::try_parse_from(["server"])?;
     let health = Health::open(Config::from_url(url)?.limits(limits)).await?;
@@ -49,7 +49,7 @@ pub async fn serve(url: &str) -> Result<()> {
 }
 
 impl ServerProcess {
-    /// Starts a server with the default limits and waits until it serves.
+    /// Starts a server with the limits of this process's environment, and waits until it serves.
     ///
     /// # Errors
     /// An I/O error if the process ends before it serves.
@@ -57,7 +57,7 @@ impl ServerProcess {
         Self::start_with(database_url, &[]).await
     }
 
-    /// Starts a server with other limits, by the names of their `HEALTH_…` variables.
+    /// Starts a server with other limits: pairs of a `HEALTH_…` variable and its value.
     ///
     /// # Errors
     /// An I/O error if the process ends before it serves.
@@ -80,12 +80,12 @@ impl ServerProcess {
         Ok(Self { process, http, feed })
     }
 
-    /// Returns the address of HTTP.
+    /// Returns the address of the HTTP listener.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// Returns the address of the feed.
+    /// Returns the address of the feed listener.
     pub fn feed(&self) -> SocketAddr {
         self.feed
     }
@@ -99,6 +99,7 @@ impl ServerProcess {
         const TICKS_PER_SECOND: f64 = 100.0;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
         // The name of the program, field 2, may contain spaces. `utime` and `stime` are the fields 14 and 15 of proc(5).
+        // `fields` begins with field 3.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse().ok()).unwrap_or(0.0);
@@ -109,16 +110,16 @@ impl ServerProcess {
     ///
     /// # Errors
     /// See [`ServerProcess::cpu_seconds`].
-    pub fn rss_mb(&self) -> io::Result<f64> {
-        self.status_mb("VmRSS:")
+    pub fn rss_mib(&self) -> io::Result<f64> {
+        self.status_mib("VmRSS:")
     }
 
     /// Returns the largest amount of memory that was in use, in MiB.
     ///
     /// # Errors
     /// See [`ServerProcess::cpu_seconds`].
-    pub fn peak_rss_mb(&self) -> io::Result<f64> {
-        self.status_mb("VmHWM:")
+    pub fn peak_rss_mib(&self) -> io::Result<f64> {
+        self.status_mib("VmHWM:")
     }
 
     /// Asks the server to end, and waits for its end.
@@ -131,7 +132,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    fn status_mb(&self, name: &str) -> io::Result<f64> {
+    fn status_mib(&self, name: &str) -> io::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let kb: Option<f64> = status
             .lines()

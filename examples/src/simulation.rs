@@ -82,7 +82,7 @@ impl Simulation {
                 move |sent| progress(done + sent)
             })
             .await?;
-            done += self.population.due(begin, end);
+            done += self.population.samples_max(begin, end);
             progress(done);
             begin = end;
         }
@@ -99,7 +99,7 @@ impl Simulation {
         let mut posted_until = from.trunc_subsecs(3);
         let mut last_post = Utc::now();
         loop {
-            let due = self.population.next_due(posted_until).max(last_post + MIN_PAUSE);
+            let due = self.population.next_slot_at(posted_until).max(last_post + MIN_PAUSE);
             // A range excludes its end, so a sample is in the range one millisecond after it is due.
             let wait = due - Utc::now() + TimeDelta::milliseconds(1);
             sleep(wait.to_std().unwrap_or_default()).await;
