@@ -175,13 +175,46 @@ impl IngestQueue {
         };
         let part_rows = self.work.part_rows();
         let mut parts = Vec::with_capacity(by_shard.len());
-        for (shard, mut samples) in by_shard {
-            while samples.len() > part_rows {
-                let rest = samples.split_off(part_rows);
-                parts.push((shard, std::mem::replace(&mut samples, rest)));
+        for (shard, samples) in by_shard {
+            if samples.len() <= part_rows {
+                parts.push((shard, samples));
+                continue;
             }
-            parts.push((shard, samples));
+            // Each part has a vector of its own size: one that is split off would leave the others with the capacity of all.
+            let mut rest = samples.into_iter();
+            while rest.len() > 0 {
+                parts.push((shard, rest.by_ref().take(part_rows).collect()));
+            }
         }
         parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{HeartRate, Readings, Source, UserId};
+
+    /// Otherwise a large request of a few megabytes would take gigabytes while it waits.
+    #[test]
+    fn parts_of_a_large_request_take_no_more_memory_than_the_request() {
+        let readings = Readings {
+            heart_rate: HeartRate::new(60.0).ok(),
+            ..Readings::default()
+        };
+        let user = UserId::new(1).unwrap();
+        let sample = Sample::new(user, Sample::EARLIEST, Source::default(), readings).unwrap();
+        for batch_rows in [1, 700, 20_000] {
+            let queue = IngestQueue::new(&Limits {
+                batch_rows,
+                ..Limits::default()
+            });
+            let parts = queue.split(vec![sample.clone(); 30_000]);
+            let rows: usize = parts.iter().map(|(_, samples)| samples.len()).sum();
+            let capacity: usize = parts.iter().map(|(_, samples)| samples.capacity()).sum();
+            assert_eq!(rows, 30_000, "{batch_rows}");
+            assert!(capacity < 40_000, "{batch_rows}: {capacity}");
+            assert!(parts.len() <= 60, "{batch_rows}: {}", parts.len());
+        }
     }
 }

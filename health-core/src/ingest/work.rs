@@ -127,7 +127,7 @@ impl WorkQueue {
 
     /// The most rows that a request in the lane of large ones should have, so that batches can be cut between requests.
     pub(crate) fn part_rows(&self) -> usize {
-        self.batch_rows.min(MIXED_BATCH_ROWS)
+        self.batch_rows.clamp(SMALL_ROWS, MIXED_BATCH_ROWS)
     }
 
     /// Adds a request of a shard; gives it back after [`Self::close`].
@@ -188,7 +188,8 @@ impl WorkQueue {
             return None;
         }
         let is_mixed = state.last_small.is_some_and(|last| last.elapsed() < MIXED_FOR);
-        let limit = if is_mixed { self.part_rows() } else { self.batch_rows };
+        let mixed_rows = self.batch_rows.min(MIXED_BATCH_ROWS);
+        let limit = if is_mixed { mixed_rows } else { self.batch_rows };
         let mut requests = Vec::new();
         let mut newest_timestamps = NewestTimestamps::new(self.shards);
         for index in &taken {
