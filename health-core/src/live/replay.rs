@@ -119,9 +119,11 @@ const NEWEST_USERS: u32 = 40_000;
 /// Records of the commit log that are read at once, 32 bytes each. A subscriber that has stopped keeps them.
 const PAGE_RECORDS: usize = 250;
 
-/// A subscriber that has taken nothing for this long has stopped for now. It holds permits for rows until then, so hundreds
-/// that stop at once delay other replays by this time each, divided by the replays that the permits allow together. A server
-/// with thousands of subscribers lets each rest for less than this between two writes, unless there are more than 5000.
+/// A subscriber that has taken nothing for this long has stopped for now.
+///
+/// Its replay holds permits for rows until then, and other replays wait for these permits. A longer time would delay them
+/// more if hundreds of subscribers stop at once. The time is above the pauses that a server with up to 5000 subscribers makes
+/// between two writes; with more of them, some rows are read twice.
 const STOPPED_AFTER: Duration = Duration::from_millis(100);
 
 /// The pause before a database that is out of reach is asked again.
