@@ -1,10 +1,9 @@
 //! Connections: how they are made, their session settings, and what their errors mean to a caller.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use bb8::ManageConnection;
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::{Client, NoTls, Statement, error::SqlState};
+use tokio_postgres::{Client, NoTls, Socket, Statement, error::SqlState, tls::NoTlsStream};
 
 use crate::{config::Config, error::Error};
 
@@ -20,9 +19,11 @@ pub(crate) type Readers = bb8::Pool<ReaderSessions>;
 /// Makes the connections of the pool.
 #[derive(Debug)]
 pub(crate) struct ReaderSessions {
-    postgres: PostgresConnectionManager<NoTls>,
-    statement_timeout: Duration,
+    config: Config,
 }
+
+/// The driver's side of a connection. It moves the bytes, so a task must poll it until the connection ends.
+pub(crate) type Driver = tokio_postgres::Connection<Socket, NoTlsStream>;
 
 /// Settings of every session. JIT compilation takes longer than any statement of ours runs. UTC makes `date_bin`
 /// and text forms of times independent of the server's time zone.
@@ -44,21 +45,25 @@ const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = of
 const READER_SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
      SET max_parallel_workers_per_gather = 0";
 
+/// Opens a connection. Every connection to the database begins here, so that all of them use the same TLS settings.
+pub(crate) async fn connect(config: &Config) -> Result<(Client, Driver), tokio_postgres::Error> {
+    config.postgres.connect(NoTls).await
+}
+
 impl Session {
     /// Connects with the settings of a writer.
     pub(crate) async fn writer(config: &Config) -> Result<Self, tokio_postgres::Error> {
-        let session = Self::plain(&config.postgres).await?;
+        let session = Self::plain(config).await?;
         session.client.batch_execute(WRITER_SESSION).await?;
         Ok(session)
     }
 
     /// Connects with the settings of every session only.
-    pub(crate) async fn plain(postgres: &tokio_postgres::Config) -> Result<Self, tokio_postgres::Error> {
-        Self::connect(&PostgresConnectionManager::new(postgres.clone(), NoTls)).await
-    }
-
-    async fn connect(postgres: &PostgresConnectionManager<NoTls>) -> Result<Self, tokio_postgres::Error> {
-        Self::of(postgres.connect().await?).await
+    pub(crate) async fn plain(config: &Config) -> Result<Self, tokio_postgres::Error> {
+        let (client, driver) = connect(config).await?;
+        // The client's calls report the errors of the connection, so nobody needs them here.
+        tokio::spawn(async move { driver.await.ok() });
+        Self::of(client).await
     }
 
     /// Makes a session of a connection that the caller has opened.
@@ -94,8 +99,8 @@ impl ManageConnection for ReaderSessions {
     type Error = tokio_postgres::Error;
 
     async fn connect(&self) -> Result<Session, Self::Error> {
-        let session = Session::connect(&self.postgres).await?;
-        let timeout_ms = self.statement_timeout.as_millis();
+        let session = Session::plain(&self.config).await?;
+        let timeout_ms = self.config.limits.statement_timeout.as_millis();
         let settings = format!("{READER_SESSION}; SET statement_timeout = {timeout_ms}");
         session.client.batch_execute(&settings).await?;
         Ok(session)
@@ -112,10 +117,7 @@ impl ManageConnection for ReaderSessions {
 
 /// Returns the pool of readers. It connects on first use, so a database that is away does not prevent the start.
 pub(crate) fn readers(config: &Config) -> Readers {
-    let sessions = ReaderSessions {
-        postgres: PostgresConnectionManager::new(config.postgres.clone(), NoTls),
-        statement_timeout: config.limits.statement_timeout,
-    };
+    let sessions = ReaderSessions { config: config.clone() };
     bb8::Pool::builder()
         .max_size(config.limits.readers)
         // `checkout` detects broken connections. A test at each checkout would be a round trip, which takes longer than

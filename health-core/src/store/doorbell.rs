@@ -5,14 +5,14 @@
 use std::{future::poll_fn, time::Duration};
 
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 
 use crate::{
     config::Config,
     error::Error,
     store::{
         commit_log::{self, CommitRecord, LogPage, LogPosition},
-        connection::Session,
+        connection::{Session, connect},
         error::StoreError,
         feed_rows::{self, FeedRow},
     },
@@ -51,7 +51,7 @@ impl Doorbell {
     /// Connects. Calls `on_notification` when another server notifies, and when the connection is lost.
     pub(crate) async fn open(config: &Config, on_notification: impl Fn() + Send + 'static) -> Result<Self, Error> {
         answered(async {
-            let (client, mut connection) = config.postgres.connect(NoTls).await?;
+            let (client, mut connection) = connect(config).await?;
             let name = format!("{:016x}", fastrand::u64(..));
             let own = name.clone();
             tokio::spawn(async move {

@@ -26,10 +26,10 @@ const LOCK: &str = "SELECT pg_advisory_lock(hashtext('health migrations'))";
 /// [`Error::Unavailable`] if the database cannot be reached. [`Error::Migration`] if a migration fails or the schema is
 /// newer than this program.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
-    let mut session = match Session::plain(&config.postgres).await {
+    let mut session = match Session::plain(config).await {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_DATABASE) => {
             create_database(config).await?;
-            Session::plain(&config.postgres).await
+            Session::plain(config).await
         }
         connected => connected,
     }
@@ -49,8 +49,8 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
 
 async fn create_database(config: &Config) -> Result<(), Error> {
     let name = config.postgres.get_dbname().unwrap_or_default();
-    let mut maintenance = config.postgres.clone();
-    maintenance.dbname("postgres");
+    let mut maintenance = config.clone();
+    maintenance.postgres.dbname("postgres");
     let session = Session::plain(&maintenance).await.map_err(classify)?;
     let create = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
     match session.client().batch_execute(&create).await {
