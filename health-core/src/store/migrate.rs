@@ -15,8 +15,14 @@ mod schema {
 }
 
 /// Makes two servers that start at the same moment migrate one after the other. Refinery takes no lock of its own.
-/// It is a lock of the session, because refinery runs each migration in a transaction of its own.
-const LOCK: &str = "SELECT pg_advisory_lock(hashtext('health migrations'))";
+///
+/// The lock ends with its transaction, so no pooler can keep it in a session that it gives to other programs. Refinery
+/// runs each migration in a transaction of its own; so the lock has a connection of its own. No timeout of the role may
+/// end this transaction, which waits for the lock, and then idles while the migrations run.
+const LOCK: &str = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+     SET LOCAL idle_in_transaction_session_timeout = 0; \
+     SELECT set_config('transaction_timeout', '0', true) WHERE current_setting('transaction_timeout', true) <> '0'; \
+     SELECT pg_advisory_xact_lock(hashtext('health migrations'))";
 
 /// Brings the schema up to date; creates the database if it is missing and this role may create it.
 ///
@@ -35,7 +41,8 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
     }
     .map_err(classify)?;
 
-    session.client().batch_execute(LOCK).await.map_err(classify)?;
+    let lock = Session::plain(config).await.map_err(classify)?;
+    take_lock(&lock).await?;
     let report = schema::migrations::runner()
         .run_async(session.client_mut())
         .await
@@ -43,8 +50,14 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
     for migration in report.applied_migrations() {
         tracing::info!(%migration, "migrated");
     }
-    // PostgreSQL releases the lock when the session ends, here.
+    // If this fails, the connection is lost, and the lock with it.
+    let _ = lock.client().batch_execute("ROLLBACK").await;
     Ok(())
+}
+
+/// Waits for the lock of the migrations. The session holds it until its transaction ends.
+async fn take_lock(session: &Session) -> Result<(), Error> {
+    session.client().batch_execute(LOCK).await.map_err(classify)
 }
 
 async fn create_database(config: &Config) -> Result<(), Error> {
