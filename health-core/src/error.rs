@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::{bucket::TooManyBuckets, sample::InvalidSample};
+use crate::{bucket::TooManyBuckets, sample::InvalidSample, token::TokenName};
 
 /// Why a call failed. The message describes the failure itself; `source()` returns its cause.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,6 +55,15 @@ pub enum Error {
     /// The database contains a row that this version cannot read. Run the newest version.
     #[error("a stored row cannot be read")]
     Unreadable(#[source] Cause),
+    /// Another token has this name. Choose another name, or revoke that token first.
+    #[error("a token named {0} exists. Revoke it first, or choose another name")]
+    TokenExists(TokenName),
+    /// No token has this name, or it was revoked already.
+    #[error("no token is named {0:?}")]
+    UnknownToken(String),
+    /// The operating system has no random numbers for a secret.
+    #[error("the operating system gave no random numbers")]
+    NoRandomNumbers(#[source] Cause),
     /// The series would have too many buckets. Ask for wider buckets or a shorter range.
     #[error(transparent)]
     TooManyBuckets(#[from] TooManyBuckets),
@@ -92,6 +101,9 @@ impl Error {
             | Self::Database(_)
             | Self::Migration(_)
             | Self::Unreadable(_)
+            | Self::TokenExists(_)
+            | Self::UnknownToken(_)
+            | Self::NoRandomNumbers(_)
             | Self::TooManyBuckets(_)
             | Self::Closed => false,
         }

@@ -7,12 +7,13 @@ use std::{sync::Arc, time::Duration};
 use chrono::Utc;
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::{Notify, OnceCell, watch},
     task::{AbortHandle, JoinHandle},
     time::{sleep, timeout},
 };
 
 use crate::{
+    access::Authenticator,
     batch::Receipt,
     config::{Config, Limits},
     counters::{Counters, Counts},
@@ -51,6 +52,10 @@ struct Inner {
     replays: Arc<ReplaySource>,
     counters: Arc<Counters>,
     limits: Limits,
+    /// Made by the first call of [`Health::authenticator`].
+    authenticator: OnceCell<Authenticator>,
+    /// Notified when another program says that tokens have changed.
+    tokens_changed: Arc<Notify>,
     /// Tells the tasks to finish their work and end.
     closing: watch::Sender<bool>,
     /// The writers, the roller and the maintenance of the commit log; empty after [`Health::close`].
@@ -88,7 +93,17 @@ impl Health {
         let (handover, commits) = Handover::new(Arc::clone(&ring));
         let (closing, _) = watch::channel(false);
         let (writers_ended, end) = watch::channel(false);
-        let poller = tokio::spawn(Poller::new(config.clone(), Arc::clone(&ring), commits, end).run());
+        let tokens_changed = Arc::new(Notify::new());
+        let poller = tokio::spawn(
+            Poller::new(
+                config.clone(),
+                Arc::clone(&ring),
+                commits,
+                Arc::clone(&tokens_changed),
+                end,
+            )
+            .run(),
+        );
         let maintenance = maintenance::run(readers.clone(), limits.replay_window, closing.subscribe());
         let roller = tokio::spawn(roller::run(config.clone(), Arc::clone(&counters), closing.subscribe()));
         let tasks = (0..limits.writers.max(1))
@@ -107,6 +122,8 @@ impl Health {
                 replays,
                 counters,
                 limits,
+                authenticator: OnceCell::new(),
+                tokens_changed,
                 closing,
                 tasks: Mutex::new(tasks),
                 writers_ended,
@@ -174,6 +191,29 @@ impl Health {
         timeout(STALL_TIMEOUT, progress)
             .await
             .map_err(|_| Error::TimedOut(STALL_TIMEOUT))
+    }
+
+    /// Returns the authenticator of API tokens, for a program that lets others use this handle.
+    ///
+    /// The first call reads the tokens and starts the task that keeps them up to date.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database cannot be reached.
+    pub async fn authenticator(&self) -> Result<Authenticator, Error> {
+        let Inner {
+            readers,
+            tokens_changed,
+            closing,
+            tasks,
+            ..
+        } = &*self.inner;
+        let start = async {
+            let started = Authenticator::start(readers.clone(), Arc::clone(tokens_changed), closing.subscribe());
+            let (authenticator, refresh) = started.await?;
+            tasks.lock().push(tokio::spawn(refresh));
+            Ok(authenticator)
+        };
+        self.inner.authenticator.get_or_try_init(|| start).await.cloned()
     }
 
     /// Returns what this handle has done so far.

@@ -33,10 +33,14 @@
 //! - `embedded`: a PostgreSQL server that this crate starts and supervises.
 //! - `clap`: the limits as command-line options.
 
+#[cfg(feature = "store")]
+pub mod access;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 #[cfg(feature = "clap")]
 pub mod flags;
+#[cfg(feature = "store")]
+pub mod token;
 
 mod bucket;
 mod range;

@@ -21,6 +21,7 @@ pub(crate) mod ready;
 pub(crate) mod rollup;
 pub(crate) mod rows;
 pub(crate) mod summarise;
+pub(crate) mod tokens;
 pub(crate) mod transaction;
 pub(crate) mod users;
 pub(crate) mod write;

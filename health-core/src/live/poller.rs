@@ -25,7 +25,7 @@ use crate::{
     sample::Sample,
     store::{
         commit_log::{CommitRecord, LogPage, LogPosition, fingerprint},
-        doorbell::Doorbell,
+        doorbell::{Doorbell, Notification},
     },
 };
 
@@ -41,6 +41,8 @@ pub(crate) struct Poller {
     waiting_since: Option<Instant>,
     /// Notified when another server has sent a notification, and when the connection was lost.
     wake: Arc<Notify>,
+    /// Notified when another program says that tokens have changed.
+    tokens_changed: Arc<Notify>,
     writers_ended: watch::Receiver<bool>,
     /// Another server has a poller.
     others_listen: bool,
@@ -80,6 +82,7 @@ impl Poller {
         config: Config,
         ring: Arc<Ring>,
         commits: mpsc::UnboundedReceiver<HandedOver>,
+        tokens_changed: Arc<Notify>,
         writers_ended: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -90,6 +93,7 @@ impl Poller {
             pending: BTreeMap::new(),
             waiting_since: None,
             wake: Arc::default(),
+            tokens_changed,
             writers_ended,
             others_listen: false,
             owes_notification: false,
@@ -120,8 +124,12 @@ impl Poller {
 
     /// Delivers over one connection.
     async fn serve(&mut self, was_lost: &mut bool) -> Result<(), Error> {
-        let wake = Arc::clone(&self.wake);
-        let mut doorbell = Doorbell::open(&self.config, move || wake.notify_one()).await?;
+        let (wake, tokens_changed) = (Arc::clone(&self.wake), Arc::clone(&self.tokens_changed));
+        let on_notification = move |notification| match notification {
+            Notification::NewCommits => wake.notify_one(),
+            Notification::TokensChanged => tokens_changed.notify_one(),
+        };
+        let mut doorbell = Doorbell::open(&self.config, on_notification).await?;
         // Other servers learn that this one has a poller.
         doorbell.notify().await?;
         let mut writers_ended = self.writers_ended.clone();

@@ -15,6 +15,7 @@ use crate::{
         connection::{Session, connect},
         error::StoreError,
         feed_rows::{self, FeedRow},
+        tokens,
     },
 };
 
@@ -23,7 +24,7 @@ use crate::{
 /// The session listens for notifications. Its shared advisory lock shows other servers that a poller exists. It
 /// writes nothing that must be durable, so no commit waits for the disk.
 const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
-     SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; LISTEN health_feed; \
+     SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; LISTEN health_feed; LISTEN health_tokens; \
      SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
 
 /// Notifies other servers. The payload tells a server which notifications are its own.
@@ -40,6 +41,15 @@ const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktyp
 /// connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What another program says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notification {
+    /// There are new commits, or the connection was lost: read the commit log.
+    NewCommits,
+    /// A token was created, changed or revoked: read the tokens.
+    TokensChanged,
+}
+
 /// The poller's connection.
 pub(crate) struct Doorbell {
     session: Session,
@@ -48,19 +58,26 @@ pub(crate) struct Doorbell {
 }
 
 impl Doorbell {
-    /// Connects. Calls `on_notification` when another server notifies, and when the connection is lost.
-    pub(crate) async fn open(config: &Config, on_notification: impl Fn() + Send + 'static) -> Result<Self, Error> {
+    /// Connects. Calls `on_notification` when another program notifies, and when the connection is lost.
+    pub(crate) async fn open(
+        config: &Config,
+        on_notification: impl Fn(Notification) + Send + 'static,
+    ) -> Result<Self, Error> {
         answered(async {
             let (client, mut connection) = connect(config).await?;
             let name = format!("{:016x}", fastrand::u64(..));
             let own = name.clone();
             tokio::spawn(async move {
                 while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                    if matches!(message, AsyncMessage::Notification(notification) if notification.payload() != own) {
-                        on_notification();
+                    if let AsyncMessage::Notification(message) = message {
+                        if message.channel() == tokens::CHANGED_CHANNEL {
+                            on_notification(Notification::TokensChanged);
+                        } else if message.payload() != own {
+                            on_notification(Notification::NewCommits);
+                        }
                     }
                 }
-                on_notification();
+                on_notification(Notification::NewCommits);
             });
             let session = Session::of(client).await?;
             session.client().batch_execute(LISTEN).await?;

@@ -20,6 +20,9 @@ pub(crate) enum StoreError {
         "health_commit_packs contains a pack that this version cannot read. A newer version wrote it, or it is damaged"
     )]
     UnreadableCommitPack,
+    /// Only another program can have written such a name.
+    #[error("a name in health_tokens breaks the rules of names. Another program wrote it")]
+    InvalidTokenName,
     /// Only another program can have written such a row.
     #[error("a row of health_metrics breaks the rules of a sample. Another program wrote it")]
     InvalidSample,
