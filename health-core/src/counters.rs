@@ -39,8 +39,9 @@ pub struct Counts {
 /// How long after a failed write the server is not ready.
 ///
 /// If samples wait, the writer tries again sooner ([`LONGEST_PAUSE`](crate::ingest::backoff)). If none wait, no later
-/// success would clear the failure, so it has to expire.
-const WRITE_FAILURE_EXPIRES_AFTER: Duration = Duration::from_secs(2);
+/// success would clear the failure, so it has to expire. Clients that got a 503 send again after 2 s, so that a failure
+/// that lasts is seen again in time.
+const WRITE_FAILURE_EXPIRES_AFTER: Duration = Duration::from_secs(5);
 
 /// The counters behind [`Counts`]. All tasks share them.
 #[derive(Debug, Default)]

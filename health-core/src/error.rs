@@ -82,6 +82,9 @@ pub enum NotWritableReason {
     /// Another session holds a lock on the tables.
     #[error("another session has locked its tables")]
     Locked,
+    /// PostgreSQL could not extend a file.
+    #[error("its disk is full")]
+    DiskFull,
 }
 
 /// The cause of an [`Error`], for the log.

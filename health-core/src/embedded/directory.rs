@@ -3,11 +3,15 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Seek, SeekFrom, Write},
+    iter,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+};
 
 use crate::embedded::{
     error::{EmbeddedError, LogTail},
@@ -222,11 +226,19 @@ impl Directory {
     }
 
     /// Gives the complete cluster its final name. From then on it is never removed.
-    pub(crate) fn finish_cluster(&self) -> Result<(), EmbeddedError> {
+    ///
+    /// `initdb` has synced the cluster's files, but not the names of the directories that lead to them. A power cut
+    /// could take such a name, and all data with it. So if the cluster is durable, they are synced here: also those
+    /// that the operator, or a run that was killed, created a moment ago.
+    pub(crate) fn finish_cluster(&self, is_durable: bool) -> Result<(), EmbeddedError> {
         let unfinished = self.pgdata_new();
         fs::rename(&unfinished, self.pgdata()).map_err(EmbeddedError::io("rename", unfinished))?;
-        let sync = File::open(&self.path).and_then(|directory| directory.sync_all());
-        sync.map_err(EmbeddedError::io("sync to the disk", &self.path))
+        if is_durable {
+            for directory in directories_of(&self.path) {
+                sync_directory(&directory).map_err(EmbeddedError::io("sync to the disk", directory))?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens the log for appending, and returns its present length in bytes.
@@ -271,8 +283,44 @@ impl Drop for OwnerLock {
 fn try_lock(file: &File, path: &Path) -> Result<bool, EmbeddedError> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(EmbeddedError::io("lock", path)(error.into())),
+    }
+}
+
+/// Returns every directory whose entries lead to `path`, and `path` itself, without links.
+fn directories_of(path: &Path) -> Vec<PathBuf> {
+    // A link has its name in the directory of the path as it is written; its target has a path of its own.
+    let links = path.ancestors().filter_map(Path::parent);
+    let mut directories: Vec<PathBuf> = iter::once(path)
+        .chain(links)
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .flat_map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<_>>())
+        .collect();
+    directories.sort_unstable();
+    directories.dedup();
+    directories
+}
+
+/// Writes the entries of a directory to the disk, so that files created in it keep their names after a power cut.
+///
+/// As in PostgreSQL, it is no error if the system cannot do this: some file systems cannot sync a directory, and a
+/// directory above the data may be closed to this user.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match File::open(path).and_then(|directory| directory.sync_all()) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ) || error.raw_os_error() == Some(Errno::BADF.raw_os_error()) =>
+        {
+            tracing::debug!(directory = %path.display(), %error, "cannot sync a directory to the disk");
+            Ok(())
+        }
+        synced => synced,
     }
 }
 
@@ -313,5 +361,30 @@ fn ignore_not_found(path: &Path, removed: io::Result<()>) -> Result<(), Embedded
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(EmbeddedError::io("remove", path)(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_directory_that_leads_to_the_data_is_synced_through_links_too() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        fs::create_dir_all(root.join("disk/deep/data")).unwrap();
+        fs::create_dir(root.join("home")).unwrap();
+        symlink("../disk/deep", root.join("home/link")).unwrap();
+        let mut expected: Vec<PathBuf> = root.ancestors().map(Path::to_owned).collect();
+        expected.extend(["home", "disk", "disk/deep", "disk/deep/data"].map(|name| root.join(name)));
+        expected.sort_unstable();
+        assert_eq!(directories_of(&root.join("home/link/data")), expected);
+        for directory in expected {
+            sync_directory(&directory).unwrap();
+        }
+        let error = sync_directory(&root.join("missing")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

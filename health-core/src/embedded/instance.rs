@@ -140,7 +140,7 @@ impl Instance {
             remove_after_failure: self.throw_away_directory(options),
         };
         match command.spawn()?.ended().await {
-            Some(status) if status.success() => self.directory.finish_cluster(),
+            Some(status) if status.success() => self.directory.finish_cluster(options.is_durable()),
             status => Err(EmbeddedError::Initdb {
                 directory: self.directory.path().to_owned(),
                 status: status.unwrap_or_default(),

@@ -43,6 +43,8 @@ pub(crate) struct Writer {
 enum BatchFailure {
     /// A temporary failure: write the same batch again, after a pause or at once.
     Temporary { error: Error, retry_at_once: bool },
+    /// The database can store nothing for now, and said why. Waiting would only keep the reason from the callers.
+    NotWritable(Error),
     /// The database refuses one of the requests, and always will.
     Refused(Error),
     /// The batch may be committed or not: the database did not say within the ingest deadline.
@@ -101,6 +103,11 @@ impl Writer {
                         backoff.wait().await;
                     }
                     answer_expired(&mut requests, &error);
+                }
+                Err(BatchFailure::NotWritable(error)) => {
+                    tracing::warn!(error = error.chain(), rows, "a batch could not be written");
+                    self.counters.count_failed_write(&error);
+                    return answer_all(requests, &error);
                 }
                 Err(BatchFailure::Refused(error)) if requests.len() == 1 => {
                     tracing::error!(error = error.chain(), rows, "the database refuses a request");
@@ -171,6 +178,7 @@ impl Writer {
             }
             Err(WriteError::Failed(error)) => Err(match classify(error) {
                 error @ Error::Unavailable(_) => retry_later(error),
+                error @ Error::NotWritable(_) => BatchFailure::NotWritable(error),
                 error => BatchFailure::Refused(error),
             }),
             Err(WriteError::Unknown { key, error, plan }) => self.find_outcome(key, error, plan, cache).await,

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use bb8::ManageConnection;
 use tokio_postgres::{Client, NoTls, Socket, Statement, error::SqlState, tls::NoTlsStream};
 
-use crate::{config::Config, error::Error};
+use crate::{
+    config::Config,
+    error::{Error, NotWritableReason},
+};
 
 /// A connection and the statements that it has prepared.
 pub(crate) struct Session {
@@ -27,18 +30,20 @@ pub(crate) type Driver = tokio_postgres::Connection<Socket, NoTlsStream>;
 
 /// Settings of every session. JIT compilation takes longer than any statement of ours runs. UTC makes `date_bin`
 /// and text forms of times independent of the server's time zone.
-const EVERY_SESSION: &str = "SET jit = off; SET TimeZone = 'UTC'; SET client_min_messages = warning";
+///
+/// What this program reports as done is durable, in every session: ingest, erasing, migrations. If the default of the
+/// server, the database or the role for `synchronous_commit` is weaker than `on`, it becomes `on`; a stricter default
+/// stays. Only a session that commits nothing of value may weaken it again.
+const EVERY_SESSION: &str = "SET jit = off; SET TimeZone = 'UTC'; SET client_min_messages = warning; \
+     SELECT set_config('synchronous_commit', 'on', false) \
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// Settings of a writer's session.
 ///
 /// Writers look up thousands of rows by their whole key, from arrays whose length the planner cannot see. Only the
-/// key's index is right for that, so other plans are off, and a generic plan saves planning. An acknowledged sample
-/// is durable: if the server's default for `synchronous_commit` is weaker than `on`, it becomes `on`; a stricter
-/// default stays.
+/// key's index is right for that, so other plans are off, and a generic plan saves planning.
 const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-     SET plan_cache_mode = force_generic_plan; \
-     SELECT set_config('synchronous_commit', 'on', false) \
-     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+     SET plan_cache_mode = force_generic_plan";
 
 /// Settings of a reader's session. Readers ask for ranges of keys given as arrays, so the plan is always the same, and
 /// planning or starting parallel workers would take longer than most answers.
@@ -167,6 +172,9 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
         // An error without a code comes from the connection: refused, reset, closed.
         return Error::Unavailable(Arc::new(error));
     };
+    if *code == SqlState::DISK_FULL {
+        return Error::NotWritable(NotWritableReason::DiskFull);
+    }
     let temporary = [
         SqlState::ADMIN_SHUTDOWN,
         SqlState::CRASH_SHUTDOWN,
@@ -178,10 +186,46 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
     ];
-    // Class 08: connection exceptions. Class 53: insufficient resources (connections, memory, disk).
+    // Class 08: connection exceptions. Class 53: insufficient resources (connections, memory).
     if temporary.contains(code) || code.code().starts_with("08") || code.code().starts_with("53") {
         Error::Unavailable(Arc::new(error))
     } else {
         Error::Database(Arc::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::TestDatabase;
+
+    use super::*;
+
+    /// Erasing and packing use the pool, writers and the roller sessions of writers, and migrations plain sessions.
+    #[tokio::test]
+    async fn no_session_reports_a_commit_before_it_is_durable() {
+        let database = TestDatabase::new().await;
+        let config = Config::from_url(database.url()).unwrap();
+        let admin = Session::plain(&config.postgres).await.unwrap();
+        for (default, expected) in [
+            ("off", "on"),
+            ("local", "on"),
+            ("on", "on"),
+            ("remote_apply", "remote_apply"),
+        ] {
+            let set = format!("ALTER DATABASE {} SET synchronous_commit = {default}", database.name());
+            admin.client().batch_execute(&set).await.unwrap();
+            let readers = readers(&config);
+            let reader = checkout(&readers).await.unwrap();
+            let writer = Session::writer(&config).await.unwrap();
+            let plain = Session::plain(&config.postgres).await.unwrap();
+            for session in [&*reader, &writer, &plain] {
+                let row = session
+                    .client()
+                    .query_one("SHOW synchronous_commit", &[])
+                    .await
+                    .unwrap();
+                assert_eq!(row.get::<_, &str>(0), expected, "default {default}");
+            }
+        }
     }
 }

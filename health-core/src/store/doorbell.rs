@@ -22,7 +22,7 @@ use crate::{
 /// Prepares the poller's session.
 ///
 /// The session listens for notifications. Its shared advisory lock shows other servers that a poller exists. It
-/// writes nothing that must be durable, so no commit waits for the disk.
+/// commits nothing but notifications, so no commit waits for the disk.
 const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
      SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; LISTEN health_feed; LISTEN health_tokens; \
      SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";

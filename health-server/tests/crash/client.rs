@@ -40,6 +40,14 @@ impl Client {
         self.response().await
     }
 
+    /// Sends a `DELETE`. Returns the status.
+    pub(crate) async fn delete(&mut self, path: &str) -> io::Result<u16> {
+        let head = format!("DELETE {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        self.0.get_mut().write_all(head.as_bytes()).await?;
+        let response = timeout(TIMEOUT, self.read_response()).await;
+        Ok(response.expect("a response in time")?.0)
+    }
+
     /// Returns the body of a response that is not JSON.
     pub(crate) async fn get_text(&mut self, path: &str) -> io::Result<String> {
         let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");

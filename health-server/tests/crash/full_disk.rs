@@ -21,6 +21,9 @@ struct SmallDisk(TempDir);
 /// Fills most of the disk, so that few requests fill the rest.
 const BALLAST_BYTES: usize = 8 << 20;
 
+/// What the responses say.
+const REASON: &str = "its disk is full";
+
 /// Records of one request: enough for the server to write them with COPY.
 const RECORDS: i64 = 2_000;
 
@@ -68,14 +71,15 @@ async fn move_samples(database: &Database, admin: &tokio_postgres::Client, disk:
 }
 
 #[tokio::test]
-async fn a_full_disk_gives_503_until_there_is_space_again() {
+async fn a_full_disk_of_the_tables_gives_503_with_the_reason_at_once_until_there_is_space() {
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("skipped: only root may mount a small file system");
         return;
     };
     let database = Database::start().await;
     let url = database.url();
-    let arguments = ["--database-url", &url, "--ingest-deadline", "1s"];
+    // Longer than the client waits: the reason must come at once, not at the deadline.
+    let arguments = ["--database-url", &url, "--ingest-deadline", "1h"];
     let server = Server::start(&arguments, &database.directory().join("server.log")).await;
     let admin = database.connect().await;
     move_samples(&database, &admin, &disk).await;
@@ -94,7 +98,10 @@ async fn a_full_disk_gives_503_until_there_is_space_again() {
         user += 1;
     };
     assert_eq!((status, response["accepted"].as_i64()), (503, Some(0)), "{response}");
-    assert_eq!(client.get("/-/ready").await.unwrap().0, 503);
+    assert!(response["detail"].as_str().unwrap().contains(REASON), "{response}");
+    let (status, response) = client.get("/-/ready").await.unwrap();
+    assert_eq!(status, 503);
+    assert!(response["detail"].as_str().unwrap().contains(REASON), "{response}");
 
     fs::remove_file(ballast).unwrap();
     let body = records(user, RECORDS);

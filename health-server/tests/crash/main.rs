@@ -11,6 +11,7 @@
 //! - [`outages`]: a database that restarts, runs out of connections, or is locked. The server answers 503 and
 //!   recovers without a restart.
 //! - [`full_disk`]: a disk without space. The server answers 503, and stores again as soon as there is space.
+//! - [`durability`]: a role whose commits do not wait for the disk. What the server reports as done is durable all the same.
 //! - [`stalled`]: subscribers that do not read. They cost little memory, and learn exactly how much they have missed.
 //!
 //! [`server`] and [`database`] start and break the two processes, and [`client`] is an HTTP client that expects
@@ -22,6 +23,7 @@
 
 mod client;
 mod database;
+mod durability;
 mod feed_crashes;
 mod full_disk;
 mod ingest_crashes;
