@@ -205,7 +205,7 @@ mod tests {
     async fn no_session_reports_a_commit_before_it_is_durable() {
         let database = TestDatabase::new().await;
         let config = Config::from_url(database.url()).unwrap();
-        let admin = Session::plain(&config.postgres).await.unwrap();
+        let admin = Session::plain(&config).await.unwrap();
         for (default, expected) in [
             ("off", "on"),
             ("local", "on"),
@@ -217,7 +217,7 @@ mod tests {
             let readers = readers(&config);
             let reader = checkout(&readers).await.unwrap();
             let writer = Session::writer(&config).await.unwrap();
-            let plain = Session::plain(&config.postgres).await.unwrap();
+            let plain = Session::plain(&config).await.unwrap();
             for session in [&*reader, &writer, &plain] {
                 let row = session
                     .client()
