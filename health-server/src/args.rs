@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::limits::ServerLimits;
+use crate::{limits::ServerLimits, tokens::TokenCommand};
 
 const AFTER_HELP: &str = "BYTES is written like 65536, 64KiB or 16MiB; TIME like 250ms, 30s, 5m, 24h or 1d.\n\
      Each option can also be set by the environment variable that stands beside it. HEALTH_LOG sets the log \
@@ -30,6 +30,11 @@ pub struct Args {
 pub(crate) enum Command {
     /// Migrate the database schema, then serve (the default without a command).
     Serve(Box<ServeArgs>),
+    /// Create, list and revoke API tokens. From the first token on, every request needs one.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Migrate the database schema, then exit.
     Migrate(DatabaseArgs),
 }

@@ -19,10 +19,11 @@ pub enum ProgramError {
     /// The server's own PostgreSQL could not start, or ended.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
-    /// Other machines can reach the address, and `--allow-anonymous` was not given.
+    /// Other machines can reach the address, no token exists, and `--allow-anonymous` was not given.
     #[error(
-        "other machines can reach {flag} {address}, and every client may read, write and erase all data. Choose a \
-         loopback address such as 127.0.0.1, or accept this with --allow-anonymous."
+        "other machines can reach {flag} {address}, and no token exists, so every client could read, write and erase all \
+         data. Create a token with `health-server token create --name NAME --scope ingest,read`, choose a loopback address \
+         such as 127.0.0.1, or accept this with --allow-anonymous."
     )]
     NotLoopback {
         /// The flag that names the address.

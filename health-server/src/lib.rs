@@ -29,6 +29,7 @@ mod metrics;
 mod program;
 mod quote;
 mod server;
+mod tokens;
 
 pub use crate::{
     args::Args,

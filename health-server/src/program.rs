@@ -25,6 +25,7 @@ use crate::{
     limits::ServerLimits,
     listeners::Listeners,
     server::run,
+    tokens,
 };
 
 /// How long the program waits at its start for a database that is out of reach. Both may start together with the
@@ -69,6 +70,7 @@ async fn execute(args: Args) -> Result<(), ProgramError> {
     match args.command {
         None => serve(args.serve).await,
         Some(Command::Serve(args)) => serve(*args).await,
+        Some(Command::Token { command }) => tokens::execute(command).await,
         Some(Command::Migrate(args)) => {
             let postgres = Postgres::for_command(&args).await?;
             let migrated = migrate(&postgres.config(Limits::default())?).await;
@@ -79,24 +81,41 @@ async fn execute(args: Args) -> Result<(), ProgramError> {
 }
 
 async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
-    if !args.allow_anonymous {
-        for (flag, address) in [("--http", &args.http), ("--feed", &args.feed)] {
-            require_loopback(flag, address).await?;
-        }
-    }
+    let exposed = if args.allow_anonymous {
+        None
+    } else {
+        exposed_address([("--http", &args.http), ("--feed", &args.feed)]).await
+    };
     raise_open_files_limit();
     // Registered before the first slow step, so that an early Ctrl-C stops PostgreSQL in order, too.
     let mut shutdown = pin!(shutdown_signal()?);
-    let listeners = Listeners::bind(&args.http, &args.feed).await?;
+    // Bound before PostgreSQL starts, so that an address in use is reported at once. An address that other machines can
+    // reach is bound only after a look at the tokens.
+    let bind = || Listeners::bind(&args.http, &args.feed);
+    let bound = match exposed {
+        None => Some(bind().await?),
+        Some(_) => None,
+    };
     let postgres = tokio::select! {
         postgres = Postgres::for_serving(&args.database) => postgres?,
         () = &mut shutdown => return Ok(()),
     };
-    let config = postgres.config(args.core_limits);
-    let served = match config {
-        Ok(config) => serve_from(&postgres, config, listeners, args.server_limits, shutdown).await,
-        Err(error) => Err(error.into()),
+    let served = async {
+        let config = postgres.config(args.core_limits.clone())?;
+        let health = tokio::select! {
+            opened = open_with_retries(config) => opened?,
+            error = postgres.ended() => return Err(error.into()),
+            () = &mut shutdown => return Ok(()),
+        };
+        let listeners = if let Some(listeners) = bound {
+            listeners
+        } else {
+            require_token(&health, exposed).await?;
+            bind().await?
+        };
+        serve_from(&postgres, health, listeners, args.server_limits.clone(), shutdown).await
     };
+    let served = served.await;
     let stopped = postgres.stop().await;
     served?;
     Ok(stopped?)
@@ -105,16 +124,11 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
 /// Serves until `shutdown` resolves or the embedded PostgreSQL ends.
 async fn serve_from(
     postgres: &Postgres,
-    config: Config,
+    health: Health,
     listeners: Listeners,
     limits: ServerLimits,
-    mut shutdown: impl Future<Output = ()> + Unpin,
+    shutdown: impl Future<Output = ()> + Unpin,
 ) -> Result<(), ProgramError> {
-    let health = tokio::select! {
-        opened = open_with_retries(config) => opened?,
-        error = postgres.ended() => return Err(error.into()),
-        () = &mut shutdown => return Ok(()),
-    };
     announce(&listeners).map_err(ProgramError::System)?;
     let mut postgres_error = None;
     let shutdown = async {
@@ -159,17 +173,27 @@ async fn open_with_retries(config: Config) -> Result<Health, Error> {
     }
 }
 
-/// Refuses an address that other machines can reach, because every client may read, write and erase all data.
-async fn require_loopback(flag: &'static str, address: &str) -> Result<(), ProgramError> {
-    // An address that cannot be resolved passes here; binding it fails with a message of its own.
-    let mut resolved = lookup_host(address).await.into_iter().flatten();
-    if resolved.all(|address: SocketAddr| address.ip().is_loopback()) {
-        Ok(())
-    } else {
-        Err(ProgramError::NotLoopback {
+/// Returns the first address that other machines can reach, with its flag.
+async fn exposed_address<'a>(addresses: [(&'static str, &'a str); 2]) -> Option<(&'static str, &'a str)> {
+    for (flag, address) in addresses {
+        // An address that cannot be resolved passes here; binding it fails with a message of its own.
+        let mut resolved = lookup_host(address).await.into_iter().flatten();
+        if resolved.any(|address: SocketAddr| !address.ip().is_loopback()) {
+            return Some((flag, address));
+        }
+    }
+    None
+}
+
+/// Refuses an address that other machines can reach while no token exists, because every client may then read, write and
+/// erase all data.
+async fn require_token(health: &Health, exposed: Option<(&'static str, &str)>) -> Result<(), ProgramError> {
+    match exposed {
+        Some((flag, address)) if !health.authenticator().await?.is_token_needed() => Err(ProgramError::NotLoopback {
             flag,
             address: address.to_owned(),
-        })
+        }),
+        _ => Ok(()),
     }
 }
 

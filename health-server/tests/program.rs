@@ -97,20 +97,92 @@ async fn an_address_in_use_is_named_together_with_its_flag() {
 }
 
 #[tokio::test]
-async fn an_address_that_other_machines_can_reach_needs_permission() {
-    for flag in ["--http", "--feed"] {
-        let output = run_to_end(&[flag, "0.0.0.0:0"]).await;
+async fn an_address_that_other_machines_can_reach_needs_a_token_or_permission() {
+    let database = TestDatabase::empty().await;
+    let url = ["--database-url", database.url()];
+    for (flag, other) in [("--http", "--feed"), ("--feed", "--http")] {
+        let output = run_to_end(&[&[flag, "0.0.0.0:0", other, "127.0.0.1:0"], &url[..]].concat()).await;
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
-        for part in ["--allow-anonymous", "0.0.0.0:0", flag] {
+        for part in ["--allow-anonymous", "0.0.0.0:0", flag, "token create"] {
             assert!(message.contains(part), "{part} is missing: {message}");
         }
+        assert!(output.stdout.is_empty(), "it does not listen");
     }
-    let database = TestDatabase::new().await;
-    let mut command = health_server(&["--http", "0.0.0.0:0", "--feed", "[::1]:0", "--allow-anonymous"]);
-    command.args(["--database-url", database.url()]).stderr(Stdio::null());
-    let addresses = TestProcess::start(command).listening().await;
-    assert!(addresses.http.ip().is_unspecified(), "{addresses:?}");
+    let exposed = ["--http", "0.0.0.0:0", "--feed", "[::1]:0"];
+    let serve = async |more: &[&str]| {
+        let mut command = health_server(&[&exposed, &url[..], more].concat());
+        command.stderr(Stdio::null());
+        let mut server = TestProcess::start(command);
+        let addresses = server.listening().await;
+        assert!(addresses.http.ip().is_unspecified(), "{addresses:?}");
+    };
+    serve(&["--allow-anonymous"]).await;
+    let created = run_to_end(&[&["token", "create", "--name", "a", "--scope", "read"], &url[..]].concat()).await;
+    assert_eq!(created.status.code(), Some(0));
+    serve(&[]).await;
+}
+
+#[tokio::test]
+async fn the_token_commands_print_the_secret_once_and_name_what_is_wrong() {
+    let database = TestDatabase::empty().await;
+    let token = async |arguments: &[&str]| {
+        let output = run_to_end(&[&["token"], arguments, &["--database-url", database.url()]].concat()).await;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let create = [
+        "create",
+        "--name",
+        "watch",
+        "--scope",
+        "ingest,read",
+        "--users",
+        "101,202",
+        "--expires",
+        "90d",
+    ];
+    let (status, secret, _) = token(&create).await;
+    assert_eq!(status, Some(0));
+    assert_eq!(secret.lines().count(), 1);
+    let (status, list, _) = token(&["list"]).await;
+    assert_eq!(status, Some(0));
+    for part in ["watch", "ingest,read", "101,202", "never"] {
+        assert!(list.contains(part), "{part} is missing: {list}");
+    }
+    assert!(!list.contains(secret.trim()));
+
+    let (status, _, message) = token(&create).await;
+    assert_eq!(status, Some(1));
+    assert!(message.contains("watch exists"), "{message}");
+    for (arguments, status, part) in [
+        (&["revoke", "phone"][..], Some(1), "phone"),
+        (
+            &["create", "--name", "b", "--scope", "write"],
+            Some(2),
+            "ingest, read or erase",
+        ),
+        (&["create", "--name", "b c", "--scope", "read"], Some(2), "spaces"),
+        (
+            &["create", "--name", "b", "--scope", "read", "--users", "ana"],
+            Some(2),
+            "101,202",
+        ),
+        (
+            &["create", "--name", "b", "--scope", "read", "--expires", "soon"],
+            Some(2),
+            "90d",
+        ),
+        (&["create", "--name", "b"], Some(2), "--scope"),
+    ] {
+        let (actual, stdout, message) = token(arguments).await;
+        assert_eq!(actual, status, "{message}");
+        assert!(message.contains(part) && stdout.is_empty(), "{message}");
+    }
+    let (status, _, _) = token(&["revoke", "watch"]).await;
+    assert_eq!(status, Some(0));
+    let (_, list, _) = token(&["list"]).await;
+    assert_eq!(list.lines().count(), 1, "the head only: {list}");
 }
 
 #[tokio::test]

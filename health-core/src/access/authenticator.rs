@@ -156,7 +156,9 @@ impl TokenTable {
             by_prefix.entry(hash.prefix()).or_default().push((hash, access));
         }
         Self {
-            any_created: read.any_created,
+            // Stays true even if the database was put back to a time before the first token. A server that other machines
+            // can reach must not open to everyone then.
+            any_created: read.any_created || before.is_some_and(|before| before.any_created),
             by_prefix,
             anonymous: before.map_or_else(|| Arc::new(Access::anonymous()), |before| Arc::clone(&before.anonymous)),
         }
