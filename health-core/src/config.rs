@@ -1,6 +1,6 @@
 //! The configuration of a [`Health`](crate::Health): its database and its limits.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, env, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
@@ -22,6 +22,8 @@ use crate::flags::{
 #[derive(Clone)]
 pub struct Config {
     pub(crate) postgres: tokio_postgres::Config,
+    /// The first word of the application name of our sessions; `None` if the URL sets the whole name.
+    application: Option<Cow<'static, str>>,
     pub(crate) limits: Limits,
 }
 
@@ -126,9 +128,10 @@ impl Config {
     /// [`Error::Config`] if the text cannot be parsed.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let mut postgres = tokio_postgres::Config::from_str(url).map_err(|error| Error::Config(Arc::new(error)))?;
-        if postgres.get_application_name().is_none() {
-            postgres.application_name("health");
-        }
+        let application = postgres
+            .get_application_name()
+            .is_none()
+            .then_some(Cow::Borrowed("health"));
         if postgres.get_connect_timeout().is_none() {
             postgres.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -140,8 +143,38 @@ impl Config {
         }
         Ok(Self {
             postgres,
+            application,
             limits: Limits::default(),
         })
+    }
+
+    /// Sets the name of this program that `pg_stat_activity` shows, together with what a session does: "NAME writer". It has
+    /// no effect if the URL has an `application_name`.
+    #[must_use]
+    pub fn application(mut self, name: &'static str) -> Self {
+        self.application = self.application.map(|_| Cow::Borrowed(name));
+        self
+    }
+
+    /// The role as which we connect.
+    pub(crate) fn role(&self) -> String {
+        let user = self.postgres.get_user().map(str::to_owned);
+        // The driver takes the name of the user of the operating system, and `USER` is that name on nearly every system.
+        user.or_else(|| env::var("USER").ok()).unwrap_or_default()
+    }
+
+    /// The name of the database. Without one in the URL, PostgreSQL takes the role's.
+    pub(crate) fn database(&self) -> String {
+        self.postgres.get_dbname().map_or_else(|| self.role(), str::to_owned)
+    }
+
+    /// Returns the configuration for sessions of one purpose, such as "writer".
+    pub(crate) fn for_sessions(&self, purpose: &str) -> Self {
+        let mut config = self.clone();
+        if let Some(application) = &self.application {
+            config.postgres.application_name(format!("{application} {purpose}"));
+        }
+        config
     }
 
     /// Replaces the limits.
@@ -158,6 +191,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("hosts", &self.postgres.get_hosts())
             .field("database", &self.postgres.get_dbname())
+            .field("application", &self.application)
             .field("limits", &self.limits)
             .finish()
     }

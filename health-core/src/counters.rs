@@ -1,13 +1,18 @@
 //! The counters of a handle, for metrics and for the readiness check.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
-use crate::{batch::Receipt, error::Error, store::rollup::RollupLag};
+use crate::{
+    batch::Receipt,
+    error::{Error, NotWritableReason},
+    store::rollup::RollupLag,
+};
 
 /// What a [`Health`](crate::Health) has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +59,10 @@ pub(crate) struct Counters {
     failed_writes: AtomicU64,
     /// The last failed write, until a write succeeds.
     last_write_failure: Mutex<Option<(Instant, Error)>>,
+    /// The database is read-only, as far as any task knows.
+    is_read_only: AtomicBool,
+    /// The writers that wait for a lock of another session, by the process of PostgreSQL.
+    blocked: Mutex<BTreeSet<i32>>,
     summary_lag_seconds: AtomicU64,
     dirty_slices: AtomicU64,
 }
@@ -69,6 +78,9 @@ impl Counters {
         self.updated.fetch_add(sum.updated, Relaxed);
         self.unchanged.fetch_add(sum.unchanged, Relaxed);
         self.batches.fetch_add(1, Relaxed);
+        if self.is_read_only() {
+            self.note_writable(true);
+        }
         *self.last_write_failure.lock() = None;
     }
 
@@ -89,6 +101,41 @@ impl Counters {
     pub(crate) fn set_rollup_lag(&self, lag: RollupLag) {
         self.summary_lag_seconds.store(lag.seconds, Relaxed);
         self.dirty_slices.store(lag.dirty_slices, Relaxed);
+    }
+
+    /// Notes whether the database can be written. The log says it when this changes.
+    pub(crate) fn note_writable(&self, is_writable: bool) {
+        let was_read_only = self.is_read_only.swap(!is_writable, Relaxed);
+        if !is_writable && !was_read_only {
+            tracing::warn!(
+                "the database is read-only (a standby, or set so): queries and the feed work, but nothing can be stored until \
+                 it is promoted or set to read-write"
+            );
+        } else if is_writable && was_read_only {
+            tracing::info!("the database can be written again");
+        }
+    }
+
+    /// Returns whether the database is read-only, as far as any task knows.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only.load(Relaxed)
+    }
+
+    /// Notes that a writer waits for a lock of another session, or no longer does.
+    pub(crate) fn note_blocked(&self, pid: i32, is_blocked: bool) {
+        let mut blocked = self.blocked.lock();
+        if is_blocked {
+            blocked.insert(pid);
+        } else {
+            blocked.remove(&pid);
+        }
+    }
+
+    /// Returns why samples are not being stored, if the database has said so.
+    pub(crate) fn reason_not_stored(&self) -> Option<Error> {
+        let is_blocked = !self.blocked.lock().is_empty();
+        let blocked = is_blocked.then_some(Error::NotWritable(NotWritableReason::WriterLocked));
+        self.recent_write_failure().or(blocked)
     }
 
     /// Returns why the last write failed, unless a later one succeeded or the failure has expired.

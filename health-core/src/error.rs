@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::{bucket::TooManyBuckets, sample::InvalidSample, token::TokenName};
+use crate::{bucket::TooManyBuckets, sample::InvalidSample, setup_error::SetupError, token::TokenName};
 
 /// Why a call failed. The message describes the failure itself; `source()` returns its cause.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -33,6 +33,15 @@ pub enum Error {
     /// The database cannot be reached, or refuses connections. Try again later.
     #[error("the database is out of reach")]
     Unavailable(#[source] Cause),
+    /// The database answered, but could not do this now. Try again later.
+    #[error("the database could not do this now: {reason}")]
+    Temporary {
+        /// What stood in the way.
+        reason: TemporaryReason,
+        /// The database's own words.
+        #[source]
+        cause: Cause,
+    },
     /// The database answers, but cannot store samples now. Try again later.
     #[error("the database cannot store samples now: {0}")]
     NotWritable(NotWritableReason),
@@ -52,6 +61,9 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("the database schema could not be brought up to date")]
     Migration(#[source] Cause),
+    /// The database, its schema or the role of the URL cannot be used as they are. The message says what to change.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// The database contains a row that this version cannot read. Run the newest version.
     #[error("a stored row cannot be read")]
     Unreadable(#[source] Cause),
@@ -85,6 +97,39 @@ pub enum NotWritableReason {
     /// PostgreSQL could not extend a file.
     #[error("its disk is full")]
     DiskFull,
+    /// A writer waits for a lock that another session holds. The log says which session.
+    #[error("another session has locked what a writer has to change")]
+    WriterLocked,
+    /// Samples wait, but no batch was committed for this time.
+    #[error("samples wait, and none of them was stored within {0:?}")]
+    Stalled(Duration),
+    /// The role of the database URL lacks a right.
+    #[error("the database role of the server lacks a right: health-server migrate --print-grants prints what to grant")]
+    MissingRight,
+}
+
+/// Why a database that answers could not do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemporaryReason {
+    /// SQLSTATE 57014.
+    #[error("the statement was cancelled, because it ran for too long or because an operator cancelled it")]
+    Cancelled,
+    /// SQLSTATE class 40.
+    #[error("it conflicted with what others did at the same time")]
+    Conflict,
+    /// SQLSTATE 55P03.
+    #[error("another session holds a lock that it needs")]
+    Locked,
+    /// SQLSTATE 53300.
+    #[error("too many connections are open")]
+    TooManyConnections,
+    /// Class 53 otherwise.
+    #[error("the database machine is short of memory or of another resource")]
+    OutOfResources,
+    /// SQLSTATE 58030.
+    #[error("the database machine cannot read or write its files")]
+    Io,
 }
 
 /// The cause of an [`Error`], for the log.
@@ -96,6 +141,7 @@ impl Error {
         match self {
             Self::Overloaded { .. }
             | Self::Unavailable(_)
+            | Self::Temporary { .. }
             | Self::NotWritable(_)
             | Self::TimedOut(_)
             | Self::CommitUnknown(_) => true,
@@ -103,6 +149,7 @@ impl Error {
             | Self::Invalid { .. }
             | Self::Database(_)
             | Self::Migration(_)
+            | Self::Setup(_)
             | Self::Unreadable(_)
             | Self::TokenExists(_)
             | Self::UnknownToken(_)

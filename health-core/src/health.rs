@@ -17,7 +17,7 @@ use crate::{
     batch::Receipt,
     config::{Config, Limits},
     counters::{Counters, Counts},
-    error::Error,
+    error::{Error, NotWritableReason},
     ingest::{
         queue::{Ack, IngestQueue},
         writer::Writer,
@@ -29,8 +29,11 @@ use crate::{
     roller,
     sample::Sample,
     store::{
-        commit_log,
+        commit_log::{self, LogPosition},
         connection::{Readers, checkout, readers},
+        database::Facts,
+        error::StoreError,
+        lock_wait::report_waits,
         migrate, ready,
     },
     wire::Cursor,
@@ -82,21 +85,22 @@ impl Health {
     /// # Errors
     /// [`Error::Unavailable`] if the database cannot be reached; those of [`migrate`](crate::migrate).
     pub async fn open(config: Config) -> Result<Self, Error> {
-        migrate::migrate(&config).await?;
-        let readers = readers(&config);
-        let position = commit_log::newest(&mut *checkout(&readers).await?).await?;
+        let facts = migrate::prepare(&config).await?;
+        let readers = readers(&config.for_sessions("reader"));
+        let position = newest_position(&config, &readers, &facts).await?;
         let limits = config.limits.clone();
         let ring = Arc::new(Ring::new(position, &limits));
         let replays = Arc::new(ReplaySource::new(readers.clone(), limits.replay_window));
         let counters = Arc::new(Counters::default());
-        let queue = IngestQueue::new(&limits);
+        counters.note_writable(!facts.is_read_only);
+        let queue = IngestQueue::new(&limits, Arc::clone(&counters));
         let (handover, commits) = Handover::new(Arc::clone(&ring));
         let (closing, _) = watch::channel(false);
         let (writers_ended, end) = watch::channel(false);
         let tokens_changed = Arc::new(Notify::new());
         let poller = tokio::spawn(
             Poller::new(
-                config.clone(),
+                config.for_sessions("feed"),
                 Arc::clone(&ring),
                 commits,
                 Arc::clone(&tokens_changed),
@@ -105,11 +109,20 @@ impl Health {
             .run(),
         );
         let maintenance = maintenance::run(readers.clone(), limits.replay_window, closing.subscribe());
-        let roller = tokio::spawn(roller::run(config.clone(), Arc::clone(&counters), closing.subscribe()));
+        let roller = tokio::spawn(roller::run(
+            config.for_sessions("summaries"),
+            Arc::clone(&counters),
+            closing.subscribe(),
+        ));
         let tasks = (0..limits.writers.max(1))
             .map(|_| {
                 let queue = Arc::clone(queue.work());
-                let writer = Writer::new(config.clone(), handover.clone(), Arc::clone(&counters), queue);
+                let writer = Writer::new(
+                    config.for_sessions("writer"),
+                    handover.clone(),
+                    Arc::clone(&counters),
+                    queue,
+                );
                 tokio::spawn(writer.run())
             })
             .chain([roller, tokio::spawn(maintenance)])
@@ -172,8 +185,15 @@ impl Health {
     /// # Errors
     /// The reason why samples cannot be stored.
     pub async fn ready(&self) -> Result<(), Error> {
-        ready::ready(&self.inner.readers).await?;
-        self.inner.counters.recent_write_failure().map_or(Ok(()), Err)?;
+        let counters = &self.inner.counters;
+        let database = ready::ready(&self.inner.readers).await;
+        match &database {
+            Ok(()) => counters.note_writable(true),
+            Err(Error::NotWritable(NotWritableReason::ReadOnly)) => counters.note_writable(false),
+            Err(_) => {}
+        }
+        database?;
+        counters.reason_not_stored().map_or(Ok(()), Err)?;
         self.check_writers_progress().await
     }
 
@@ -188,9 +208,11 @@ impl Health {
                 sleep(COMMIT_CHECK_INTERVAL).await;
             }
         };
-        timeout(STALL_TIMEOUT, progress)
-            .await
-            .map_err(|_| Error::TimedOut(STALL_TIMEOUT))
+        // The database answers, see `ready`.
+        timeout(STALL_TIMEOUT, progress).await.map_err(|_| {
+            let stalled = Error::NotWritable(NotWritableReason::Stalled(STALL_TIMEOUT));
+            counters.reason_not_stored().unwrap_or(stalled)
+        })
     }
 
     /// Returns the authenticator of API tokens, for a program that lets others use this handle.
@@ -263,5 +285,18 @@ impl Health {
         let outcome = ended.await.map_err(|_| Error::TimedOut(limit));
         abort_handles.iter().for_each(AbortHandle::abort);
         outcome
+    }
+}
+
+/// Returns the position at the end of the commit log.
+///
+/// If another session has locked the table, the log says who.
+async fn newest_position(config: &Config, readers: &Readers, facts: &Facts) -> Result<LogPosition, Error> {
+    let mut session = checkout(readers).await?;
+    let pid = session.pid();
+    let reading = commit_log::newest(&mut session);
+    match report_waits(config, pid, "the start", |_, _| (), reading).await {
+        Err(StoreError::Postgres(error)) => Err(migrate::read_error(error, facts)),
+        position => Ok(position?),
     }
 }

@@ -75,6 +75,8 @@ mod plan;
 #[cfg(feature = "store")]
 mod roller;
 #[cfg(feature = "store")]
+mod setup_error;
+#[cfg(feature = "store")]
 mod shard;
 #[cfg(feature = "store")]
 mod store;
@@ -99,7 +101,7 @@ pub use crate::{
     batch::Receipt,
     config::{Config, Limits},
     counters::Counts,
-    error::{Cause, Error, NotWritableReason},
+    error::{Cause, Error, NotWritableReason, TemporaryReason},
     health::Health,
     ingest::queue::Ack,
     live::{
@@ -107,5 +109,6 @@ pub use crate::{
         filter::Filter,
         subscription::Subscription,
     },
-    store::{export::Samples, migrate::migrate},
+    setup_error::SetupError,
+    store::{export::Samples, grants::grants, migrate::migrate},
 };

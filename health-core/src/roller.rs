@@ -10,7 +10,7 @@ use tokio::{
 use crate::{
     config::Config,
     counters::Counters,
-    error::Error,
+    error::{Error, NotWritableReason},
     store::{
         connection::{Session, classify},
         rollup::{self, Roller, Step},
@@ -48,6 +48,11 @@ pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: wa
             // roller at full speed would take a whole core from the writers.
             Ok(Step::Worked) => LONGEST_REST.min(began.elapsed() * REST_PER_WORK),
             Ok(Step::Busy | Step::Idle) => IDLE_PAUSE,
+            Err(Error::NotWritable(NotWritableReason::ReadOnly)) => {
+                counters.note_writable(false);
+                session = None;
+                PAUSE_AFTER_ERROR
+            }
             Err(error) => {
                 tracing::warn!(
                     error = error.chain(),
@@ -76,6 +81,12 @@ async fn step(
         Some(session) => session,
         None => session.insert(Session::writer(config).await.map_err(classify)?),
     };
+    if counters.is_read_only() {
+        if rollup::is_read_only(session).await? {
+            return Err(Error::NotWritable(NotWritableReason::ReadOnly));
+        }
+        counters.note_writable(true);
+    }
     let step = roller.step(session).await?;
     // The roller also measures when it has caught up, so that the metric does not show the old lag for seconds more.
     let has_caught_up = |before: Step| before == Step::Worked && step != Step::Worked;

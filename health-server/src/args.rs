@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{limits::ServerLimits, tokens::TokenCommand};
 
@@ -36,7 +36,7 @@ pub(crate) enum Command {
         command: TokenCommand,
     },
     /// Migrate the database schema, then exit.
-    Migrate(DatabaseArgs),
+    Migrate(MigrateArgs),
 }
 
 /// Options of `serve`.
@@ -59,15 +59,36 @@ pub(crate) struct ServeArgs {
     pub(crate) core_limits: health_core::Limits,
 }
 
+/// Options of `migrate`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct MigrateArgs {
+    /// Then print the statements that give this role every right that a server needs; run them as the owner of the tables.
+    #[arg(long, value_name = "ROLE", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) print_grants: Option<String>,
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+}
+
 /// Options that choose the database.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DatabaseArgs {
     /// PostgreSQL to use, such as `postgres://user:password@host/health_db`; without it, the server runs its own.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse_database_url)]
     pub(crate) database_url: Option<String>,
     /// Data directory of the server's own PostgreSQL.
     #[arg(long, env = "HEALTH_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Refuses an empty URL. It comes from a script whose variable is not set, and must not fill another database in silence.
+fn parse_database_url(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() {
+        return Err(
+            "the URL is empty. Write postgres://user:password@host/health_db, or leave the option and DATABASE_URL \
+                    out to let the server run its own PostgreSQL",
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads the variable of a flag that takes no value. An empty variable is the same as none.

@@ -12,6 +12,9 @@ use crate::{args::DatabaseArgs, error::ProgramError};
 /// The name of the database in a PostgreSQL that the program runs itself.
 const EMBEDDED_DATABASE: &str = "health_db";
 
+/// The name of this program in `pg_stat_activity`.
+const APPLICATION: &str = "health-server";
+
 /// The PostgreSQL that the program uses.
 pub(crate) enum Postgres {
     /// A PostgreSQL that was started elsewhere, by its URL.
@@ -23,7 +26,7 @@ pub(crate) enum Postgres {
 impl Postgres {
     /// Provides a PostgreSQL to `serve`. A second server on the same data directory is refused.
     pub(crate) async fn for_serving(args: &DatabaseArgs) -> Result<Self, ProgramError> {
-        match external_url(args) {
+        match args.database_url.clone() {
             Some(url) => Ok(Self::External(url)),
             None => Ok(Self::Embedded(Cluster::start(options(args)).await?)),
         }
@@ -31,7 +34,7 @@ impl Postgres {
 
     /// Provides a PostgreSQL to a short command, which can share the data directory with a running server.
     pub(crate) async fn for_command(args: &DatabaseArgs) -> Result<Self, ProgramError> {
-        match external_url(args) {
+        match args.database_url.clone() {
             Some(url) => Ok(Self::External(url)),
             None => Ok(Self::Embedded(Cluster::attach(options(args)).await?)),
         }
@@ -42,7 +45,7 @@ impl Postgres {
             Self::External(url) => Config::from_url(url),
             Self::Embedded(cluster) => Config::from_url(&cluster.url(EMBEDDED_DATABASE)),
         };
-        Ok(config?.limits(limits))
+        Ok(config?.application(APPLICATION).limits(limits))
     }
 
     /// Resolves if an embedded PostgreSQL ends although the program did not stop it.
@@ -60,11 +63,6 @@ impl Postgres {
             Self::Embedded(cluster) => cluster.stop().await,
         }
     }
-}
-
-/// Returns the URL, if there is one. An empty variable is the same as none.
-fn external_url(args: &DatabaseArgs) -> Option<String> {
-    args.database_url.clone().filter(|url| !url.is_empty())
 }
 
 fn options(args: &DatabaseArgs) -> Options {

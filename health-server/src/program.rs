@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use health_core::{Config, Error, Health, Limits, migrate};
+use health_core::{Config, Error, Health, Limits, grants, migrate};
 use tokio::{
     net::lookup_host,
     signal::unix::{SignalKind, signal},
@@ -72,12 +72,23 @@ async fn execute(args: Args) -> Result<(), ProgramError> {
         Some(Command::Serve(args)) => serve(*args).await,
         Some(Command::Token { command }) => tokens::execute(command).await,
         Some(Command::Migrate(args)) => {
-            let postgres = Postgres::for_command(&args).await?;
-            let migrated = migrate(&postgres.config(Limits::default())?).await;
+            let postgres = Postgres::for_command(&args.database).await?;
+            let migrated = migrate_and_print(&postgres, args.print_grants.as_deref()).await;
             postgres.stop().await?;
-            Ok(migrated?)
+            migrated
         }
     }
+}
+
+/// Brings the schema up to date. Prints what to grant to a role, if there is one.
+async fn migrate_and_print(postgres: &Postgres, role: Option<&str>) -> Result<(), ProgramError> {
+    let config = postgres.config(Limits::default())?;
+    migrate(&config).await?;
+    if let Some(role) = role {
+        let statements = grants(&config, role).await?;
+        write!(io::stdout(), "{statements}").map_err(ProgramError::System)?;
+    }
+    Ok(())
 }
 
 async fn serve(args: ServeArgs) -> Result<(), ProgramError> {

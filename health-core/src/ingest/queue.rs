@@ -10,6 +10,7 @@ use tokio::{
 use crate::{
     batch::Receipt,
     config::Limits,
+    counters::Counters,
     error::Error,
     ingest::work::{Request, SMALL_ROWS, WorkQueue},
     sample::Sample,
@@ -28,6 +29,7 @@ pub(crate) struct IngestQueue {
     /// The number of `small_permits`.
     small_rows: usize,
     timeout: Duration,
+    counters: Arc<Counters>,
 }
 
 /// One row in ten is reserved for small requests, in whole requests of the largest size: none in a very small queue.
@@ -42,6 +44,7 @@ pub struct Ack {
     parts: Vec<oneshot::Receiver<Result<Receipt, Error>>>,
     deadline: Instant,
     timeout: Duration,
+    counters: Arc<Counters>,
 }
 
 impl Ack {
@@ -57,7 +60,11 @@ impl Ack {
                 Ok(Ok(answer)) => receipt += answer?,
                 // The writer has ended without an answer, so it has not acknowledged anything.
                 Ok(Err(_)) => return Err(Error::Closed),
-                Err(_) => return Err(Error::TimedOut(self.timeout)),
+                // The database may have answered, and said why it stores nothing.
+                Err(_) => {
+                    let silent = Error::TimedOut(self.timeout);
+                    return Err(self.counters.reason_not_stored().unwrap_or(silent));
+                }
             }
         }
         Ok(receipt)
@@ -73,7 +80,7 @@ impl Drop for IngestQueue {
 
 impl IngestQueue {
     /// Makes a queue.
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, counters: Arc<Counters>) -> Self {
         let capacity_rows = limits
             .queue_rows
             .clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
@@ -85,6 +92,7 @@ impl IngestQueue {
             capacity_rows,
             small_rows,
             timeout: limits.ingest_deadline,
+            counters,
         }
     }
 
@@ -117,6 +125,7 @@ impl IngestQueue {
             parts,
             deadline,
             timeout: self.timeout,
+            counters: Arc::clone(&self.counters),
         })
     }
 
@@ -205,10 +214,11 @@ mod tests {
         let user = UserId::new(1).unwrap();
         let sample = Sample::new(user, Sample::EARLIEST, Source::default(), readings).unwrap();
         for batch_rows in [1, 700, 20_000] {
-            let queue = IngestQueue::new(&Limits {
+            let limits = Limits {
                 batch_rows,
                 ..Limits::default()
-            });
+            };
+            let queue = IngestQueue::new(&limits, Arc::default());
             let parts = queue.split(vec![sample.clone(); 30_000]);
             let rows: usize = parts.iter().map(|(_, samples)| samples.len()).sum();
             let capacity: usize = parts.iter().map(|(_, samples)| samples.capacity()).sum();

@@ -11,7 +11,7 @@ use crate::{
     batch::{Batch, WritePlan},
     config::Config,
     counters::Counters,
-    error::{Cause, Error},
+    error::{Cause, Error, NotWritableReason},
     ingest::{
         backoff::Backoff,
         work::{Request, WorkQueue},
@@ -21,6 +21,7 @@ use crate::{
         append::BatchKey,
         commit_log,
         connection::{Session, classify},
+        lock_wait::{LockWait, report_waits},
         newest_timestamps::{LookUp, NewestTimestamps},
         write::{WriteError, WriterSession, Written},
     },
@@ -55,6 +56,9 @@ enum BatchFailure {
 /// connections and then says nothing for ever. The value is twice the TCP connect timeout that
 /// [`Config::from_url`] sets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How old a session may become in which the database is read-only. It bounds how often a writer connects.
+const READ_ONLY_SESSION_LIFE: Duration = Duration::from_millis(500);
 
 impl Writer {
     pub(crate) fn new(config: Config, handover: Handover, counters: Arc<Counters>, queue: Arc<WorkQueue>) -> Self {
@@ -105,7 +109,11 @@ impl Writer {
                     answer_expired(&mut requests, &error);
                 }
                 Err(BatchFailure::NotWritable(error)) => {
-                    tracing::warn!(error = error.chain(), rows, "a batch could not be written");
+                    if matches!(error, Error::NotWritable(NotWritableReason::ReadOnly)) {
+                        self.counters.note_writable(false);
+                    } else {
+                        tracing::warn!(error = error.chain(), rows, "a batch could not be written");
+                    }
                     self.counters.count_failed_write(&error);
                     return answer_all(requests, &error);
                 }
@@ -166,7 +174,16 @@ impl Writer {
                 .map_err(retry_later)?,
         };
         let open = self.session.insert(open);
-        let written = open.write(cache, batch, mode).await;
+        let (pid, counters) = (open.pid(), &self.counters);
+        let mut was_blocked = false;
+        let on_wait = |wait: Option<&LockWait>, _| {
+            was_blocked |= wait.is_some();
+            counters.note_blocked(pid, wait.is_some());
+        };
+        let written = report_waits(&self.config, pid, "a writer", on_wait, open.write(cache, batch, mode)).await;
+        if was_blocked {
+            counters.note_blocked(pid, false);
+        }
         if matches!(written, Err(WriteError::Unknown { .. })) {
             self.session = None;
         }
@@ -177,8 +194,12 @@ impl Writer {
                 Err(retry_at_once(Error::Unavailable(Arc::new(WriteConflict))))
             }
             Err(WriteError::Failed(error)) => Err(match classify(error) {
-                error @ Error::Unavailable(_) => retry_later(error),
-                error @ Error::NotWritable(_) => BatchFailure::NotWritable(error),
+                error @ Error::NotWritable(_) => {
+                    // A database that was set to read-only, and back, tells only new sessions.
+                    self.session.take_if(|session| session.age() > READ_ONLY_SESSION_LIFE);
+                    BatchFailure::NotWritable(error)
+                }
+                error if error.is_retryable() => retry_later(error),
                 error => BatchFailure::Refused(error),
             }),
             Err(WriteError::Unknown { key, error, plan }) => self.find_outcome(key, error, plan, cache).await,
@@ -222,7 +243,10 @@ async fn connect(config: &Config) -> Result<Session, Error> {
     match timeout(CONNECT_TIMEOUT, Session::writer(config)).await {
         Ok(Ok(session)) => Ok(session),
         // No error of the connection is the fault of a request, so every one of them is temporary.
-        Ok(Err(error)) => Err(Error::Unavailable(Arc::new(error))),
+        Ok(Err(error)) => Err(match classify(error) {
+            Error::Database(cause) => Error::Unavailable(cause),
+            error => error,
+        }),
         Err(_) => Err(Error::TimedOut(CONNECT_TIMEOUT)),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    error::Error,
+    error::{Error, NotWritableReason},
     store::{
         commit_log,
         connection::{Readers, checkout},
@@ -20,14 +20,24 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(readers: Readers, window: Duration, mut closing: watch::Receiver<bool>) {
     // The channel is closed if the handle was dropped.
     while timeout(PAUSE, closing.wait_for(|closing| *closing)).await.is_err() {
-        if let Err(error) = maintain(&readers, window).await {
-            tracing::warn!(error = error.chain(), "cannot pack the commit log; trying again");
+        match maintain(&readers, window).await {
+            // The log says already that nothing can be stored.
+            Ok(()) | Err(Error::NotWritable(NotWritableReason::ReadOnly)) => {}
+            Err(error) => tracing::warn!(error = error.chain(), "cannot pack the commit log; trying again"),
         }
     }
 }
 
 async fn maintain(readers: &Readers, window: Duration) -> Result<(), Error> {
     let mut session = checkout(readers).await?;
-    while commit_log::maintain(&mut session, window).await? {}
-    Ok(())
+    loop {
+        match commit_log::maintain(&mut session, window).await.map_err(Error::from) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                session.retire_if_read_only(&error);
+                return Err(error);
+            }
+        }
+    }
 }

@@ -1,18 +1,31 @@
 //! Connections: how they are made, their session settings, and what their errors mean to a caller.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bb8::ManageConnection;
-use tokio_postgres::{Client, NoTls, Socket, Statement, error::SqlState, tls::NoTlsStream};
+use tokio_postgres::{
+    Client, NoTls, SimpleQueryMessage, Socket, Statement,
+    error::{DbError, SqlState},
+    tls::NoTlsStream,
+};
 
 use crate::{
     config::Config,
-    error::{Error, NotWritableReason},
+    error::{Error, NotWritableReason, TemporaryReason},
 };
 
 /// A connection and the statements that it has prepared.
 pub(crate) struct Session {
     client: Client,
+    /// The process of PostgreSQL that serves it.
+    pid: i32,
+    opened_at: Instant,
+    /// It is not to be used again, although the connection is intact.
+    is_stale: bool,
     prepared: HashMap<&'static str, Statement>,
 }
 
@@ -73,9 +86,17 @@ impl Session {
 
     /// Makes a session of a connection that the caller has opened.
     pub(crate) async fn of(client: Client) -> Result<Self, tokio_postgres::Error> {
-        client.batch_execute(EVERY_SESSION).await?;
+        let settings = format!("{EVERY_SESSION}; SELECT pg_backend_pid()");
+        let messages = client.simple_query(&settings).await?;
+        let pid = messages.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
         Ok(Self {
             client,
+            pid: pid.unwrap_or_default(),
+            opened_at: Instant::now(),
+            is_stale: false,
             prepared: HashMap::new(),
         })
     }
@@ -88,6 +109,27 @@ impl Session {
         let statement = self.client.prepare(sql).await?;
         self.prepared.insert(sql, statement.clone());
         Ok(statement)
+    }
+
+    /// The process of PostgreSQL that serves the session.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// How long ago it was opened.
+    pub(crate) fn age(&self) -> Duration {
+        self.opened_at.elapsed()
+    }
+
+    /// Lets the pool replace the session by a new one. A database that was set to read-only, and back, tells only new
+    /// sessions.
+    pub(crate) fn retire(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Does the same if the session has just reported that the database is read-only.
+    pub(crate) fn retire_if_read_only(&mut self, error: &Error) {
+        self.is_stale |= matches!(error, Error::NotWritable(NotWritableReason::ReadOnly));
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -116,7 +158,7 @@ impl ManageConnection for ReaderSessions {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.client.is_closed()
+        session.client.is_closed() || session.is_stale
     }
 }
 
@@ -168,30 +210,62 @@ impl bb8::ErrorSink<tokio_postgres::Error> for LogErrors {
 
 /// Sorts an error of the driver by what a caller can do about it.
 pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
-    let Some(code) = error.code() else {
-        // An error without a code comes from the connection: refused, reset, closed.
+    let Some(refusal) = error.as_db_error() else {
+        // The error comes from the connection: refused, reset, closed.
         return Error::Unavailable(Arc::new(error));
     };
-    if *code == SqlState::DISK_FULL {
-        return Error::NotWritable(NotWritableReason::DiskFull);
+    let not_writable = match *refusal.code() {
+        // A standby that has not been promoted yet, or a setting.
+        SqlState::READ_ONLY_SQL_TRANSACTION => Some(NotWritableReason::ReadOnly),
+        SqlState::DISK_FULL => Some(NotWritableReason::DiskFull),
+        SqlState::INSUFFICIENT_PRIVILEGE if !is_about_one_row(refusal) => Some(NotWritableReason::MissingRight),
+        _ => None,
+    };
+    if let Some(reason) = not_writable {
+        return Error::NotWritable(reason);
     }
-    let temporary = [
+    match temporary_reason(refusal.code()) {
+        Some(reason) => Error::Temporary {
+            reason,
+            cause: Arc::new(error),
+        },
+        None if is_out_of_reach(refusal.code()) => Error::Unavailable(Arc::new(error)),
+        None => Error::Database(Arc::new(error)),
+    }
+}
+
+/// Returns whether PostgreSQL refused one row and may accept the others of the same statement.
+///
+/// The classes are data exceptions, violated constraints, and errors raised by a trigger. Row-level security reports a row
+/// with the code of a missing right.
+pub(crate) fn is_about_one_row(refusal: &DbError) -> bool {
+    let code = refusal.code();
+    let class = code.code().get(..2).unwrap_or_default();
+    ["22", "23", "44", "P0"].contains(&class)
+        || (*code == SqlState::INSUFFICIENT_PRIVILEGE && refusal.routine() == Some("ExecWithCheckOptions"))
+}
+
+fn temporary_reason(code: &SqlState) -> Option<TemporaryReason> {
+    Some(match *code {
+        SqlState::QUERY_CANCELED => TemporaryReason::Cancelled,
+        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => TemporaryReason::Conflict,
+        SqlState::LOCK_NOT_AVAILABLE => TemporaryReason::Locked,
+        SqlState::TOO_MANY_CONNECTIONS => TemporaryReason::TooManyConnections,
+        SqlState::IO_ERROR => TemporaryReason::Io,
+        // Class 53: insufficient resources.
+        _ if code.code().starts_with("53") => TemporaryReason::OutOfResources,
+        _ => return None,
+    })
+}
+
+/// Returns whether PostgreSQL is starting or stopping, or has lost the connection (class 08).
+fn is_out_of_reach(code: &SqlState) -> bool {
+    let codes = [
         SqlState::ADMIN_SHUTDOWN,
         SqlState::CRASH_SHUTDOWN,
         SqlState::CANNOT_CONNECT_NOW,
-        SqlState::READ_ONLY_SQL_TRANSACTION, // a standby that has not been promoted yet
-        SqlState::IO_ERROR,
-        SqlState::QUERY_CANCELED,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
     ];
-    // Class 08: connection exceptions. Class 53: insufficient resources (connections, memory).
-    if temporary.contains(code) || code.code().starts_with("08") || code.code().starts_with("53") {
-        Error::Unavailable(Arc::new(error))
-    } else {
-        Error::Database(Arc::new(error))
-    }
+    codes.contains(code) || code.code().starts_with("08")
 }
 
 #[cfg(test)]

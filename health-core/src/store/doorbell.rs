@@ -21,11 +21,17 @@ use crate::{
 
 /// Prepares the poller's session.
 ///
-/// The session listens for notifications. Its shared advisory lock shows other servers that a poller exists. It
-/// commits nothing but notifications, so no commit waits for the disk.
-const LISTEN: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
-     SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; LISTEN health_feed; LISTEN health_tokens; \
+/// Its shared advisory lock shows other servers that a poller exists. It commits nothing but notifications, so no commit
+/// waits for the disk.
+const SETTINGS: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
+     SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; \
      SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
+
+/// Receives notifications from now on. A standby refuses this.
+const LISTEN: &str = "LISTEN health_feed; LISTEN health_tokens";
+
+/// Returns whether the database is a standby. It has neither notifications nor commits of its own.
+const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
 
 /// Notifies other servers. The payload tells a server which notifications are its own.
 ///
@@ -55,6 +61,8 @@ pub(crate) struct Doorbell {
     session: Session,
     /// The payload of its own notifications, by which it ignores them.
     name: String,
+    /// The session receives notifications. While the database is a standby it cannot, and the poller's timer has to do.
+    listens: bool,
 }
 
 impl Doorbell {
@@ -80,8 +88,14 @@ impl Doorbell {
                 on_notification(Notification::NewCommits);
             });
             let session = Session::of(client).await?;
-            session.client().batch_execute(LISTEN).await?;
-            Ok(Self { session, name })
+            session.client().batch_execute(SETTINGS).await?;
+            let mut doorbell = Self {
+                session,
+                name,
+                listens: false,
+            };
+            doorbell.listen_unless_standby().await?;
+            Ok(doorbell)
         })
         .await
     }
@@ -91,8 +105,22 @@ impl Doorbell {
         self.session.client().is_closed()
     }
 
-    /// Notifies the other servers of new commits.
+    /// Begins to receive notifications if the database is no standby.
+    async fn listen_unless_standby(&mut self) -> Result<(), StoreError> {
+        let statement = self.session.prepare(IS_STANDBY).await?;
+        let client = self.session.client();
+        if !client.query_one(&statement, &[]).await?.get::<_, bool>(0) {
+            client.batch_execute(LISTEN).await?;
+            self.listens = true;
+        }
+        Ok(())
+    }
+
+    /// Notifies the other servers of new commits. A standby has none.
     pub(crate) async fn notify(&mut self) -> Result<(), Error> {
+        if !self.listens {
+            return Ok(());
+        }
         answered(async {
             let statement = self.session.prepare(NOTIFY).await?;
             self.session.client().execute(&statement, &[&self.name]).await?;
@@ -101,9 +129,12 @@ impl Doorbell {
         .await
     }
 
-    /// Returns whether another server has a poller.
+    /// Returns whether another server has a poller. Notices that a standby was promoted.
     pub(crate) async fn others_listen(&mut self) -> Result<bool, Error> {
         answered(async {
+            if !self.listens {
+                self.listen_unless_standby().await?;
+            }
             let statement = self.session.prepare(OTHER_LISTENERS).await?;
             Ok(self.session.client().query_one(&statement, &[]).await?.get(0))
         })

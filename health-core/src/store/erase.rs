@@ -52,7 +52,13 @@ pub(crate) async fn erase(readers: &Readers, user: UserId) -> Result<u64, Error>
                 {
                     attempts += 1;
                 }
-                done => return Ok(done?),
+                done => {
+                    return done.map_err(|error| {
+                        let error = Error::from(error);
+                        session.retire_if_read_only(&error);
+                        error
+                    });
+                }
             }
         }
     });

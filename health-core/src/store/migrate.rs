@@ -1,13 +1,18 @@
 //! Creates the database if it is missing, and brings its schema up to date.
 
-use std::sync::Arc;
+use std::{error::Error as StdError, sync::Arc};
 
 use tokio_postgres::error::SqlState;
 
 use crate::{
     config::Config,
     error::Error,
-    store::connection::{Session, classify},
+    setup_error::SetupError,
+    store::{
+        connection::{Session, classify},
+        database::{self, Facts},
+        lock_wait::{LockWait, report_waits},
+    },
 };
 
 mod schema {
@@ -24,35 +29,55 @@ const LOCK: &str = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeo
      SELECT set_config('transaction_timeout', '0', true) WHERE current_setting('transaction_timeout', true) <> '0'; \
      SELECT pg_advisory_xact_lock(hashtext('health migrations'))";
 
+/// Whether a migration was ever applied. Unlike a reference to the table, this is no error if there is none.
+const HAS_HISTORY: &str = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
+
+/// The applied migrations, in the table that refinery writes.
+const HISTORY: &str =
+    "SELECT version, coalesce(name, ''), coalesce(checksum, '') FROM refinery_schema_history ORDER BY version";
+
 /// Brings the schema up to date; creates the database if it is missing and this role may create it.
 ///
-/// Several programs may call it at the same time: one migrates, the others wait and then find nothing to do.
+/// If the schema is current, it needs no right but to read. Several programs may call it at the same time: one migrates, the
+/// others wait and then find nothing to do.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database cannot be reached. [`Error::Migration`] if a migration fails or the schema is
-/// newer than this program.
+/// [`Error::Unavailable`] if the database cannot be reached. [`Error::Setup`] if the database, its schema or the role cannot
+/// be used as they are. [`Error::Migration`] if a migration fails.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
-    let mut session = match Session::plain(config).await {
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_DATABASE) => {
-            create_database(config).await?;
-            Session::plain(config).await
-        }
-        connected => connected,
-    }
-    .map_err(classify)?;
+    prepare(config).await.map(|_| ())
+}
 
-    let lock = Session::plain(config).await.map_err(classify)?;
-    take_lock(&lock).await?;
-    let report = schema::migrations::runner()
-        .run_async(session.client_mut())
-        .await
-        .map_err(|error| Error::Migration(Arc::new(error)))?;
-    for migration in report.applied_migrations() {
-        tracing::info!(%migration, "migrated");
+/// Does what [`migrate`] does, and returns what the session has found out about the database.
+pub(crate) async fn prepare(config: &Config) -> Result<Facts, Error> {
+    let config = config.for_sessions("migration");
+    let mut session = database::connect_or_create(&config).await?;
+    let facts = database::facts(&session).await.map_err(classify)?;
+    facts.check_encoding()?;
+    let Facts {
+        name, role, version, ..
+    } = &facts;
+    tracing::info!(database = name, role, version, "connected to PostgreSQL");
+    let waits = |wait: Option<&LockWait>, waited| {
+        if wait.is_none() {
+            tracing::info!(?waited, "the schema is still being checked or brought up to date");
+        }
+    };
+    let (pid, checking) = (session.pid(), is_current(&session, &facts));
+    if report_waits(&config, pid, "the check of the schema", waits, checking).await? {
+        return Ok(facts);
     }
+    if facts.is_read_only {
+        return Err(Error::Setup(SetupError::ReadOnly { database: facts.name }));
+    }
+    let lock = Session::plain(&config).await.map_err(classify)?;
+    let (lock_pid, locking) = (lock.pid(), take_lock(&lock));
+    report_waits(&config, lock_pid, "the migration of the schema", waits, locking).await?;
+    let migrating = bring_up_to_date(&mut session, &facts);
+    report_waits(&config, pid, "the migration of the schema", waits, migrating).await?;
     // If this fails, the connection is lost, and the lock with it.
     let _ = lock.client().batch_execute("ROLLBACK").await;
-    Ok(())
+    Ok(facts)
 }
 
 /// Waits for the lock of the migrations. The session holds it until its transaction ends.
@@ -60,23 +85,102 @@ async fn take_lock(session: &Session) -> Result<(), Error> {
     session.client().batch_execute(LOCK).await.map_err(classify)
 }
 
-async fn create_database(config: &Config) -> Result<(), Error> {
-    let name = config.postgres.get_dbname().unwrap_or_default();
-    let mut maintenance = config.clone();
-    maintenance.postgres.dbname("postgres");
-    let session = Session::plain(&maintenance).await.map_err(classify)?;
-    let create = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
-    match session.client().batch_execute(&create).await {
-        Ok(()) => {
-            tracing::info!(database = name, "created the database");
-            Ok(())
-        }
-        // Another program has created it meanwhile. PostgreSQL reports either code, depending on the moment.
-        Err(error)
-            if [Some(&SqlState::DUPLICATE_DATABASE), Some(&SqlState::UNIQUE_VIOLATION)].contains(&error.code()) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(classify(error)),
+async fn bring_up_to_date(session: &mut Session, facts: &Facts) -> Result<(), Error> {
+    // Another server may have migrated meanwhile.
+    if is_current(session, facts).await? {
+        return Ok(());
     }
+    let report = schema::migrations::runner()
+        .run_async(session.client_mut())
+        .await
+        .map_err(|error| migration_error(error, facts))?;
+    for migration in report.applied_migrations() {
+        tracing::info!(%migration, "migrated");
+    }
+    Ok(())
+}
+
+/// Returns whether every migration of this program was applied.
+///
+/// # Errors
+/// [`Error::Setup`] if others were.
+async fn is_current(session: &Session, facts: &Facts) -> Result<bool, Error> {
+    let client = session.client();
+    if !client
+        .query_one(HAS_HISTORY, &[])
+        .await
+        .map_err(classify)?
+        .get::<_, bool>(0)
+    {
+        return Ok(false);
+    }
+    let rows = client
+        .query(HISTORY, &[])
+        .await
+        .map_err(|error| read_error(error, facts))?;
+    let runner = schema::migrations::runner();
+    let known = runner.get_migrations();
+    for row in &rows {
+        let (version, name, checksum): (i32, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        match known.iter().find(|migration| migration.version() == version) {
+            Some(migration) if migration.name() == name && migration.checksum().to_string() == checksum => {}
+            Some(_) => {
+                return Err(Error::Setup(SetupError::OtherMigration {
+                    database: facts.name.clone(),
+                    version,
+                    name: name.to_owned(),
+                }));
+            }
+            None => {
+                return Err(Error::Setup(SetupError::NewerSchema {
+                    database: facts.name.clone(),
+                    found: version,
+                    known: known.iter().map(refinery::Migration::version).max().unwrap_or_default(),
+                }));
+            }
+        }
+    }
+    Ok(rows.len() == known.len())
+}
+
+/// Sorts an error of reading at the start: a missing right has a remedy.
+pub(crate) fn read_error(error: tokio_postgres::Error, facts: &Facts) -> Error {
+    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return Error::Setup(SetupError::MayNotRead {
+            database: facts.name.clone(),
+            role: facts.role.clone(),
+            cause: Arc::new(error),
+        });
+    }
+    classify(error)
+}
+
+fn migration_error(error: refinery::Error, facts: &Facts) -> Error {
+    // PostgreSQL reports a schema that the role may not use as a schema that does not exist.
+    let missing_right = [
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::UNDEFINED_SCHEMA,
+        SqlState::INVALID_SCHEMA_NAME,
+    ];
+    if code_of(&error).is_some_and(|code| missing_right.contains(code)) {
+        return Error::Setup(SetupError::MayNotMigrate {
+            database: facts.name.clone(),
+            role: facts.role.clone(),
+            schema: facts.schema.clone(),
+            cause: Arc::new(error),
+        });
+    }
+    Error::Migration(Arc::new(error))
+}
+
+/// Returns PostgreSQL's code in the causes of an error.
+fn code_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a SqlState> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            return error.code();
+        }
+        cause = error.source();
+    }
+    None
 }

@@ -21,7 +21,7 @@ use crate::{
         connection::{Readers, Session, checkout},
         error::StoreError,
         micros::Micros,
-        rows::observation,
+        rows::{observation, text},
         transaction::Transaction,
     },
     summary::codec,
@@ -244,7 +244,7 @@ impl<'a> ReadTransaction<'a> {
                 let minute = minute?;
                 fold.add_summary(&minute.source, minute.at, &minute.summary);
             }
-            fold.push(row.get(1), observation);
+            fold.push(text(row, 1)?, observation);
         }
         for minute in minutes {
             let minute = minute?;
@@ -378,7 +378,7 @@ fn source_summary(row: &Row) -> Result<SourceSummary, StoreError> {
     let (summary, winning_totals) = codec::decode(row.get(2)).ok_or(StoreError::UnreadableSummary)?;
     Ok(SourceSummary {
         at: row.get::<_, Micros>(0).0,
-        source: row.get::<_, &str>(1).into(),
+        source: text(row, 1)?.into(),
         summary,
         winning_totals,
         histogram: Histogram::default(),

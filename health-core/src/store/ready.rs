@@ -7,42 +7,73 @@ use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 
 use crate::{
     error::{Error, NotWritableReason},
-    store::connection::{Readers, checkout, classify},
+    store::connection::{Readers, Session, checkout, classify},
 };
 
-/// Takes the lock that a writer needs and asks whether the database is read-only.
+/// Takes the lock that a writer needs, and asks what else would keep it from writing.
 ///
 /// The statements are sent as one query: they are one transaction, so the lock ends with them, even if the caller has
-/// stopped waiting. A database can be read-only for another reason than a
-/// lock (a standby, a setting), which only the last statement tells.
+/// stopped waiting. A database can be read-only for another reason than a lock (a standby, a setting), which only the last
+/// statement tells.
 const READY: &str = "SET LOCAL lock_timeout = '1s'; \
      LOCK TABLE health_metrics, health_commits, health_dirty IN ROW EXCLUSIVE MODE; \
-     SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+     SELECT current_setting('transaction_read_only')::boolean, pg_is_in_recovery(), \
+     has_sequence_privilege('health_batch_numbers', 'USAGE') AND (SELECT bool_and(has_table_privilege(name, privilege)) \
+     FROM unnest(ARRAY['health_metrics', 'health_commits', 'health_commit_packs', 'health_dirty', 'health_sealing', \
+     'health_rollups']) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege)";
 
 /// The longest wait for the answer: twice the lock timeout of the query. A slower database stores nothing in time
 /// either.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Checks that a writer could get its locks and that the database is not read-only.
+/// What a session has answered.
+enum Answer {
+    Ready,
+    NotReady(Error),
+    /// The session is read-only because of a setting. A newer session may not be: the setting of a database or a role
+    /// holds for new sessions.
+    SetToReadOnly,
+}
+
+/// Checks that a writer could get its locks, has its rights, and that the database is not read-only.
 ///
 /// # Errors
 /// [`Error::NotWritable`] with the reason, [`Error::TimedOut`], or [`Error::Unavailable`].
 pub(crate) async fn ready(readers: &Readers) -> Result<(), Error> {
-    let session = checkout(readers).await?;
+    loop {
+        let mut session = checkout(readers).await?;
+        match ask(&session).await? {
+            Answer::Ready => return Ok(()),
+            Answer::NotReady(error) => return Err(error),
+            Answer::SetToReadOnly => {
+                session.retire();
+                if session.age() < ANSWER_TIMEOUT {
+                    return Err(Error::NotWritable(NotWritableReason::ReadOnly));
+                }
+            }
+        }
+    }
+}
+
+async fn ask(session: &Session) -> Result<Answer, Error> {
     let answer = timeout(ANSWER_TIMEOUT, session.client().simple_query(READY)).await;
     let messages = match answer.map_err(|_| Error::TimedOut(ANSWER_TIMEOUT))? {
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            return Err(Error::NotWritable(NotWritableReason::Locked));
+            return Ok(Answer::NotReady(Error::NotWritable(NotWritableReason::Locked)));
         }
         answer => answer.map_err(classify)?,
     };
-    let is_read_only = messages.iter().any(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
-        _ => false,
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
     });
-    if is_read_only {
-        Err(Error::NotWritable(NotWritableReason::ReadOnly))
-    } else {
-        Ok(())
-    }
+    let is = |column| row.and_then(|row| row.get(column)) == Some("t");
+    let (is_read_only, is_in_recovery, has_rights) = (is(0), is(1), is(2));
+    let not_ready = |reason| Answer::NotReady(Error::NotWritable(reason));
+    Ok(match (is_read_only, is_in_recovery, has_rights) {
+        (_, true, _) => not_ready(NotWritableReason::ReadOnly),
+        (true, _, _) => Answer::SetToReadOnly,
+        (_, _, false) => not_ready(NotWritableReason::MissingRight),
+        _ => Answer::Ready,
+    })
 }

@@ -114,6 +114,9 @@ const NEXT_EPOCH: &str = "UPDATE health_sealing SET epoch = epoch + 1, epoch_sin
 /// Tells whether there is a reason to end the epoch; reads one row at most.
 const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
 
+/// During a recovery every transaction is read-only.
+const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::boolean";
+
 /// Removes dirty slices of past epochs, see [`dirty_slices`], that follow one slice in the order of (user, slice).
 ///
 /// The inner query walks the index. The outer one deletes by `ctid`: a join could get a bad plan while the table
@@ -356,6 +359,12 @@ pub(crate) async fn lag(session: &mut Session) -> Result<RollupLag, StoreError> 
         seconds: count(0),
         dirty_slices: count(1),
     })
+}
+
+/// Returns whether the database is a standby, or set to read-only for this session.
+pub(crate) async fn is_read_only(session: &mut Session) -> Result<bool, StoreError> {
+    let statement = session.prepare(IS_READ_ONLY).await?;
+    Ok(session.client().query_one(&statement, &[]).await?.get(0))
 }
 
 async fn any_dirty_slice(session: &mut Session) -> Result<bool, StoreError> {

@@ -10,7 +10,12 @@ use crate::{
     fold::{SampleSummariser, SourceSummary},
     grain::Grain,
     histogram::Histogram,
-    store::{connection::Session, error::StoreError, micros::Micros, rows::observation},
+    store::{
+        connection::Session,
+        error::StoreError,
+        micros::Micros,
+        rows::{observation, text},
+    },
     summary::{Observation, Summary, Totals, codec},
 };
 
@@ -86,7 +91,7 @@ pub(crate) async fn samples(
             summaries.extend(spans[index].user, done.finish());
             index = row_index;
         }
-        fold.push(row.get(1), observation(&row));
+        fold.push(text(&row, 1)?, observation(&row));
         count += 1;
     }
     let user = spans.get(index).map_or(0, |span| span.user);
@@ -268,7 +273,7 @@ impl CoarserMerge {
 
     fn push(&mut self, row: &Row) -> Result<(), StoreError> {
         let (user, at) = (row.get(0), self.grain.floor(row.get::<_, Micros>(1).0));
-        let source = SmolStr::new(row.get::<_, &str>(2));
+        let source = SmolStr::new(text(row, 2)?);
         let (summary, winning_totals) = codec::decode(row.get(3)).ok_or(StoreError::UnreadableSummary)?;
         let is_next = |(last_user, last): &(i64, SourceSummary)| (*last_user, last.at) != (user, at);
         if self.summaries.last().is_none_or(is_next) {

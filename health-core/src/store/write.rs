@@ -137,6 +137,16 @@ impl WriterSession {
         self.session.client().is_closed()
     }
 
+    /// The process of PostgreSQL that serves the session.
+    pub(crate) fn pid(&self) -> i32 {
+        self.session.pid()
+    }
+
+    /// How long ago the session was opened.
+    pub(crate) fn age(&self) -> Duration {
+        self.session.age()
+    }
+
     /// Writes a batch in one transaction. After success all of it is durable, after [`WriteError::Failed`] none of it.
     pub(crate) async fn write(
         &mut self,

@@ -23,12 +23,12 @@ const CONNECTIONS_MAX: u32 = 30;
 
 /// The backends (PostgreSQL's processes, one for each connection) of the server, those that execute a statement
 /// first.
-const BACKENDS: &str = "SELECT pid FROM pg_stat_activity WHERE application_name = 'health' AND pid <> pg_backend_pid() \
+const BACKENDS: &str = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'health-server %' AND pid <> pg_backend_pid() \
      ORDER BY state = 'active' DESC";
 
 /// Ends the connections of the server and waits up to 10 s for the end of each.
 pub(crate) const TERMINATE: &str =
-    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'health'";
+    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name LIKE 'health-server %'";
 
 impl Database {
     pub(crate) async fn start() -> Self {

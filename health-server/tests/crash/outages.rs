@@ -17,7 +17,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Counts the connections of the server.
-const SERVER_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'health'";
+const SERVER_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'health-server %'";
 
 async fn start_server(database: &Database, options: &[&str]) -> Server {
     let url = database.url();
