@@ -20,7 +20,7 @@ use std::{
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
 use examples::{Client, ClientError, Database, Interval, Population, Result, ServerUrl, Simulation, shutdown_signal};
-use health_core::{Config, Health, Sample, StatsResponse, embedded::EmbeddedError, flags::parse_duration};
+use health_core::{Config, Health, Sample, StatsResponse, counted, embedded::EmbeddedError, flags::parse_duration};
 use health_server::{Listeners, ServerLimits, run};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tracing::level_filters::LevelFilter;
@@ -126,7 +126,10 @@ async fn run_demo(args: &Args, database: &Database, end: impl Future<Output = ()
     let found = total_samples(&query_stats(&client, &population).await?);
     if found > 0 {
         let location = database.data_dir().unwrap_or(Path::new("the database")).display();
-        print(&format!("found {found} samples of earlier runs in {location}"))?;
+        print(&format!(
+            "found {} of earlier runs in {location}",
+            counted(found, "sample")
+        ))?;
     }
     let mut simulation = start_simulation(population.clone(), client.clone(), args);
     let result = tokio::select! {
@@ -227,7 +230,11 @@ fn table(users: &[StatsResponse]) -> String {
         ));
     }
     let samples = total_samples(users);
-    lines.push(format!("{} users, {samples} samples stored", users.len()));
+    lines.push(format!(
+        "{}, {} stored",
+        counted(users.len(), "user"),
+        counted(samples, "sample")
+    ));
     lines.join("\n")
 }
 

@@ -24,7 +24,7 @@ use std::{
 
 use clap::Parser;
 use examples::shutdown_signal;
-use health_core::{Cursor, FEED_PROTOCOL, FeedEvent, Sample};
+use health_core::{Cursor, FEED_PROTOCOL, FeedEvent, Sample, counted};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter, Stdout},
@@ -209,7 +209,8 @@ impl Tail {
             }
             FeedEvent::Lagged { missed, cursor } => {
                 log(&format!(
-                    "this client is too slow: {missed} samples were skipped and are requested again"
+                    "this client is too slow: it missed {}, which it requests again",
+                    counted(missed, "sample")
                 ));
                 self.cursor = Some(cursor);
                 self.subscribe(connection).await?;

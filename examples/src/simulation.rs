@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use health_core::{IngestCounts, Sample};
+use health_core::{IngestCounts, Sample, counted};
 use tokio::time::sleep;
 
 use crate::{
@@ -143,8 +143,8 @@ impl Simulation {
                     if result.rejected > 0 {
                         let reason = result.first_reason.as_deref().unwrap_or("no reason given");
                         (self.notify)(&format!(
-                            "the server refused {} samples; the first: {reason}",
-                            result.rejected
+                            "the server refused {}; the first: {reason}",
+                            counted(result.rejected, "sample")
                         ));
                     }
                     self.record_success(result.counts, result.rejected);
@@ -198,11 +198,14 @@ impl Totals {
         } = self;
         let retried = match retries {
             0 => String::new(),
+            1 => "; 1 attempt failed and was repeated".to_owned(),
             _ => format!("; {retries} attempts failed and were repeated"),
         };
         format!(
-            "posted {accepted} samples ({inserted} new, {updated} updated, {unchanged} unchanged; {rejected} refused) in {requests} \
-             requests and {took:.1?}{retried}"
+            "posted {} ({inserted} new, {updated} updated, {unchanged} unchanged; {rejected} refused) in {} and \
+             {took:.1?}{retried}",
+            counted(accepted, "sample"),
+            counted(*requests, "request")
         )
     }
 }

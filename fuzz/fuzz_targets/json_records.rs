@@ -15,6 +15,7 @@ fuzz_target!(|body: &[u8]| {
 
 fn by_serde(body: &[u8]) -> Option<Vec<&str>> {
     let text = std::str::from_utf8(body).ok()?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_matches([' ', '\t', '\n', '\r']).is_empty() {
         return Some(Vec::new());
     }

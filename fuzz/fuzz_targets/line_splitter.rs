@@ -29,6 +29,7 @@ fuzz_target!(|input: (Vec<u8>, &[u8])| {
 
     let mut expected = Vec::new();
     let mut expected_within_limit = true;
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     for line in text.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > LINE_BYTES_MAX {

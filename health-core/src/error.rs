@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::{bucket::TooManyBuckets, sample::InvalidSample, setup_error::SetupError, token::TokenName};
+use crate::{bucket::TooManyBuckets, sample::InvalidSample, setup_error::SetupError, text::counted, token::TokenName};
 
 /// Why a call failed. The message describes the failure itself; `source()` returns its cause.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum Error {
         fault: InvalidSample,
     },
     /// The queue had no room in time. Try again later, or send fewer samples at a time.
-    #[error("the queue of {limit} samples had no room for {wanted} more within {waited:?}")]
+    #[error("the queue of {} had no room for {wanted} more within {waited:?}", counted(*.limit, "sample"))]
     Overloaded {
         /// The samples of the call.
         wanted: usize,

@@ -47,6 +47,7 @@ mod range;
 mod record;
 mod sample;
 mod stats;
+mod text;
 mod time;
 mod wire;
 
@@ -89,6 +90,7 @@ pub use crate::{
     record::{ReceiveClock, RecordFault, read_record},
     sample::{Calories, HeartRate, Identity, InvalidSample, Readings, Sample, Source, Steps, UserId},
     stats::{Percentiles, READING_WEIGHT_SECONDS_MAX, RangeStats, SLICE_SECONDS, SourceTotals, Stats, winning_source},
+    text::counted,
     time::{TimestampError, format_timestamp, parse_timestamp},
     wire::{
         Cursor, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesResponse, Problem, Rejection, SeriesBucket,

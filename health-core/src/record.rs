@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     sample::{Calories, HeartRate, InvalidSample, Readings, Sample, Source, Steps, UserId},
-    time::parse_timestamp,
+    time::{TimestampError, parse_timestamp},
 };
 
 /// The receive time of records and the limit for timestamps in the future.
@@ -179,7 +179,7 @@ impl RecordBuilder {
                 Ok(UserId::new(integer(value, "a user id")?)?)
             }),
             "timestamp" => read_into(&mut self.timestamp, value, |value| {
-                Ok(parse_timestamp(&string(value)?).map_err(InvalidSample::from)?)
+                Ok(parse_timestamp(&timestamp_text(value)?).map_err(InvalidSample::from)?)
             }),
             "source" => read_into(&mut self.source, value, |value| Ok(Source::new(string(value)?)?)),
             "heart_rate" => read_into(&mut self.readings.heart_rate, value, |value| {
@@ -275,6 +275,14 @@ fn string(value: &RawValue) -> Result<String, FieldError> {
     serde_json::from_str(value.get()).map_err(|error| FieldError(format!("is not valid Unicode text: {error}")))
 }
 
+fn timestamp_text(value: &RawValue) -> Result<String, FieldError> {
+    if is_number(value) {
+        let unix_time = TimestampError::UnixTime(shorten(value.get()).into_owned());
+        return Err(InvalidSample::from(unix_time).into());
+    }
+    string(value).map_err(|FieldError(reason)| FieldError(format!("{reason}: write \"2025-03-02T18:00:00Z\"")))
+}
+
 fn number(value: &RawValue) -> Result<f64, FieldError> {
     if !is_number(value) {
         return Err(FieldError(format!("is {}; a number is required", kind_of(value))));
@@ -359,6 +367,8 @@ mod tests {
             r#"{"user_id":1,"steps":0,"timestamp":"2025-03-02T18:05:00Z"}"#,
             r#"{"user_id":1,"steps":0,"timestamp":"2000-01-01T00:00:00+00:00"}"#,
             r#"{"us\u0065r_id":1,"steps":0}"#,
+            r#"{"user_id":1,"steps":0,"timestamp":"2025-03-02 19:00:00 +0100"}"#,
+            r#"{"user_id":1,"steps":0,"timestamp":"2025-03-02\u002019:00:00+01"}"#,
         ] {
             assert!(read(json).is_ok(), "{json}: {:?}", read(json));
         }
@@ -422,6 +432,7 @@ mod tests {
                 "timestamp",
             ),
             (r#"{"user_id":1,"steps":1,"timestamp":1740938400}"#, "timestamp"),
+            (r#"{"user_id":1,"steps":1,"timestamp":{}}"#, "timestamp"),
             (
                 r#"{"user_id":-1,"steps":-1,"calories":-1,"heart_rate":-1,"x":1,"timestamp":""}"#,
                 "user_id steps calories heart_rate x timestamp",
@@ -437,6 +448,52 @@ mod tests {
         let longest = "é".repeat(32);
         assert!(read(&format!(r#"{{"user_id":1,"steps":1,"source":"{longest}"}}"#)).is_ok());
         assert!(read(&format!(r#"{{"user_id":1,"steps":1,"source":"{longest}x"}}"#)).is_err());
+    }
+
+    #[test]
+    fn a_refused_timestamp_is_named_with_the_way_to_write_it() {
+        for (timestamp, reason) in [
+            (
+                "1740938400",
+                "1740938400 is a number: Unix time is not accepted; write 2025-03-02T18:00:00Z",
+            ),
+            (
+                "\"1740938400.5\"",
+                "1740938400.5 is a number: Unix time is not accepted; write 2025-03-02T18:00:00Z",
+            ),
+            (
+                "-1e3",
+                "-1e3 is a number: Unix time is not accepted; write 2025-03-02T18:00:00Z",
+            ),
+            (
+                "true",
+                "is a boolean; a string is required: write \"2025-03-02T18:00:00Z\"",
+            ),
+            (
+                "[]",
+                "is an array; a string is required: write \"2025-03-02T18:00:00Z\"",
+            ),
+            ("\"\"", "is empty: write a time such as 2025-03-02T18:00:00Z"),
+            (
+                "\"1999-12-31T23:59:59Z\"",
+                "1999-12-31T23:59:59Z is before 2000-01-01T00:00:00Z: check the device's clock",
+            ),
+            (
+                "\"2025-03-02 19:06:00+01\"",
+                "2025-03-02T18:06:00Z is more than 300 s ahead of the server's clock: check the device's clock",
+            ),
+            (
+                "\"2016-12-31T23:59:60Z\"",
+                "\"2016-12-31T23:59:60Z\" is a leap second, which cannot be stored: send second 59 instead",
+            ),
+        ] {
+            let faults = read(&format!(r#"{{"user_id":1,"steps":1,"timestamp":{timestamp}}}"#)).unwrap_err();
+            let found: Vec<_> = faults
+                .iter()
+                .map(|fault| (fault.field.as_deref(), fault.reason.as_str()))
+                .collect();
+            assert_eq!(found, [(Some("timestamp"), reason)]);
+        }
     }
 
     #[test]

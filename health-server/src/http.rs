@@ -3,6 +3,7 @@
 mod body;
 pub(crate) mod body_memory;
 mod error;
+mod framing;
 mod gunzip;
 pub(crate) mod idle_connections;
 mod ingest;
@@ -11,6 +12,7 @@ mod line_splitter;
 mod ops;
 mod parse_errors;
 mod query;
+mod refusal;
 mod response;
 mod route;
 mod samples;
@@ -19,13 +21,15 @@ mod upload;
 mod users;
 mod write_timeout;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
     body::{Body, Incoming},
     header::{self, HeaderValue},
+    http::request::Parts,
     server::conn::http1,
     service::service_fn,
 };
@@ -40,6 +44,7 @@ use crate::{
     app::App,
     http::{
         error::HttpError,
+        framing::{check_transfer_coding, declare_persistence},
         parse_errors::ExplainParseErrors,
         query::no_parameters,
         response::{HttpResponse, empty},
@@ -107,18 +112,19 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
             }
         }
     };
-    if let Err(error) = result {
+    if let Err(error) = &result {
         tracing::debug!(%error, "an HTTP connection failed");
-        if error.is_parse() {
-            tokio::select! {
-                () = discard_connection(connection.into_parts().io.into_inner()) => {}
-                () = app.closing.cancelled() => {}
-            }
+    }
+    if result.map_or_else(|error| error.is_parse(), |()| true) {
+        tokio::select! {
+            () = discard_connection(connection.into_parts().io.into_inner()) => {}
+            () = tracked.close_requested() => {}
+            () = app.closing.cancelled() => {}
         }
     }
 }
 
-/// Reads and discards what a client still sends after hyper could not parse its request.
+/// Reads and discards what a client still sends after the last response, until it closes its side too.
 async fn discard_connection(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let discard = async {
         stream.shutdown().await?;
@@ -135,18 +141,53 @@ async fn discard_connection(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 async fn respond(app: &Arc<App>, request: Request<Incoming>) -> HttpResponse {
     let start = Instant::now();
     let (head, mut body) = request.into_parts();
+    let route = Route::find(head.uri.path());
+    let response = or_500(answer(app, route, &head, &mut body)).await;
+    let mut response = response.unwrap_or_else(HttpError::into_response);
+    let template = route.map_or("other", Route::template);
+    app.metrics
+        .record_response(template, &head.method, response.status(), start.elapsed());
+    if !app.closing.is_cancelled() {
+        declare_persistence(&head, &mut response, app.limits.header_timeout);
+    }
+    // A client that waits for `100 Continue` has not sent its body.
+    if !head.headers.contains_key(header::EXPECT) {
+        discard_body(app, body);
+    }
+    response
+}
+
+/// Turns a panic of a handler into a 500, so that it ends neither the connection nor the responses before it.
+async fn or_500(handler: impl Future<Output = Result<HttpResponse, HttpError>>) -> Result<HttpResponse, HttpError> {
+    let outcome = AssertUnwindSafe(handler).catch_unwind().await;
+    outcome.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(message, "a handler panicked");
+        let detail = "The server cannot process the request. Its log has the reason.";
+        Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, detail).closing())
+    })
+}
+
+/// Finds the response to one request.
+async fn answer(
+    app: &Arc<App>,
+    route: Option<Route<'_>>,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Result<HttpResponse, HttpError> {
+    check_transfer_coding(&head.headers)?;
     let (path, method) = (head.uri.path(), &head.method);
-    let route = Route::find(path);
-    let response = match route {
-        None if *method == Method::OPTIONS && path == "*" => with_allow(empty(StatusCode::NO_CONTENT), ALL_METHODS),
+    match route {
+        None if *method == Method::OPTIONS && path == "*" => Ok(with_allow(empty(StatusCode::NO_CONTENT), ALL_METHODS)),
         None => {
             let detail = format!(
                 "No endpoint has the path {}. /openapi.json lists all endpoints.",
                 quote(path)
             );
-            HttpError::new(StatusCode::NOT_FOUND, detail).into_response()
+            Err(HttpError::new(StatusCode::NOT_FOUND, detail))
         }
-        Some(route) if *method == Method::OPTIONS => with_allow(empty(StatusCode::NO_CONTENT), route.allow()),
+        Some(route) if *method == Method::OPTIONS => Ok(with_allow(empty(StatusCode::NO_CONTENT), route.allow())),
         Some(route) if !route.allows(method) => {
             let detail = format!(
                 "{path} does not support the method {}. It supports {}.",
@@ -154,21 +195,10 @@ async fn respond(app: &Arc<App>, request: Request<Incoming>) -> HttpResponse {
                 route.allow()
             );
             let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail);
-            with_allow(error.into_response(), route.allow())
+            Ok(with_allow(error.into_response(), route.allow()))
         }
-        Some(route) => {
-            let response = dispatch(app, route, head.uri.query(), &head.headers, &mut body).await;
-            response.unwrap_or_else(HttpError::into_response)
-        }
-    };
-    let template = route.map_or("other", Route::template);
-    app.metrics
-        .record_response(template, method, response.status(), start.elapsed());
-    // A client that waits for `100 Continue` has not sent its body.
-    if !head.headers.contains_key(header::EXPECT) {
-        discard_body(app, body);
+        Some(route) => dispatch(app, route, head.uri.query(), &head.headers, body).await,
     }
-    response
 }
 
 /// Calls the handler of an endpoint.
@@ -217,6 +247,15 @@ fn discard_body(app: &App, mut body: Incoming) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_500_that_closes_the_connection() {
+        let response = or_500(async { panic!("a bug") }).await.unwrap_err().into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[header::CONNECTION], "close");
+        let fine = or_500(async { Ok(empty(StatusCode::NO_CONTENT)) }).await;
+        assert_eq!(fine.unwrap().status(), StatusCode::NO_CONTENT);
+    }
 
     #[test]
     fn the_response_to_a_connection_too_many_declares_its_length() {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use health_core::Sample;
+use health_core::{Sample, counted};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
@@ -75,7 +75,7 @@ fn report(event: &ConnectionEvent) {
                 retry_in.as_secs_f64()
             )
         }
-        ConnectionEvent::Lagged { missed } => format!("the server skipped {missed} samples"),
+        ConnectionEvent::Lagged { missed } => format!("the server skipped {}", counted(*missed, "sample")),
         ConnectionEvent::CommandRefused { reason } => format!("the feed refused a command: {reason}"),
         ConnectionEvent::Replaying { description } => description.clone(),
     };

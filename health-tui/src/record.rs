@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use health_core::Sample;
+use health_core::{Sample, counted};
 
 use crate::{error::Error, headless, options::Options};
 
@@ -36,6 +36,6 @@ pub(crate) async fn run(options: &Options, path: &Path) -> Result<(), Error> {
     };
     let result = headless::run(options, write).await;
     // If stderr is closed, there is no reader for this line.
-    _ = writeln!(io::stderr(), "{written} samples in {}", path.display());
+    _ = writeln!(io::stderr(), "{} in {}", counted(written, "sample"), path.display());
     result
 }

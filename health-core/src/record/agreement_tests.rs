@@ -5,7 +5,7 @@ use proptest::{prelude::*, sample::Index};
 use super::*;
 
 /// Fragments that are inserted into records to damage them.
-const FRAGMENTS: [&str; 40] = [
+const FRAGMENTS: [&str; 43] = [
     "{",
     "}",
     "[",
@@ -46,6 +46,9 @@ const FRAGMENTS: [&str; 40] = [
     "T23:59:60Z",
     "-00:00",
     ".1234567",
+    " +0100",
+    "+01",
+    " Z",
 ];
 
 fn clock() -> ReceiveClock {
@@ -70,7 +73,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
         "\"(watch|ring|é|\\\\u[0-9a-f]{4}|\\\\[\"\\\\/bfnrt]){0,9}\"",
-        "\"20[0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,12})?([Zz]|[+-][0-2][0-9]:[0-5][0-9])?\"",
+        "\"20[0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,12})?( ?([Zz]|[+-][0-2][0-9](:?[0-5][0-9])?))?\"",
         Just("null".to_owned()),
     ]
 }

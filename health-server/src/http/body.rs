@@ -64,7 +64,6 @@ pub(crate) enum BodyError {
 
 /// Reads the media type and the encoding of a body from its headers.
 pub(crate) fn media_type_and_encoding(headers: &HeaderMap) -> Result<(MediaType, Encoding), HttpError> {
-    check_transfer_coding(headers)?;
     Ok((media_type(headers)?, encoding(headers)?))
 }
 
@@ -141,23 +140,6 @@ impl From<BodyError> for HttpError {
     fn from(error: BodyError) -> Self {
         Self::new(error.status(), error.to_string())
     }
-}
-
-/// Refuses transfer codings other than `chunked` (RFC 9112, 6.1).
-///
-/// hyper decodes `chunked` and hands out the bytes of any other coding as they are, which would be read as JSON.
-fn check_transfer_coding(headers: &HeaderMap) -> Result<(), HttpError> {
-    for value in headers.get_all(header::TRANSFER_ENCODING) {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        if !text.trim().eq_ignore_ascii_case("chunked") {
-            let detail = format!(
-                "The Transfer-Encoding {} is not supported: send chunked or none.",
-                quote(&text)
-            );
-            return Err(HttpError::new(StatusCode::NOT_IMPLEMENTED, detail));
-        }
-    }
-    Ok(())
 }
 
 fn media_type(headers: &HeaderMap) -> Result<MediaType, HttpError> {
@@ -247,15 +229,6 @@ mod tests {
             (&[("content-type", "text/plain")], None),
             (&[("content-type", "application/jsonl")], None),
             (&[("content-type", "application/x-www-form-urlencoded")], None),
-            (
-                &[json, ("transfer-encoding", "Chunked")],
-                Some((MediaType::Json, Encoding::Identity)),
-            ),
-            (&[json, ("transfer-encoding", "gzip, chunked")], None),
-            (
-                &[json, ("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")],
-                None,
-            ),
             (&[json, ("content-encoding", "br")], None),
             (&[json, ("content-encoding", "gzip, gzip")], None),
             (

@@ -26,6 +26,8 @@ pub(crate) struct HttpError {
     counts: Option<IngestCounts>,
     rejected: Option<u64>,
     errors: Vec<Rejection>,
+    /// Whether the connection is closed after the response.
+    is_closing: bool,
 }
 
 impl HttpError {
@@ -37,7 +39,21 @@ impl HttpError {
             counts: None,
             rejected: None,
             errors: Vec::new(),
+            is_closing: false,
         }
+    }
+
+    /// Closes the connection after the response, because the end of the request's body is in doubt.
+    pub(crate) fn closing(mut self) -> Self {
+        self.is_closing = true;
+        self
+    }
+
+    /// Adds a sentence to the detail.
+    pub(crate) fn with_hint(mut self, sentence: &str) -> Self {
+        self.detail.to_mut().push(' ');
+        self.detail.to_mut().push_str(sentence);
+        self
     }
 
     /// Adds the counts of a request that failed after it had stored some samples.
@@ -54,7 +70,7 @@ impl HttpError {
     }
 
     pub(crate) fn into_response(self) -> HttpResponse {
-        let status = self.status;
+        let (status, is_closing) = (self.status, self.is_closing);
         let mut response = json(status, &self.into_problem());
         let headers = response.headers_mut();
         headers.insert(
@@ -63,6 +79,9 @@ impl HttpError {
         );
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        if is_closing {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use health_core::counted;
 use hyper::{HeaderMap, StatusCode, body::Incoming};
 use tokio::time::timeout;
 
@@ -12,6 +13,7 @@ use crate::{
         body::{BodyReader, MediaType, media_type_and_encoding},
         body_memory::BodyPermit,
         error::HttpError,
+        framing::require_body,
         json_records::JsonRecords,
         line_splitter::LineSplitter,
         response::{HttpResponse, json},
@@ -26,6 +28,7 @@ const MAX_PAUSE_BEFORE_ENQUEUE: Duration = Duration::from_millis(100);
 
 /// Stores the samples of a request and responds after they are committed.
 pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Result<HttpResponse, HttpError> {
+    require_body(headers)?;
     let (media_type, encoding) = media_type_and_encoding(headers)?;
     let reader = BodyReader::new(body, encoding, app.limits.body_timeout);
     let UploadOutcome {
@@ -154,18 +157,19 @@ fn no_record() -> HttpError {
 
 fn body_too_large(max_bytes: usize) -> HttpError {
     let detail = format!(
-        "The decoded body is larger than {max_bytes} bytes. The server did not read the rest: send smaller bodies, or \
-         application/x-ndjson, which has no size limit."
+        "The decoded body is larger than {}. The server did not read the rest: send smaller bodies, or \
+         application/x-ndjson, which has no size limit.",
+        counted(max_bytes, "byte")
     );
     HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
 fn line_too_long(app: &App, upload: &Upload<'_>) -> HttpError {
     let detail = format!(
-        "The line of record {} is longer than {} bytes. The counts say what was stored of the lines before it. Neither this \
+        "The line of record {} is longer than {}. The counts say what was stored of the lines before it. Neither this \
          line nor any later one was stored.",
         upload.records(),
-        app.limits.max_line
+        counted(app.limits.max_line, "byte")
     );
     HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }

@@ -21,14 +21,15 @@ impl<'a> JsonRecords<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(body)
             .map_err(|error| format!("the byte at offset {} is not UTF-8", error.valid_up_to()))?;
-        let text = skip_space(text);
+        // Programs on Windows write a byte order mark (BOM) at the start of a file.
+        let text = skip_space(text.strip_prefix('\u{feff}').unwrap_or(text));
         if text.is_empty() {
             return Ok(Self {
                 rest: "",
                 is_array: false,
             });
         }
-        serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| explain(text, &error))?;
         let array = text.strip_prefix('[');
         Ok(Self {
             rest: array.unwrap_or(text),
@@ -57,6 +58,19 @@ impl<'a> Iterator for JsonRecords<'a> {
     }
 }
 
+/// Returns what is wrong with a text that is not JSON, with the remedy for one object a line.
+fn explain(text: &str, error: &serde_json::Error) -> String {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let begins_with_value = matches!(values.next(), Some(Ok(_)));
+    let is_lines =
+        begins_with_value && text.starts_with('{') && skip_space(&text[values.byte_offset()..]).starts_with('{');
+    if is_lines {
+        format!("{error}, where a second object begins. Send one object a line as application/x-ndjson, or an array")
+    } else {
+        error.to_string()
+    }
+}
+
 fn skip_space(text: &str) -> &str {
     text.trim_start_matches([' ', '\t', '\n', '\r'])
 }
@@ -77,6 +91,8 @@ mod tests {
             ("{}", &["{}"]),
             (" {\"a\": [1, 2]} \n", &["{\"a\": [1, 2]}"]),
             ("5", &["5"]),
+            ("\u{feff}", &[]),
+            ("\u{feff} {}\n", &["{}"]),
             ("null", &["null"]),
             (
                 "[1,-2e400,\"],[\\\"\" , null,true\n,{\"a\":\"\\ud800\"},[[ ]]]",
@@ -107,7 +123,9 @@ mod tests {
             "NaN",
             "[NaN]",
             "{'a':1}",
-            "\u{feff}{}",
+            " \u{feff}{}",
+            "\u{feff}\u{feff}{}",
+            "{}\u{feff}",
             "[,1]",
             "[1 2]",
             "\"\u{1}\"",
@@ -117,6 +135,22 @@ mod tests {
             assert!(JsonRecords::parse(body.as_bytes()).is_err(), "{body}");
         }
         assert!(JsonRecords::parse(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn one_object_a_line_is_named_with_its_media_type() {
+        for (body, expected) in [
+            ("{}\n{}", true),
+            ("{}{}", true),
+            ("\u{feff}{\"a\":1}\r\n\r\n{\"a\":", true),
+            ("{}\nx", false),
+            ("{\n{}", false),
+            ("[{}]\n[{}]", false),
+            ("[{}\n{}]", false),
+        ] {
+            let reason = JsonRecords::parse(body.as_bytes()).unwrap_err();
+            assert_eq!(reason.contains("application/x-ndjson"), expected, "{body}: {reason}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 /// Splits bytes that arrive in any portions into lines.
 ///
-/// A line ends with LF or CR LF; the last line may have no end. Lines of nothing but white space are skipped.
+/// A line ends with LF or CR LF; the last line may have no end. Lines of nothing but white space are skipped, and so is a
+/// byte order mark (BOM) at the start, which programs on Windows write.
 ///
 /// `tokio_util`'s `LinesCodec` does not fit: it copies every line. This splitter copies only lines that two portions share.
 #[derive(Debug)]
@@ -10,7 +11,12 @@ pub(crate) struct LineSplitter {
     max_bytes: usize,
     /// The beginning of a line whose end has not arrived yet.
     partial: Vec<u8>,
+    /// Whether no line has ended yet: only the first one may begin with a BOM.
+    is_first: bool,
 }
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A line is longer than the limit. The line end does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +27,7 @@ impl LineSplitter {
         Self {
             max_bytes,
             partial: Vec::new(),
+            is_first: true,
         }
     }
 
@@ -30,25 +37,27 @@ impl LineSplitter {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
             if self.partial.is_empty() {
-                emit(line, self.max_bytes, &mut on_line)?;
+                emit(line, self.is_first, self.max_bytes, &mut on_line)?;
             } else {
                 self.extend_partial(line)?;
-                emit(&self.partial, self.max_bytes, &mut on_line)?;
+                emit(&self.partial, self.is_first, self.max_bytes, &mut on_line)?;
                 self.partial.clear();
             }
+            self.is_first = false;
         }
         self.extend_partial(bytes)
     }
 
     /// Calls `on_line` with the last line, if it came without a line end.
     pub(crate) fn finish(self, mut on_line: impl FnMut(&[u8])) -> Result<(), LineTooLong> {
-        emit(&self.partial, self.max_bytes, &mut on_line)
+        emit(&self.partial, self.is_first, self.max_bytes, &mut on_line)
     }
 
     fn extend_partial(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
         // A CR at the end may belong to a line end whose LF has not arrived yet.
         let line_end = usize::from(bytes.last().or(self.partial.last()) == Some(&b'\r'));
-        if self.partial.len() + bytes.len() > self.max_bytes + line_end {
+        let mark = if self.is_first { BYTE_ORDER_MARK.len() } else { 0 };
+        if self.partial.len() + bytes.len() > self.max_bytes.saturating_add(line_end + mark) {
             return Err(LineTooLong);
         }
         self.partial.extend_from_slice(bytes);
@@ -56,8 +65,12 @@ impl LineSplitter {
     }
 }
 
-fn emit(line: &[u8], max_bytes: usize, on_line: &mut impl FnMut(&[u8])) -> Result<(), LineTooLong> {
+fn emit(line: &[u8], is_first: bool, max_bytes: usize, on_line: &mut impl FnMut(&[u8])) -> Result<(), LineTooLong> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = match line.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) if is_first => rest,
+        _ => line,
+    };
     if line.len() > max_bytes {
         return Err(LineTooLong);
     }
@@ -96,6 +109,10 @@ mod tests {
             ("a\r\n\nbcd\r\n", &["a", "bcd"]),
             ("a\rb\n\r\r\nc\r", &["a\rb", "c"]),
             ("12345\r\n67890\n", &["12345", "67890"]),
+            ("\u{feff}12345\r\n67890\n", &["12345", "67890"]),
+            ("\u{feff}12345", &["12345"]),
+            ("\u{feff}\r\n\u{feff}a", &["\u{feff}a"]),
+            ("\u{feff}", &[]),
         ] {
             for portion_bytes in 1..=text.len().max(1) {
                 let (lines, result) = split(text, portion_bytes, 5);
@@ -116,6 +133,7 @@ mod tests {
             "ok\n123456\r\n",
             "ok\n      \n",
             "ok\n12345\r6\n",
+            "\u{feff}ok\n123\u{feff}\n",
         ] {
             for portion_bytes in 1..=text.len() {
                 assert_eq!(
@@ -130,12 +148,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_in_portions_of_any_size_is_split_as_if_it_were_whole(
-            text in "([a-z]{0,9}[ \\r\\t]{0,2}\\n?){0,12}",
+            text in "\u{feff}?([a-z]{0,9}[ \\r\\t]{0,2}\\n?){0,12}",
             portion_bytes in 1_usize..20,
             max_bytes in 1_usize..12,
         ) {
             let mut expected = (Vec::new(), Ok(()));
-            for line in text.split('\n') {
+            for line in text.strip_prefix('\u{feff}').unwrap_or(&text).split('\n') {
                 let line = line.strip_suffix('\r').unwrap_or(line);
                 if line.len() > max_bytes {
                     expected.1 = Err(LineTooLong);

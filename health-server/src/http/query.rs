@@ -44,7 +44,7 @@ pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), QueryErrors> {
 impl<'a> Query<'a> {
     /// Parses a query string, in which only the `known` parameters may occur.
     ///
-    /// A `+` stays a `+`, because times have it in their offset. That is why this is not `form_urlencoded`, which also
+    /// A `+` stays a `+`, because times have it in their offset; [`time`] turns some into spaces. That is why this is not `form_urlencoded`, which also
     /// replaces invalid UTF-8 in silence.
     pub(crate) fn parse(query: Option<&'a str>, known: &[&str]) -> Self {
         let mut parsed = Self::default();
@@ -179,8 +179,24 @@ pub(crate) fn integer(text: &str, range: RangeInclusive<i64>) -> Option<i64> {
         .filter(|number| range.contains(number))
 }
 
+/// Reads a time. In a query string `+` also stands for a space, so its place decides what it is.
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    parse_timestamp(text).map_err(|error| error.to_string())
+    parse_timestamp(&with_spaces(text)).map_err(|error| error.to_string())
+}
+
+/// Returns the text with a space for a `+` between date and time, and for a `+` before the offset's sign or `Z`.
+fn with_spaces(text: &str) -> Cow<'_, str> {
+    if !text.contains('+') {
+        return Cow::Borrowed(text);
+    }
+    let mut spaced = text.to_owned();
+    if text.as_bytes().get(10) == Some(&b'+') {
+        spaced.replace_range(10..11, " ");
+    }
+    for offset in ["++", "+-", "+Z", "+z"] {
+        spaced = spaced.replacen(offset, &offset.replacen('+', " ", 1), 1);
+    }
+    Cow::Owned(spaced)
 }
 
 #[cfg(test)]
@@ -210,6 +226,11 @@ mod tests {
             "user_id=101&start=2025-03-02T18:00:00+01:00&end=2025-03-02T19:00:00%2B01:00",
             "&end=2025-03-02t18%3a00%3A00z&&start=2025-03-02T17:00:00Z&user_id=%3101&",
             "us%65r_id=101&start=2025-03-02T17:00:00.0000009Z&end=2025-03-02T18:00:00-00:00",
+            "user_id=101&start=2025-03-02+18:00:00+01:00&end=2025-03-02%2019:00:00%20%2B01:00",
+            "user_id=101&start=2025-03-02+18:00:00++0100&end=2025-03-02+19:00:00+%2B01",
+            "user_id=101&start=2025-03-02+18:00:00+01&end=2025-03-02+17:00:00+-01:00",
+            "user_id=101&start=2025-03-02+17:00:00Z&end=2025-03-02%2018:00:00+Z",
+            "user_id=101&start=2025-03-02T18:00:00.000+0100&end=2025-03-02T18:00:00-0000",
         ] {
             assert_eq!(read(query), expected, "{query}");
         }
@@ -236,6 +257,8 @@ mod tests {
             (format!("user_id=1&{start}&end=2025-03-02T18:00:00Z"), "start"),
             (format!("user_id=1&start=2025-03-03T00:00:00Z&{end}"), "start"),
             (format!("user_id=1&{start}&end=2025-03-02T19:00:00%2001:00"), "end"),
+            (format!("user_id=1&{start}&end=2025-03-02++19:00:00Z"), "end"),
+            (format!("user_id=1&{start}&end=1740942000"), "end"),
             (format!("=1&user_id=1&{start}&{end}"), "a parameter without a name"),
         ] {
             assert_eq!(read(&query), Err(names.to_owned()), "{query}");

@@ -21,9 +21,18 @@ const MAX_PERCENTILES: usize = 1001;
 
 /// `GET /metrics`: totals, averages and extremes.
 pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
+    let is_without_parameters = query.is_none_or(str::is_empty);
     let mut query = Query::parse(query, &["user_id", "start", "end"]);
     let user_and_range = query.user_and_range();
-    let (user_id, range) = query.finish(user_and_range)?;
+    let (user_id, range) = query.finish(user_and_range).map_err(|errors| {
+        let error = HttpError::from(errors);
+        // The path is where Prometheus looks for metrics by default.
+        if is_without_parameters {
+            error.with_hint("The metrics for Prometheus are at /-/metrics.")
+        } else {
+            error
+        }
+    })?;
     let RangeStats {
         overall: stats,
         sources,

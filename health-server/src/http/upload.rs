@@ -6,7 +6,10 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use health_core::{Ack, Error, Health, IngestCounts, ReceiveClock, Rejection, Sample, read_record};
 use hyper::StatusCode;
 
-use crate::{app::App, http::error::HttpError};
+use crate::{
+    app::App,
+    http::{error::HttpError, refusal::refused_and_stored},
+};
 
 /// Samples that one upload buffers before it enqueues them: large enough for efficient `COPY` batches, small enough to
 /// keep memory flat.
@@ -146,7 +149,6 @@ impl<'a> Upload<'a> {
         }
         let Self {
             counts,
-            records,
             rejected,
             errors,
             failure,
@@ -156,7 +158,7 @@ impl<'a> Upload<'a> {
             (Some(failure), _) => Some(HttpError::from(failure)),
             (None, Err(error)) => Some(error),
             (None, Ok(())) if rejected > 0 => {
-                let detail = format!("{rejected} of {records} records are invalid. The others are stored.");
+                let detail = refused_and_stored(rejected, counts.accepted);
                 Some(HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
             }
             (None, Ok(())) => None,

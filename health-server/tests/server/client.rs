@@ -57,7 +57,8 @@ impl HttpConnection {
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
-        if !body.is_empty() {
+        let declares_length = headers.iter().any(|(name, _)| *name == "content-length");
+        if !declares_length && (method == "POST" || !body.is_empty()) {
             head.extend(["content-length: ", &body.len().to_string(), "\r\n"]);
         }
         self.send(head + "\r\n").await;

@@ -1,5 +1,7 @@
 //! Paths, methods, query parameters, the endpoints for operators, and requests that are not HTTP.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{Server, record};
 
 const GET_PATHS: [&str; 9] = [
@@ -148,6 +150,41 @@ async fn a_wrong_parameter_is_a_400_that_names_it() {
     let response = server.get("/-/healthy?now=1").await;
     assert_eq!(response.status, 400);
     assert!(response.problem().contains("now"), "{response:?}");
+}
+
+#[tokio::test]
+async fn metrics_without_parameters_also_name_the_metrics_for_prometheus() {
+    let server = Server::start().await;
+    for (query, named) in [("", true), ("?", true), ("?user_id=1", false)] {
+        let response = server.get(&format!("/metrics{query}")).await;
+        assert_eq!(response.status, 400);
+        assert_eq!(response.problem().contains("/-/metrics"), named, "{response:?}");
+    }
+}
+
+#[tokio::test]
+async fn responses_say_how_long_an_idle_connection_stays_open() {
+    let server = Server::with_limits(|server, _| server.header_timeout = Duration::from_secs(1)).await;
+    let mut http = server.connect().await;
+    for path in ["/-/healthy", "/nowhere", "/-/healthy"] {
+        let response = http.request("GET", path, &[], b"").await;
+        assert_eq!(response.header("connection"), Some("keep-alive"));
+        assert_eq!(response.header("keep-alive"), Some("timeout=1"));
+    }
+    let answered = Instant::now();
+    assert!(http.is_closed().await);
+    assert!(
+        answered.elapsed() > Duration::from_millis(900),
+        "{:?}",
+        answered.elapsed()
+    );
+    let mut http = server.connect().await;
+    let response = http.request("GET", "/-/healthy", &[("connection", "close")], b"").await;
+    assert_eq!(
+        (response.header("connection"), response.header("keep-alive")),
+        (Some("close"), None)
+    );
+    assert!(http.is_closed().await);
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ async fn a_body_that_is_not_json_or_has_no_record_stores_nothing() {
         format!("[{valid}"),
         format!("{valid}{valid}"),
         format!("{valid}\n{valid}"),
-        format!("\u{feff}{valid}"),
+        format!("{valid}\u{feff}"),
         format!("[{valid},NaN]"),
         format!("[{valid},Infinity]"),
         format!("[{valid},'x']"),
@@ -161,6 +161,72 @@ async fn a_body_that_is_not_json_or_has_no_record_stores_nothing() {
         assert_eq!(listed_errors(&response), [(0, Value::Null)], "{body}");
     }
     assert_eq!(server.samples(1).await, 0);
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_at_the_start_of_a_body_is_skipped() {
+    let server = Server::start().await;
+    for (kind, body) in [
+        ("json", format!("\u{feff}{}", record(1, 0))),
+        ("json", format!("\u{feff}[{}]", record(1, 1))),
+        ("x-ndjson", format!("\u{feff}{}\r\n", record(1, 2))),
+        ("x-ndjson", format!("\u{feff}\n{}", record(1, 3))),
+    ] {
+        assert_eq!(counts(&server.post(kind, &body).await), [1, 1, 0, 0], "{body:?}");
+        let encoded = chunked(body.as_bytes(), 1);
+        let mut http = server.connect().await;
+        let head = format!("POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\n");
+        http.send(head + "transfer-encoding: chunked\r\n\r\n").await;
+        http.send(encoded).await;
+        assert_eq!(counts(&http.response().await), [1, 0, 0, 1], "{body:?}");
+    }
+    assert_eq!(server.post("x-ndjson", "\u{feff}\n").await.status, 400);
+}
+
+#[tokio::test]
+async fn lines_labelled_as_json_get_a_hint() {
+    let server = Server::start().await;
+    let response = server.post("json", records(1, 2)).await;
+    assert_eq!(response.status, 400);
+    assert!(response.problem().contains("application/x-ndjson"), "{response:?}");
+    assert_eq!(server.samples(1).await, 0);
+}
+
+#[tokio::test]
+async fn the_detail_counts_records_in_proper_sentences() {
+    let server = Server::start().await;
+    for (stored, refused, expected) in [
+        (0, 1, "The record was refused. Nothing was stored."),
+        (1, 1, "1 of 2 records was refused. The other one is stored."),
+        (7, 2, "2 of 9 records were refused. The other 7 are stored."),
+    ] {
+        let response = server
+            .post("x-ndjson", records(1, stored) + &"{}\n".repeat(refused))
+            .await;
+        assert_eq!((response.status, response.problem().as_str()), (422, expected));
+    }
+}
+
+#[tokio::test]
+async fn times_with_spaces_and_short_offsets_are_stored_and_found() {
+    let server = Server::start().await;
+    let records = [
+        "2025-03-02 18:00:00Z",
+        "2025-03-02 19:00:01 +01:00",
+        "2025-03-02T19:00:02+0100",
+        "2025-03-02T19:00:03 +01",
+    ]
+    .map(|time| format!(r#"{{"user_id":1,"timestamp":"{time}","steps":1}}"#));
+    let response = server.post("json", format!("[{}]", records.join(","))).await;
+    assert_eq!(counts(&response), [4, 4, 0, 0]);
+    for range in [
+        "start=2025-03-02+18:00:00Z&end=2025-03-02+19:00:04+01:00",
+        "start=2025-03-02+19:00:00+0100&end=2025-03-02%2018:00:04%20%2B00",
+        "start=2025-03-02T18:00:00%2B0000&end=2025-03-02+17:00:04+-0100",
+    ] {
+        let response = server.get(&format!("/metrics?user_id=1&{range}")).await;
+        assert_eq!(response.json()["samples"], 4, "{range}: {response:?}");
+    }
 }
 
 #[tokio::test]

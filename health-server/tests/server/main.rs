@@ -4,6 +4,7 @@
 
 mod client;
 mod feed;
+mod framing;
 mod http;
 mod ingest;
 mod limits;
