@@ -8,7 +8,7 @@ use std::fmt::Display;
 /// assert_eq!(health_core::counted(1_u64, "sample"), "1 sample");
 /// assert_eq!(health_core::counted(0_u64, "sample"), "0 samples");
 /// ```
-pub fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+pub fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
     let ending = if number == N::from(1) { "" } else { "s" };
     format!("{number} {noun}{ending}")
 }

@@ -21,7 +21,7 @@ mod upload;
 mod users;
 mod write_timeout;
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -158,15 +158,21 @@ async fn respond(app: &Arc<App>, request: Request<Incoming>) -> HttpResponse {
 }
 
 /// Turns a panic of a handler into a 500, so that it ends neither the connection nor the responses before it.
-async fn or_500(handler: impl Future<Output = Result<HttpResponse, HttpError>>) -> Result<HttpResponse, HttpError> {
-    let outcome = AssertUnwindSafe(handler).catch_unwind().await;
-    outcome.unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<&str>().copied();
-        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        tracing::error!(message, "a handler panicked");
-        let detail = "The server cannot process the request. Its log has the reason.";
-        Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, detail).closing())
-    })
+///
+/// It is no `async fn`, because the future of one would contain the handler's twice.
+fn or_500(
+    handler: impl Future<Output = Result<HttpResponse, HttpError>>,
+) -> impl Future<Output = Result<HttpResponse, HttpError>> {
+    let outcome = AssertUnwindSafe(handler).catch_unwind();
+    outcome.map(|outcome| outcome.unwrap_or_else(|panic| Err(after_panic(&*panic))))
+}
+
+fn after_panic(panic: &(dyn Any + Send)) -> HttpError {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(message, "a handler panicked");
+    let detail = "The server cannot process the request. Its log has the reason.";
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, detail).closing()
 }
 
 /// Finds the response to one request.

@@ -25,9 +25,10 @@ fn reason_for_offset(text: &str) -> fn(String) -> TimestampError {
     let name = offset.strip_prefix(' ').unwrap_or(offset);
     if parse_rfc_3339(&format!("{time}Z")).is_none() {
         // A fraction without digits has the form of no time at all.
-        match time.ends_with('.') {
-            true => TimestampError::Malformed,
-            false => TimestampError::NoSuchTime,
+        if time.ends_with('.') {
+            TimestampError::Malformed
+        } else {
+            TimestampError::NoSuchTime
         }
     } else if offset.is_empty() {
         TimestampError::NoOffset
