@@ -24,8 +24,10 @@ pub(crate) mod ready;
 pub(crate) mod rollup;
 pub(crate) mod rows;
 pub(crate) mod summarise;
+pub(crate) mod tables;
 pub(crate) mod tokens;
 pub(crate) mod transaction;
+pub(crate) mod update;
 pub(crate) mod users;
 pub(crate) mod write;
 
@@ -35,3 +37,9 @@ mod commit_log_model_tests;
 mod commit_log_tests;
 #[cfg(test)]
 mod sealing_tests;
+#[cfg(test)]
+mod shape_rule_tests;
+#[cfg(test)]
+mod shape_rules;
+#[cfg(test)]
+mod shape_tests;

@@ -251,11 +251,29 @@ async fn connect(database: &TestDatabase) -> tokio_postgres::Client {
     client
 }
 
-/// Runs 40 cases; the environment variable `PROPTEST_CASES` sets another number.
+/// Creates a database. If `is_distributed`, Health uses its statements for distributed tables there.
+async fn new_database(is_distributed: bool) -> TestDatabase {
+    let database = TestDatabase::new().await;
+    if is_distributed {
+        database.pretend_distributed().await;
+    }
+    database
+}
+
 #[test]
 fn any_interleaving_equals_some_order_of_single_samples() {
+    check_interleavings(false);
+}
+
+#[test]
+fn any_interleaving_equals_some_order_also_with_the_statements_for_distributed_tables() {
+    check_interleavings(true);
+}
+
+/// Runs 40 cases; the environment variable `PROPTEST_CASES` sets another number.
+fn check_interleavings(is_distributed: bool) {
     let runtime = Runtime::new().unwrap();
-    let database = runtime.block_on(TestDatabase::new());
+    let database = runtime.block_on(new_database(is_distributed));
     let handles = runtime.block_on(async { [open(&database, 20_000).await, open(&database, 2).await] });
     let client = runtime.block_on(connect(&database));
     let cases = std::env::var("PROPTEST_CASES").map_or(40, |cases| cases.parse().unwrap());
@@ -275,13 +293,18 @@ fn any_interleaving_equals_some_order_of_single_samples() {
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Both handles send enough rows for COPY at the same time. A third of the rows have different values.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_handles_that_copy_the_same_rows_insert_each_row_once() {
+    for is_distributed in [false, true] {
+        copy_with_two_handles(&new_database(is_distributed).await).await;
+    }
+}
+
+/// Both handles send enough rows for COPY at the same time. A third of the rows have different values.
+async fn copy_with_two_handles(database: &TestDatabase) {
     const USERS: i64 = 20;
     const SECONDS: i64 = 60;
-    let database = TestDatabase::new().await;
-    let handles = [open(&database, 20_000).await, open(&database, 700).await];
+    let handles = [open(database, 20_000).await, open(database, 700).await];
     for round in 0..4_i64 {
         let rows = |rate: fn(i64) -> f64| {
             let keys = (0..USERS).flat_map(|user| (0..SECONDS).map(move |second| (user, second)));
@@ -309,7 +332,7 @@ async fn two_handles_that_copy_the_same_rows_insert_each_row_once() {
         assert_eq!(sum, expected, "round {round}");
     }
     let stored = "SELECT user_id, count(*) FROM health_metrics GROUP BY user_id";
-    let stored = connect(&database).await.query(stored, &[]).await.unwrap();
+    let stored = connect(database).await.query(stored, &[]).await.unwrap();
     let stored: BTreeMap<i64, i64> = stored.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(stored, (1..=USERS).map(|user| (user, 4 * SECONDS)).collect());
 }

@@ -16,6 +16,13 @@ async fn open(database: &TestDatabase) -> Result<Health, Error> {
     Health::open(Config::from_url(database.url())?).await
 }
 
+/// Creates two databases. In the second, Health uses its statements for distributed tables.
+async fn both_kinds_of_tables() -> [TestDatabase; 2] {
+    let databases = [TestDatabase::new().await, TestDatabase::new().await];
+    databases[1].pretend_distributed().await;
+    databases
+}
+
 fn sample(user: i64, at: DateTime<Utc>, source: &str, heart_rate: f64, steps: i64, kcal: f64) -> Option<Sample> {
     let readings = Readings {
         heart_rate: HeartRate::new(heart_rate).ok(),
@@ -104,8 +111,14 @@ async fn buckets_add_up_to_the_statistics_of_the_range_in_any_zone() -> Outcome 
 
 #[tokio::test]
 async fn exported_samples_can_be_ingested_again_and_give_the_same_statistics() -> Outcome {
-    let database = TestDatabase::new().await;
-    let health = open(&database).await?;
+    for database in both_kinds_of_tables().await {
+        export_erase_and_ingest_again(&database).await?;
+    }
+    Ok(())
+}
+
+async fn export_erase_and_ingest_again(database: &TestDatabase) -> Outcome {
+    let health = open(database).await?;
     let user = UserId::new(7)?;
     let (samples, range) = ten_days(7)?;
     health.ingest(samples.iter().rev().cloned()).await?;
@@ -155,8 +168,14 @@ async fn export_pages_neither_lose_nor_repeat_samples() -> Outcome {
 
 #[tokio::test]
 async fn users_are_listed_by_id_in_pages() -> Outcome {
-    let database = TestDatabase::new().await;
-    let health = open(&database).await?;
+    for database in both_kinds_of_tables().await {
+        list_users_in_pages(&database).await?;
+    }
+    Ok(())
+}
+
+async fn list_users_in_pages(database: &TestDatabase) -> Outcome {
+    let health = open(database).await?;
     let at = parse_timestamp("2025-06-01T00:00:00Z")?;
     let now = Utc::now();
     for user in [3, 5, 9, i64::MAX] {

@@ -13,6 +13,14 @@ pub(crate) struct IdentityColumns<'a> {
     pub(crate) source: Vec<&'a str>,
 }
 
+/// Returns each user once. A statement names them in its predicate, so that Citus sends it only to the shards that it needs.
+pub(crate) fn distinct(users: &[i64]) -> Vec<i64> {
+    let mut distinct = users.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
+}
+
 /// The columns of what a sample measured.
 #[derive(Default)]
 pub(crate) struct ReadingColumns {
@@ -58,6 +66,11 @@ impl<'a> SampleColumns<'a> {
             columns.readings.push(sample.readings());
         }
         columns
+    }
+
+    /// Returns the user of each sample.
+    pub(crate) fn users(&self) -> &[i64] {
+        &self.identities.user_id
     }
 
     /// Returns the parameters for a statement.

@@ -16,6 +16,7 @@ use tokio_postgres::{
 use crate::{
     config::Config,
     error::{Error, NotWritableReason, TemporaryReason},
+    store::tables::Tables,
 };
 
 /// A connection and the statements that it has prepared.
@@ -26,6 +27,7 @@ pub(crate) struct Session {
     opened_at: Instant,
     /// It is not to be used again, although the connection is intact.
     is_stale: bool,
+    tables: Tables,
     prepared: HashMap<&'static str, Statement>,
 }
 
@@ -54,14 +56,12 @@ const EVERY_SESSION: &str = "SET jit = off; SET TimeZone = 'UTC'; SET client_min
 /// Settings of a writer's session.
 ///
 /// Writers look up thousands of rows by their whole key, from arrays whose length the planner cannot see. Only the
-/// key's index is right for that, so other plans are off, and a generic plan saves planning.
-const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-     SET plan_cache_mode = force_generic_plan";
+/// key's index is right for that, so other plans are off.
+const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 /// Settings of a reader's session. Readers ask for ranges of keys given as arrays, so the plan is always the same, and
 /// planning or starting parallel workers would take longer than most answers.
-const READER_SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
-     SET max_parallel_workers_per_gather = 0";
+const READER_SESSION: &str = "SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0";
 
 /// Opens a connection. Every connection to the database begins here, so that all of them use the same TLS settings.
 pub(crate) async fn connect(config: &Config) -> Result<(Client, Driver), tokio_postgres::Error> {
@@ -72,7 +72,8 @@ impl Session {
     /// Connects with the settings of a writer.
     pub(crate) async fn writer(config: &Config) -> Result<Self, tokio_postgres::Error> {
         let session = Self::plain(config).await?;
-        session.client.batch_execute(WRITER_SESSION).await?;
+        let settings = format!("{WRITER_SESSION}; {}", session.tables.settings());
+        session.client.batch_execute(&settings).await?;
         Ok(session)
     }
 
@@ -93,6 +94,7 @@ impl Session {
             _ => None,
         });
         Ok(Self {
+            tables: Tables::of(&client).await?,
             client,
             pid: pid.unwrap_or_default(),
             opened_at: Instant::now(),
@@ -106,6 +108,8 @@ impl Session {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
         }
+        #[cfg(test)]
+        crate::store::shape_rules::assert_allowed(self.tables, sql);
         let statement = self.client.prepare(sql).await?;
         self.prepared.insert(sql, statement.clone());
         Ok(statement)
@@ -132,6 +136,11 @@ impl Session {
         self.is_stale |= matches!(error, Error::NotWritable(NotWritableReason::ReadOnly));
     }
 
+    /// Returns where the rows of users are, as it was when the session connected.
+    pub(crate) fn tables(&self) -> Tables {
+        self.tables
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
@@ -148,7 +157,10 @@ impl ManageConnection for ReaderSessions {
     async fn connect(&self) -> Result<Session, Self::Error> {
         let session = Session::plain(&self.config).await?;
         let timeout_ms = self.config.limits.statement_timeout.as_millis();
-        let settings = format!("{READER_SESSION}; SET statement_timeout = {timeout_ms}");
+        let settings = format!(
+            "{READER_SESSION}; {}; SET statement_timeout = {timeout_ms}",
+            session.tables.settings()
+        );
         session.client.batch_execute(&settings).await?;
         Ok(session)
     }

@@ -1,4 +1,4 @@
-//! How writers tell the roller which summaries are out of date: by rows of `health_dirty`.
+//! How writers tell the roller which summaries are out of date: by rows of `health_dirty`, which the roller removes.
 //!
 //! A writer that changes a sample older than the threshold adds the sample's slice to `health_dirty` in the same
 //! transaction. Two rules make this safe.
@@ -12,10 +12,12 @@
 
 use std::collections::HashSet;
 
+use tokio_postgres::{Row, types::ToSql};
+
 use crate::{
     grain::Grain,
     sample::Sample,
-    store::{connection::Session, micros::Micros},
+    store::{columns::distinct, connection::Session, error::StoreError, micros::Micros, tables::Tables},
 };
 
 /// Waits until no writer's transaction is open, and keeps new ones waiting. Needed to change the threshold or the
@@ -30,6 +32,27 @@ pub(crate) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashte
 /// writer's transaction that adds the same slice. Several rows of one slice do no harm.
 const INSERT: &str = "INSERT INTO health_dirty (user_id, slice, epoch) \
      SELECT user_id, slice, $3 FROM unnest($1::bigint[], $2::timestamptz[]) AS slices (user_id, slice)";
+
+/// Tells whether there is a reason to end the epoch; reads one row at most. (Citus refuses an `EXISTS` without a column.)
+const ANY: &str = "SELECT EXISTS (SELECT 1 FROM health_dirty)";
+
+/// Removes dirty slices of past epochs that follow one slice in the order of (user, slice).
+///
+/// The inner query walks the index. The outer one deletes by `ctid`: a join could get a bad plan while the table
+/// looks empty to the planner. The rows keep their `ctid`, because only rollers and erasers remove them, and the
+/// lock excludes those.
+const REMOVE_LOCAL: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
+     WHERE (user_id, slice) > ($1, $2) AND epoch < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
+
+/// Finds the dirty slices of past epochs that follow one slice. [`REMOVE_RANGE`] then removes them: one statement for both
+/// would need a `ctid`, or return the rows of all shards in any order.
+const FIRST: &str = "SELECT user_id, slice FROM health_dirty WHERE (user_id, slice) > ($1, $2) AND epoch < $4 \
+     ORDER BY user_id, slice LIMIT $3";
+
+/// Removes the dirty slices that [`FIRST`] has found, and further rows of the last of these slices. No other row of a past
+/// epoch is added meanwhile, because every writer of those epochs has ended.
+const REMOVE_RANGE: &str = "DELETE FROM health_dirty WHERE user_id = ANY($1::bigint[]) \
+     AND (user_id, slice) > ($2, $3) AND (user_id, slice) <= ($4, $5) AND epoch < $6";
 
 /// The threshold and the epoch as one writing transaction has read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +137,42 @@ pub(crate) async fn insert(
         .execute(&statement, &[&users, &starts, &threshold.epoch])
         .await?;
     Ok(())
+}
+
+/// Returns whether a slice is dirty.
+pub(crate) async fn any(session: &mut Session) -> Result<bool, StoreError> {
+    let statement = session.prepare(ANY).await?;
+    Ok(session.client().query_one(&statement, &[]).await?.get(0))
+}
+
+/// Removes dirty slices of epochs before `epoch` that follow `after`, at most `rows_max` rows of the table or a few more.
+/// Returns the slices, ascending, each once. The caller holds the lock of rollers and erasers.
+pub(crate) async fn remove(
+    session: &mut Session,
+    epoch: i64,
+    after: UserSlice,
+    rows_max: i64,
+) -> Result<Vec<UserSlice>, StoreError> {
+    let tables = session.tables();
+    let statement = session.prepare(tables.shape(REMOVE_LOCAL, FIRST)).await?;
+    let start = Micros(after.start);
+    let params: [&(dyn ToSql + Sync); 4] = [&after.user, &start, &rows_max, &epoch];
+    let rows = session.client().query(&statement, &params).await?;
+    let slice = |row: &Row| UserSlice {
+        user: row.get(0),
+        start: row.get::<_, Micros>(1).0,
+    };
+    let mut slices: Vec<_> = rows.iter().map(slice).collect();
+    slices.sort_unstable();
+    slices.dedup();
+    if let (Tables::Distributed, Some(last)) = (tables, slices.last()) {
+        let users: Vec<_> = slices.iter().map(|slice| slice.user).collect();
+        let statement = session.prepare(REMOVE_RANGE).await?;
+        let (users, end) = (distinct(&users), Micros(last.start));
+        let params: [&(dyn ToSql + Sync); 6] = [&users, &after.user, &start, &last.user, &end, &epoch];
+        session.client().execute(&statement, &params).await?;
+    }
+    Ok(slices)
 }
 
 /// Returns the slice of a sample that is older than the threshold.

@@ -24,7 +24,7 @@ use crate::{
 /// Its shared advisory lock shows other servers that a poller exists. It commits nothing but notifications, so no commit
 /// waits for the disk.
 const SETTINGS: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
-     SET plan_cache_mode = force_generic_plan; SET statement_timeout = '10s'; \
+     SET statement_timeout = '10s'; \
      SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
 
 /// Receives notifications from now on. A standby refuses this.
@@ -39,7 +39,7 @@ const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
 const NOTIFY: &str = "SELECT pg_notify('health_feed', $1)";
 
 /// Returns whether another session holds the same advisory lock.
-const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
+const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
      AND classid = hashtext('health feed')::bigint::bit(32)::bigint AND objid = 0 AND pid <> pg_backend_pid() \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
@@ -88,7 +88,8 @@ impl Doorbell {
                 on_notification(Notification::NewCommits);
             });
             let session = Session::of(client).await?;
-            session.client().batch_execute(SETTINGS).await?;
+            let settings = format!("{}; {SETTINGS}", session.tables().settings());
+            session.client().batch_execute(&settings).await?;
             let mut doorbell = Self {
                 session,
                 name,

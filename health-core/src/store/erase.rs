@@ -25,7 +25,7 @@ const DELETE_DIRTY_SLICES: &str =
     "DELETE FROM health_dirty WHERE user_id = $1 AND epoch < (SELECT epoch FROM health_sealing)";
 
 /// Tells whether to end the epoch; reads one entry of the index at most.
-const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty WHERE user_id = $1)";
+const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT 1 FROM health_dirty WHERE user_id = $1)";
 
 /// One range of the primary key.
 const DELETE_SAMPLES: &str = "DELETE FROM health_metrics WHERE user_id = $1";

@@ -37,7 +37,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
      WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice), \
      ARRAY(SELECT cut.slice FROM unnest($4::timestamptz[]) AS cut (slice) \
-     CROSS JOIN LATERAL (SELECT FROM health_rollups WHERE user_id = $1 AND minutes = 1 \
+     CROSS JOIN LATERAL (SELECT 1 FROM health_rollups WHERE user_id = $1 AND minutes = 1 \
      AND start >= cut.slice AND start < cut.slice + interval '15 minutes' LIMIT 1) AS dense) \
      FROM health_sealing";
 

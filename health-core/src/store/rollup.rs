@@ -27,6 +27,7 @@ use crate::{
         error::StoreError,
         micros::Micros,
         summarise::{self, UserTimeSpan},
+        tables::Tables,
         transaction::Transaction,
         users,
     },
@@ -61,7 +62,10 @@ pub(crate) struct Roller {
 
 /// Users that one sealing step reads, at most. It bounds the size of the array of users; usually [`SAMPLES_A_STEP`]
 /// ends a step first.
-const USERS_A_STEP: i64 = 1_000;
+const USERS_A_STEP_LOCAL: i64 = 1_000;
+
+/// The same if the tables are distributed. To find a user takes about 5 ms then, see [`users::ids_after`].
+const USERS_A_STEP: i64 = 32;
 
 /// Samples that one sealing step reads, unless a single slice holds more: about [`STEP_TARGET`] of work.
 const SAMPLES_A_STEP: i64 = 100_000;
@@ -111,19 +115,8 @@ const MOVE_SEALED_BEFORE: &str = "UPDATE health_sealing SET sealed_before = thre
 /// Begins the next epoch.
 const NEXT_EPOCH: &str = "UPDATE health_sealing SET epoch = epoch + 1, epoch_since = clock_timestamp()";
 
-/// Tells whether there is a reason to end the epoch; reads one row at most.
-const ANY_DIRTY_SLICE: &str = "SELECT EXISTS (SELECT FROM health_dirty)";
-
 /// During a recovery every transaction is read-only.
 const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::boolean";
-
-/// Removes dirty slices of past epochs, see [`dirty_slices`], that follow one slice in the order of (user, slice).
-///
-/// The inner query walks the index. The outer one deletes by `ctid`: a join could get a bad plan while the table
-/// looks empty to the planner. The rows keep their `ctid`, because only rollers and erasers remove them, and the
-/// lock excludes those.
-const REMOVE_DIRTY_SLICES: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
-     WHERE (user_id, slice) > ($1, $2) AND epoch < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
 
 /// Measures how old the end of the sealed time is, and how many slices are dirty. It reads at most 100 000 rows of
 /// `health_dirty`, so that it stays fast.
@@ -240,7 +233,11 @@ impl Roller {
             sealed_before,
             threshold,
         } = state.watermarks;
-        let users = users::ids_after(session, state.last_user_done(), USERS_A_STEP).await?;
+        let users_a_step = match session.tables() {
+            Tables::Local => USERS_A_STEP_LOCAL,
+            Tables::Distributed => USERS_A_STEP,
+        };
+        let users = users::ids_after(session, state.last_user_done(), users_a_step).await?;
         let Some(last_user) = users.last().copied() else {
             let statement = session.prepare(MOVE_SEALED_BEFORE).await?;
             session.client().execute(&statement, &[]).await?;
@@ -282,13 +279,13 @@ impl Roller {
     /// Removes some dirty slices and summarises them again.
     async fn resummarise(&mut self, session: &mut Session, state: &SealingState) -> Result<Step, StoreError> {
         let began = Instant::now();
-        let slices = self.remove_dirty_slices(session, state.epoch).await?;
+        let slices = dirty_slices::remove(session, state.epoch, self.last_slice, self.dirty_slices_a_step).await?;
         let Some(last) = slices.last() else {
             let was_at_start = std::mem::take(&mut self.last_slice) == UserSlice::default();
             if !was_at_start {
                 return Ok(Step::Worked); // The next step begins at the first user again.
             }
-            let has_ended = state.epoch_is_due && any_dirty_slice(session).await? && end_epoch(session).await?;
+            let has_ended = state.epoch_is_due && dirty_slices::any(session).await? && end_epoch(session).await?;
             return Ok(if has_ended { Step::Worked } else { Step::Idle });
         };
         self.last_slice = *last;
@@ -300,26 +297,6 @@ impl Roller {
         summarise::coarser(session, &spans, |_| state.watermarks.sealed_before).await?;
         self.adapt(began.elapsed());
         Ok(Step::Worked)
-    }
-
-    /// Returns the removed slices, ascending, each once.
-    async fn remove_dirty_slices(&self, session: &mut Session, epoch: i64) -> Result<Vec<UserSlice>, StoreError> {
-        let statement = session.prepare(REMOVE_DIRTY_SLICES).await?;
-        let UserSlice { user, start } = self.last_slice;
-        let rows = session
-            .client()
-            .query(&statement, &[&user, &Micros(start), &self.dirty_slices_a_step, &epoch])
-            .await?;
-        let mut slices: Vec<_> = rows
-            .iter()
-            .map(|row| UserSlice {
-                user: row.get(0),
-                start: row.get::<_, Micros>(1).0,
-            })
-            .collect();
-        slices.sort_unstable();
-        slices.dedup();
-        Ok(slices)
     }
 
     /// Adapts the number of dirty slices in a step to how long the last one took.
@@ -364,11 +341,6 @@ pub(crate) async fn lag(session: &mut Session) -> Result<RollupLag, StoreError> 
 /// Returns whether the database is a standby, or set to read-only for this session.
 pub(crate) async fn is_read_only(session: &mut Session) -> Result<bool, StoreError> {
     let statement = session.prepare(IS_READ_ONLY).await?;
-    Ok(session.client().query_one(&statement, &[]).await?.get(0))
-}
-
-async fn any_dirty_slice(session: &mut Session) -> Result<bool, StoreError> {
-    let statement = session.prepare(ANY_DIRTY_SLICE).await?;
     Ok(session.client().query_one(&statement, &[]).await?.get(0))
 }
 

@@ -21,6 +21,8 @@ use crate::{
         micros::Micros,
         read::{ReadTransaction, StatsQuery},
         rollup::{Roller, Step},
+        tables::Tables,
+        users,
     },
     summary::to_f64,
 };
@@ -76,7 +78,17 @@ const TOLERANCE: f64 = 1e-9;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
+    compare_while_everything_changes(&TestDatabase::new().await, Tables::Local).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_answer_equals_an_aggregate_also_with_the_statements_for_distributed_tables() {
     let database = TestDatabase::new().await;
+    database.pretend_distributed().await;
+    compare_while_everything_changes(&database, Tables::Distributed).await;
+}
+
+async fn compare_while_everything_changes(database: &TestDatabase, tables: Tables) {
     let config = Config::from_url(database.url()).unwrap();
     let seconds = std::env::var("HEALTH_TEST_SECONDS")
         .ok()
@@ -156,6 +168,7 @@ async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
     }
     // After the writers have ended, rollers leave no dirty slice, and the answers come from summaries.
     let mut session = Session::writer(&config).await.unwrap();
+    assert_eq!(session.tables(), tables);
     summarise_all(&mut session).await;
     let count = "SELECT (SELECT count(*) FROM health_dirty), \
          (SELECT count(*) FROM health_rollups WHERE minutes = 1440), \
@@ -182,6 +195,13 @@ async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
 #[tokio::test]
 async fn sealing_ends_if_a_user_has_the_greatest_id() {
     let database = TestDatabase::new().await;
+    seal_users_with_the_greatest_ids(&database).await;
+    let database = TestDatabase::new().await;
+    database.pretend_distributed().await;
+    seal_users_with_the_greatest_ids(&database).await;
+}
+
+async fn seal_users_with_the_greatest_ids(database: &TestDatabase) {
     let config = Config::from_url(database.url()).unwrap();
     let health = Health::open(config.clone()).await.unwrap();
     let users = [1, i64::MAX - 1, i64::MAX].map(|user| UserId::new(user).unwrap());
@@ -261,6 +281,7 @@ async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) ->
     let series = assemble(transaction.summaries().await.unwrap(), start, ends, now);
     let plain = plain(transaction.session(), whole).await;
     let rates = plain_rates(transaction.session(), whole).await;
+    assert_counted_exactly(transaction.session(), user).await;
     let mut plain_buckets = Vec::new();
     let mut from = start;
     for &to in ends {
@@ -336,6 +357,18 @@ async fn plain(session: &mut Session, query: StatsQuery<'_>) -> RangeStats {
         total_calories: whole.get("total_calories"),
     };
     RangeStats { overall, sources }
+}
+
+/// Compares the number of samples in the list of users with the table.
+async fn assert_counted_exactly(session: &mut Session, user: UserId) {
+    let users = users::details(session, &[user.get()]).await.unwrap();
+    let count = session
+        .prepare("SELECT count(*) FROM health_metrics WHERE user_id = $1")
+        .await
+        .unwrap();
+    let row = session.client().query_one(&count, &[&user.get()]).await.unwrap();
+    let listed = users.first().map_or(0, |entry| entry.samples);
+    assert_eq!(listed, row.get::<_, i64>(0), "samples of user {user}");
 }
 
 async fn plain_rates(session: &mut Session, query: StatsQuery<'_>) -> Histogram {

@@ -11,10 +11,12 @@ use crate::{
     grain::Grain,
     histogram::Histogram,
     store::{
+        columns::distinct,
         connection::Session,
         error::StoreError,
         micros::Micros,
         rows::{observation, text},
+        tables::Tables,
     },
     summary::{Observation, Summary, Totals, codec},
 };
@@ -42,19 +44,37 @@ pub(crate) struct Summaries {
 ///
 /// The lateral subquery makes each span one range of the primary key. The ordinality tells which span a sample
 /// belongs to. The `LIMIT` is outside of it, so it counts the samples of all spans together.
-const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories, spans.number \
+const SAMPLES_LOCAL: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories, spans.number \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS spans (user_id, a, b, number) \
      CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics m \
      WHERE m.user_id = spans.user_id AND m.timestamp >= spans.a AND m.timestamp < spans.b \
      ORDER BY timestamp, source) AS m \
      LIMIT $4";
 
+/// The same with an explicit order of all rows, because those of several shards come in any order, and with the users
+/// named. Each shard returns up to `$4` samples, of which the coordinator drops most if many users have as many. The
+/// inner order keeps the subquery apart: a join could read all samples of the users.
+const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories, spans.number \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS spans (user_id, a, b, number) \
+     CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics m \
+     WHERE m.user_id = ANY($5::bigint[]) AND m.user_id = spans.user_id AND m.timestamp >= spans.a AND m.timestamp < spans.b \
+     ORDER BY timestamp, source) AS m \
+     ORDER BY spans.number, m.timestamp, m.source LIMIT $4";
+
 /// Reads the summaries of one grain in some spans, in the order of the spans and of time within each, so that those
 /// of one coarser summary follow each other. Each span is one range of the primary key.
-const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histogram \
+const FINER_LOCAL: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histogram \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS spans (user_id, a, b) \
      CROSS JOIN LATERAL (SELECT start, source, summary, histogram FROM health_rollups r \
      WHERE r.user_id = spans.user_id AND r.minutes = $4 AND r.start >= spans.a AND r.start < spans.b ORDER BY start, source) AS r";
+
+/// The same with an explicit order and with the users named, as in [`SAMPLES`]. The spans come by user and time.
+const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histogram \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS spans (user_id, a, b) \
+     CROSS JOIN LATERAL (SELECT start, source, summary, histogram FROM health_rollups r \
+     WHERE r.user_id = ANY($5::bigint[]) AND r.user_id = spans.user_id AND r.minutes = $4 \
+     AND r.start >= spans.a AND r.start < spans.b ORDER BY start, source) AS r \
+     ORDER BY spans.user_id, r.start, r.source";
 
 /// Stores summaries of one grain. A summary that exists is replaced. None is deleted: only erasing removes samples,
 /// and it removes the user's summaries too.
@@ -74,8 +94,8 @@ pub(crate) async fn samples(
     limit: Option<i64>,
     dense_samples: u64,
 ) -> Result<Summaries, StoreError> {
-    let statement = session.prepare(SAMPLES).await?;
-    let columns = SpanColumns::of(spans);
+    let statement = session.prepare(session.tables().shape(SAMPLES_LOCAL, SAMPLES)).await?;
+    let columns = SpanColumns::of(spans, session.tables());
     let most = limit.unwrap_or(i64::MAX);
     let rows = session.client().query_raw(&statement, columns.params(&most)).await?;
     pin_mut!(rows);
@@ -218,8 +238,8 @@ pub(crate) async fn coarser(
         if widened.is_empty() {
             continue;
         }
-        let statement = session.prepare(FINER).await?;
-        let columns = SpanColumns::of(&widened);
+        let statement = session.prepare(session.tables().shape(FINER_LOCAL, FINER)).await?;
+        let columns = SpanColumns::of(&widened, session.tables());
         let finer_minutes = finer.minutes();
         let rows = session
             .client()
@@ -308,19 +328,27 @@ struct SpanColumns {
     users: Vec<i64>,
     from: Vec<Micros>,
     to: Vec<Micros>,
+    /// Each user once; `None` if the tables are local, where no statement names them.
+    distinct_users: Option<Vec<i64>>,
 }
 
 impl SpanColumns {
-    fn of(spans: &[UserTimeSpan]) -> Self {
+    fn of(spans: &[UserTimeSpan], tables: Tables) -> Self {
+        let users: Vec<_> = spans.iter().map(|span| span.user).collect();
         Self {
-            users: spans.iter().map(|span| span.user).collect(),
+            distinct_users: (tables == Tables::Distributed).then(|| distinct(&users)),
+            users,
             from: spans.iter().map(|span| Micros(span.from)).collect(),
             to: spans.iter().map(|span| Micros(span.to)).collect(),
         }
     }
 
     /// Returns the parameters of a statement that takes one more after the spans.
-    fn params<'a>(&'a self, last: &'a (dyn ToSql + Sync)) -> [&'a (dyn ToSql + Sync); 4] {
-        [&self.users, &self.from, &self.to, last]
+    fn params<'a>(&'a self, fourth: &'a (dyn ToSql + Sync)) -> Vec<&'a (dyn ToSql + Sync)> {
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&self.users, &self.from, &self.to, fourth];
+        if let Some(users) = &self.distinct_users {
+            params.push(users);
+        }
+        params
     }
 }

@@ -1,5 +1,6 @@
 //! Lists the users who have samples, and how many.
 
+use futures_util::{StreamExt, TryStreamExt, future::ready, stream};
 use tokio_postgres::Row;
 
 use crate::{
@@ -8,19 +9,26 @@ use crate::{
     store::{
         connection::{Readers, Session, checkout},
         error::StoreError,
+        micros::Micros,
         rows,
+        tables::Tables,
     },
     wire::{UserEntry, UsersResponse},
 };
 
 /// Finds the next users in the order of their ids. There is no table of users, so the recursion goes from user to
 /// user by one search of the primary key each (a loose index scan); `SELECT DISTINCT` would read every sample.
-const IDS: &str = "WITH RECURSIVE walk (user_id) AS ( \
+const IDS_LOCAL: &str = "WITH RECURSIVE walk (user_id) AS ( \
      (SELECT user_id FROM health_metrics WHERE user_id > $1 ORDER BY user_id LIMIT 1) \
      UNION ALL SELECT (SELECT m.user_id FROM health_metrics m WHERE m.user_id > walk.user_id \
      ORDER BY m.user_id LIMIT 1) \
      FROM walk WHERE walk.user_id IS NOT NULL) \
      SELECT user_id FROM walk WHERE user_id IS NOT NULL LIMIT $2";
+
+/// Finds the next user. Citus runs no recursion over shards, so each step of the walk is a statement: one search of the
+/// primary key in each shard. `SELECT DISTINCT user_id … LIMIT` would run as well, but read every sample of as many users
+/// in each shard.
+const NEXT_ID: &str = "SELECT user_id FROM health_metrics WHERE user_id > $1 ORDER BY user_id LIMIT 1";
 
 /// Describes some users: first and last sample, and the exact number of samples.
 ///
@@ -28,7 +36,7 @@ const IDS: &str = "WITH RECURSIVE walk (user_id) AS ( \
 /// slices up to `sealed_before`, then samples after it. The summary of a dirty slice may be out of date, so the
 /// difference between its samples and its summary is added. One statement has one snapshot, so the parts agree with
 /// each other.
-const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp, latest.source, latest.heart_rate, \
+const DETAILS_LOCAL: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp, latest.source, latest.heart_rate, \
      latest.steps, latest.calories, (counted.days + counted.slices + counted.raw + counted.dirty)::bigint \
      FROM unnest($1::bigint[]) AS ids (user_id) \
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = ids.user_id \
@@ -49,6 +57,35 @@ const DETAILS: &str = "SELECT ids.user_id, earliest.timestamp, latest.timestamp,
      AND start = d.slice)), 0) \
      FROM (SELECT DISTINCT slice FROM health_dirty WHERE user_id = ids.user_id \
      AND slice < sealed.before) AS d) AS dirty) AS counted";
+
+/// Reads the end of the sealed time, and the end of its last whole day.
+const SEALED: &str =
+    "SELECT sealed_before, date_bin('1 day', sealed_before, '2000-01-01T00:00:00Z') FROM health_sealing";
+
+/// Describes one user in the same way, with the answer of [`SEALED`] as parameters: Citus joins no local table with a
+/// distributed one, and no function with several users.
+///
+/// [`SEALED`] is read first. `sealed_before` only grows, so what was sealed then is sealed or dirty in the later snapshot of
+/// this statement.
+const DETAILS: &str = "SELECT $1::bigint, earliest.timestamp, latest.timestamp, latest.source, latest.heart_rate, \
+     latest.steps, latest.calories, (counted.days + counted.slices + counted.raw + counted.dirty)::bigint \
+     FROM (SELECT timestamp FROM health_metrics WHERE user_id = $1 ORDER BY timestamp LIMIT 1) AS earliest \
+     CROSS JOIN (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics \
+     WHERE user_id = $1 ORDER BY timestamp DESC, source DESC LIMIT 1) AS latest \
+     CROSS JOIN (SELECT \
+     (SELECT coalesce(sum(samples), 0) FROM health_rollups WHERE user_id = $1 AND minutes = 1440 \
+     AND start < $3::timestamptz) AS days, \
+     (SELECT coalesce(sum(samples), 0) FROM health_rollups WHERE user_id = $1 AND minutes = 15 \
+     AND start >= $3 AND start < $2::timestamptz) AS slices, \
+     (SELECT count(*) FROM health_metrics WHERE user_id = $1 AND timestamp >= $2) AS raw, \
+     (SELECT coalesce(sum((SELECT count(*) FROM health_metrics m WHERE m.user_id = $1 \
+     AND timestamp >= d.slice AND timestamp < d.slice + interval '15 minutes') \
+     - (SELECT coalesce(sum(samples), 0) FROM health_rollups r WHERE r.user_id = $1 AND minutes = 15 \
+     AND start = d.slice)), 0) \
+     FROM (SELECT DISTINCT slice FROM health_dirty WHERE user_id = $1 AND slice < $2) AS d) AS dirty) AS counted";
+
+/// Statements of one user each that are sent before the answer to the first arrives.
+const PIPELINED_USERS: usize = 100;
 
 /// Returns users with an id greater than `after`, by id, at most `limit`.
 pub(crate) async fn users(readers: &Readers, limit: usize, after: Option<UserId>) -> Result<UsersResponse, Error> {
@@ -75,18 +112,53 @@ pub(crate) async fn users_among(
 }
 
 /// Returns the ids of users with samples that are greater than `after`, ascending, at most `most`.
+///
+/// If the tables are distributed, each of them takes a round trip to all shards, about 5 ms.
 pub(crate) async fn ids_after(session: &mut Session, after: i64, most: i64) -> Result<Vec<i64>, StoreError> {
-    let statement = session.prepare(IDS).await?;
-    let rows = session.client().query(&statement, &[&after, &most]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let tables = session.tables();
+    let statement = session.prepare(tables.shape(IDS_LOCAL, NEXT_ID)).await?;
+    let client = session.client();
+    if tables == Tables::Local {
+        let rows = client.query(&statement, &[&after, &most]).await?;
+        return Ok(rows.iter().map(|row| row.get(0)).collect());
+    }
+    let mut ids = Vec::new();
+    for _ in 0..most {
+        let last = ids.last().copied().unwrap_or(after);
+        let Some(next) = client.query_opt(&statement, &[&last]).await? else {
+            break;
+        };
+        ids.push(next.get(0));
+    }
+    Ok(ids)
 }
 
-async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserEntry>, StoreError> {
-    let statement = session.prepare(DETAILS).await?;
-    let rows = session.client().query(&statement, &[&ids]).await?;
+/// Describes those of the users who have samples, by id.
+pub(crate) async fn details(session: &mut Session, ids: &[i64]) -> Result<Vec<UserEntry>, StoreError> {
+    let rows = match session.tables() {
+        Tables::Local => {
+            let statement = session.prepare(DETAILS_LOCAL).await?;
+            session.client().query(&statement, &[&ids]).await?
+        }
+        Tables::Distributed => details_one_by_one(session, ids).await?,
+    };
     let mut users = rows.iter().map(user).collect::<Result<Vec<_>, _>>()?;
     users.sort_unstable_by_key(|user| user.user_id);
     Ok(users)
+}
+
+async fn details_one_by_one(session: &mut Session, ids: &[i64]) -> Result<Vec<Row>, StoreError> {
+    let sealed = session.prepare(SEALED).await?;
+    let statement = session.prepare(DETAILS).await?;
+    let client = session.client();
+    let sealed = client.query_one(&sealed, &[]).await?;
+    let (before, day): (Micros, Micros) = (sealed.get(0), sealed.get(1));
+    let rows = stream::iter(ids.to_vec()).map(|id| {
+        let statement = &statement;
+        async move { client.query_opt(statement, &[&id, &before, &day]).await }
+    });
+    let rows = rows.buffered(PIPELINED_USERS).try_filter_map(|row| ready(Ok(row)));
+    Ok(rows.try_collect().await?)
 }
 
 fn page(mut users: Vec<UserEntry>, limit: usize) -> UsersResponse {

@@ -21,19 +21,20 @@ use std::{
 use tokio_postgres::{error::SqlState, types::ToSql};
 
 use crate::{
-    batch::{Batch, Update, WritePlan},
+    batch::{Batch, WritePlan},
     sample::Sample,
     store::{
         append::{Append, Appended, BatchKey, CommitError, committed_after},
-        columns::{ReadingColumns, SampleColumns},
+        columns::SampleColumns,
         connection::Session,
         copy::copy,
         dirty_slices::{self, CommittedDirtySlices, Threshold},
         feed_rows::first_id,
-        look_up::{StoredReadings, fill_cache, look_up},
+        look_up::{fill_cache, look_up},
         micros::Micros,
         newest_timestamps::{LookUp, NewestTimestamps, Novelty},
         transaction::Transaction,
+        update::update,
     },
 };
 
@@ -52,19 +53,6 @@ const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epo
 const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], \
      $6::double precision[], $7::text[])";
-
-/// Changes rows that still hold the values that were looked up.
-///
-/// The `ctid` from the look-up finds each row without a second search of the key. A row that is no longer at that location,
-/// or holds other values, is not changed, so the count of changed rows is too low and the caller notices. The row gets an
-/// id of this batch, because the feed finds changed rows by id.
-const UPDATE: &str = "UPDATE health_metrics m SET id = n.id, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
-     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], $6::double precision[], \
-     $7::text[], $8::double precision[], $9::integer[], $10::double precision[], $11::tid[]) \
-     AS n (id, user_id, timestamp, heart_rate, steps, calories, source, old_heart_rate, old_steps, old_calories, location) \
-     WHERE m.ctid = n.location AND m.user_id = n.user_id AND m.timestamp = n.timestamp AND m.source = n.source \
-     AND m.heart_rate IS NOT DISTINCT FROM n.old_heart_rate AND m.steps IS NOT DISTINCT FROM n.old_steps \
-     AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
 /// Inserts a small batch of new samples, unless one of them is older than the threshold.
 ///
@@ -322,46 +310,6 @@ async fn begin(session: &mut Session) -> Result<Start, tokio_postgres::Error> {
             epoch: row.get::<_, Option<i64>>(2).unwrap_or_default(),
         },
     })
-}
-
-/// Updates the rows that differ; [`WriteError::Conflict`] if another server has changed one of them.
-async fn update(
-    session: &mut Session,
-    first_id: i64,
-    updates: &[Update],
-    stored: &[Option<StoredReadings>],
-) -> Result<(), WriteError> {
-    if updates.is_empty() {
-        return Ok(());
-    }
-    let new = SampleColumns::new(first_id, updates.iter().map(|update| &update.after));
-    let mut old = ReadingColumns::default();
-    let mut locations = Vec::with_capacity(updates.len());
-    for update in updates {
-        old.push(update.before);
-        locations.push(stored.get(update.index).copied().flatten().map(|row| row.ctid));
-    }
-    let statement = session.prepare(UPDATE).await?;
-    let [id, user_id, timestamp, heart_rate, steps, calories, source] = new.params();
-    let params: [&(dyn ToSql + Sync); 11] = [
-        id,
-        user_id,
-        timestamp,
-        heart_rate,
-        steps,
-        calories,
-        source,
-        &old.heart_rate,
-        &old.steps,
-        &old.calories,
-        &locations,
-    ];
-    let changed = session.client().execute(&statement, &params).await?;
-    if usize::try_from(changed) == Ok(updates.len()) {
-        Ok(())
-    } else {
-        Err(WriteError::Conflict)
-    }
 }
 
 /// Ends a transaction that has written nothing. If the answer is lost, nothing is lost with it.
