@@ -186,11 +186,9 @@ impl Statement {
 
     /// Counts how often the statement reads a distributed table. The target of INSERT and COPY is not read.
     fn reads(&self) -> usize {
-        let has_list = self.has_any(&["from"]);
         let reads = |at: &usize| {
-            let before = self.text(at.wrapping_sub(1));
-            let is_read = ["from", "join", "update"].contains(&before) || before == "," && has_list;
-            is_read && DISTRIBUTED_TABLES.contains(&self.text(*at))
+            DISTRIBUTED_TABLES.contains(&self.text(*at))
+                && ["from", "join", "update"].contains(&self.text(at.wrapping_sub(1)))
         };
         (0..self.words.len()).filter(reads).count()
     }
