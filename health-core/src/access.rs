@@ -81,6 +81,15 @@ impl Access {
         }
     }
 
+    /// Returns an access that permits nothing, for a client that has not shown a token.
+    pub fn nothing() -> Self {
+        Self {
+            token: None,
+            scopes: Scopes::NONE,
+            users: Some(BTreeSet::new()),
+        }
+    }
+
     fn of_token(grant: TokenGrant) -> Self {
         Self {
             token: Some(TokenState {

@@ -1,6 +1,12 @@
 //! Accepting connections, up to a limit.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -117,4 +123,11 @@ async fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
     };
     // A client that breaks the connection or does not read needs no further treatment.
     let _ = timeout(REFUSAL_TIMEOUT, exchange).await;
+}
+
+/// Returns the address of the client. A connection that has ended already has none.
+pub(crate) fn peer_ip(stream: &TcpStream) -> IpAddr {
+    stream
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
 }

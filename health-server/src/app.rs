@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
-use health_core::Health;
+use health_core::{Health, access::Authenticator};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     http::{body_memory::BodyMemoryBudget, idle_connections::IdleConnections},
     limits::ServerLimits,
     metrics::Metrics,
+    options::ServerOptions,
+    wrong_tokens::WrongTokens,
 };
 
 /// The handle to the core, the limits, the counters, and the progress of a shutdown.
 pub(crate) struct App {
     pub(crate) health: Health,
     pub(crate) limits: ServerLimits,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) wrong_tokens: WrongTokens,
+    /// Host names that requests may name while no token exists.
+    pub(crate) allowed_hosts: Vec<String>,
     pub(crate) metrics: Metrics,
     /// The HTTP connections that wait for a request.
     pub(crate) idle_connections: Arc<IdleConnections>,
@@ -30,11 +36,15 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(health: Health, limits: ServerLimits) -> Self {
+    pub(crate) fn new(health: Health, authenticator: Authenticator, options: ServerOptions) -> Self {
+        let ServerOptions { limits, allowed_hosts } = options;
         let body_memory = BodyMemoryBudget::new(&limits, health.limits().ingest_deadline);
         Self {
             health,
             limits,
+            authenticator,
+            wrong_tokens: WrongTokens::default(),
+            allowed_hosts,
             metrics: Metrics::default(),
             idle_connections: Arc::default(),
             closing: CancellationToken::new(),

@@ -51,6 +51,9 @@ pub(crate) struct ServeArgs {
     /// Serve on addresses that other machines can reach: every client may read, write and erase all data.
     #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(crate) allow_anonymous: bool,
+    /// Name that requests may have in Host while no token exists, beside localhost and addresses; may be repeated.
+    #[arg(long, env = "HEALTH_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) allow_host: Vec<String>,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! The live feed: JSON lines over TCP, so that `nc` is a client.
 
+mod access;
 mod command;
 mod lines;
 mod session;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::{app::App, feed::session::Session};
+use crate::{acceptor::peer_ip, app::App, feed::session::Session};
 
 /// The lines that a connection over the limit receives before it is closed.
 pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
@@ -32,7 +33,8 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
         tracing::debug!(%error, "cannot limit the send buffer of a feed connection");
     }
-    if let Err(error) = Session::new(stream, &app).run().await {
+    let peer = peer_ip(&stream);
+    if let Err(error) = Session::new(stream, peer, &app).run().await {
         tracing::debug!(%error, "a feed connection failed");
     }
 }

@@ -1,10 +1,12 @@
 //! The HTTP server: serves a connection, finds the endpoint of each request, and calls its handler.
 
+pub(crate) mod auth;
 mod body;
 pub(crate) mod body_memory;
 mod error;
 mod framing;
 mod gunzip;
+mod host;
 pub(crate) mod idle_connections;
 mod ingest;
 mod json_records;
@@ -21,7 +23,9 @@ mod upload;
 mod users;
 mod write_timeout;
 
-use std::{any::Any, convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any, convert::Infallible, future::Future, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -41,10 +45,13 @@ use tokio::{
 };
 
 use crate::{
+    acceptor::peer_ip,
     app::App,
     http::{
+        auth::{Caller, Rule, authorize},
         error::HttpError,
         framing::{check_transfer_coding, declare_persistence},
+        host::{check_host_and_origin, check_one_host},
         parse_errors::ExplainParseErrors,
         query::no_parameters,
         response::{HttpResponse, empty},
@@ -83,12 +90,13 @@ const ALL_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
     let _open = app.metrics.http_connections.increment();
     let tracked = app.idle_connections.track();
+    let peer = peer_ip(&stream);
     let service = service_fn(|request| {
         let (app, tracked) = (Arc::clone(&app), Arc::clone(&tracked));
         // On the heap, because the future of an idle connection would otherwise have the size of the largest handler.
         Box::pin(async move {
             tracked.mark_busy();
-            let response = respond(&app, request).await;
+            let response = respond(&app, peer, request).await;
             Ok::<_, Infallible>(tracked.idle_after(response))
         })
     });
@@ -138,11 +146,11 @@ async fn discard_connection(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 }
 
 /// Responds to one request, and counts it.
-async fn respond(app: &Arc<App>, request: Request<Incoming>) -> HttpResponse {
+async fn respond(app: &Arc<App>, peer: IpAddr, request: Request<Incoming>) -> HttpResponse {
     let start = Instant::now();
     let (head, mut body) = request.into_parts();
     let route = Route::find(head.uri.path());
-    let response = or_500(answer(app, route, &head, &mut body)).await;
+    let response = or_500(answer(app, peer, route, &head, &mut body)).await;
     let mut response = response.unwrap_or_else(HttpError::into_response);
     let template = route.map_or("other", Route::template);
     app.metrics
@@ -178,11 +186,13 @@ fn after_panic(panic: &(dyn Any + Send)) -> HttpError {
 /// Finds the response to one request.
 async fn answer(
     app: &Arc<App>,
+    peer: IpAddr,
     route: Option<Route<'_>>,
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<HttpResponse, HttpError> {
     check_transfer_coding(&head.headers)?;
+    let caller = admit(app, route, head, peer).await?;
     let (path, method) = (head.uri.path(), &head.method);
     match route {
         None if *method == Method::OPTIONS && path == "*" => Ok(with_allow(empty(StatusCode::NO_CONTENT), ALL_METHODS)),
@@ -203,14 +213,29 @@ async fn answer(
             let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail);
             Ok(with_allow(error.into_response(), route.allow()))
         }
-        Some(route) => dispatch(app, route, head.uri.query(), &head.headers, body).await,
+        Some(route) => dispatch(app, route, &caller, head.uri.query(), &head.headers, body).await,
     }
+}
+
+/// Checks the host that a request names, and what its token permits.
+async fn admit(app: &App, route: Option<Route<'_>>, head: &Parts, peer: IpAddr) -> Result<Caller, HttpError> {
+    check_one_host(head)?;
+    if !app.authenticator.is_token_needed() {
+        check_host_and_origin(head, &app.allowed_hosts)?;
+    }
+    let rule = match route {
+        Some(route) if route.allows(&head.method) || route.rule() == Rule::Public => route.rule(),
+        // Only a caller with a token learns which paths and methods there are.
+        _ => Rule::AnyToken,
+    };
+    authorize(app, rule, &head.headers, peer).await
 }
 
 /// Calls the handler of an endpoint.
 async fn dispatch(
     app: &Arc<App>,
     route: Route<'_>,
+    caller: &Caller,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &mut Incoming,
@@ -219,13 +244,13 @@ async fn dispatch(
         no_parameters(query)?;
     }
     match route {
-        Route::Ingest => ingest::ingest(app, headers, body).await,
-        Route::Stats => stats::stats(app, query).await,
-        Route::Series => stats::series(app, query).await,
-        Route::Percentiles => stats::percentiles(app, query).await,
-        Route::Users => users::list(app, query).await,
-        Route::User(id) => users::erase(app, id).await,
-        Route::Samples => samples::samples(app, query, headers).await,
+        Route::Ingest => ingest::ingest(app, caller, headers, body).await,
+        Route::Stats => stats::stats(app, caller, query).await,
+        Route::Series => stats::series(app, caller, query).await,
+        Route::Percentiles => stats::percentiles(app, caller, query).await,
+        Route::Users => users::list(app, caller, query).await,
+        Route::User(id) => users::erase(app, caller, id).await,
+        Route::Samples => samples::samples(app, caller, query, headers).await,
         Route::Healthy => Ok(ops::healthy()),
         Route::Ready => ops::ready(app).await,
         Route::Prometheus => Ok(ops::prometheus(app)),

@@ -19,6 +19,7 @@
 mod acceptor;
 mod app;
 mod args;
+mod audit;
 mod database;
 mod error;
 mod feed;
@@ -26,16 +27,19 @@ mod http;
 mod limits;
 mod listeners;
 mod metrics;
+mod options;
 mod program;
 mod quote;
 mod server;
 mod tokens;
+mod wrong_tokens;
 
 pub use crate::{
     args::Args,
     error::ProgramError,
     limits::ServerLimits,
     listeners::{BindError, Listeners},
+    options::ServerOptions,
     program::main,
     server::run,
 };

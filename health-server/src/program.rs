@@ -22,8 +22,8 @@ use crate::{
     args::{Args, Command, ServeArgs},
     database::Postgres,
     error::ProgramError,
-    limits::ServerLimits,
     listeners::Listeners,
+    options::ServerOptions,
     server::run,
     tokens,
 };
@@ -111,6 +111,10 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
         postgres = Postgres::for_serving(&args.database) => postgres?,
         () = &mut shutdown => return Ok(()),
     };
+    let options = ServerOptions {
+        limits: args.server_limits,
+        allowed_hosts: args.allow_host,
+    };
     let served = async {
         let config = postgres.config(args.core_limits.clone())?;
         let health = tokio::select! {
@@ -124,7 +128,7 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
             require_token(&health, exposed).await?;
             bind().await?
         };
-        serve_from(&postgres, health, listeners, args.server_limits.clone(), shutdown).await
+        serve_from(&postgres, health, listeners, options, shutdown).await
     };
     let served = served.await;
     let stopped = postgres.stop().await;
@@ -137,7 +141,7 @@ async fn serve_from(
     postgres: &Postgres,
     health: Health,
     listeners: Listeners,
-    limits: ServerLimits,
+    options: ServerOptions,
     shutdown: impl Future<Output = ()> + Unpin,
 ) -> Result<(), ProgramError> {
     announce(&listeners).map_err(ProgramError::System)?;
@@ -153,7 +157,7 @@ async fn serve_from(
         sleep(LAST_RESPONSES_TIMEOUT).await;
     };
     let outcome = tokio::select! {
-        outcome = run(listeners, health, limits, shutdown) => outcome,
+        outcome = run(listeners, health, options, shutdown) => outcome,
         // Without a database nothing can be stored, so requests need not wait for their full deadline.
         () = last_responses => Ok(()),
     };

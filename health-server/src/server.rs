@@ -15,8 +15,8 @@ use crate::{
     app::App,
     feed,
     http::{self, TOO_MANY_CONNECTIONS},
-    limits::ServerLimits,
     listeners::Listeners,
+    options::ServerOptions,
 };
 
 /// A shutdown divides the drain timeout into three equal parts:
@@ -32,15 +32,16 @@ const DRAIN_PARTS: u32 = 3;
 /// under way may take a third of [`Limits::drain_timeout`](health_core::Limits::drain_timeout) to arrive.
 ///
 /// # Errors
-/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such
+/// [`Error::Unavailable`] if the database is out of reach at the start. [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such
 /// sample was acknowledged.
 pub async fn run(
     listeners: Listeners,
     health: Health,
-    limits: ServerLimits,
+    options: impl Into<ServerOptions>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let app = Arc::new(App::new(health, limits));
+    let authenticator = health.authenticator().await?;
+    let app = Arc::new(App::new(health, authenticator, options.into()));
     let connections = TaskTracker::new();
     let accepting = tokio::spawn(accept(Arc::clone(&app), listeners, connections.clone()));
     shutdown.await;

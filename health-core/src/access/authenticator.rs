@@ -121,6 +121,11 @@ impl Authenticator {
         Ok(Arc::clone(access))
     }
 
+    /// Returns whether an access is still in force.
+    pub fn is_in_force(&self, access: &Arc<Access>) -> bool {
+        self.tokens.borrow().contains(access) && access.expires_at().is_none_or(|at| Utc::now() < at)
+    }
+
     /// Waits until an access is no longer in force. For connections and responses that live long.
     pub async fn ended(&self, access: &Arc<Access>) -> AccessEnd {
         let mut tokens = self.tokens.clone();

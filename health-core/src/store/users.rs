@@ -108,7 +108,15 @@ pub(crate) async fn users_among(
     let mut ids: Vec<_> = ids.map(|id| id.get()).collect();
     ids.sort_unstable();
     ids.dedup();
-    Ok(page(details(&mut session, &ids).await?, limit))
+    let mut users = Vec::new();
+    // Some of the users may have no samples, so a page may need several steps.
+    for step in ids.chunks(limit.saturating_add(1)) {
+        users.extend(details(&mut session, step).await?);
+        if users.len() > limit {
+            break;
+        }
+    }
+    Ok(page(users, limit))
 }
 
 /// Returns the ids of users with samples that are greater than `after`, ascending, at most `most`.

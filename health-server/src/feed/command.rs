@@ -13,7 +13,8 @@ const EVERY_MS_MAX: u64 = 60 * 60 * 1000;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Subscribe(SubscribeOptions),
-    Auth,
+    /// The secret of a token.
+    Auth(String),
     Ping,
     Quit,
 }
@@ -41,7 +42,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
     let command = match name_in_capitals.as_str() {
         "SUBSCRIBE" => return SubscribeOptions::parse(words).map(|subscribe| Some(Command::Subscribe(subscribe))),
         "AUTH" => match (words.next(), words.next()) {
-            (Some(_), None) => return Ok(Some(Command::Auth)),
+            (Some(secret), None) => return Ok(Some(Command::Auth(secret.to_owned()))),
             _ => return Err("AUTH takes exactly one token".to_owned()),
         },
         "PING" => Command::Ping,
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(all.every, Some(Duration::from_millis(500)));
         assert_eq!(parse(b"ping"), Ok(Some(Command::Ping)));
         assert_eq!(parse(b"Quit "), Ok(Some(Command::Quit)));
-        assert_eq!(parse(b"AUTH secret"), Ok(Some(Command::Auth)));
+        assert_eq!(parse(b"auth Secret"), Ok(Some(Command::Auth("Secret".to_owned()))));
         assert_eq!(parse(b""), Ok(None));
         assert_eq!(parse(b" \t"), Ok(None));
     }

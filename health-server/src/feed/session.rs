@@ -1,6 +1,6 @@
 //! One feed connection: executes commands and sends events, in the order in which they happen.
 
-use std::{future::pending, io, ops::ControlFlow, time::Duration};
+use std::{future::pending, io, net::IpAddr, ops::ControlFlow, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chrono::Utc;
@@ -15,6 +15,7 @@ use tokio_util::codec::FramedRead;
 use crate::{
     app::App,
     feed::{
+        access::SessionAccess,
         command::{self, Command, SubscribeOptions},
         lines::{LineDecoder, LineError},
     },
@@ -60,6 +61,7 @@ pub(crate) struct Session<'a, S> {
     output: WriteHalf<S>,
     /// Events that are not written yet, as JSON lines.
     unwritten: BytesMut,
+    access: SessionAccess,
     subscription: Option<ActiveSubscription<'a>>,
 }
 
@@ -80,11 +82,13 @@ enum SessionInput {
     Eof,
     Event(LiveEvent),
     HeartbeatDue,
+    /// The access has ended, or the client has not sent AUTH in time. The reason is for the client.
+    AccessEnded(String),
     Closing,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
-    pub(crate) fn new(stream: S, app: &'a App) -> Self {
+    pub(crate) fn new(stream: S, peer: IpAddr, app: &'a App) -> Self {
         let (input, output) = tokio::io::split(stream);
         Self {
             app,
@@ -92,6 +96,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             input_ended: false,
             output,
             unwritten: BytesMut::new(),
+            access: SessionAccess::new(app.authenticator.clone(), peer),
             subscription: None,
         }
     }
@@ -100,7 +105,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
     pub(crate) async fn run(mut self) -> io::Result<()> {
         self.push(&FeedEvent::Hello {
             protocol: FEED_PROTOCOL.into(),
-            auth: false,
+            auth: self.app.authenticator.is_token_needed(),
             cursor: self.app.health.cursor(),
         });
         loop {
@@ -110,7 +115,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             } else {
                 SessionInput::Closing
             };
-            if self.handle(next)?.is_break() {
+            if self.handle(next).await?.is_break() {
                 return self.finish().await;
             }
         }
@@ -118,7 +123,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
 
     /// Waits for the next thing to handle. Cancelling it loses nothing.
     async fn next(&mut self) -> SessionInput {
-        let (input, subscription) = (&mut self.input, self.subscription.as_mut());
+        let (input, subscription, access) = (&mut self.input, self.subscription.as_mut(), &mut self.access);
         let from_subscription = async {
             match subscription {
                 Some(subscription) => subscription.next().await,
@@ -126,16 +131,18 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             }
         };
         tokio::select! {
+            biased; // Nothing is sent after the access has ended or the shutdown has begun.
+            reason = access.ended() => SessionInput::AccessEnded(reason),
+            () = self.app.closing.cancelled() => SessionInput::Closing,
             line = input.next(), if !self.input_ended => line.map_or(SessionInput::Eof, SessionInput::Line),
             input = from_subscription => input,
-            () = self.app.closing.cancelled() => SessionInput::Closing,
         }
     }
 
     /// Handles one input. Returns `Break` if the session is over.
-    fn handle(&mut self, input: SessionInput) -> io::Result<ControlFlow<()>> {
+    async fn handle(&mut self, input: SessionInput) -> io::Result<ControlFlow<()>> {
         match input {
-            SessionInput::Line(Ok(line)) => return Ok(self.execute_line(&line)),
+            SessionInput::Line(Ok(line)) => return Ok(self.execute_line(&line).await),
             SessionInput::Line(Err(LineError::Io(error))) => return Err(error),
             SessionInput::Line(Err(error @ LineError::TooLong)) => {
                 self.push_error(error.to_string());
@@ -150,21 +157,44 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             }
             SessionInput::Event(event) => self.push_events(event),
             SessionInput::HeartbeatDue => self.push_heartbeat(),
+            SessionInput::AccessEnded(reason) => return Ok(self.push_bye(&reason)),
             SessionInput::Closing => return Ok(self.push_bye("the server is shutting down")),
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn execute_line(&mut self, line: &[u8]) -> ControlFlow<()> {
+    async fn execute_line(&mut self, line: &[u8]) -> ControlFlow<()> {
         match command::parse(line) {
             Ok(None) => {}
-            Ok(Some(Command::Subscribe(options))) => self.subscribe(options),
+            Ok(Some(Command::Subscribe(options))) => match self.access.users_to_hear_of(options.users.as_ref()) {
+                Ok(users) => self.subscribe(SubscribeOptions { users, ..options }),
+                Err(reason) => self.push_error(reason),
+            },
             Ok(Some(Command::Ping)) => self.push(&FeedEvent::Pong),
-            Ok(Some(Command::Auth)) => self.push_error("this server needs no token".to_owned()),
+            Ok(Some(Command::Auth(secret))) => return self.authenticate(&secret).await,
             Ok(Some(Command::Quit)) => return self.push_bye("the client sent QUIT"),
             Err(reason) => self.push_error(reason),
         }
         ControlFlow::Continue(())
+    }
+
+    /// Checks a token. A refused one ends the session.
+    async fn authenticate(&mut self, secret: &str) -> ControlFlow<()> {
+        if !self.app.authenticator.is_token_needed() {
+            self.push_error("this server needs no token".to_owned());
+            return ControlFlow::Continue(());
+        }
+        match self.access.authenticate(secret, &self.app.wrong_tokens).await {
+            Ok(()) => {
+                // It was allowed by another token.
+                self.subscription = None;
+                ControlFlow::Continue(())
+            }
+            Err(reason) => {
+                self.push_error(reason);
+                ControlFlow::Break(())
+            }
+        }
     }
 
     fn subscribe(&mut self, options: SubscribeOptions) {

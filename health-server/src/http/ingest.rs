@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::{
     app::App,
     http::{
+        auth::Caller,
         body::{BodyReader, MediaType, media_type_and_encoding},
         body_memory::BodyPermit,
         error::HttpError,
@@ -27,7 +28,12 @@ use crate::{
 const MAX_PAUSE_BEFORE_ENQUEUE: Duration = Duration::from_millis(100);
 
 /// Stores the samples of a request and responds after they are committed.
-pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn ingest(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+) -> Result<HttpResponse, HttpError> {
     require_body(headers)?;
     let (media_type, encoding) = media_type_and_encoding(headers)?;
     let reader = BodyReader::new(body, encoding, app.limits.body_timeout);
@@ -36,8 +42,8 @@ pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) 
         rejected,
         error,
     } = match media_type {
-        MediaType::Json => ingest_json(app, reader).await?,
-        MediaType::Ndjson => ingest_ndjson(app, reader).await?,
+        MediaType::Json => ingest_json(app, caller, reader).await?,
+        MediaType::Ndjson => ingest_ndjson(app, caller, reader).await?,
     };
     app.metrics.record_ingest(&counts, rejected);
     match error {
@@ -46,13 +52,13 @@ pub(crate) async fn ingest(app: &App, headers: &HeaderMap, body: &mut Incoming) 
     }
 }
 
-async fn ingest_json(app: &App, reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
+async fn ingest_json(app: &App, caller: &Caller, reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
     let (body, permit) = read_whole_body(app, reader).await?;
     let records = JsonRecords::parse(&body).map_err(|reason| {
         let detail = format!("The body is not valid JSON: {reason}. Nothing was stored.");
         HttpError::new(StatusCode::BAD_REQUEST, detail)
     })?;
-    let mut upload = Upload::new(app);
+    let mut upload = Upload::new(app, caller);
     for record in records {
         upload.add_record(record.as_bytes());
         if upload.is_full() && upload.enqueue().await == Err(QueueFailed) {
@@ -90,8 +96,8 @@ async fn read_whole_body<'a>(app: &'a App, mut reader: BodyReader<'_>) -> Result
     Ok((body.freeze(), permit))
 }
 
-async fn ingest_ndjson(app: &App, mut reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
-    let mut upload = Upload::new(app);
+async fn ingest_ndjson(app: &App, caller: &Caller, mut reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
+    let mut upload = Upload::new(app, caller);
     let end = read_lines(app, &mut reader, &mut upload).await;
     if end.is_ok() && upload.records() == 0 {
         return Err(no_record());

@@ -1,6 +1,9 @@
 //! The table of paths and the methods of each.
 
+use health_core::token::Scope;
 use hyper::Method;
+
+use crate::http::auth::Rule;
 
 /// An endpoint, as its path names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,19 @@ impl<'a> Route<'a> {
             Self::Ingest => method == Method::POST,
             Self::User(_) => method == Method::DELETE,
             _ => method == Method::GET || method == Method::HEAD,
+        }
+    }
+
+    /// Returns what a request needs once a token exists. Each endpoint has a rule, whatever its method.
+    pub(crate) fn rule(self) -> Rule {
+        match self {
+            Self::Ingest => Rule::Scope(Scope::Ingest),
+            Self::Stats | Self::Series | Self::Percentiles | Self::Users | Self::Samples | Self::Prometheus => {
+                Rule::Scope(Scope::Read)
+            }
+            Self::User(_) => Rule::Scope(Scope::Erase),
+            Self::Healthy | Self::Ready => Rule::Public,
+            Self::OpenApi => Rule::AnyToken,
         }
     }
 

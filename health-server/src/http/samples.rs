@@ -1,10 +1,14 @@
 //! `GET /samples`: exports the stored samples of a user as NDJSON or CSV, in memory that the size of one page bounds.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use health_core::{Calories, HeartRate, Sample, Samples, Steps, format_timestamp};
+use health_core::{
+    Calories, HeartRate, Sample, Samples, Steps,
+    access::{Access, Authenticator},
+    format_timestamp,
+};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{
     HeaderMap, StatusCode,
@@ -14,7 +18,9 @@ use hyper::{
 
 use crate::{
     app::App,
+    audit,
     http::{
+        auth::Caller,
         error::HttpError,
         query::Query,
         response::{HttpResponse, empty},
@@ -26,6 +32,14 @@ use crate::{
 enum Format {
     Ndjson,
     Csv,
+}
+
+/// An export in progress.
+struct Export {
+    pages: Samples,
+    format: Format,
+    /// What the caller may do, and who knows how long.
+    access: (Authenticator, Arc<Access>),
 }
 
 /// How much a client wants a media type, according to its `Accept` headers (RFC 9110, 12.5.1).
@@ -43,16 +57,25 @@ const CSV_HEADER: [&str; 6] = ["user_id", "timestamp", "heart_rate", "steps", "c
 const TYPICAL_SAMPLE_BYTES: usize = 128;
 
 /// Exports the samples of a user in a time range, by time and source.
-pub(crate) async fn samples(app: &App, query: Option<&str>, headers: &HeaderMap) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn samples(
+    app: &App,
+    caller: &Caller,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["user_id", "start", "end"]);
     let user_and_range = query.user_and_range();
     let (user, range) = query.finish(user_and_range)?;
+    caller.check_user(user)?;
     let format = Format::preferred(headers);
     let mut pages = app.health.samples(user, range);
     // Reading the first page before the head is sent makes an unreachable database a 503 and not a truncated export.
     let first_page = pages.next_page().await?;
     let begin = format.write_first(&first_page);
-    let rest = stream::unfold(Some(pages), move |pages| next_frame(pages, format));
+    audit::exported(caller, user, range);
+    let access = (app.authenticator.clone(), Arc::clone(&caller.access));
+    let export = Export { pages, format, access };
+    let rest = stream::unfold(Some(export), next_frame);
     let frames = stream::iter([begin]).chain(rest).map(|bytes| bytes.map(Frame::data));
     let mut response = empty(StatusCode::OK);
     *response.body_mut() = StreamBody::new(frames).boxed_unsync();
@@ -65,11 +88,20 @@ pub(crate) async fn samples(app: &App, query: Option<&str>, headers: &HeaderMap)
 /// Returns the next page as bytes.
 ///
 /// The status is already sent, so an error can only end the connection before the body is complete. The log has the reason.
-async fn next_frame(pages: Option<Samples>, format: Format) -> Option<(io::Result<Bytes>, Option<Samples>)> {
-    let mut pages = pages?;
-    match pages.next_page().await {
+async fn next_frame(export: Option<Export>) -> Option<(io::Result<Bytes>, Option<Export>)> {
+    let mut export = export?;
+    let (authenticator, access) = &export.access;
+    let page = tokio::select! {
+        biased; // Nothing is sent after the access has ended.
+        end = authenticator.ended(access) => {
+            tracing::info!(reason = %end, "an export was cut off");
+            return Some((Err(io::Error::other(end)), None));
+        }
+        page = export.pages.next_page() => page,
+    };
+    match page {
         Ok(page) if page.is_empty() => None,
-        Ok(page) => Some((format.write(&page), Some(pages))),
+        Ok(page) => Some((export.format.write(&page), Some(export))),
         Err(error) => {
             tracing::warn!(error = error.chain(), "an export ended early");
             Some((Err(io::Error::other(error)), None))

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use crate::{
     app::App,
     http::{
+        auth::Caller,
         error::HttpError,
         query::Query,
         response::{HttpResponse, json},
@@ -20,7 +21,7 @@ use crate::{
 const MAX_PERCENTILES: usize = 1001;
 
 /// `GET /metrics`: totals, averages and extremes.
-pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn stats(app: &App, caller: &Caller, query: Option<&str>) -> Result<HttpResponse, HttpError> {
     let is_without_parameters = query.is_none_or(str::is_empty);
     let mut query = Query::parse(query, &["user_id", "start", "end"]);
     let user_and_range = query.user_and_range();
@@ -33,6 +34,7 @@ pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<HttpResponse
             error
         }
     })?;
+    caller.check_user(user_id)?;
     let RangeStats {
         overall: stats,
         sources,
@@ -53,7 +55,7 @@ pub(crate) async fn stats(app: &App, query: Option<&str>) -> Result<HttpResponse
 }
 
 /// `GET /metrics/series`: the same for each bucket of the range.
-pub(crate) async fn series(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn series(app: &App, caller: &Caller, query: Option<&str>) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["user_id", "start", "end", "bucket", "tz"]);
     let user_and_range = query.user_and_range();
     let bucket = query.required("bucket", |text| {
@@ -61,6 +63,7 @@ pub(crate) async fn series(app: &App, query: Option<&str>) -> Result<HttpRespons
     });
     let zone = query.optional_or("tz", Tz::UTC, zone);
     let (((user_id, range), bucket), zone) = query.finish(user_and_range.zip(bucket).zip(zone))?;
+    caller.check_user(user_id)?;
     let buckets = match app.health.series(user_id, range, bucket, zone).await {
         Err(Error::TooManyBuckets(error)) => {
             return Err(HttpError::new(StatusCode::BAD_REQUEST, format!("bucket: {error}.")));
@@ -79,11 +82,12 @@ pub(crate) async fn series(app: &App, query: Option<&str>) -> Result<HttpRespons
 }
 
 /// `GET /metrics/percentiles`: percentiles of the heart rate.
-pub(crate) async fn percentiles(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn percentiles(app: &App, caller: &Caller, query: Option<&str>) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["user_id", "start", "end", "p"]);
     let user_and_range = query.user_and_range();
     let percents = query.optional_or("p", default_percents(), percents);
     let ((user_id, range), percents) = query.finish(user_and_range.zip(percents))?;
+    caller.check_user(user_id)?;
     let (names, percents): (Vec<_>, Vec<_>) = percents.into_iter().unzip();
     let found = app.health.percentiles(user_id, range, &percents).await?;
     let percentiles: BTreeMap<_, _> = names.into_iter().zip(found.values).collect();

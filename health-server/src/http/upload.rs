@@ -3,12 +3,20 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use health_core::{Ack, Error, Health, IngestCounts, ReceiveClock, Rejection, Sample, read_record};
+use health_core::{
+    Ack, Error, Health, IngestCounts, ReceiveClock, RecordFault, Rejection, Sample,
+    access::{Access, Authenticator, NotAuthenticated},
+    read_record,
+};
 use hyper::StatusCode;
 
 use crate::{
     app::App,
-    http::{error::HttpError, refusal::refused_and_stored},
+    http::{
+        auth::{Caller, unauthorized},
+        error::HttpError,
+        refusal::refused_and_stored,
+    },
 };
 
 /// Samples that one upload buffers before it enqueues them: large enough for efficient `COPY` batches, small enough to
@@ -30,6 +38,8 @@ const MAX_LISTED_ERRORS: usize = 100;
 /// An ingest request in progress.
 pub(crate) struct Upload<'a> {
     health: &'a Health,
+    authenticator: &'a Authenticator,
+    access: Arc<Access>,
     clock: ReceiveClock,
     /// Valid samples that are not in the queue yet.
     buffer: Vec<Sample>,
@@ -38,14 +48,18 @@ pub(crate) struct Upload<'a> {
     records: u64,
     counts: IngestCounts,
     rejected: u64,
+    /// Those of the rejected records that name a user whom the caller may not access.
+    forbidden: u64,
     errors: Vec<Rejection>,
+    /// Whether the access ended during the upload.
+    access_ended: bool,
     /// The first error of the queue or the database.
     failure: Option<Error>,
     /// Its reference count is the number of uploads that share [`MAX_BUFFERED_BY_ALL`].
     active_uploads: Arc<()>,
 }
 
-/// The queue or the database has failed, so reading the rest of the body is pointless. [`Upload::finish`] has the reason.
+/// The queue or the database has failed, or the access has ended, so reading the rest of the body is pointless. [`Upload::finish`] has the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueueFailed;
 
@@ -58,9 +72,11 @@ pub(crate) struct UploadOutcome {
 }
 
 impl<'a> Upload<'a> {
-    pub(crate) fn new(app: &'a App) -> Self {
+    pub(crate) fn new(app: &'a App, caller: &Caller) -> Self {
         Self {
             health: &app.health,
+            authenticator: &app.authenticator,
+            access: Arc::clone(&caller.access),
             clock: ReceiveClock {
                 received_at: now(),
                 max_future: app.health.limits().max_future,
@@ -70,7 +86,9 @@ impl<'a> Upload<'a> {
             records: 0,
             counts: IngestCounts::default(),
             rejected: 0,
+            forbidden: 0,
             errors: Vec::new(),
+            access_ended: false,
             failure: None,
             active_uploads: Arc::clone(&app.active_uploads),
         }
@@ -86,24 +104,37 @@ impl<'a> Upload<'a> {
         let index = self.records;
         self.records += 1;
         match read_record(json, &self.clock) {
-            Ok(sample) => {
-                if sample.timestamp() == self.clock.received_at {
-                    // Two records without a timestamp are two samples, so they must not get the same time.
-                    self.clock.received_at += TimeDelta::microseconds(1);
+            Ok(sample) => match self.access.check_user(sample.user_id()) {
+                Ok(()) => self.add_sample(sample),
+                Err(denied) => {
+                    self.forbidden += 1;
+                    let reason = format!("is not allowed: {denied}");
+                    self.reject(
+                        index,
+                        [RecordFault {
+                            field: Some("user_id".into()),
+                            reason,
+                        }],
+                    );
                 }
-                self.buffer.push(sample);
-            }
-            Err(faults) => {
-                self.rejected += 1;
-                let listed = MAX_LISTED_ERRORS.saturating_sub(self.errors.len());
-                self.errors.extend(
-                    faults
-                        .into_iter()
-                        .take(listed)
-                        .map(|fault| Rejection::new(index, fault)),
-                );
-            }
+            },
+            Err(faults) => self.reject(index, faults),
         }
+    }
+
+    fn add_sample(&mut self, sample: Sample) {
+        if sample.timestamp() == self.clock.received_at {
+            // Two records without a timestamp are two samples, so they must not get the same time.
+            self.clock.received_at += TimeDelta::microseconds(1);
+        }
+        self.buffer.push(sample);
+    }
+
+    fn reject(&mut self, index: u64, faults: impl IntoIterator<Item = RecordFault>) {
+        self.rejected += 1;
+        let listed = MAX_LISTED_ERRORS.saturating_sub(self.errors.len());
+        let faults = faults.into_iter().take(listed);
+        self.errors.extend(faults.map(|fault| Rejection::new(index, fault)));
     }
 
     /// Returns how many records were parsed, valid and invalid ones.
@@ -127,13 +158,17 @@ impl<'a> Upload<'a> {
         while self.unacknowledged.len() >= MAX_UNACKNOWLEDGED {
             self.await_oldest().await;
         }
+        if !self.buffer.is_empty() && !self.authenticator.is_in_force(&self.access) {
+            self.access_ended = true;
+            self.buffer.clear();
+        }
         if !self.buffer.is_empty() && self.failure.is_none() {
             match self.health.enqueue(std::mem::take(&mut self.buffer)).await {
                 Ok(ack) => self.unacknowledged.push_back(ack),
                 Err(error) => self.failure = Some(error),
             }
         }
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.access_ended {
             Err(QueueFailed)
         } else {
             Ok(())
@@ -149,14 +184,22 @@ impl<'a> Upload<'a> {
         }
         let Self {
             counts,
+            records,
             rejected,
             errors,
             failure,
+            forbidden,
+            access_ended,
             ..
         } = self;
         let error = match (failure, end) {
             (Some(failure), _) => Some(HttpError::from(failure)),
+            (None, _) if access_ended => Some(unauthorized(NotAuthenticated::Unknown)),
             (None, Err(error)) => Some(error),
+            (None, Ok(())) if records > 0 && forbidden == records => {
+                let detail = "The token may not write any user of this request. Nothing was stored.";
+                Some(HttpError::new(StatusCode::FORBIDDEN, detail))
+            }
             (None, Ok(())) if rejected > 0 => {
                 let detail = refused_and_stored(rejected, counts.accepted);
                 Some(HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, detail))

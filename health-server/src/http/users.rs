@@ -4,7 +4,9 @@ use hyper::StatusCode;
 
 use crate::{
     app::App,
+    audit,
     http::{
+        auth::Caller,
         error::HttpError,
         query::{Query, integer, user_id},
         response::{HttpResponse, empty, json},
@@ -19,7 +21,7 @@ const MAX_USERS: i64 = 1000;
 const DEFAULT_USERS: usize = 100;
 
 /// `GET /users`: one page of users, by id.
-pub(crate) async fn list(app: &App, query: Option<&str>) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn list(app: &App, caller: &Caller, query: Option<&str>) -> Result<HttpResponse, HttpError> {
     let mut query = Query::parse(query, &["limit", "after"]);
     let limit = query.optional_or("limit", DEFAULT_USERS, |text| {
         let limit = integer(text, 1..=MAX_USERS).and_then(|limit| usize::try_from(limit).ok());
@@ -30,18 +32,26 @@ pub(crate) async fn list(app: &App, query: Option<&str>) -> Result<HttpResponse,
         id => user_id(id).map(Some),
     });
     let (limit, after) = query.finish(limit.zip(after))?;
-    Ok(json(StatusCode::OK, &app.health.users(limit, after).await?))
+    let page = match caller.access.users() {
+        None => app.health.users(limit, after).await?,
+        Some(among) => {
+            let among: Vec<_> = among.iter().copied().collect();
+            app.health.users_among(&among, limit, after).await?
+        }
+    };
+    Ok(json(StatusCode::OK, &page))
 }
 
 /// `DELETE /users/{user_id}`: erases all data of a user.
-pub(crate) async fn erase(app: &App, id: &str) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn erase(app: &App, caller: &Caller, id: &str) -> Result<HttpResponse, HttpError> {
     let no_such_user = || HttpError::new(StatusCode::NOT_FOUND, format!("User {} has no samples.", quote(id)));
     // A number that cannot be an id belongs to no user.
     let user = user_id(id).map_err(|_| no_such_user())?;
+    caller.check_user(user)?;
     match app.health.erase(user).await? {
         0 => Err(no_such_user()),
         samples => {
-            tracing::info!(%user, samples, "erased a user");
+            audit::erased_user(caller, user, samples);
             Ok(empty(StatusCode::NO_CONTENT))
         }
     }

@@ -26,7 +26,7 @@ impl Client {
     pub(crate) async fn post(&mut self, media_type: &str, body: &[u8]) -> io::Result<(u16, Value)> {
         let length = body.len();
         let head = format!(
-            "POST /ingest HTTP/1.1\r\nhost: test\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
+            "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
         );
         self.0.get_mut().write_all(head.as_bytes()).await?;
         self.0.get_mut().write_all(body).await?;
@@ -35,14 +35,14 @@ impl Client {
 
     /// Returns the status and the JSON of the response.
     pub(crate) async fn get(&mut self, path: &str) -> io::Result<(u16, Value)> {
-        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         self.0.get_mut().write_all(head.as_bytes()).await?;
         self.response().await
     }
 
     /// Sends a `DELETE`. Returns the status.
     pub(crate) async fn delete(&mut self, path: &str) -> io::Result<u16> {
-        let head = format!("DELETE {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        let head = format!("DELETE {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         self.0.get_mut().write_all(head.as_bytes()).await?;
         let response = timeout(TIMEOUT, self.read_response()).await;
         Ok(response.expect("a response in time")?.0)
@@ -50,7 +50,7 @@ impl Client {
 
     /// Returns the body of a response that is not JSON.
     pub(crate) async fn get_text(&mut self, path: &str) -> io::Result<String> {
-        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         self.0.get_mut().write_all(head.as_bytes()).await?;
         let (_, body) = timeout(TIMEOUT, self.read_response())
             .await

@@ -46,7 +46,7 @@ async fn try_post(http: SocketAddr, number: u32) -> io::Result<bool> {
     let body = format!(r#"{{"user_id":{USER},"timestamp":"2025-03-02T18:{minute:02}:{second:02}Z","steps":{number}}}"#);
     let length = body.len();
     let request = format!(
-        "POST /ingest HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\n\r\n{body}"
     );
     let mut stream = TcpStream::connect(http).await?;

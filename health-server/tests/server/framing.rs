@@ -3,7 +3,7 @@
 use crate::{client::HttpConnection, support::Server};
 
 /// The request that follows each request of these tests. It has a route and a method that no other request has.
-const HIDDEN: &str = "OPTIONS /users HTTP/1.1\r\nhost: test\r\n\r\n";
+const HIDDEN: &str = "OPTIONS /users HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// The line of the metrics that counts hidden requests that were executed.
 const HIDDEN_COUNT: &str =
@@ -11,16 +11,16 @@ const HIDDEN_COUNT: &str =
 
 /// Requests that get every kind of response: 2xx, 400, 404, 405, 415, and one whose handler reads the body.
 const TARGETS: [&str; 10] = [
-    "POST /ingest HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n",
-    "POST /ingest HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-ndjson\r\n",
-    "POST /ingest HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\n",
-    "POST /ingest HTTP/1.1\r\nhost: test\r\n",
-    "GET /-/healthy HTTP/1.1\r\nhost: test\r\n",
-    "GET /metrics HTTP/1.1\r\nhost: test\r\n",
-    "POST /nowhere HTTP/1.1\r\nhost: test\r\n",
-    "PUT /samples HTTP/1.1\r\nhost: test\r\n",
-    "OPTIONS /ingest HTTP/1.1\r\nhost: test\r\n",
-    "DELETE /users/1 HTTP/1.1\r\nhost: test\r\n",
+    "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n",
+    "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n",
+    "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n",
+    "POST /ingest HTTP/1.1\r\nhost: localhost\r\n",
+    "GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n",
+    "GET /metrics HTTP/1.1\r\nhost: localhost\r\n",
+    "POST /nowhere HTTP/1.1\r\nhost: localhost\r\n",
+    "PUT /samples HTTP/1.1\r\nhost: localhost\r\n",
+    "OPTIONS /ingest HTTP/1.1\r\nhost: localhost\r\n",
+    "DELETE /users/1 HTTP/1.1\r\nhost: localhost\r\n",
 ];
 
 /// Values of `Transfer-Encoding` that are not a single `chunked`, as lines of a head.
@@ -181,15 +181,17 @@ async fn chunks_over_http_1_0_and_the_tunnel_of_a_connect_end_the_connection() {
     let server = Server::start().await;
     let chunked = "POST /ingest HTTP/1.0\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     assert_eq!(statuses(&server, chunked.to_owned()).await, [400]);
-    let tunnel = "CONNECT example.org:80 HTTP/1.1\r\nhost: example.org\r\n\r\n";
-    assert_eq!(statuses(&server, tunnel.to_owned()).await, [404]);
+    for (host, status) in [("localhost", 404), ("example.org", 421)] {
+        let tunnel = format!("CONNECT {host}:80 HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        assert_eq!(statuses(&server, tunnel).await, [status]);
+    }
     assert_eq!(executed(&server).await, 0);
 }
 
 #[tokio::test]
 async fn a_body_that_is_not_declared_gets_411_and_is_not_executed() {
     let server = Server::start().await;
-    for version in ["1.0\r\nconnection: keep-alive", "1.1"] {
+    for version in ["1.0\r\nconnection: keep-alive", "1.1\r\nhost: localhost"] {
         for body in ["", HIDDEN, "{\"user_id\":1,\"steps\":1}", &" ".repeat(1_000_000)] {
             let mut http = server.connect().await;
             let head = format!("POST /ingest HTTP/{version}\r\ncontent-type: application/json\r\n\r\n");

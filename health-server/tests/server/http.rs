@@ -242,7 +242,7 @@ async fn the_metrics_count_samples_subscribers_and_requests() {
 async fn pipelined_requests_are_answered_in_order() {
     let server = Server::start().await;
     let mut http = server.connect().await;
-    http.send("GET /-/healthy HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\n\r\nGET /-/ready HTTP/1.0\r\n\r\n")
+    http.send("GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\nGET /-/ready HTTP/1.0\r\n\r\n")
         .await;
     assert_eq!(
         [
@@ -254,7 +254,7 @@ async fn pipelined_requests_are_answered_in_order() {
     );
     assert!(http.is_closed().await);
     let mut http = server.connect().await;
-    http.send("GET /-/healthy HTTP/1.1\r\n\r\n").await;
+    http.send("GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     http.finish().await;
     assert_eq!(http.response().await.status, 200);
 }
@@ -264,16 +264,16 @@ async fn a_request_that_is_not_http_gets_a_problem_after_the_earlier_responses()
     let server = Server::start().await;
     for invalid in [
         "nonsense\r\n\r\n",
-        "GET /a b HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nno header\r\n\r\n",
+        "GET /a b HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost\r\nno header\r\n\r\n",
         "GET / HTTP/7.0\r\n\r\n",
-        "POST /ingest HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
-        "POST /ingest HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-        "POST /ingest HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n",
     ] {
         for earlier in 0..3 {
             let mut http = server.connect().await;
-            let valid = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(earlier);
+            let valid = "GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(earlier);
             http.send(valid + invalid).await;
             for _ in 0..earlier {
                 assert_eq!(http.response().await.status, 200);

@@ -175,7 +175,7 @@ async fn a_byte_order_mark_at_the_start_of_a_body_is_skipped() {
         assert_eq!(counts(&server.post(kind, &body).await), [1, 1, 0, 0], "{body:?}");
         let encoded = chunked(body.as_bytes(), 1);
         let mut http = server.connect().await;
-        let head = format!("POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\n");
+        let head = format!("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/{kind}\r\n");
         http.send(head + "transfer-encoding: chunked\r\n\r\n").await;
         http.send(encoded).await;
         assert_eq!(counts(&http.response().await), [1, 0, 0, 1], "{body:?}");
@@ -259,7 +259,7 @@ async fn several_gzip_members_are_one_body() {
     );
     let encoded = chunked(&members, 7);
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").await;
     http.send(encoded).await;
     assert_eq!(counts(&http.response().await), [20_000, 0, 0, 20_000]);
 }
@@ -303,7 +303,7 @@ async fn chunks_may_split_a_record_anywhere() {
         };
         let mut http = server.connect().await;
         http.send(format!(
-            "POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+            "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/{kind}\r\ntransfer-encoding: chunked\r\n\r\n"
         ))
         .await;
         http.send(chunked(body.as_bytes(), size)).await;
@@ -319,7 +319,7 @@ async fn chunks_may_split_a_record_anywhere() {
 async fn a_compressed_transfer_coding_is_refused() {
     let server = Server::start().await;
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: gzip, chunked\r\n\r\n")
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: gzip, chunked\r\n\r\n")
         .await;
     http.send(chunked(record(1, 0).as_bytes(), 100)).await;
     let response = http.response().await;
@@ -333,7 +333,7 @@ async fn broken_framing_is_a_400_with_the_counts_of_what_was_stored() {
     let server = Server::start().await;
     let (first, half) = (records(1, 3), &record(1, 3)[..20]);
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n")
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n")
         .await;
     http.send(format!("{:x}\r\n{first}{half}\r\nxyz\r\n", first.len() + half.len()))
         .await;
@@ -343,7 +343,7 @@ async fn broken_framing_is_a_400_with_the_counts_of_what_was_stored() {
     // A body that ends before its declared length. The client still reads.
     let mut http = server.connect().await;
     http.send(format!(
-        "POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000\r\n\r\n{first}{half}"
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000\r\n\r\n{first}{half}"
     ))
     .await;
     http.finish().await;
@@ -356,7 +356,7 @@ async fn records_that_arrived_before_a_gzip_body_breaks_off_are_stored() {
     let server = Server::start().await;
     let compressed = gzip(records(1, 10));
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").await;
     let chunk_size = format!("{:x}\r\n", compressed.len());
     http.send([chunk_size.as_bytes(), &compressed, b"\r\nnot a chunk\r\n"].concat())
         .await;
@@ -397,12 +397,14 @@ async fn a_json_body_over_the_limit_stores_nothing() {
     assert!(refused.problem().contains("100000"), "{refused:?}");
     // The declared length is enough: no byte of the body was sent.
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 100001\r\n\r\n")
-        .await;
+    http.send(
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100001\r\n\r\n",
+    )
+    .await;
     assert_eq!(http.response().await.status, 413);
     // The limit holds for chunked and for decoded bytes.
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
         .await;
     http.send(chunked(array(100_001).as_bytes(), 4096)).await;
     assert_eq!(http.response().await.status, 413);
@@ -424,7 +426,7 @@ async fn a_client_that_sends_its_whole_body_first_still_receives_the_response() 
     let mut http = server.connect().await;
     let body = vec![b' '; 17 << 20];
     http.send(format!(
-        "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     ))
     .await;
@@ -437,8 +439,10 @@ async fn a_client_that_sends_its_whole_body_first_still_receives_the_response() 
 async fn a_client_that_goes_on_sending_after_its_response_does_not_delay_the_shutdown() {
     let server = Server::start().await;
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 1000000\r\n\r\n")
-        .await;
+    http.send(
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 1000000\r\n\r\n",
+    )
+    .await;
     assert_eq!(http.response().await.status, 415);
     http.send("and so on").await;
     let began = std::time::Instant::now();
@@ -500,7 +504,7 @@ async fn lines_are_stored_while_the_upload_pauses_and_stay_stored_if_it_breaks_o
     let server = Server::start().await;
     let mut feed = server.subscribed("").await;
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000000\r\n\r\n")
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000000\r\n\r\n")
         .await;
     http.send(record(1, 0) + "\n" + &record(1, 1)[..10]).await;
     assert_eq!(feed.event().await["timestamp"], "2025-03-02T00:00:00Z");
@@ -517,7 +521,7 @@ async fn a_request_with_two_lengths_closes_its_connection() {
     ] {
         let mut http = server.connect().await;
         let body = String::from_utf8(chunked(record(1, 0).as_bytes(), 1000)).unwrap();
-        http.send(format!("POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\n{heads}\r\n\r\n{body}GET /-/healthy HTTP/1.1\r\n\r\n")).await;
+        http.send(format!("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{heads}\r\n\r\n{body}GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
         let response = http.response().await;
         assert!([200, 400].contains(&response.status), "{response:?}");
         assert!(http.is_closed().await, "{heads}");
@@ -530,7 +534,7 @@ async fn a_client_that_expects_100_continue_receives_it() {
     let body = record(1, 0);
     let mut http = server.connect().await;
     http.send(format!(
-        "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         body.len()
     ))
     .await;
@@ -538,7 +542,7 @@ async fn a_client_that_expects_100_continue_receives_it() {
     http.send(body).await;
     assert_eq!(counts(&http.response().await), [1, 1, 0, 0]);
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
         .await;
     assert_eq!(http.response().await.status, 415);
 }

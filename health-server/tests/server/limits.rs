@@ -28,7 +28,7 @@ async fn a_client_that_pauses_within_its_body_gets_408() {
     for kind in ["json", "x-ndjson"] {
         let mut http = server.connect().await;
         http.send(format!(
-            "POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\ncontent-length: 100\r\n\r\n{{"
+            "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/{kind}\r\ncontent-length: 100\r\n\r\n{{"
         ))
         .await;
         let response = http.response().await;
@@ -51,8 +51,14 @@ async fn a_request_head_within_a_large_limit_is_accepted() {
 async fn a_request_head_over_the_limit_gets_431() {
     let server = Server::with_limits(|server, _| server.max_header = 1000).await;
     for head in [
-        format!("GET /-/healthy HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2_000_000)),
-        format!("GET /-/healthy?{} HTTP/1.1\r\n\r\n", "x".repeat(2000)),
+        format!(
+            "GET /-/healthy HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n",
+            "x".repeat(2_000_000)
+        ),
+        format!(
+            "GET /-/healthy?{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "x".repeat(2000)
+        ),
     ] {
         let mut http = server.connect().await;
         // A client that sends everything before it reads must still receive the reason.
@@ -107,7 +113,7 @@ async fn a_new_connection_over_the_limit_replaces_an_idle_one() {
     let mut busy = server.connect().await;
     let body = record(1, 0);
     busy.send(format!(
-        "POST /ingest HTTP/1.1\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     ))
     .await;
@@ -143,7 +149,8 @@ async fn large_bodies_wait_for_the_body_memory_and_small_ones_do_not() {
     })
     .await;
     let padding = " ".repeat(150_000);
-    let head = "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 180000\r\n\r\n";
+    let head =
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 180000\r\n\r\n";
     let mut first = server.connect().await;
     first.send(format!("{head}{padding}")).await;
     // The server reserves the memory when it has read the bytes. Until then, a second large body still gets some.
@@ -165,7 +172,7 @@ async fn a_connection_is_cut_off_if_its_client_does_not_read_the_response() {
     let server = Server::with_limits(|server, _| server.write_timeout = SHORT).await;
     assert_eq!(server.post("x-ndjson", records(1, 60_000)).await.status, 200);
     let mut stalled = server.connect().await;
-    let export = "GET /samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z HTTP/1.1\r\n\r\n";
+    let export = "GET /samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z HTTP/1.1\r\nhost: localhost\r\n\r\n";
     stalled.send(export.repeat(5)).await;
     loop {
         let metrics = server.get("/-/metrics").await.body;

@@ -34,7 +34,7 @@ async fn lock_samples(sql: &mut tokio_postgres::Client) -> Transaction<'_> {
 async fn send_request(http: &mut HttpConnection, kind: &str, body: &str) {
     let length = body.len();
     http.send(format!(
-        "POST /ingest HTTP/1.1\r\ncontent-type: application/{kind}\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/{kind}\r\ncontent-length: {length}\r\n\r\n{body}"
     ))
     .await;
 }
@@ -146,7 +146,7 @@ async fn an_upload_that_a_shutdown_interrupts_gets_the_counts_of_what_was_stored
     let server = Server::with_limits(|_, core| core.drain_timeout = Duration::from_millis(900)).await;
     let mut live = server.subscribed("").await;
     let mut http = server.connect().await;
-    http.send("POST /ingest HTTP/1.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: 100000\r\n\r\n")
+    http.send("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: 100000\r\n\r\n")
         .await;
     http.send(records(1, 3)).await;
     assert_eq!(live.event().await["event"], "sample");

@@ -1,0 +1,129 @@
+//! What an HTTP request may do: reads the token and checks the rule of the endpoint.
+
+use std::{net::IpAddr, sync::Arc};
+
+use health_core::{
+    UserId,
+    access::{Access, AccessDenied, NotAuthenticated},
+    token::Scope,
+};
+use hyper::{HeaderMap, StatusCode, header};
+use tokio::time::sleep;
+
+use crate::{app::App, audit, http::error::HttpError};
+
+/// What an endpoint demands of a request, once a token exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Nothing.
+    Public,
+    /// A valid token with any scope.
+    AnyToken,
+    /// A token with a scope. The handler checks the users.
+    Scope(Scope),
+}
+
+/// Who sent a request, and what they may do.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) access: Arc<Access>,
+    pub(crate) peer: IpAddr,
+}
+
+/// Returns who sent a request.
+///
+/// A wrong token is answered late, see [`WrongTokens`](crate::wrong_tokens::WrongTokens).
+///
+/// # Errors
+/// 401 if a token is needed and the request has no valid one; 403 if the token lacks the scope.
+pub(crate) async fn authorize(app: &App, rule: Rule, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, HttpError> {
+    let access = match app.authenticator.authenticate(secret(headers)) {
+        Ok(access) => access,
+        Err(_) if rule == Rule::Public => Arc::new(Access::nothing()),
+        Err(reason) => {
+            audit::not_authenticated(reason, peer);
+            if reason != NotAuthenticated::Missing {
+                sleep(app.wrong_tokens.add(peer)).await;
+            }
+            return Err(unauthorized(reason));
+        }
+    };
+    let caller = Caller { access, peer };
+    if let Rule::Scope(scope) = rule {
+        caller
+            .access
+            .check_scope(scope)
+            .map_err(|denied| caller.refuse(denied))?;
+    }
+    Ok(caller)
+}
+
+impl Caller {
+    /// Checks that the caller may access a user.
+    pub(crate) fn check_user(&self, user: UserId) -> Result<(), HttpError> {
+        self.access.check_user(user).map_err(|denied| self.refuse(denied))
+    }
+
+    fn refuse(&self, denied: AccessDenied) -> HttpError {
+        audit::denied(&denied, self.peer);
+        denied.into()
+    }
+}
+
+/// Returns the secret of `Authorization: Bearer SECRET`. A repeated header, or one of another form, is a wrong token.
+fn secret(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return Some("");
+    }
+    let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let secret = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    Some(secret.map_or("", |(_, secret)| secret.trim_matches(' ')))
+}
+
+/// Returns the response to a request without a valid token.
+pub(crate) fn unauthorized(reason: NotAuthenticated) -> HttpError {
+    let detail = match reason {
+        NotAuthenticated::Missing => {
+            "This server needs a token. Send it in the header Authorization: Bearer TOKEN. An operator creates one with \
+             health-server token create."
+        }
+        NotAuthenticated::Expired => "The token has expired. Ask the operator for a new one.",
+        _ => "The token is unknown or was revoked. Send a valid one in the header Authorization: Bearer TOKEN.",
+    };
+    HttpError::new(StatusCode::UNAUTHORIZED, detail)
+}
+
+impl From<AccessDenied> for HttpError {
+    fn from(denied: AccessDenied) -> Self {
+        Self::new(StatusCode::FORBIDDEN, format!("The request is not allowed: {denied}."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_secret_follows_the_scheme_bearer_in_any_case() {
+        for (value, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer abc", Some("abc")),
+            ("BEARER   abc ", Some("abc")),
+            ("Bearer", Some("")),
+            ("Basic abc", Some("")),
+            ("abc", Some("")),
+        ] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
+            assert_eq!(secret(&headers), expected, "{value}");
+        }
+        assert_eq!(secret(&HeaderMap::new()), None);
+        let mut two = HeaderMap::new();
+        two.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        two.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        assert_eq!(secret(&two), Some(""));
+    }
+}
