@@ -1,6 +1,6 @@
 //! The configuration of a [`Health`](crate::Health): its database and its limits.
 
-use std::{borrow::Cow, env, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, env, fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
@@ -8,7 +8,7 @@ use crate::error::Error;
 #[cfg(feature = "clap")]
 use crate::flags::{
     format_byte_size, format_duration, format_time_delta, parse_byte_size, parse_count, parse_duration,
-    parse_time_delta,
+    parse_time_delta, within,
 };
 
 /// The database and the limits that [`Health::open`](crate::Health::open) uses.
@@ -36,56 +36,56 @@ pub struct Config {
 pub struct Limits {
     /// Maximum number of samples in the queue, including those being written; each takes about 150 bytes.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_QUEUE_ROWS", value_name = "ROWS",
-        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.queue_rows))]
+        value_parser = within(parse_count, QUEUE_ROWS, count), default_value_t = Self::DEFAULT.queue_rows))]
     pub queue_rows: usize,
     /// Number of samples from which a transaction takes no further request; 500 000 at most.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_BATCH_ROWS", value_name = "ROWS",
-        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.batch_rows))]
+        value_parser = within(parse_count, BATCH_ROWS, count), default_value_t = Self::DEFAULT.batch_rows))]
     pub batch_rows: usize,
     /// Number of database connections that write; few clients are served by one of them.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_WRITERS", value_name = "N",
-        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.writers))]
+        value_parser = within(parse_count, WRITERS, count), default_value_t = Self::DEFAULT.writers))]
     pub writers: usize,
     /// Maximum number of database connections that read.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_READERS", value_name = "N",
-        value_parser = parse_count::<u32>, default_value_t = Self::DEFAULT.readers))]
+        value_parser = within(parse_count, READERS, count), default_value_t = Self::DEFAULT.readers))]
     pub readers: u32,
     /// How long an ingest request waits for room in the queue and for its commit; then the client must retry.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_INGEST_DEADLINE", value_name = "TIME",
-        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.ingest_deadline)))]
+        value_parser = within(parse_duration, WAIT, format_duration), default_value = format_duration(Self::DEFAULT.ingest_deadline)))]
     pub ingest_deadline: Duration,
     /// How long one reading SQL statement may run.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_STATEMENT_TIMEOUT", value_name = "TIME",
-        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.statement_timeout)))]
+        value_parser = within(parse_duration, STATEMENT_TIMEOUT, format_duration), default_value = format_duration(Self::DEFAULT.statement_timeout)))]
     pub statement_timeout: Duration,
     /// How long a query waits for a free database connection.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_CONNECTION_WAIT", value_name = "TIME",
-        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.connection_wait)))]
+        value_parser = within(parse_duration, WAIT, format_duration), default_value = format_duration(Self::DEFAULT.connection_wait)))]
     pub connection_wait: Duration,
     /// How long a shutdown may take to store every sample that was accepted.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_DRAIN_TIMEOUT", value_name = "TIME",
-        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.drain_timeout)))]
+        value_parser = within(parse_duration, ANY, format_duration), default_value = format_duration(Self::DEFAULT.drain_timeout)))]
     pub drain_timeout: Duration,
     /// How far a sample's timestamp may be ahead of this machine's clock.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_MAX_FUTURE", value_name = "TIME",
-        value_parser = parse_time_delta, default_value = format_time_delta(Self::DEFAULT.max_future)))]
+        value_parser = within(parse_time_delta, FUTURE, format_time_delta), default_value = format_time_delta(Self::DEFAULT.max_future)))]
     pub max_future: TimeDelta,
     /// Maximum number of recent samples in memory for all feed subscribers. A subscriber that is slower misses samples and gets
     /// `lagged`.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SUBSCRIBER_QUEUE", value_name = "SAMPLES",
-        value_parser = parse_count::<usize>, default_value_t = Self::DEFAULT.subscriber_queue))]
+        value_parser = within(parse_count, SUBSCRIBER_QUEUE, count), default_value_t = Self::DEFAULT.subscriber_queue))]
     pub subscriber_queue: usize,
     /// Memory for these samples; if it is full, the oldest are evicted.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SUBSCRIBER_MEMORY", value_name = "BYTES",
-        value_parser = parse_byte_size, default_value = format_byte_size(Self::DEFAULT.subscriber_memory)))]
+        value_parser = within(parse_byte_size, SUBSCRIBER_MEMORY, format_byte_size), default_value = format_byte_size(Self::DEFAULT.subscriber_memory)))]
     pub subscriber_memory: usize,
     /// How long after a disconnect a feed subscriber can resume from its cursor.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_REPLAY_WINDOW", value_name = "TIME",
-        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.replay_window)))]
+        value_parser = within(parse_duration, ANY, format_duration), default_value = format_duration(Self::DEFAULT.replay_window)))]
     pub replay_window: Duration,
     /// How old samples must be before they are summarised; later changes cause another summary.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SETTLE", value_name = "TIME",
-        value_parser = parse_duration, default_value = format_duration(Self::DEFAULT.settle)))]
+        value_parser = within(parse_duration, ANY, format_duration), default_value = format_duration(Self::DEFAULT.settle)))]
     pub settle: Duration,
 }
 
@@ -97,7 +97,95 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// How long one attempt to connect to the database may take, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The rows of the queue. The upper end is 15 GB of samples.
+const QUEUE_ROWS: RangeInclusive<usize> = 1..=100_000_000;
+
+/// The upper end leaves half of the ids of a batch to the last request that it takes.
+const BATCH_ROWS: RangeInclusive<usize> = 1..=500_000;
+
+/// More writers than this only wait for each other's commits.
+const WRITERS: RangeInclusive<usize> = 1..=32;
+
+/// PostgreSQL allows 100 connections by default, and hardly a server more than a thousand.
+const READERS: RangeInclusive<u32> = 1..=1000;
+
+/// Within less than the lower end hardly any request is answered. The upper end is a hundred years.
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=LONGEST;
+
+/// PostgreSQL takes less than 2^31 ms, and 0 would mean no limit.
+const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24 * 24);
+
+/// Any length of time works, also none.
+const ANY: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
+
+const FUTURE: RangeInclusive<TimeDelta> = TimeDelta::zero()..=TimeDelta::days(100 * 366);
+
+const SUBSCRIBER_QUEUE: RangeInclusive<usize> = 1..=100_000_000;
+
+const SUBSCRIBER_MEMORY: RangeInclusive<usize> = 1..=1 << 40;
+
+/// A hundred years. Deadlines and times computed from it cannot overflow.
+const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
+
+#[cfg(feature = "clap")]
+fn count<N: fmt::Display>(number: N) -> String {
+    number.to_string()
+}
+
+/// A limit is outside its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the limit {name} is {value}; it must be from {min} to {max}")]
+pub struct LimitOutOfRange {
+    name: &'static str,
+    value: String,
+    min: String,
+    max: String,
+}
+
+impl LimitOutOfRange {
+    /// Checks one limit.
+    ///
+    /// # Errors
+    /// The limit, if the range does not contain its value.
+    pub fn check<T: PartialOrd + fmt::Debug>(
+        name: &'static str,
+        value: &T,
+        range: &RangeInclusive<T>,
+    ) -> Result<(), Self> {
+        if range.contains(value) {
+            return Ok(());
+        }
+        Err(Self {
+            name,
+            value: format!("{value:?}"),
+            min: format!("{:?}", range.start()),
+            max: format!("{:?}", range.end()),
+        })
+    }
+}
+
 impl Limits {
+    /// Checks that each limit is within its range. The flags have the same ranges.
+    ///
+    /// # Errors
+    /// The first limit that is not.
+    pub fn check(&self) -> Result<(), LimitOutOfRange> {
+        use LimitOutOfRange as Limit;
+        Limit::check("queue_rows", &self.queue_rows, &QUEUE_ROWS)?;
+        Limit::check("batch_rows", &self.batch_rows, &BATCH_ROWS)?;
+        Limit::check("writers", &self.writers, &WRITERS)?;
+        Limit::check("readers", &self.readers, &READERS)?;
+        Limit::check("ingest_deadline", &self.ingest_deadline, &WAIT)?;
+        Limit::check("statement_timeout", &self.statement_timeout, &STATEMENT_TIMEOUT)?;
+        Limit::check("connection_wait", &self.connection_wait, &WAIT)?;
+        Limit::check("drain_timeout", &self.drain_timeout, &ANY)?;
+        Limit::check("max_future", &self.max_future, &FUTURE)?;
+        Limit::check("subscriber_queue", &self.subscriber_queue, &SUBSCRIBER_QUEUE)?;
+        Limit::check("subscriber_memory", &self.subscriber_memory, &SUBSCRIBER_MEMORY)?;
+        Limit::check("replay_window", &self.replay_window, &ANY)?;
+        Limit::check("settle", &self.settle, &ANY)
+    }
+
     const DEFAULT: Self = Self {
         queue_rows: 100_000,
         batch_rows: 20_000,

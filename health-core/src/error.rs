@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::{bucket::TooManyBuckets, sample::InvalidSample, setup_error::SetupError, text::counted, token::TokenName};
+use crate::{
+    bucket::TooManyBuckets, config::LimitOutOfRange, sample::InvalidSample, setup_error::SetupError, text::counted,
+    token::TokenName,
+};
 
 /// Why a call failed. The message describes the failure itself; `source()` returns its cause.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -11,6 +14,9 @@ pub enum Error {
     /// The database URL is wrong. Correct it.
     #[error("the database URL cannot be used")]
     Config(#[source] Cause),
+    /// A limit is outside its range. Correct it.
+    #[error(transparent)]
+    Limit(#[from] LimitOutOfRange),
     /// A sample is too far in the future. Nothing of the call was stored: send it again without that sample.
     #[error("sample {index} of the call is invalid")]
     Invalid {
@@ -146,6 +152,7 @@ impl Error {
             | Self::TimedOut(_)
             | Self::CommitUnknown(_) => true,
             Self::Config(_)
+            | Self::Limit(_)
             | Self::Invalid { .. }
             | Self::Database(_)
             | Self::Migration(_)

@@ -5,19 +5,22 @@
 //! `humantime` and `bytesize` would refuse or reinterpret values that the flags accept: humantime refuses a number
 //! without a unit (`30`), and bytesize reads `64k` as 64 000 bytes.
 
-use std::{num::IntErrorKind, str::FromStr, time::Duration};
+use std::{borrow::Cow, num::IntErrorKind, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use chrono::TimeDelta;
 
 /// The reason why the value of a flag cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidValue(&'static str);
+pub struct InvalidValue(Cow<'static, str>);
 
-const NOT_A_DURATION: InvalidValue = InvalidValue("write a length of time like 250ms, 30s, 5m, 24h or 1d");
-const NOT_A_BYTE_SIZE: InvalidValue = InvalidValue("write a number of bytes, at least 1, like 65536, 64KiB or 16MiB");
-const NOT_A_COUNT: InvalidValue = InvalidValue("write a whole number, at least 1");
-const TOO_LARGE: InvalidValue = InvalidValue("the number is too large");
+const NOT_A_DURATION: InvalidValue =
+    InvalidValue(Cow::Borrowed("write a length of time like 250ms, 30s, 5m, 24h or 1d"));
+const NOT_A_BYTE_SIZE: InvalidValue = InvalidValue(Cow::Borrowed(
+    "write a number of bytes, at least 1, like 65536, 64KiB or 16MiB",
+));
+const NOT_A_COUNT: InvalidValue = InvalidValue(Cow::Borrowed("write a whole number, at least 1"));
+const TOO_LARGE: InvalidValue = InvalidValue(Cow::Borrowed("the number is too large"));
 
 /// The longest accepted length of time: a hundred years. Deadlines computed from it cannot overflow.
 const SECONDS_MAX: u64 = 100 * 366 * 24 * 60 * 60;
@@ -34,7 +37,14 @@ const SECONDS_MAX: u64 = 100 * 366 * 24 * 60 * 60;
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidValue> {
     let (number, unit) = split_unit(text, &NOT_A_DURATION)?;
     let seconds_per_unit = match unit {
-        "ms" => return Ok(Duration::from_millis(number)),
+        "ms" => {
+            let duration = Duration::from_millis(number);
+            return if duration.as_secs() <= SECONDS_MAX {
+                Ok(duration)
+            } else {
+                Err(TOO_LARGE)
+            };
+        }
         "" | "s" => 1,
         "m" => 60,
         "h" => 60 * 60,
@@ -44,7 +54,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidValue> {
     let seconds = number
         .checked_mul(seconds_per_unit)
         .filter(|seconds| *seconds <= SECONDS_MAX);
-    seconds.map(Duration::from_secs).ok_or(NOT_A_DURATION)
+    seconds.map(Duration::from_secs).ok_or(TOO_LARGE)
 }
 
 /// Reads a length of time like [`parse_duration`], for comparisons with timestamps.
@@ -52,8 +62,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidValue> {
 /// # Errors
 /// [`InvalidValue`], like [`parse_duration`].
 pub fn parse_time_delta(text: &str) -> Result<TimeDelta, InvalidValue> {
-    // Only a number of milliseconds can be too large for a TimeDelta; like the largest one, it means "no limit".
-    parse_duration(text).map(|duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX))
+    TimeDelta::from_std(parse_duration(text)?).map_err(|_| TOO_LARGE)
 }
 
 /// Reads a number of bytes: `65536`, `64k`, `64KiB`, `16MiB` or `1GiB`. Every unit is a power of 1024.
@@ -86,6 +95,34 @@ pub fn parse_byte_size(text: &str) -> Result<usize, InvalidValue> {
 pub fn parse_count<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, InvalidValue> {
     let number = text.parse().ok().filter(|number| *number >= N::from(1));
     number.ok_or(NOT_A_COUNT)
+}
+
+/// Returns a parser that accepts only values of a range, and names the range if it refuses one.
+///
+/// ```
+/// use health_core::flags::{parse_count, within};
+///
+/// let parse = within(parse_count, 1..=32, |number: usize| number.to_string());
+/// assert_eq!(parse("2"), Ok(2));
+/// assert_eq!(parse("33").unwrap_err().to_string(), "write a value from 1 to 32");
+/// ```
+pub fn within<T: PartialOrd + Copy>(
+    parse: fn(&str) -> Result<T, InvalidValue>,
+    range: RangeInclusive<T>,
+    format: fn(T) -> String,
+) -> impl Fn(&str) -> Result<T, InvalidValue> + Clone {
+    move |text| {
+        let outside = || {
+            let (min, max) = (format(*range.start()), format(*range.end()));
+            InvalidValue(format!("write a value from {min} to {max}").into())
+        };
+        match parse(text) {
+            Ok(value) if range.contains(&value) => Ok(value),
+            Ok(_) => Err(outside()),
+            Err(error) if error == TOO_LARGE || text.bytes().all(|byte| byte.is_ascii_digit()) => Err(outside()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Writes a length of time in the largest unit that leaves a whole number.
@@ -181,7 +218,16 @@ mod tests {
         ] {
             assert!(parse_byte_size(text).is_err(), "{text}");
         }
-        for text in ["", "-1", "1w", "s", "99999999999999999999s", "18446744073709551615d"] {
+        for text in [
+            "",
+            "-1",
+            "1w",
+            "s",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "18446744073709551615ms",
+            "3162240001s",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         for text in ["", "0", "-1", "1.5", "many"] {

@@ -85,6 +85,7 @@ impl Health {
     /// # Errors
     /// [`Error::Unavailable`] if the database cannot be reached; those of [`migrate`](crate::migrate).
     pub async fn open(config: Config) -> Result<Self, Error> {
+        config.limits.check()?;
         let facts = migrate::prepare(&config).await?;
         let readers = readers(&config.for_sessions("reader"));
         let position = newest_position(&config, &readers, &facts).await?;

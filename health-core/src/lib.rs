@@ -101,7 +101,7 @@ pub use crate::{
 #[cfg(feature = "store")]
 pub use crate::{
     batch::Receipt,
-    config::{Config, Limits},
+    config::{Config, LimitOutOfRange, Limits},
     counters::Counts,
     error::{Cause, Error, NotWritableReason, TemporaryReason},
     health::Health,

@@ -17,13 +17,19 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::http::idle_connections::IdleConnections;
+
 /// Accepts the connections of one listener, up to a limit, and serves each in a task of its own.
 pub(crate) struct Acceptor {
     pub(crate) listener: TcpListener,
     /// Holds a permit for each further connection that may be open.
     pub(crate) permits: Arc<Semaphore>,
+    /// Holds a permit for each further refusal that may be under way.
+    pub(crate) refusals: Arc<Semaphore>,
     /// The bytes that a connection over the limit receives before it is closed.
     pub(crate) refusal: &'static [u8],
+    /// The connections of which one makes room for a new one at the limit, and how long it must have been idle.
+    pub(crate) idle: Option<(Arc<IdleConnections>, Duration)>,
     /// Ends the acceptor.
     pub(crate) closing: CancellationToken,
     /// Tracks the tasks of the connections.
@@ -48,18 +54,12 @@ const MAKE_ROOM_TIMEOUT: Duration = Duration::from_millis(100);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Acceptor {
-    /// Accepts connections until the server closes.
-    ///
-    /// If the limit is reached, calls `make_room`, which may ask an idle connection to close and returns whether it
-    /// did. Calls `on_refused` for each connection that is refused.
-    pub(crate) async fn run<F>(
-        self,
-        make_room: impl Fn() -> bool,
-        on_refused: impl Fn(),
-        serve: impl Fn(TcpStream) -> F,
-    ) where
+    /// Accepts connections until the server closes. Calls `on_refused` for each connection that is refused.
+    pub(crate) async fn run<F>(self, on_refused: impl Fn(), serve: impl Fn(TcpStream) -> F)
+    where
         F: Future<Output = ()> + Send + 'static,
     {
+        let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 biased; // A closing server accepts no connection, even if one waits.
@@ -69,16 +69,17 @@ impl Acceptor {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(PAUSE_AFTER_FAILURE).await;
+                    self.after_failure(&error, is_failing).await;
+                    is_failing = true;
                     continue;
                 }
             };
+            is_failing = false;
             if let Err(error) = configure(&stream) {
                 tracing::debug!(%error, "a connection was closed before it could be served");
                 continue;
             }
-            if let Some(permit) = self.permit(&make_room).await {
+            if let Some(permit) = self.permit().await {
                 let connection = serve(stream);
                 self.tasks.spawn(async move {
                     connection.await;
@@ -86,20 +87,56 @@ impl Acceptor {
                 });
             } else {
                 on_refused();
-                self.tasks.spawn(refuse(stream, self.refusal));
+                self.refuse(stream);
             }
         }
     }
 
-    /// Returns the permit for one more connection, or `None` if the limit is reached.
-    async fn permit(&self, make_room: impl Fn() -> bool) -> Option<OwnedSemaphorePermit> {
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) if make_room() => {
-                let released = Arc::clone(&self.permits).acquire_owned();
-                timeout(MAKE_ROOM_TIMEOUT, released).await.ok()?.ok()
+    /// Makes room if the system lacks file descriptors, and waits. Logs the first of several failures only.
+    async fn after_failure(&self, error: &io::Error, is_logged: bool) {
+        if is_logged {
+            tracing::debug!(%error, "cannot accept a connection");
+        } else {
+            tracing::warn!(%error, "cannot accept connections: trying again");
+        }
+        if let Some((connections, min_idle)) = &self.idle {
+            connections.close_longest_idle(*min_idle);
+        }
+        sleep(PAUSE_AFTER_FAILURE).await;
+    }
+
+    /// Returns the permit for one more connection, or `None` if the limit is reached and no connection makes room.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+                return Some(permit);
             }
-            Err(_) => None,
+            let (connections, min_idle) = self.idle.as_ref()?;
+            if !connections.close_longest_idle(*min_idle) {
+                return None;
+            }
+            let released = timeout(MAKE_ROOM_TIMEOUT, Arc::clone(&self.permits).acquire_owned());
+            tokio::select! {
+                permit = released => if let Ok(permit) = permit {
+                    return permit.ok();
+                },
+                // A request has arrived meanwhile: another connection has to make room.
+                () = connections.declined() => {}
+            }
+        }
+    }
+
+    /// Tells a client the reason, if not too many others are being told, and closes the connection.
+    fn refuse(&self, stream: TcpStream) {
+        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let refused = refuse(stream, self.refusal);
+            self.tasks.spawn(async move {
+                refused.await;
+                drop(permit);
+            });
+        } else {
+            // The buffer of a new connection has room. If it is closed already, nobody reads the reason.
+            let _ = SockRef::from(&stream).send(self.refusal);
         }
     }
 }

@@ -104,6 +104,9 @@ fn parse_switch(text: &str) -> Result<bool, &'static str> {
 }
 
 #[cfg(test)]
+mod extreme_tests;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 

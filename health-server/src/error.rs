@@ -31,6 +31,17 @@ pub enum ProgramError {
         /// The address.
         address: String,
     },
+    /// The system allows too few open files for the database connections and some clients.
+    #[error(
+        "the system allows {available} open files, and the server needs at least {needed}. Raise the limit with `ulimit -n`, \
+         or lower --readers or --writers."
+    )]
+    TooFewFiles {
+        /// How many files the process may have open.
+        available: usize,
+        /// How many it needs.
+        needed: usize,
+    },
     /// The operating system refused something that every program needs.
     #[error("the operating system refused a resource that the server needs: {0}")]
     System(io::Error),

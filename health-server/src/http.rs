@@ -43,6 +43,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
+use tokio_util::io::InspectReader;
 
 use crate::{
     acceptor::peer_ip,
@@ -101,6 +102,12 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         })
     });
     let stream = ExplainParseErrors::new(WriteTimeout::new(stream, app.limits.write_timeout));
+    let mut silent = Some(Arc::clone(&tracked));
+    let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+        if let Some(connection) = silent.take_if(|_| !bytes.is_empty()) {
+            connection.mark_started();
+        }
+    });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.header_timeout)
@@ -110,6 +117,7 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let result = tokio::select! {
+        biased; // A request that has arrived is read before the connection makes room.
         result = &mut connection => result,
         () = tracked.close_requested() => return,
         () = app.closing.cancelled() => {

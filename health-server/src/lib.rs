@@ -21,6 +21,7 @@ mod app;
 mod args;
 mod audit;
 mod database;
+mod descriptors;
 mod error;
 mod feed;
 mod http;

@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     args::{Args, Command, ServeArgs},
     database::Postgres,
+    descriptors::{raise_open_files_limit, shortage},
     error::ProgramError,
     listeners::Listeners,
     options::ServerOptions,
@@ -98,6 +99,9 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
         exposed_address([("--http", &args.http), ("--feed", &args.feed)]).await
     };
     raise_open_files_limit();
+    if let Some((available, needed)) = shortage(&args.core_limits) {
+        return Err(ProgramError::TooFewFiles { available, needed });
+    }
     // Registered before the first slow step, so that an early Ctrl-C stops PostgreSQL in order, too.
     let mut shutdown = pin!(shutdown_signal()?);
     // Bound before PostgreSQL starts, so that an address in use is reported at once. An address that other machines can
@@ -209,21 +213,6 @@ async fn require_token(health: &Health, exposed: Option<(&'static str, &str)>) -
             address: address.to_owned(),
         }),
         _ => Ok(()),
-    }
-}
-
-/// Raises the limit of open files to the highest permitted value.
-///
-/// Many systems start programs with a limit of 1024, and each of thousands of feed connections is an open file.
-fn raise_open_files_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }
 

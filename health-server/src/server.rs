@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     acceptor::Acceptor,
     app::App,
+    descriptors::{Share, Shares},
     feed,
     http::{self, TOO_MANY_CONNECTIONS},
     listeners::Listeners,
@@ -32,7 +33,8 @@ const DRAIN_PARTS: u32 = 3;
 /// under way may take a third of [`Limits::drain_timeout`](health_core::Limits::drain_timeout) to arrive.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database is out of reach at the start. [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such
+/// [`Error::Limit`] if a limit is outside its range. [`Error::Unavailable`] if the database is out of reach at the start.
+/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such
 /// sample was acknowledged.
 pub async fn run(
     listeners: Listeners,
@@ -40,8 +42,10 @@ pub async fn run(
     options: impl Into<ServerOptions>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let options = options.into();
+    options.limits.check()?;
     let authenticator = health.authenticator().await?;
-    let app = Arc::new(App::new(health, authenticator, options.into()));
+    let app = Arc::new(App::new(health, authenticator, options));
     let connections = TaskTracker::new();
     let accepting = tokio::spawn(accept(Arc::clone(&app), listeners, connections.clone()));
     shutdown.await;
@@ -65,25 +69,25 @@ pub async fn run(
 
 /// Accepts HTTP and feed connections until the server closes.
 async fn accept(app: Arc<App>, listeners: Listeners, connections: TaskTracker) {
-    let acceptor = |listener: TcpListener, limit, refusal: &'static str| Acceptor {
+    let shares = Shares::of_this_process(&app.limits, app.health.limits());
+    let acceptor = |listener: TcpListener, share: Share, refusal: &'static str| Acceptor {
         listener,
-        permits: Arc::new(Semaphore::new(limit)),
+        permits: Arc::new(Semaphore::new(share.connections)),
+        refusals: Arc::new(Semaphore::new(share.refusals)),
         refusal: refusal.as_bytes(),
+        idle: None,
         closing: app.closing.clone(),
         tasks: connections.clone(),
     };
-    let http = acceptor(listeners.http, app.limits.max_connections, TOO_MANY_CONNECTIONS);
-    let feed = acceptor(
-        listeners.feed,
-        app.limits.max_feed_connections,
-        feed::TOO_MANY_CONNECTIONS,
-    );
-    let on_refused = || app.metrics.add_refused_connection();
-    let close_idle = || app.idle_connections.close_longest_idle(app.limits.idle_grace);
+    let http = Acceptor {
+        idle: Some((Arc::clone(&app.idle_connections), app.limits.idle_grace)),
+        ..acceptor(listeners.http, shares.http, TOO_MANY_CONNECTIONS)
+    };
     // A feed connection is silent because it listens, so none of them counts as idle.
-    let keep_all = || false;
+    let feed = acceptor(listeners.feed, shares.feed, feed::TOO_MANY_CONNECTIONS);
+    let on_refused = || app.metrics.add_refused_connection();
     tokio::join!(
-        http.run(close_idle, on_refused, |stream| http::serve(stream, Arc::clone(&app))),
-        feed.run(keep_all, on_refused, |stream| feed::serve(stream, Arc::clone(&app))),
+        http.run(on_refused, |stream| http::serve(stream, Arc::clone(&app))),
+        feed.run(on_refused, |stream| feed::serve(stream, Arc::clone(&app))),
     );
 }

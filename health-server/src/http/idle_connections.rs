@@ -1,7 +1,8 @@
 //! Keeps track of the HTTP connections that wait for a request, so that the server can close one at its connection limit.
 //!
 //! Keep-alive saves clients a handshake, so an idle connection stays open as long as the server is below the limit. At the
-//! limit, the server closes the connection that has been idle for longest and accepts the new one in its place.
+//! limit, the server closes a connection and accepts the new one in its place: the oldest one that has not sent a byte,
+//! or else the one that has been idle for longest. A connection whose request arrives in the same moment declines.
 
 use std::{
     collections::BTreeMap,
@@ -16,33 +17,38 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::http::response::HttpResponse;
 
 /// The idle HTTP connections of a server, ordered by the time since which they are idle.
 #[derive(Debug, Default)]
-pub(crate) struct IdleConnections(Mutex<IdleQueue>);
+pub(crate) struct IdleConnections {
+    queue: Mutex<IdleQueue>,
+    /// Notified when a connection that was asked to close goes on.
+    declined: Notify,
+}
 
 #[derive(Debug, Default)]
 struct IdleQueue {
     last_ticket: u64,
-    /// Tickets only grow, so the first entry has been idle for longest.
-    entries: BTreeMap<u64, IdleEntry>,
+    /// The connections that have not sent a byte. Tickets only grow, so the first entry is the oldest.
+    silent: BTreeMap<u64, IdleEntry>,
+    /// The other idle connections. The first entry has been idle for longest.
+    idle: BTreeMap<u64, IdleEntry>,
 }
 
 #[derive(Debug)]
 struct IdleEntry {
     since: Instant,
-    close: CancellationToken,
+    close: Arc<Notify>,
 }
 
 /// One HTTP connection. It is idle from its start, and again after each response.
 #[derive(Debug)]
 pub(crate) struct TrackedConnection {
     idle_connections: Arc<IdleConnections>,
-    close: CancellationToken,
+    close: Arc<Notify>,
     /// The connection's key in the queue while it is idle.
     ticket: Mutex<Option<u64>>,
 }
@@ -54,39 +60,54 @@ struct BodyOfTracked {
 }
 
 impl IdleConnections {
-    /// Adds a connection, which is idle until its first request.
+    /// Adds a connection, which is silent until its first byte.
     pub(crate) fn track(self: &Arc<Self>) -> Arc<TrackedConnection> {
         let connection = Arc::new(TrackedConnection {
             idle_connections: Arc::clone(self),
-            close: CancellationToken::new(),
-            ticket: Mutex::new(None),
+            close: Arc::default(),
+            ticket: Mutex::default(),
         });
-        connection.mark_idle();
+        connection.enter(|queue| &mut queue.silent);
         connection
     }
 
-    /// Asks the connection that has been idle for longest to close.
+    /// Asks the oldest silent connection to close, or else the one that has been idle for longest.
     ///
-    /// Returns `false` if no connection has been idle for at least `min_idle`.
+    /// Returns `false` if there is none that is silent or has been idle for at least `min_idle`.
     pub(crate) fn close_longest_idle(&self, min_idle: Duration) -> bool {
-        let mut queue = self.0.lock();
-        let Some(longest) = queue.entries.first_entry() else {
-            return false;
-        };
-        if longest.get().since.elapsed() < min_idle {
-            return false;
+        let mut queue = self.queue.lock();
+        let chosen = queue.silent.pop_first().or_else(|| {
+            let longest = queue.idle.first_entry()?;
+            (longest.get().since.elapsed() >= min_idle).then(|| longest.remove_entry())
+        });
+        let is_chosen = chosen.is_some();
+        if let Some((_, entry)) = chosen {
+            entry.close.notify_one();
         }
-        longest.remove().close.cancel();
-        true
+        is_chosen
+    }
+
+    /// Resolves when a connection that was asked to close goes on.
+    pub(crate) async fn declined(&self) {
+        self.declined.notified().await;
     }
 }
 
 impl TrackedConnection {
+    /// Notes that the connection has sent its first byte.
+    pub(crate) fn mark_started(&self) {
+        self.mark_busy();
+        self.mark_idle();
+    }
+
     /// Takes the connection out of the queue: a request has arrived.
     pub(crate) fn mark_busy(&self) {
         let ticket = self.ticket.lock().take();
         if let Some(ticket) = ticket {
-            self.idle_connections.0.lock().entries.remove(&ticket);
+            let mut queue = self.idle_connections.queue.lock();
+            if queue.idle.remove(&ticket).is_none() {
+                queue.silent.remove(&ticket);
+            }
         }
     }
 
@@ -96,21 +117,40 @@ impl TrackedConnection {
         response.map(|body| BodyOfTracked { body, connection }.boxed_unsync())
     }
 
-    /// Resolves when [`IdleConnections::close_longest_idle`] has chosen this connection.
+    /// Resolves when [`IdleConnections::close_longest_idle`] has chosen this connection and it is still idle.
     pub(crate) async fn close_requested(&self) {
-        self.close.cancelled().await;
+        loop {
+            self.close.notified().await;
+            if self.is_chosen() {
+                return;
+            }
+            self.idle_connections.declined.notify_one();
+        }
+    }
+
+    /// Returns whether the connection is idle and no longer in the queue, because it was chosen.
+    fn is_chosen(&self) -> bool {
+        let ticket = *self.ticket.lock();
+        ticket.is_some_and(|ticket| {
+            let queue = self.idle_connections.queue.lock();
+            !queue.idle.contains_key(&ticket) && !queue.silent.contains_key(&ticket)
+        })
     }
 
     fn mark_idle(&self) {
+        self.enter(|queue| &mut queue.idle);
+    }
+
+    fn enter(&self, part: impl FnOnce(&mut IdleQueue) -> &mut BTreeMap<u64, IdleEntry>) {
         let entry = IdleEntry {
             since: Instant::now(),
-            close: self.close.clone(),
+            close: Arc::clone(&self.close),
         };
         let ticket = {
-            let mut queue = self.idle_connections.0.lock();
+            let mut queue = self.idle_connections.queue.lock();
             queue.last_ticket += 1;
             let ticket = queue.last_ticket;
-            queue.entries.insert(ticket, entry);
+            part(&mut queue).insert(ticket, entry);
             ticket
         };
         *self.ticket.lock() = Some(ticket);
@@ -149,27 +189,65 @@ impl Drop for BodyOfTracked {
 #[cfg(test)]
 mod tests {
     use hyper::StatusCode;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::http::response::empty;
 
-    #[test]
-    fn the_longest_idle_connection_is_closed_and_a_busy_one_never() {
+    /// Returns whether a connection was asked to close and agrees.
+    async fn closes(connection: &TrackedConnection) -> bool {
+        timeout(Duration::ZERO, connection.close_requested()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn the_longest_idle_connection_is_closed_and_a_busy_one_never() {
         let idle_connections = Arc::new(IdleConnections::default());
         let close_one = || idle_connections.close_longest_idle(Duration::ZERO);
         let [first, second, third] = [(); 3].map(|()| idle_connections.track());
+        for connection in [&first, &second, &third] {
+            connection.mark_started();
+        }
         assert!(!idle_connections.close_longest_idle(Duration::MAX));
         first.mark_busy();
         let response = first.idle_after(empty(StatusCode::OK));
         assert!(close_one());
-        assert!(second.close.is_cancelled());
+        assert!(closes(&second).await);
         drop(third);
         // The first is busy, the second was chosen already, and the third is gone.
         assert!(!close_one());
         drop(response);
         assert!(close_one());
-        assert!(first.close.is_cancelled());
+        assert!(closes(&first).await);
         drop((first, second));
-        assert!(idle_connections.0.lock().entries.is_empty());
+        let queue = idle_connections.queue.lock();
+        assert!(queue.idle.is_empty() && queue.silent.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_silent_connection_is_closed_before_all_others_and_needs_no_grace() {
+        let idle_connections = Arc::new(IdleConnections::default());
+        let close_one = || idle_connections.close_longest_idle(Duration::MAX);
+        let [started, older, newer] = [(); 3].map(|()| idle_connections.track());
+        started.mark_started();
+        assert!(close_one());
+        assert!(closes(&older).await && !closes(&newer).await);
+        assert!(close_one());
+        assert!(closes(&newer).await);
+        assert!(!close_one());
+        assert!(!closes(&started).await);
+    }
+
+    #[tokio::test]
+    async fn a_connection_declines_if_it_has_sent_something_meanwhile() {
+        let idle_connections = Arc::new(IdleConnections::default());
+        let connection = idle_connections.track();
+        assert!(idle_connections.close_longest_idle(Duration::MAX));
+        connection.mark_started();
+        assert!(!closes(&connection).await);
+        idle_connections.declined().await;
+        assert!(idle_connections.close_longest_idle(Duration::ZERO));
+        connection.mark_busy();
+        assert!(!closes(&connection).await);
+        idle_connections.declined().await;
     }
 }
