@@ -4,12 +4,12 @@ use std::{borrow::Cow, env, fmt, ops::RangeInclusive, str::FromStr, sync::Arc, t
 
 use chrono::TimeDelta;
 
-use crate::error::Error;
 #[cfg(feature = "clap")]
 use crate::flags::{
     format_byte_size, format_duration, format_time_delta, parse_byte_size, parse_count, parse_duration,
     parse_time_delta, within,
 };
+use crate::{error::Error, sessions::Sessions};
 
 /// The database and the limits that [`Health::open`](crate::Health::open) uses.
 ///
@@ -25,6 +25,8 @@ pub struct Config {
     /// The first word of the application name of our sessions; `None` if the URL sets the whole name.
     application: Option<Cow<'static, str>>,
     pub(crate) limits: Limits,
+    /// What the sessions of this configuration know of each other.
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 /// Every adjustable limit of the core. The defaults suit one server on one machine.
@@ -233,6 +235,7 @@ impl Config {
             postgres,
             application,
             limits: Limits::default(),
+            sessions: Arc::default(),
         })
     }
 
@@ -281,6 +284,6 @@ impl fmt::Debug for Config {
             .field("database", &self.postgres.get_dbname())
             .field("application", &self.application)
             .field("limits", &self.limits)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -127,9 +127,18 @@ pub enum TemporaryReason {
     /// SQLSTATE 55P03.
     #[error("another session holds a lock that it needs")]
     Locked,
-    /// SQLSTATE 53300.
+    /// SQLSTATE 53300, or a pooler that has no connection left.
     #[error("too many connections are open")]
     TooManyConnections,
+    /// All connections for reading are in use.
+    #[error("every connection for reading is in use")]
+    ReadersBusy,
+    /// The prepared statements or the settings of a connection are gone.
+    #[error(
+        "its session was replaced by another one, as a connection pooler in transaction mode does; use session mode or a \
+         direct connection"
+    )]
+    SessionLost,
     /// Class 53 otherwise.
     #[error("the database machine is short of memory or of another resource")]
     OutOfResources,
@@ -164,6 +173,12 @@ impl Error {
             | Self::TooManyBuckets(_)
             | Self::Closed => false,
         }
+    }
+
+    /// Returns whether the database, or a pooler in front of it, gives out no more connections.
+    pub(crate) fn is_too_many_connections(&self) -> bool {
+        let too_many = TemporaryReason::TooManyConnections;
+        matches!(self, Self::Temporary { reason, .. } if *reason == too_many)
     }
 
     /// Returns the message and the messages of all its causes in one line, for the log.

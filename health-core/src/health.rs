@@ -29,6 +29,7 @@ use crate::{
     roller,
     sample::Sample,
     store::{
+        capacity,
         commit_log::{self, LogPosition},
         connection::{Readers, checkout, readers},
         database::Facts,
@@ -102,6 +103,7 @@ impl Health {
         let poller = tokio::spawn(
             Poller::new(
                 config.for_sessions("feed"),
+                readers.clone(),
                 Arc::clone(&ring),
                 commits,
                 Arc::clone(&tokens_changed),
@@ -112,18 +114,14 @@ impl Health {
         let maintenance = maintenance::run(readers.clone(), limits.replay_window, closing.subscribe());
         let roller = tokio::spawn(roller::run(
             config.for_sessions("summaries"),
+            readers.clone(),
             Arc::clone(&counters),
             closing.subscribe(),
         ));
         let tasks = (0..limits.writers.max(1))
-            .map(|_| {
-                let queue = Arc::clone(queue.work());
-                let writer = Writer::new(
-                    config.for_sessions("writer"),
-                    handover.clone(),
-                    Arc::clone(&counters),
-                    queue,
-                );
+            .map(|index| {
+                let (config, handover) = (config.for_sessions("writer"), handover.clone());
+                let writer = Writer::new(index, config, readers.clone(), handover, Arc::clone(&counters), &queue);
                 tokio::spawn(writer.run())
             })
             .chain([roller, tokio::spawn(maintenance)])
@@ -186,6 +184,7 @@ impl Health {
     /// # Errors
     /// The reason why samples cannot be stored.
     pub async fn ready(&self) -> Result<(), Error> {
+        self.inner.queue.writers().why_none_is_connected().map_or(Ok(()), Err)?;
         let counters = &self.inner.counters;
         let database = ready::ready(&self.inner.readers).await;
         match &database {
@@ -294,6 +293,7 @@ impl Health {
 /// If another session has locked the table, the log says who.
 async fn newest_position(config: &Config, readers: &Readers, facts: &Facts) -> Result<LogPosition, Error> {
     let mut session = checkout(readers).await?;
+    capacity::warn_if_too_small(&mut session, &config.limits).await?;
     let pid = session.pid();
     let reading = commit_log::newest(&mut session);
     match report_waits(config, pid, "the start", |_, _| (), reading).await {

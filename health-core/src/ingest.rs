@@ -2,5 +2,6 @@
 
 pub(crate) mod backoff;
 pub(crate) mod queue;
+pub(crate) mod states;
 pub(crate) mod work;
 pub(crate) mod writer;

@@ -75,6 +75,7 @@ mod live;
 mod plan;
 #[cfg(feature = "store")]
 mod roller;
+mod sessions;
 #[cfg(feature = "store")]
 mod setup_error;
 #[cfg(feature = "store")]

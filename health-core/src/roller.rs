@@ -12,7 +12,7 @@ use crate::{
     counters::Counters,
     error::{Error, NotWritableReason},
     store::{
-        connection::{Session, classify},
+        connection::{Readers, Session, give_back},
         rollup::{self, Roller, Step},
     },
 };
@@ -36,14 +36,18 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs steps until the handle is closed or dropped. Each server runs this task; a lock in the database lets one
 /// work at a time.
-pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
+pub(crate) async fn run(config: Config, readers: Readers, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
     let mut roller = Roller::new(config.limits.settle);
     let mut session = None;
     let mut measured = None;
+    let mut need = None;
     while !*closing.borrow() {
         let (began, batches) = (Instant::now(), counters.batches());
+        if session.is_some() {
+            need = None;
+        }
         let pause = match step(&config, &mut roller, &mut session, &counters, &mut measured).await {
-            Ok(Step::Worked) if counters.batches() == batches => continue,
+            Ok(Step::Worked) if counters.batches() == batches && !config.sessions.are_scarce() => continue,
             // Writers come first. Dirty slices make readers a little slower until they are summarised again, but a
             // roller at full speed would take a whole core from the writers.
             Ok(Step::Worked) => LONGEST_REST.min(began.elapsed() * REST_PER_WORK),
@@ -51,6 +55,15 @@ pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: wa
             Err(Error::NotWritable(NotWritableReason::ReadOnly)) => {
                 counters.note_writable(false);
                 session = None;
+                PAUSE_AFTER_ERROR
+            }
+            Err(error) if session.is_none() && error.is_too_many_connections() => {
+                if need.is_none() {
+                    let error = error.chain();
+                    tracing::warn!(error, "the summaries cannot be updated, trying again");
+                }
+                need.get_or_insert_with(|| config.sessions.need());
+                give_back(&readers).await;
                 PAUSE_AFTER_ERROR
             }
             Err(error) => {
@@ -61,6 +74,13 @@ pub(crate) async fn run(config: Config, counters: Arc<Counters>, mut closing: wa
                 session = None;
                 PAUSE_AFTER_ERROR
             }
+        };
+        // Every other task matters more: answers are exact without new summaries.
+        let pause = if session.is_some() && config.sessions.are_scarce() {
+            session = None;
+            PAUSE_AFTER_ERROR
+        } else {
+            pause
         };
         // The wait also ends if the handle was dropped, which closes the channel.
         if timeout(pause, closing.wait_for(|closing| *closing)).await.is_ok() {
@@ -79,7 +99,7 @@ async fn step(
 ) -> Result<Step, Error> {
     let session = match session {
         Some(session) => session,
-        None => session.insert(Session::writer(config).await.map_err(classify)?),
+        None => session.insert(Session::writer(config).await?),
     };
     if counters.is_read_only() {
         if rollup::is_read_only(session).await? {

@@ -17,6 +17,13 @@ pub enum SetupError {
         /// The name of its encoding.
         encoding: String,
     },
+    /// The URL leads to a connection pooler that does not keep sessions.
+    #[error(
+        "the database URL leads to a connection pooler in transaction or statement mode, which may give a connection another \
+         session of the database at any time. Connect to PostgreSQL directly, or set the pooler to session mode \
+         (PgBouncer: pool_mode = session)"
+    )]
+    TransactionPooler,
     /// The database is missing, and the role may not create it.
     #[error(
         "the database {database:?} does not exist, and the role {role:?} may not create it. Let an administrator run: \

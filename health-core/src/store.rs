@@ -1,6 +1,8 @@
 //! Everything that speaks SQL. Each statement is a named constant with the reason for its shape.
 
 pub(crate) mod append;
+pub(crate) mod capacity;
+pub(crate) mod client;
 pub(crate) mod columns;
 pub(crate) mod commit_log;
 pub(crate) mod connection;
@@ -19,8 +21,10 @@ pub(crate) mod look_up;
 pub(crate) mod micros;
 pub(crate) mod migrate;
 pub(crate) mod newest_timestamps;
+pub(crate) mod pooler;
 pub(crate) mod read;
 pub(crate) mod ready;
+pub(crate) mod refusal;
 pub(crate) mod rollup;
 pub(crate) mod rows;
 pub(crate) mod summarise;

@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     error::Error,
     store::{
-        connection::{Session, classify},
+        connection::Session,
         tokens::{self, CreateTokenError},
     },
     token::{NewToken, Token, TokenSecret},
@@ -36,7 +36,7 @@ impl TokenAdmin {
     /// # Errors
     /// [`Error::Unavailable`] if the database cannot be reached.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
-        let session = Session::writer(config).await.map_err(classify)?;
+        let session = Session::writer(config).await?;
         Ok(Self { session })
     }
 

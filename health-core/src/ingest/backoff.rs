@@ -8,7 +8,7 @@ use tokio::time::sleep;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause. It is also the longest time that a writer sleeps after the database is back.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Pauses that double from attempt to attempt.
 pub(crate) struct Backoff {
@@ -22,7 +22,13 @@ impl Backoff {
 
     /// Sleeps before the next attempt.
     pub(crate) async fn wait(&mut self) {
-        sleep(self.pause).await;
+        sleep(self.next()).await;
+    }
+
+    /// Returns the pause before the next attempt.
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.pause;
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
+        pause
     }
 }

@@ -12,7 +12,10 @@ use crate::{
     config::Limits,
     counters::Counters,
     error::Error,
-    ingest::work::{Request, SMALL_ROWS, WorkQueue},
+    ingest::{
+        states::WriterStates,
+        work::{Request, SMALL_ROWS, WorkQueue},
+    },
     sample::Sample,
 };
 
@@ -20,6 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct IngestQueue {
     work: Arc<WorkQueue>,
+    writers: Arc<WriterStates>,
     /// One permit a row. A request holds its permits until its samples are committed.
     permits: Arc<Semaphore>,
     /// Permits that only small requests may take, so that they do not wait until large ones leave.
@@ -42,6 +46,7 @@ const SMALL_SHARE: usize = 10;
 #[derive(Debug)]
 pub struct Ack {
     parts: Vec<oneshot::Receiver<Result<Receipt, Error>>>,
+    writers: Arc<WriterStates>,
     deadline: Instant,
     timeout: Duration,
     counters: Arc<Counters>,
@@ -62,8 +67,9 @@ impl Ack {
                 Ok(Err(_)) => return Err(Error::Closed),
                 // The database may have answered, and said why it stores nothing.
                 Err(_) => {
-                    let silent = Error::TimedOut(self.timeout);
-                    return Err(self.counters.reason_not_stored().unwrap_or(silent));
+                    let reason = self.writers.why_none_is_connected();
+                    let reason = reason.or_else(|| self.counters.reason_not_stored());
+                    return Err(reason.unwrap_or(Error::TimedOut(self.timeout)));
                 }
             }
         }
@@ -87,6 +93,7 @@ impl IngestQueue {
         let small_rows = (capacity_rows / SMALL_SHARE) / SMALL_ROWS * SMALL_ROWS;
         Self {
             work: Arc::new(WorkQueue::new(limits)),
+            writers: Arc::new(WriterStates::new(limits.writers.max(1))),
             permits: Arc::new(Semaphore::new(capacity_rows - small_rows)),
             small_permits: Arc::new(Semaphore::new(small_rows)),
             capacity_rows,
@@ -99,6 +106,11 @@ impl IngestQueue {
     /// The writers' end.
     pub(crate) fn work(&self) -> &Arc<WorkQueue> {
         &self.work
+    }
+
+    /// The states of the writers.
+    pub(crate) fn writers(&self) -> &Arc<WriterStates> {
+        &self.writers
     }
 
     /// Adds samples once there is room for them. A call of more samples than the queue holds waits until it is empty, takes
@@ -123,6 +135,7 @@ impl IngestQueue {
         }
         Ok(Ack {
             parts,
+            writers: Arc::clone(&self.writers),
             deadline,
             timeout: self.timeout,
             counters: Arc::clone(&self.counters),

@@ -9,12 +9,12 @@
 //! A shard has two lanes. Small requests pass large ones, unless the large ones hold samples of the same user. While small
 //! requests arrive, large ones are written in smaller batches, because a small request waits for the batch under way.
 
-use std::{cell::OnceCell, collections::VecDeque, sync::Arc, time::Duration};
+use std::{cell::OnceCell, collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, oneshot},
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -43,6 +43,7 @@ pub(crate) struct WorkQueue {
     state: Mutex<State>,
     /// There is work that a writer may take.
     work: Notify,
+    closed: Notify,
     shards: Shards,
     batch_rows: usize,
 }
@@ -116,6 +117,7 @@ impl WorkQueue {
                 is_closed: false,
             }),
             work: Notify::new(),
+            closed: Notify::new(),
             shards,
             batch_rows: limits.batch_rows.min(BATCH_ROWS_MAX),
         }
@@ -208,10 +210,77 @@ impl WorkQueue {
         })
     }
 
+    /// Wakes another writer for the work that waits. For a writer that was woken and has no connection.
+    pub(crate) fn pass_on(&self) {
+        self.work.notify_one();
+    }
+
+    /// Answers the requests whose callers no longer wait with an error, and removes them.
+    pub(crate) fn answer_expired(&self, error: &Error) {
+        let now = Instant::now();
+        let state = &mut *self.state.lock();
+        for shard in &mut state.shards {
+            let small = std::mem::take(&mut shard.small);
+            let large = std::mem::take(&mut shard.large);
+            let is_expired = |request: &Request| request.deadline <= now;
+            let (expired, waiting) = small.into_iter().partition(is_expired);
+            shard.small = waiting;
+            let (expired_large, waiting): (VecDeque<_>, _) =
+                large.into_iter().partition(|large| is_expired(&large.request));
+            shard.large = waiting;
+            let expired_large = expired_large.into_iter().map(|large| large.request);
+            for request in expired.into_iter().chain(expired_large) {
+                shard.rows -= request.samples.len();
+                let _ = request.ack.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Returns whether the queue is closed and nothing is left.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = self.state.lock();
+        state.is_closed && state.shards.iter().all(|shard| shard.rows == 0)
+    }
+
+    /// Sleeps, but not longer than `longest_after_close` once the queue is closed.
+    pub(crate) async fn sleep(&self, pause: Duration, longest_after_close: Duration) {
+        let mut closed = pin!(self.closed.notified());
+        closed.as_mut().enable();
+        if self.state.lock().is_closed {
+            sleep(pause.min(longest_after_close)).await;
+        } else {
+            let _ = timeout(pause, closed).await;
+        }
+    }
+
     /// Refuses all later requests. Those that wait are still taken.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;
         self.work.notify_waiters();
+        self.closed.notify_waiters();
+    }
+}
+
+impl Work {
+    /// Puts back requests that were not written, in front of all others of their shards, so that another writer takes them.
+    ///
+    /// They go into the lane of small requests, which is taken first: those of a user keep their order.
+    pub(crate) fn give_back(self, requests: Vec<Request>) {
+        let queue = Arc::clone(&self.queue);
+        {
+            let state = &mut *queue.state.lock();
+            for request in requests.into_iter().rev() {
+                let Some(first) = request.samples.first() else {
+                    continue;
+                };
+                let shard = &mut state.shards[queue.shards.of(first.user_id())];
+                shard.rows += request.samples.len();
+                shard.small.push_front(request);
+            }
+        }
+        // Frees the shards.
+        drop(self);
+        queue.work.notify_one();
     }
 }
 

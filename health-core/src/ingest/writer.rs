@@ -11,16 +11,18 @@ use crate::{
     batch::{Batch, WritePlan},
     config::Config,
     counters::Counters,
-    error::{Cause, Error, NotWritableReason},
+    error::{Cause, Error, NotWritableReason, TemporaryReason},
     ingest::{
-        backoff::Backoff,
+        backoff::{Backoff, LONGEST_PAUSE},
+        queue::IngestQueue,
+        states::WriterStates,
         work::{Request, WorkQueue},
     },
     live::handover::Handover,
     store::{
         append::BatchKey,
         commit_log,
-        connection::{Session, classify},
+        connection::{Readers, Session, classify, give_back},
         lock_wait::{LockWait, report_waits},
         newest_timestamps::{LookUp, NewestTimestamps},
         write::{WriteError, WriterSession, Written},
@@ -30,13 +32,16 @@ use crate::{
 /// A task that writes requests.
 ///
 /// As soon as it is free it takes what waits, see [`work`](crate::ingest::work). So batches grow with the load, and no
-/// request waits for a timer.
+/// request waits for a timer. A writer without a connection takes no work, so that another writer can take it.
 pub(crate) struct Writer {
+    /// Its place in the states of the writers.
+    index: usize,
     config: Config,
+    readers: Readers,
     handover: Handover,
     counters: Arc<Counters>,
     queue: Arc<WorkQueue>,
-    /// Opened when it is needed.
+    states: Arc<WriterStates>,
     session: Option<WriterSession>,
 }
 
@@ -52,49 +57,160 @@ enum BatchFailure {
     OutcomeUnknown(Error),
 }
 
-/// The longest time to open a connection. A stopped server, or a proxy that has lost its server, accepts
-/// connections and then says nothing for ever. The value is twice the TCP connect timeout that
-/// [`Config::from_url`] sets.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an idle writer looks whether its connection is still there, and whether others need it more.
+const CHECK_CONNECTION_EVERY: Duration = Duration::from_secs(1);
+
+/// The pause after a refusal while another writer is connected, which writes for all users. PostgreSQL starts a process and
+/// writes a line into its log for each attempt.
+const SURPLUS_PAUSE: Duration = Duration::from_secs(30);
 
 /// How old a session may become in which the database is read-only. It bounds how often a writer connects.
 const READ_ONLY_SESSION_LIFE: Duration = Duration::from_millis(500);
 
 impl Writer {
-    pub(crate) fn new(config: Config, handover: Handover, counters: Arc<Counters>, queue: Arc<WorkQueue>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        config: Config,
+        readers: Readers,
+        handover: Handover,
+        counters: Arc<Counters>,
+        queue: &IngestQueue,
+    ) -> Self {
         Self {
+            index,
             config,
+            readers,
             handover,
             counters,
-            queue,
+            queue: Arc::clone(queue.work()),
+            states: Arc::clone(queue.writers()),
             session: None,
         }
     }
 
     /// Writes until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
-        while self.queue.wait().await {
+        while self.is_connected() || self.connect().await {
+            match timeout(CHECK_CONNECTION_EVERY, self.queue.wait()).await {
+                Err(_) => {
+                    self.leave_surplus_connection().await;
+                    continue;
+                }
+                Ok(false) => return,
+                Ok(true) => {}
+            }
             // Yields once, so that clients that were just answered can enqueue their next request: with many
             // clients that send one sample at a time, batches grow by a third. Without other work this takes no
             // time.
             yield_now().await;
-            // Another writer may have been faster.
-            if let Some(mut work) = self.queue.take() {
+            // A connection may have been lost while the writer was idle.
+            if !self.is_connected() {
+                self.queue.pass_on();
+            } else if let Some(mut work) = self.queue.take() {
+                // Otherwise another writer was faster.
                 let requests = std::mem::take(&mut work.requests);
-                self.write(requests, &mut work.newest_timestamps).await;
+                let unwritten = self.write(requests, &mut work.newest_timestamps).await;
+                if !unwritten.is_empty() {
+                    work.give_back(unwritten);
+                }
             }
         }
     }
 
+    fn is_connected(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.is_lost())
+    }
+
+    /// Opens a connection; tries again until it succeeds. Returns false if the queue is closed and empty before.
+    ///
+    /// If no writer has a connection, it answers the requests whose callers no longer wait, and surplus connections of
+    /// this server are closed.
+    async fn connect(&mut self) -> bool {
+        let mut backoff = Backoff::new();
+        let mut need = None;
+        let mut last_error = None;
+        self.session = None;
+        while !self.queue.is_done() {
+            let error = match Session::writer(&self.config).await {
+                Ok(session) if self.is_surplus() => {
+                    drop(session);
+                    surplus()
+                }
+                Ok(session) => {
+                    if last_error.is_some() {
+                        tracing::info!(writer = self.index, "the writer is connected to the database again");
+                    }
+                    self.states.connected(self.index);
+                    self.session = Some(WriterSession::new(session));
+                    return true;
+                }
+                Err(error) => error,
+            };
+            self.states.refused(self.index, &error);
+            let pause = if self.states.count_connected() > 0 {
+                need = None;
+                SURPLUS_PAUSE
+            } else {
+                self.queue.answer_expired(&error);
+                if error.is_too_many_connections() {
+                    need.get_or_insert_with(|| self.config.sessions.need());
+                    give_back(&self.readers).await;
+                }
+                backoff.next()
+            };
+            self.log_refusal(&error, &mut last_error);
+            self.queue.sleep(pause, LONGEST_PAUSE).await;
+        }
+        drop(need);
+        false
+    }
+
+    /// Logs a refusal, unless the one before had the same message.
+    fn log_refusal(&self, error: &Error, last: &mut Option<String>) {
+        let chain = error.chain();
+        if last.as_ref() != Some(&chain) {
+            let others = self.states.count_connected();
+            tracing::warn!(
+                error = chain,
+                writer = self.index,
+                others,
+                "a writer has no connection to the database"
+            );
+            *last = Some(chain);
+        }
+    }
+
+    /// Returns whether another task of this server needs a connection more than this writer.
+    fn is_surplus(&self) -> bool {
+        self.config.sessions.are_scarce() && self.states.count_connected() > 0
+    }
+
+    /// Closes the connection if another task needs one and another writer is connected.
+    async fn leave_surplus_connection(&mut self) {
+        if self.config.sessions.are_scarce() && self.states.leave_to_others(self.index) {
+            self.session = None;
+            tracing::info!(
+                writer = self.index,
+                "connections are scarce: the writer leaves its own to another task"
+            );
+            self.queue.sleep(SURPLUS_PAUSE, LONGEST_PAUSE).await;
+        }
+    }
+
     /// Writes requests as one batch and answers each. Tries again until it succeeds or all their deadlines have passed.
-    async fn write(&mut self, mut requests: Vec<Request>, cache: &mut NewestTimestamps) {
+    ///
+    /// Returns requests that it cannot write because it has lost its connection. They are not written and not answered.
+    async fn write(&mut self, mut requests: Vec<Request>, cache: &mut NewestTimestamps) -> Vec<Request> {
         let mut mode = LookUp::UnlessNew;
         let mut backoff = Backoff::new();
         while !requests.is_empty() {
             let batch = Batch::new(requests.iter().map(|request| request.samples.as_slice()));
             let rows = batch.len();
             match self.try_write(&batch, mode, cache).await {
-                Ok(written) => return self.acknowledge(requests, written),
+                Ok(written) => {
+                    self.acknowledge(requests, written);
+                    return Vec::new();
+                }
                 Err(BatchFailure::Temporary { error, retry_at_once }) => {
                     mode = LookUp::All;
                     if !retry_at_once {
@@ -104,6 +220,11 @@ impl Writer {
                             "a batch could not be written, trying again"
                         );
                         self.counters.count_failed_write(&error);
+                    }
+                    if !self.is_connected() {
+                        return requests;
+                    }
+                    if !retry_at_once {
                         backoff.wait().await;
                     }
                     answer_expired(&mut requests, &error);
@@ -115,25 +236,34 @@ impl Writer {
                         tracing::warn!(error = error.chain(), rows, "a batch could not be written");
                     }
                     self.counters.count_failed_write(&error);
-                    return answer_all(requests, &error);
+                    answer_all(requests, &error);
+                    return Vec::new();
                 }
                 Err(BatchFailure::Refused(error)) if requests.len() == 1 => {
                     tracing::error!(error = error.chain(), rows, "the database refuses a request");
-                    return answer_all(requests, &error);
+                    answer_all(requests, &error);
+                    return Vec::new();
                 }
                 Err(BatchFailure::Refused(_)) => {
                     // Writes each request in a batch of its own, so that only the refused one fails.
+                    let mut unwritten = Vec::new();
                     for request in requests {
-                        Box::pin(self.write(vec![request], cache)).await;
+                        if self.is_connected() {
+                            unwritten.extend(Box::pin(self.write(vec![request], cache)).await);
+                        } else {
+                            unwritten.push(request);
+                        }
                     }
-                    return;
+                    return unwritten;
                 }
                 Err(BatchFailure::OutcomeUnknown(error)) => {
                     tracing::warn!(error = error.chain(), rows, "the outcome of a commit is unknown");
-                    return answer_all(requests, &error);
+                    answer_all(requests, &error);
+                    return Vec::new();
                 }
             }
         }
+        Vec::new()
     }
 
     fn acknowledge(&self, requests: Vec<Request>, written: Written) {
@@ -165,15 +295,9 @@ impl Writer {
         mode: LookUp,
         cache: &mut NewestTimestamps,
     ) -> Result<Written, BatchFailure> {
-        // A connection may have been lost while the writer was idle.
-        let open = match self.session.take().filter(|session| !session.is_closed()) {
-            Some(open) => open,
-            None => connect(&self.config)
-                .await
-                .map(WriterSession::new)
-                .map_err(retry_later)?,
+        let Some(open) = &mut self.session else {
+            return Err(retry_later(Error::Unavailable(Arc::new(NotConnected))));
         };
-        let open = self.session.insert(open);
         let (pid, counters) = (open.pid(), &self.counters);
         let mut was_blocked = false;
         let on_wait = |wait: Option<&LockWait>, _| {
@@ -223,7 +347,7 @@ impl Writer {
         let deadline = Instant::now() + self.config.limits.ingest_deadline;
         let mut backoff = Backoff::new();
         while Instant::now() < deadline {
-            if let Ok(mut session) = connect(&self.config).await
+            if let Ok(mut session) = Session::writer(&self.config).await
                 && let Ok(is_committed) = commit_log::fence(&mut session, key).await
             {
                 self.session = Some(WriterSession::new(session));
@@ -239,15 +363,11 @@ impl Writer {
     }
 }
 
-async fn connect(config: &Config) -> Result<Session, Error> {
-    match timeout(CONNECT_TIMEOUT, Session::writer(config)).await {
-        Ok(Ok(session)) => Ok(session),
-        // No error of the connection is the fault of a request, so every one of them is temporary.
-        Ok(Err(error)) => Err(match classify(error) {
-            Error::Database(cause) => Error::Unavailable(cause),
-            error => error,
-        }),
-        Err(_) => Err(Error::TimedOut(CONNECT_TIMEOUT)),
+/// Returns the reason of a writer that leaves its connection to others.
+fn surplus() -> Error {
+    Error::Temporary {
+        reason: TemporaryReason::TooManyConnections,
+        cause: Arc::new(LeftToOthers),
     }
 }
 
@@ -269,6 +389,16 @@ fn retry_at_once(error: Error) -> BatchFailure {
 #[derive(Debug, thiserror::Error)]
 #[error("another server wrote the same samples at the same time")]
 struct WriteConflict;
+
+/// The cause of an error if the session was lost before the first attempt.
+#[derive(Debug, thiserror::Error)]
+#[error("the writer has no connection")]
+struct NotConnected;
+
+/// The cause of [`TemporaryReason::TooManyConnections`] for a writer that is surplus.
+#[derive(Debug, thiserror::Error)]
+#[error("another task of this server needs the connection, and another writer is connected")]
+struct LeftToOthers;
 
 /// Answers the requests whose callers no longer wait, and removes them.
 fn answer_expired(requests: &mut Vec<Request>, error: &Error) {

@@ -23,8 +23,10 @@ use crate::{
         ring::{Delivery, READ_BACK, Ring},
     },
     sample::Sample,
+    sessions::Need,
     store::{
         commit_log::{CommitRecord, LogPage, LogPosition, fingerprint},
+        connection::{Readers, give_back},
         doorbell::{Doorbell, Notification},
     },
 };
@@ -32,6 +34,7 @@ use crate::{
 /// Delivers commits until the handle is closed or dropped.
 pub(crate) struct Poller {
     config: Config,
+    readers: Readers,
     ring: Arc<Ring>,
     position: LogPosition,
     commits: mpsc::UnboundedReceiver<HandedOver>,
@@ -80,6 +83,7 @@ const PRUNED: &str =
 impl Poller {
     pub(crate) fn new(
         config: Config,
+        readers: Readers,
         ring: Arc<Ring>,
         commits: mpsc::UnboundedReceiver<HandedOver>,
         tokens_changed: Arc<Notify>,
@@ -87,6 +91,7 @@ impl Poller {
     ) -> Self {
         Self {
             config,
+            readers,
             position: ring.position(),
             ring,
             commits,
@@ -104,7 +109,12 @@ impl Poller {
     /// Delivers until the writers have ended, then ends every subscription.
     pub(crate) async fn run(mut self) {
         let mut is_lost = false;
-        while let Err(error) = self.serve(&mut is_lost).await {
+        let mut need = None;
+        while let Err(error) = self.serve(&mut is_lost, &mut need).await {
+            if error.is_too_many_connections() {
+                need.get_or_insert_with(|| self.config.sessions.need());
+                give_back(&self.readers).await;
+            }
             if !is_lost {
                 tracing::warn!(
                     error = error.chain(),
@@ -123,13 +133,14 @@ impl Poller {
     }
 
     /// Delivers over one connection.
-    async fn serve(&mut self, was_lost: &mut bool) -> Result<(), Error> {
+    async fn serve(&mut self, was_lost: &mut bool, need: &mut Option<Need>) -> Result<(), Error> {
         let (wake, tokens_changed) = (Arc::clone(&self.wake), Arc::clone(&self.tokens_changed));
         let on_notification = move |notification| match notification {
             Notification::NewCommits => wake.notify_one(),
             Notification::TokensChanged => tokens_changed.notify_one(),
         };
         let mut doorbell = Doorbell::open(&self.config, on_notification).await?;
+        *need = None;
         // Other servers learn that this one has a poller.
         doorbell.notify().await?;
         let mut writers_ended = self.writers_ended.clone();

@@ -19,7 +19,7 @@ use crate::{
     sample::{Readings, Sample, Source, Steps, UserId},
     store::{
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord, newest},
-        connection::Session,
+        connection::{Session, readers},
         micros::Micros,
     },
 };
@@ -81,7 +81,17 @@ async fn a_commit_whose_row_changes_while_it_is_read_back_is_delivered_as_it_was
     let (handover, handed_over) = Handover::new(Arc::clone(&ring));
     let (ending, end) = watch::channel(false);
     let early = ring.subscribe(&Filter::all());
-    let poller = tokio::spawn(Poller::new(config, Arc::clone(&ring), handed_over, Arc::default(), end).run());
+    let poller = tokio::spawn(
+        Poller::new(
+            config.clone(),
+            readers(&config),
+            Arc::clone(&ring),
+            handed_over,
+            Arc::default(),
+            end,
+        )
+        .run(),
+    );
     let (client, observer) = (connect(&database).await, connect(&database).await);
     client.batch_execute("BEGIN").await.unwrap();
     let first = write(&client, 1).await;
@@ -124,7 +134,17 @@ async fn a_commit_that_was_handed_over_without_listeners_is_heard_by_replays_and
     let replay = ring.listen(false);
     let mark = ring.mark();
     let late = ring.subscribe(&Filter::all());
-    let poller = tokio::spawn(Poller::new(config, Arc::clone(&ring), handed_over, Arc::default(), end).run());
+    let poller = tokio::spawn(
+        Poller::new(
+            config.clone(),
+            readers(&config),
+            Arc::clone(&ring),
+            handed_over,
+            Arc::default(),
+            end,
+        )
+        .run(),
+    );
     let joined = ring.join(&Filter::all(), mark, false).unwrap();
     drop(replay);
     assert_eq!(receive(&joined).await, 1);

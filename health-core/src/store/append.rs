@@ -1,10 +1,11 @@
 //! The end of a writer's transaction: its record in the commit log, and the commit.
 
-use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tokio_postgres::{Row, Statement, types::ToSql};
 
 use crate::{
     batch::WritePlan,
     store::{
+        client::SessionClient,
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord},
         connection::Session,
         micros::Micros,
@@ -69,7 +70,7 @@ impl Append {
     /// Sends the lock, the record and `COMMIT` at once. The lock is held for the time that the commit takes, and no longer.
     ///
     /// Returns `None` if nothing was appended, see [`Self::unless_threshold_is_after`].
-    pub(super) async fn and_commit(&self, client: &Client) -> Result<Option<Appended>, CommitError> {
+    pub(super) async fn and_commit(&self, client: &SessionClient) -> Result<Option<Appended>, CommitError> {
         let BatchKey {
             writer_id,
             batch_number,

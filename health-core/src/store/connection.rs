@@ -2,42 +2,57 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use bb8::ManageConnection;
+use parking_lot::Mutex;
+use tokio::time::timeout;
 use tokio_postgres::{
-    Client, NoTls, SimpleQueryMessage, Socket, Statement,
+    Client, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket, Statement,
     error::{DbError, SqlState},
     tls::NoTlsStream,
 };
 
 use crate::{
-    config::Config,
-    error::{Error, NotWritableReason, TemporaryReason},
-    store::tables::Tables,
+    config::{Config, Limits},
+    error::{Cause, Error, NotWritableReason, TemporaryReason},
+    sessions::{Backend, IsLost, Need, OpenReader},
+    store::{
+        client::SessionClient,
+        refusal::{is_session_lost, is_too_many_connections},
+        tables::Tables,
+    },
 };
 
 /// A connection and the statements that it has prepared.
 pub(crate) struct Session {
-    client: Client,
-    /// The process of PostgreSQL that serves it.
-    pid: i32,
+    client: SessionClient,
     opened_at: Instant,
-    /// It is not to be used again, although the connection is intact.
-    is_stale: bool,
     tables: Tables,
     prepared: HashMap<&'static str, Statement>,
+    /// Fails if the session is another one than that which was opened.
+    guard: String,
+    /// Begins a transaction that writes.
+    begin_writing: String,
+    backend: Option<Backend>,
+    /// Set for a connection of the pool.
+    reader: Option<OpenReader>,
 }
 
 /// The pool of connections for readers.
-pub(crate) type Readers = bb8::Pool<ReaderSessions>;
+#[derive(Debug, Clone)]
+pub(crate) struct Readers {
+    pool: bb8::Pool<ReaderSessions>,
+    config: Config,
+}
 
 /// Makes the connections of the pool.
-#[derive(Debug)]
 pub(crate) struct ReaderSessions {
     config: Config,
+    /// Set while there is no connection, because one was refused.
+    need: Mutex<Option<Need>>,
 }
 
 /// The driver's side of a connection. It moves the bytes, so a task must poll it until the connection ends.
@@ -63,6 +78,28 @@ const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = of
 /// planning or starting parallel workers would take longer than most answers.
 const READER_SESSION: &str = "SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0";
 
+/// Begins a transaction that writes. The isolation level is explicit, because a role may have another default, and every
+/// statement needs a snapshot of its own.
+const BEGIN_WRITING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// Asks which process serves the session. The numbers of processes of two servers may be the same, but not when these were
+/// started.
+pub(crate) const BACKEND: &str =
+    "SELECT pg_backend_pid() AS backend_pid, pg_postmaster_start_time()::text AS server_started";
+
+/// The longest time to open a connection. A stopped server, or a proxy that has lost its server, accepts
+/// connections and then says nothing for ever. The value is twice the TCP connect timeout that
+/// [`Config::from_url`] sets.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long after a refusal the pool opens no further connection. PostgreSQL starts a process and writes a line into its log
+/// for each attempt.
+const REFUSAL_LASTS: Duration = Duration::from_secs(1);
+
+/// The longest wait for the first answer of an open connection. PostgreSQL answers in a millisecond. A pooler in session mode
+/// opens the connection and lets it wait until another client leaves.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Opens a connection. Every connection to the database begins here, so that all of them use the same TLS settings.
 pub(crate) async fn connect(config: &Config) -> Result<(Client, Driver), tokio_postgres::Error> {
     config.postgres.connect(NoTls).await
@@ -70,36 +107,74 @@ pub(crate) async fn connect(config: &Config) -> Result<(Client, Driver), tokio_p
 
 impl Session {
     /// Connects with the settings of a writer.
-    pub(crate) async fn writer(config: &Config) -> Result<Self, tokio_postgres::Error> {
-        let session = Self::plain(config).await?;
-        let settings = format!("{WRITER_SESSION}; {}", session.tables.settings());
-        session.client.batch_execute(&settings).await?;
-        Ok(session)
+    pub(crate) async fn writer(config: &Config) -> Result<Self, Error> {
+        Self::connect(config, WRITER_SESSION).await
     }
 
-    /// Connects with the settings of every session only.
+    /// Connects with the settings of every session only. Other sessions do not know of it.
     pub(crate) async fn plain(config: &Config) -> Result<Self, tokio_postgres::Error> {
         let (client, driver) = connect(config).await?;
-        // The client's calls report the errors of the connection, so nobody needs them here.
-        tokio::spawn(async move { driver.await.ok() });
-        Self::of(client).await
+        let is_lost = drive(driver);
+        Self::of(client, is_lost, None).await
+    }
+
+    async fn connect(config: &Config, settings: &str) -> Result<Self, Error> {
+        let (client, driver) = match timeout(CONNECT_TIMEOUT, connect(config)).await {
+            Ok(connected) => connected.map_err(connection_error)?,
+            Err(_) => return Err(Error::TimedOut(CONNECT_TIMEOUT)),
+        };
+        let is_lost = drive(driver);
+        Self::registered(config, client, is_lost, settings).await
+    }
+
+    /// Makes a session of a connection that the caller has opened. The other sessions of the configuration know of it.
+    ///
+    /// # Errors
+    /// [`TemporaryReason::SessionLost`] if another session of the configuration has the same backend.
+    /// [`TemporaryReason::TooManyConnections`] if the connection is open but gets no answer: a pooler has no session for it.
+    pub(crate) async fn registered(
+        config: &Config,
+        client: Client,
+        is_lost: IsLost,
+        settings: &str,
+    ) -> Result<Self, Error> {
+        let session = match timeout(SESSION_TIMEOUT, Self::of(client, is_lost, Some(settings))).await {
+            Ok(session) => session.map_err(connection_error)?,
+            Err(_) => return Err(no_session()),
+        };
+        match &session.backend {
+            Some(backend) if !config.sessions.add(backend, session.client.loss()) => {
+                Err(session_lost(Arc::new(SharedBackend)))
+            }
+            _ => Ok(session),
+        }
     }
 
     /// Makes a session of a connection that the caller has opened.
-    pub(crate) async fn of(client: Client) -> Result<Self, tokio_postgres::Error> {
-        let settings = format!("{EVERY_SESSION}; SELECT pg_backend_pid()");
-        let messages = client.simple_query(&settings).await?;
-        let pid = messages.iter().rev().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-            _ => None,
-        });
+    ///
+    /// The settings, the guard and the question who serves the session are one query. A pooler in transaction mode runs a
+    /// query in one session of the database, so the session with the guard has the settings.
+    pub(crate) async fn of(
+        client: Client,
+        is_lost: IsLost,
+        settings: Option<&str>,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let tables = Tables::of(&client).await?;
+        let client = SessionClient::new(client, is_lost);
+        let settings = settings.map_or_else(String::new, |own| format!("{own}; {}", tables.settings()));
+        let guard = format!("health_{:016x}", fastrand::u64(..));
+        let open = format!("{EVERY_SESSION}; {settings}; PREPARE {guard} AS SELECT; {BACKEND}");
+        let backend = backend(&client.simple_query(&open).await?);
+        let guard = format!("EXECUTE {guard}");
         Ok(Self {
-            tables: Tables::of(&client).await?,
+            tables,
             client,
-            pid: pid.unwrap_or_default(),
             opened_at: Instant::now(),
-            is_stale: false,
             prepared: HashMap::new(),
+            begin_writing: format!("{BEGIN_WRITING}; {guard}"),
+            guard,
+            backend,
+            reader: None,
         })
     }
 
@@ -117,7 +192,8 @@ impl Session {
 
     /// The process of PostgreSQL that serves the session.
     pub(crate) fn pid(&self) -> i32 {
-        self.pid
+        let pid = self.backend.as_ref().and_then(|backend| backend.pid.parse().ok());
+        pid.unwrap_or_default()
     }
 
     /// How long ago it was opened.
@@ -128,12 +204,14 @@ impl Session {
     /// Lets the pool replace the session by a new one. A database that was set to read-only, and back, tells only new
     /// sessions.
     pub(crate) fn retire(&mut self) {
-        self.is_stale = true;
+        self.client.lose();
     }
 
     /// Does the same if the session has just reported that the database is read-only.
     pub(crate) fn retire_if_read_only(&mut self, error: &Error) {
-        self.is_stale |= matches!(error, Error::NotWritable(NotWritableReason::ReadOnly));
+        if matches!(error, Error::NotWritable(NotWritableReason::ReadOnly)) {
+            self.retire();
+        }
     }
 
     /// Returns where the rows of users are, as it was when the session connected.
@@ -141,50 +219,132 @@ impl Session {
         self.tables
     }
 
-    pub(crate) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &SessionClient {
         &self.client
     }
 
+    /// Returns the client for the migration library.
     pub(crate) fn client_mut(&mut self) -> &mut Client {
-        &mut self.client
+        self.client.unwatched()
     }
+
+    /// Returns a statement that fails if this is another session than the one that was opened. A transaction in which it
+    /// succeeds has the settings of the session, and its prepared statements are ours.
+    pub(crate) fn guard(&self) -> &str {
+        &self.guard
+    }
+
+    /// Returns the statements that begin a transaction that writes, with the [guard](Self::guard).
+    pub(crate) fn begin_writing(&self) -> &str {
+        &self.begin_writing
+    }
+
+    /// Returns which backend served the session when it was opened.
+    pub(crate) fn backend(&self) -> Option<&Backend> {
+        self.backend.as_ref()
+    }
+}
+
+/// Polls the driver's side of a connection until the connection ends, and then notes that it is lost.
+pub(crate) fn drive(driver: Driver) -> IsLost {
+    let is_lost = IsLost::default();
+    let lost = Arc::clone(&is_lost);
+    tokio::spawn(async move {
+        // The client's calls report the errors of the connection, so nobody needs them here.
+        let _ = driver.await;
+        lost.store(true, Relaxed);
+    });
+    is_lost
+}
+
+/// Reads the answer to [`BACKEND`], the last row.
+pub(crate) fn backend(messages: &[SimpleQueryMessage]) -> Option<Backend> {
+    let row = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => backend_of(row),
+        _ => None,
+    };
+    messages.iter().rev().find_map(row)
+}
+
+fn backend_of(row: &SimpleQueryRow) -> Option<Backend> {
+    Some(Backend {
+        pid: row.try_get("backend_pid").ok()??.to_owned(),
+        server_started: row.try_get("server_started").ok()??.to_owned(),
+    })
 }
 
 impl ManageConnection for ReaderSessions {
     type Connection = Session;
-    type Error = tokio_postgres::Error;
+    type Error = Error;
 
-    async fn connect(&self) -> Result<Session, Self::Error> {
-        let session = Session::plain(&self.config).await?;
+    async fn connect(&self) -> Result<Session, Error> {
+        let sessions = &self.config.sessions;
+        if sessions.has_reader() {
+            // A further connection is surplus. What was refused a moment ago is not tried again at once.
+            if sessions.are_scarce() {
+                return Err(too_many_connections(Arc::new(Scarce)));
+            }
+            let refusal = sessions.reader_failure(REFUSAL_LASTS);
+            if let Some(refusal) = refusal.filter(Error::is_too_many_connections) {
+                return Err(refusal);
+            }
+        }
         let timeout_ms = self.config.limits.statement_timeout.as_millis();
-        let settings = format!(
-            "{READER_SESSION}; {}; SET statement_timeout = {timeout_ms}",
-            session.tables.settings()
-        );
-        session.client.batch_execute(&settings).await?;
+        let settings = format!("{READER_SESSION}; SET statement_timeout = {timeout_ms}");
+        let mut session = match Session::connect(&self.config, &settings).await {
+            Ok(session) => session,
+            Err(error) if error.is_too_many_connections() => {
+                if sessions.note_reader_failure(&error) && sessions.logs_refusal() {
+                    let error = error.chain();
+                    tracing::warn!(error, "queries get no further connection to the database");
+                }
+                if !sessions.has_reader() {
+                    self.need.lock().get_or_insert_with(|| sessions.need());
+                }
+                return Err(error);
+            }
+            Err(error) => {
+                sessions.note_reader_failure(&error);
+                return Err(error);
+            }
+        };
+        *self.need.lock() = None;
+        // It waited in the queue of a pooler, and others need it more.
+        if sessions.has_reader() && sessions.are_scarce() {
+            return Err(too_many_connections(Arc::new(Scarce)));
+        }
+        session.reader = Some(sessions.open_reader());
         Ok(session)
     }
 
-    async fn is_valid(&self, session: &mut Session) -> Result<(), Self::Error> {
-        session.client.batch_execute("").await
+    async fn is_valid(&self, session: &mut Session) -> Result<(), Error> {
+        session.client.batch_execute("").await.map_err(classify)
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.client.is_closed() || session.is_stale
+        let sessions = &self.config.sessions;
+        session.client.is_lost() || (sessions.are_scarce() && sessions.has_surplus_reader())
     }
 }
 
 /// Returns the pool of readers. It connects on first use, so a database that is away does not prevent the start.
 pub(crate) fn readers(config: &Config) -> Readers {
-    let sessions = ReaderSessions { config: config.clone() };
-    bb8::Pool::builder()
+    let sessions = ReaderSessions {
+        config: config.clone(),
+        need: Mutex::default(),
+    };
+    let pool = bb8::Pool::builder()
         .max_size(config.limits.readers)
         // `checkout` detects broken connections. A test at each checkout would be a round trip, which takes longer than
         // many queries.
         .test_on_check_out(false)
         .connection_timeout(config.limits.connection_wait)
         .error_sink(Box::new(LogErrors))
-        .build_unchecked(sessions)
+        .build_unchecked(sessions);
+    Readers {
+        pool,
+        config: config.clone(),
+    }
 }
 
 /// Takes a connection from the pool that is not known to be broken.
@@ -192,32 +352,112 @@ pub(crate) fn readers(config: &Config) -> Readers {
 /// After the database has restarted, every idle connection of the pool is broken; one call skips them all.
 pub(crate) async fn checkout(readers: &Readers) -> Result<bb8::PooledConnection<'_, ReaderSessions>, Error> {
     loop {
-        let session = readers.get().await.map_err(|error| match error {
-            bb8::RunError::User(error) => classify(error),
-            bb8::RunError::TimedOut => Error::Unavailable(Arc::new(bb8::RunError::<tokio_postgres::Error>::TimedOut)),
+        let session = readers.pool.get().await.map_err(|error| match error {
+            bb8::RunError::User(error) => error,
+            bb8::RunError::TimedOut => no_reader(readers),
         })?;
         // The pool discards a broken connection when it is returned.
-        if !session.client.is_closed() {
+        if !session.client.is_lost() {
             return Ok(session);
         }
     }
+}
+
+/// Closes an idle connection of the readers, unless it is the only one, so that a task that needs a connection can open one.
+pub(crate) async fn give_back(readers: &Readers) {
+    let state = readers.pool.state();
+    if state.connections > 1 && state.idle_connections > 0 {
+        // The pool looks whether connections are scarce when this one is returned.
+        drop(readers.pool.get().await);
+    }
+}
+
+/// Returns why no connection of the pool became free in time.
+fn no_reader(readers: &Readers) -> Error {
+    let Limits {
+        readers: max,
+        connection_wait,
+        ..
+    } = readers.config.limits;
+    if let Some(failure) = readers.config.sessions.reader_failure(connection_wait + REFUSAL_LASTS) {
+        return failure;
+    }
+    let timed_out: Cause = Arc::new(bb8::RunError::<Error>::TimedOut);
+    let state = readers.pool.state();
+    if state.connections >= max && state.idle_connections == 0 {
+        return Error::Temporary {
+            reason: TemporaryReason::ReadersBusy,
+            cause: timed_out,
+        };
+    }
+    Error::Unavailable(timed_out)
 }
 
 /// Logs errors of connections that the pool opens by itself: no caller gets them.
 #[derive(Debug, Clone, Copy)]
 struct LogErrors;
 
-impl bb8::ErrorSink<tokio_postgres::Error> for LogErrors {
-    fn sink(&self, error: tokio_postgres::Error) {
-        tracing::warn!(
-            error = classify(error).chain(),
-            "a reader could not connect to the database"
-        );
+impl bb8::ErrorSink<Error> for LogErrors {
+    fn sink(&self, error: Error) {
+        // The pool tries again at each query, and the first refusal was logged.
+        if !error.is_too_many_connections() {
+            tracing::warn!(error = error.chain(), "a reader could not connect to the database");
+        }
     }
 
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<tokio_postgres::Error>> {
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<Error>> {
         Box::new(*self)
     }
+}
+
+/// Sorts an error of opening a connection. None of them is the fault of a request, so every one of them is temporary.
+fn connection_error(error: tokio_postgres::Error) -> Error {
+    match classify(error) {
+        Error::Database(cause) => Error::Unavailable(cause),
+        error => error,
+    }
+}
+
+fn too_many_connections(cause: Cause) -> Error {
+    Error::Temporary {
+        reason: TemporaryReason::TooManyConnections,
+        cause,
+    }
+}
+
+fn session_lost(cause: Cause) -> Error {
+    Error::Temporary {
+        reason: TemporaryReason::SessionLost,
+        cause,
+    }
+}
+
+/// Returns the error for a connection that is open but gets no answer.
+pub(crate) fn no_session() -> Error {
+    too_many_connections(Arc::new(NoSession))
+}
+
+/// The cause of [`TemporaryReason::TooManyConnections`] if a pooler lets a connection wait.
+#[derive(Debug, thiserror::Error)]
+#[error("a connection was opened, but got no session of the database in time: a connection pooler has none left")]
+struct NoSession;
+
+/// The cause of [`TemporaryReason::TooManyConnections`] for connections that are surplus.
+#[derive(Debug, thiserror::Error)]
+#[error("connections are scarce, and another task of this server has none")]
+struct Scarce;
+
+/// The cause of [`TemporaryReason::SessionLost`] for a new connection.
+#[derive(Debug, thiserror::Error)]
+#[error("two connections have the same session of the database")]
+struct SharedBackend;
+
+/// Returns the error for a session that is not served by the backend that served it when it was opened.
+pub(crate) fn other_backend() -> Error {
+    #[derive(Debug, thiserror::Error)]
+    #[error("another process of the database serves the connection than when it was opened")]
+    struct OtherBackend;
+    session_lost(Arc::new(OtherBackend))
 }
 
 /// Sorts an error of the driver by what a caller can do about it.
@@ -226,6 +466,12 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
         // The error comes from the connection: refused, reset, closed.
         return Error::Unavailable(Arc::new(error));
     };
+    if is_too_many_connections(&error) {
+        return too_many_connections(Arc::new(error));
+    }
+    if is_session_lost(&error) {
+        return session_lost(Arc::new(error));
+    }
     let not_writable = match *refusal.code() {
         // A standby that has not been promoted yet, or a setting.
         SqlState::READ_ONLY_SQL_TRANSACTION => Some(NotWritableReason::ReadOnly),
@@ -262,7 +508,6 @@ fn temporary_reason(code: &SqlState) -> Option<TemporaryReason> {
         SqlState::QUERY_CANCELED => TemporaryReason::Cancelled,
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => TemporaryReason::Conflict,
         SqlState::LOCK_NOT_AVAILABLE => TemporaryReason::Locked,
-        SqlState::TOO_MANY_CONNECTIONS => TemporaryReason::TooManyConnections,
         SqlState::IO_ERROR => TemporaryReason::Io,
         // Class 53: insufficient resources.
         _ if code.code().starts_with("53") => TemporaryReason::OutOfResources,

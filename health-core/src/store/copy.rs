@@ -36,7 +36,7 @@ pub(crate) async fn copy(
     samples: &[Sample],
 ) -> Result<(), tokio_postgres::Error> {
     let statement = session.prepare(COPY).await?;
-    let mut sink = pin!(session.client().copy_in::<_, Bytes>(&statement).await?);
+    let mut sink = pin!(session.client().copy_in::<Bytes>(&statement).await?);
     let mut buffer = BytesMut::new();
     put_header(&mut buffer);
     let mut ids = first_id..;

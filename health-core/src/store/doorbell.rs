@@ -2,7 +2,11 @@
 //!
 //! A notification means only "read the commit log". If one is lost, the poller's timer makes up for it.
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 use tokio_postgres::AsyncMessage;
@@ -10,9 +14,10 @@ use tokio_postgres::AsyncMessage;
 use crate::{
     config::Config,
     error::Error,
+    sessions::IsLost,
     store::{
         commit_log::{self, CommitRecord, LogPage, LogPosition},
-        connection::{Session, connect},
+        connection::{Session, classify, connect},
         error::StoreError,
         feed_rows::{self, FeedRow},
         tokens,
@@ -71,10 +76,12 @@ impl Doorbell {
         config: &Config,
         on_notification: impl Fn(Notification) + Send + 'static,
     ) -> Result<Self, Error> {
-        answered(async {
-            let (client, mut connection) = connect(config).await?;
+        let opening = async {
+            let (client, mut connection) = connect(config).await.map_err(classify)?;
             let name = format!("{:016x}", fastrand::u64(..));
             let own = name.clone();
+            let is_lost = IsLost::default();
+            let lost = Arc::clone(&is_lost);
             tokio::spawn(async move {
                 while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                     if let AsyncMessage::Notification(message) = message {
@@ -85,11 +92,10 @@ impl Doorbell {
                         }
                     }
                 }
+                lost.store(true, Relaxed);
                 on_notification(Notification::NewCommits);
             });
-            let session = Session::of(client).await?;
-            let settings = format!("{}; {SETTINGS}", session.tables().settings());
-            session.client().batch_execute(&settings).await?;
+            let session = Session::registered(config, client, is_lost, SETTINGS).await?;
             let mut doorbell = Self {
                 session,
                 name,
@@ -97,13 +103,14 @@ impl Doorbell {
             };
             doorbell.listen_unless_standby().await?;
             Ok(doorbell)
-        })
-        .await
+        };
+        let opened = timeout(ANSWER_TIMEOUT, opening).await;
+        opened.unwrap_or(Err(Error::TimedOut(ANSWER_TIMEOUT)))
     }
 
     /// Returns whether the connection is lost.
     pub(crate) fn is_closed(&self) -> bool {
-        self.session.client().is_closed()
+        self.session.client().is_lost()
     }
 
     /// Begins to receive notifications if the database is no standby.

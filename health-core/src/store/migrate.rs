@@ -12,6 +12,7 @@ use crate::{
         connection::{Session, classify},
         database::{self, Facts},
         lock_wait::{LockWait, report_waits},
+        pooler,
     },
 };
 
@@ -51,7 +52,11 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
 /// Does what [`migrate`] does, and returns what the session has found out about the database.
 pub(crate) async fn prepare(config: &Config) -> Result<Facts, Error> {
     let config = config.for_sessions("migration");
+    let is_checked = pooler::check(&config).await?;
     let mut session = database::connect_or_create(&config).await?;
+    if !is_checked {
+        pooler::check(&config).await?;
+    }
     let facts = database::facts(&session).await.map_err(classify)?;
     facts.check_encoding()?;
     let Facts {

@@ -6,7 +6,7 @@
 //! seal or erase meanwhile.
 
 use futures_util::{TryStreamExt, join, pin_mut};
-use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tokio_postgres::{Row, Statement, types::ToSql};
 
 use crate::{
     error::Error,
@@ -18,6 +18,7 @@ use crate::{
     sample::UserId,
     stats::RangeStats,
     store::{
+        client::SessionClient,
         connection::{Readers, Session, checkout},
         error::StoreError,
         micros::Micros,
@@ -302,7 +303,7 @@ struct SealedState {
 }
 
 async fn sealed_state(
-    client: &Client,
+    client: &SessionClient,
     statement: &Statement,
     query: StatsQuery<'_>,
 ) -> Result<SealedState, StoreError> {
@@ -341,7 +342,7 @@ impl TimeRanges {
     /// Reads the rows of the ranges. Without a range there is no round trip.
     async fn rows(
         &self,
-        client: &Client,
+        client: &SessionClient,
         statement: &Statement,
         user: &i64,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {

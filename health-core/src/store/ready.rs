@@ -7,7 +7,7 @@ use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 
 use crate::{
     error::{Error, NotWritableReason},
-    store::connection::{Readers, Session, checkout, classify},
+    store::connection::{Readers, Session, backend, checkout, classify, other_backend},
 };
 
 /// Takes the lock that a writer needs, and asks what else would keep it from writing.
@@ -17,6 +17,7 @@ use crate::{
 /// statement tells.
 const READY: &str = "SET LOCAL lock_timeout = '1s'; \
      LOCK TABLE health_metrics, health_commits, health_dirty IN ROW EXCLUSIVE MODE; \
+     SELECT pg_backend_pid() AS backend_pid, pg_postmaster_start_time()::text AS server_started; \
      SELECT current_setting('transaction_read_only')::boolean, pg_is_in_recovery(), \
      has_sequence_privilege('health_batch_numbers', 'USAGE') AND (SELECT bool_and(has_table_privilege(name, privilege)) \
      FROM unnest(ARRAY['health_metrics', 'health_commits', 'health_commit_packs', 'health_dirty', 'health_sealing', \
@@ -63,7 +64,11 @@ async fn ask(session: &Session) -> Result<Answer, Error> {
         }
         answer => answer.map_err(classify)?,
     };
-    let row = messages.iter().find_map(|message| match message {
+    if backend(&messages).as_ref() != session.backend() {
+        session.client().lose();
+        return Err(other_backend());
+    }
+    let row = messages.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });

@@ -17,10 +17,12 @@ pub(crate) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins a transaction with `begin`, which may contain further statements (`SET LOCAL`, locks).
+    /// Begins a transaction with `begin`, which may contain further statements (`SET LOCAL`, locks). Fails if the session is
+    /// not the one that was opened.
     pub(crate) async fn begin(session: &'a mut Session, begin: &str) -> Result<Self, tokio_postgres::Error> {
         let transaction = Self::pipelined(session);
-        transaction.client().batch_execute(begin).await?;
+        let begin = format!("{begin}; {}", transaction.guard());
+        transaction.client().batch_execute(&begin).await?;
         Ok(transaction)
     }
 

@@ -38,10 +38,6 @@ use crate::{
     },
 };
 
-/// Begins a transaction. The isolation level is explicit, because a role may have another default, and every statement needs
-/// a snapshot of its own.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-
 /// Reads the threshold and the epoch, and takes a batch number.
 ///
 /// The outer join returns a row also if `health_sealing` is empty.
@@ -120,9 +116,9 @@ impl WriterSession {
         }
     }
 
-    /// Returns whether the connection is lost.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.session.client().is_closed()
+    /// Returns whether the connection or its session is lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.session.client().is_lost()
     }
 
     /// The process of PostgreSQL that serves the session.
@@ -211,7 +207,7 @@ impl WriterSession {
         let [id, user_id, timestamp, heart_rate, steps, calories, source] = columns.params();
         let params: [&(dyn ToSql + Sync); 8] = [id, user_id, timestamp, heart_rate, steps, calories, source, &oldest];
         let (opened, locked, inserted, committed) = futures_util::join!(
-            client.batch_execute(BEGIN),
+            client.batch_execute(self.session.begin_writing()),
             client.execute(&lock, &[]),
             client.execute(&insert, &params),
             append.and_commit(client)
@@ -297,7 +293,7 @@ async fn begin(session: &mut Session) -> Result<Start, tokio_postgres::Error> {
     let read_start = session.prepare(READ_START).await?;
     let client = session.client();
     let (opened, locked, row) = futures_util::join!(
-        client.batch_execute(BEGIN),
+        client.batch_execute(session.begin_writing()),
         client.execute(&lock, &[]),
         client.query_one(&read_start, &[])
     );

@@ -4,12 +4,14 @@
 
 mod access;
 mod client;
+mod connections;
 mod feed;
 mod framing;
 mod http;
 mod ingest;
 mod limits;
 mod outages;
+mod pooler;
 mod proxy;
 mod query;
 mod support;
