@@ -6,10 +6,9 @@
 //! ```
 
 use std::{
-    error::Error,
     fs::File,
     future::{Future, pending},
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
@@ -19,8 +18,10 @@ use std::{
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
-use examples::{Client, ClientError, Database, Interval, Population, Result, ServerUrl, Simulation, shutdown_signal};
-use health_core::{Config, Health, Sample, StatsResponse, counted, embedded::EmbeddedError, flags::parse_duration};
+use examples::{
+    Client, ClientError, Database, Interval, Population, Result, ServerUrl, Simulation, exit_code, shutdown_signal,
+};
+use health_core::{Config, Health, Sample, StatsResponse, counted, flags::parse_duration};
 use health_server::{Listeners, ServerLimits, run};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tracing::level_filters::LevelFilter;
@@ -66,24 +67,14 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demo(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // If stderr is closed, there is no other way to tell the user.
-            let _ = match error.downcast_ref::<EmbeddedError>() {
-                // A message of several lines.
-                Some(error) => writeln!(io::stderr(), "{error}"),
-                None => writeln!(io::stderr(), "demo: {}", chain(error.as_ref())),
-            };
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("demo", demo(Args::parse()).await)
 }
 
 async fn demo(args: Args) -> Result<()> {
-    let has_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    if !args.headless && !has_terminal {
-        return Err("the dashboard needs a terminal: add --headless to run without it".into());
+    if !args.headless && health_tui::check_terminal().is_err() {
+        return Err(
+            "the dashboard needs a terminal that can place the cursor: add --headless to run without it".into(),
+        );
     }
     let mut end = pin!(shutdown_signal()?);
     let opening = open_database(args.database_url.clone(), args.data_dir.clone());
@@ -140,7 +131,11 @@ async fn run_demo(args: &Args, database: &Database, end: impl Future<Output = ()
     let stats = query_stats(&client, &population).await;
     drop(stop);
     serving.await??;
-    print(&table(&stats?))?;
+    let stats = stats?;
+    print(&table(&stats))?;
+    if args.headless && result.is_ok() && total_samples(&stats) == 0 {
+        return Err("no sample was stored: the messages above say why, or --for was too short".into());
+    }
     result
 }
 
@@ -261,16 +256,4 @@ fn print(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
-}
-
-/// Returns an error and its causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -6,14 +6,18 @@
 //!
 //! It uses the PostgreSQL that `DATABASE_URL` names, or else starts one in the default data directory.
 
-use std::io::Write;
+use std::{io::Write, process::ExitCode};
 
 use chrono::{TimeDelta, Utc};
-use examples::Database;
+use examples::{Database, Result, exit_code};
 use health_core::{Config, Health, HeartRate, Readings, Sample, Source, TimeRange, UserId};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    exit_code("embed", embed().await)
+}
+
+async fn embed() -> Result<()> {
     let database = Database::from_environment().await?;
     // Creates or updates the schema, and starts the tasks that write and summarise.
     let health = Health::open(Config::from_url(database.url())?).await?;

@@ -13,7 +13,7 @@ use std::{
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
-use examples::{Client, ClientError, Interval, Population, ServerUrl, Simulation, shutdown_signal};
+use examples::{Client, ClientError, Interval, Population, Result, ServerUrl, Simulation, exit_code, shutdown_signal};
 use health_core::flags::parse_duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::sleep;
@@ -47,16 +47,10 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match simulate(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log(&format!("simulate: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("simulate", simulate(Args::parse()).await)
 }
 
-async fn simulate(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+async fn simulate(args: Args) -> Result<()> {
     let mut end = pin!(shutdown_signal()?);
     let population = Population::new(args.seed, args.users, args.interval);
     let client = Client::new(args.server, args.token.as_deref())?;
@@ -74,7 +68,8 @@ async fn simulate(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     // The totals do not include a request under way, which the server may still store.
     bar.finish_and_clear();
     writeln!(io::stdout(), "{}", simulation.totals().summary(start.elapsed()))?;
-    Ok(result?)
+    result?;
+    Ok(simulation.check_complete()?)
 }
 
 /// Posts the past, then the present until the given duration is over.
@@ -84,7 +79,7 @@ async fn run(
     bar: &ProgressBar,
     backfill: Option<Duration>,
     duration: Option<Duration>,
-) -> Result<(), ClientError> {
+) -> std::result::Result<(), ClientError> {
     let now = Utc::now().trunc_subsecs(3);
     if let Some(past) = backfill {
         let from = now - TimeDelta::from_std(past).unwrap_or_default();

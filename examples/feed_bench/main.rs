@@ -7,10 +7,13 @@ mod clients;
 mod measure;
 mod stalled;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use examples::{
     Result,
     bench::{self, RoundArgs, ScratchCluster, ServeArgs},
+    exit_code,
 };
 
 use crate::measure::Bench;
@@ -33,8 +36,11 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    exit_code("feed_bench", run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> Result<()> {
     bench::run(&args.serve, async |progress| {
         let cluster = ScratchCluster::start("feed").await?;
         let rows = Bench::new(&args, &cluster, progress).run().await;

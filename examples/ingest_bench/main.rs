@@ -10,12 +10,13 @@ mod load;
 mod phones;
 mod sealing;
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use examples::{
     Result,
     bench::{self, Progress, RoundArgs, Row, ScratchCluster, ServeArgs, float, median},
+    exit_code,
     server_process::ServerProcess,
 };
 
@@ -50,8 +51,11 @@ struct Bench<'a> {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    exit_code("ingest_bench", run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> Result<()> {
     bench::run(&args.serve, async |progress| {
         let cluster = ScratchCluster::start("ingest").await?;
         let bench = Bench {

@@ -8,13 +8,14 @@
 
 mod year;
 
-use std::time::Instant;
+use std::{process::ExitCode, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use examples::{
     Connection, Result,
     bench::{self, Latencies, Progress, Row, ServeArgs},
+    exit_code,
     server_process::ServerProcess,
 };
 use health_core::{
@@ -66,8 +67,11 @@ struct Medians {
 const WARM_UP_CALLS: usize = 3;
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    exit_code("read_bench", run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> Result<()> {
     bench::run(&args.serve, async |progress| {
         if let Some(url) = &args.database {
             return measure(url, args.every, progress).await;

@@ -8,6 +8,7 @@ mod day;
 mod noise;
 mod person;
 mod population;
+mod report;
 pub mod server_process;
 mod shutdown;
 mod simulation;
@@ -18,9 +19,10 @@ pub use crate::{
     database::Database,
     person::Person,
     population::{Interval, InvalidInterval, Population},
+    report::exit_code,
     shutdown::shutdown_signal,
-    simulation::{Simulation, Totals},
+    simulation::{Incomplete, Simulation, Totals},
 };
 
-/// The result of a `main` that prints its error and exits.
+/// The result of a program that prints its error and exits.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -26,8 +26,34 @@ pub struct Simulation {
     client: Client,
     totals: Totals,
     /// Set since the first of the attempts that have failed without a success in between.
-    failing_since: Option<Instant>,
+    failing: Option<Failing>,
     notify: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+struct Failing {
+    since: Instant,
+    /// Why the last attempt failed.
+    reason: String,
+}
+
+/// The server does not have all samples that were due.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Incomplete {
+    /// The last attempt failed.
+    #[error("the server does not have the last samples: {reason}")]
+    Failing {
+        /// Why the attempt failed.
+        reason: String,
+    },
+    /// The server refused samples.
+    #[error("the server refused {} and stored {}; the messages above say why", counted(*.rejected, "sample"), counted(*.accepted, "sample"))]
+    Rejected {
+        /// How many samples it refused.
+        rejected: u64,
+        /// How many samples it stored.
+        accepted: u64,
+    },
 }
 
 /// What the server has done so far.
@@ -50,7 +76,7 @@ impl Simulation {
             population,
             client,
             totals: Totals::default(),
-            failing_since: None,
+            failing: None,
             notify: Box::new(notify),
         }
     }
@@ -58,6 +84,19 @@ impl Simulation {
     /// Returns what the server has done so far.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Checks that the server has all samples that were due.
+    ///
+    /// # Errors
+    /// [`Incomplete`] if the last attempt failed, or if the server refused samples.
+    pub fn check_complete(&self) -> Result<(), Incomplete> {
+        let (rejected, accepted) = (self.totals.rejected, self.totals.counts.accepted);
+        match &self.failing {
+            Some(Failing { reason, .. }) => Err(Incomplete::Failing { reason: reason.clone() }),
+            None if rejected > 0 => Err(Incomplete::Rejected { rejected, accepted }),
+            None => Ok(()),
+        }
     }
 
     /// Posts the samples of the range `[from, to)` in large requests.
@@ -163,10 +202,10 @@ impl Simulation {
         self.totals.counts.add(counts);
         self.totals.rejected += rejected;
         self.totals.requests += 1;
-        if let Some(since) = self.failing_since.take() {
+        if let Some(failing) = self.failing.take() {
             (self.notify)(&format!(
                 "the server accepts samples again, after {:.1?}",
-                since.elapsed()
+                failing.since.elapsed()
             ));
         }
     }
@@ -174,10 +213,15 @@ impl Simulation {
     /// Notifies the user of the first failed attempt only.
     fn record_failure(&mut self, reason: &str) {
         self.totals.retries += 1;
-        if self.failing_since.is_none() {
-            self.failing_since = Some(Instant::now());
-            (self.notify)(&format!("{reason} (retrying)"));
+        if let Some(failing) = &mut self.failing {
+            reason.clone_into(&mut failing.reason);
+            return;
         }
+        (self.notify)(&format!("{reason} (retrying)"));
+        self.failing = Some(Failing {
+            since: Instant::now(),
+            reason: reason.to_owned(),
+        });
     }
 }
 
@@ -198,14 +242,13 @@ impl Totals {
         } = self;
         let retried = match retries {
             0 => String::new(),
-            1 => "; 1 attempt failed and was repeated".to_owned(),
-            _ => format!("; {retries} attempts failed and were repeated"),
+            1 => "; 1 attempt failed".to_owned(),
+            _ => format!("; {retries} attempts failed"),
         };
         format!(
-            "posted {} ({inserted} new, {updated} updated, {unchanged} unchanged; {rejected} refused) in {} and \
-             {took:.1?}{retried}",
+            "posted {} ({inserted} new, {updated} updated, {unchanged} unchanged; {rejected} refused) in {} and {took:.1?}{retried}",
             counted(accepted, "sample"),
-            counted(*requests, "request")
+            counted(*requests, "request"),
         )
     }
 }

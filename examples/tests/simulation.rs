@@ -91,6 +91,7 @@ async fn an_overloaded_server_is_retried_with_one_message_at_each_change() {
         .unwrap()
         .unwrap();
     assert_eq!(simulation.totals().retries, 3);
+    assert_eq!(simulation.check_complete(), Ok(()));
     assert_eq!(simulation.totals().counts.accepted, 1);
     let messages = messages.lock().unwrap();
     assert_eq!(messages.len(), 2, "{messages:?}");
@@ -98,6 +99,50 @@ async fn an_overloaded_server_is_retried_with_one_message_at_each_change() {
         messages[0].starts_with("the database is away") && messages[1].contains("again"),
         "{messages:?}"
     );
+}
+
+/// The program `simulate` ends with this error as its last sentence, and with status 1.
+#[tokio::test]
+async fn a_simulation_that_the_server_did_not_take_is_incomplete() {
+    let port = fake_server(|_| {
+        (
+            503,
+            r#"{"type":"about:blank","title":"","status":503,"detail":"the database is away"}"#,
+        )
+    })
+    .await;
+    let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+    let mut simulation = Simulation::new(population(), client(port), move |message| {
+        failed.send(message.to_owned()).unwrap()
+    });
+    let (start, end) = hour();
+    tokio::select! {
+        result = simulation.fill(start, end, |_| ()) => panic!("{result:?}"),
+        message = failures.recv() => assert_eq!(message.unwrap(), "the database is away (retrying)"),
+    }
+    let error = simulation.check_complete().unwrap_err().to_string();
+    assert_eq!(error, "the server does not have the last samples: the database is away");
+    assert!(
+        simulation
+            .totals()
+            .summary(Duration::from_secs(1))
+            .starts_with("posted 0 samples (")
+    );
+
+    let port = fake_server(|_| {
+        (
+            422,
+            r#"{"type":"about:blank","title":"","status":422,"detail":"","accepted":1,"inserted":1,"updated":0,"unchanged":0,"rejected":2,"errors":[]}"#,
+        )
+    })
+    .await;
+    let mut simulation = Simulation::new(population(), client(port), |_| ());
+    simulation
+        .fill(start, start + TimeDelta::minutes(1), |_| ())
+        .await
+        .unwrap();
+    let error = simulation.check_complete().unwrap_err().to_string();
+    assert!(error.starts_with("the server refused 2 samples and stored "), "{error}");
 }
 
 #[tokio::test]

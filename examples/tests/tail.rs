@@ -155,6 +155,26 @@ async fn it_misses_no_sample_while_servers_stop_and_come_back() {
     server.stop().await;
 }
 
+/// Before the outage the client has received only `hello` and `subscribed`.
+#[tokio::test]
+async fn it_misses_no_sample_if_the_server_stops_in_the_first_moments() {
+    let database = TestDatabase::new().await;
+    let server = Server::start(&database, "127.0.0.1:0").await;
+    let feed = server.feed.clone();
+    let mut child = tail(&feed).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut messages = BufReader::new(child.stderr.take().unwrap()).lines();
+    let message = timeout(TIMEOUT, messages.next_line()).await.expect("a message in time");
+    assert_eq!(message.unwrap().unwrap(), format!("tail: {feed}: connected"));
+    server.stop().await;
+    let other = Server::start(&database, "127.0.0.1:0").await;
+    other.ingest(888, 1).await;
+    other.stop().await;
+    let server = Server::start(&database, &feed).await;
+    assert_eq!(next_line(&mut output).await, line(888, 1));
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn it_ends_when_its_output_is_closed_or_its_options_are_wrong() {
     let database = TestDatabase::new().await;

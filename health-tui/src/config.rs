@@ -2,6 +2,7 @@
 
 mod names;
 mod print;
+mod zone;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,12 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use chrono::Utc;
 use chrono_tz::Tz;
 use etcetera::BaseStrategy;
 use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use self::print::print;
+use self::zone::LocalZone;
 use crate::{
     caps::{Caps, ColourDepth},
     keys::{KeyError, Keymap},
@@ -46,6 +49,10 @@ pub(crate) struct Settings {
     /// Names of users by id.
     pub(crate) names: HashMap<i64, String>,
     pub(crate) tz: Tz,
+    /// A sentence for the user, if the time zone of this machine is not understood.
+    pub(crate) tz_note: Option<String>,
+    /// Each row of the live table has its own scale, in place of one for all visible rows.
+    pub(crate) row_scales: bool,
     /// The columns of the live table from left to right.
     pub(crate) columns: Vec<Column>,
     /// The heart rate in beats per minute that the zones are shares of.
@@ -65,6 +72,8 @@ impl Default for Settings {
             alert_thresholds: AlertThresholds::default(),
             names: HashMap::new(),
             tz: Tz::UTC,
+            tz_note: None,
+            row_scales: false,
             columns: Column::ALL.to_vec(),
             heart_rate_max: HEART_RATE_MAX,
             mouse: true,
@@ -85,6 +94,7 @@ struct SettingsFile {
     tz: Option<Spanned<String>>,
     names: Option<PathBuf>,
     columns: Option<Spanned<Vec<Column>>>,
+    row_scales: Option<bool>,
     heart_rate_max: Option<f64>,
     alerts: AlertThresholds,
     keys: BTreeMap<Spanned<String>, Vec<String>>,
@@ -158,7 +168,8 @@ impl Settings {
         if let Some(name) = &options.tz {
             settings.tz = name.parse().map_err(|_| ConfigError::Zone { name: name.clone() })?;
         } else if file.tz.is_none() {
-            settings.tz = defaults.zone.unwrap_or(Tz::UTC);
+            settings.tz = defaults.zone.tz;
+            settings.tz_note.clone_from(&defaults.zone.note);
         }
         // A relative path in the settings file starts at the directory of the file.
         let in_file = |names: PathBuf| path.parent().map_or_else(|| names.clone(), |dir| dir.join(&names));
@@ -223,6 +234,8 @@ impl SettingsFile {
             alert_thresholds: self.alerts,
             names: HashMap::new(),
             tz: self.tz()?,
+            tz_note: None,
+            row_scales: self.row_scales.unwrap_or(false),
             columns: self.columns()?,
             heart_rate_max: self.heart_rate_max.unwrap_or(HEART_RATE_MAX),
             mouse: self.mouse.unwrap_or(true),
@@ -294,21 +307,19 @@ fn unknown_zone(name: &str) -> String {
 }
 
 /// What this machine says about the settings file and the time zone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct MachineDefaults {
     settings_file: Option<PathBuf>,
-    zone: Option<Tz>,
+    zone: LocalZone,
 }
 
 impl MachineDefaults {
     /// Finds `health/tui.toml` in `$XDG_CONFIG_HOME` or `~/.config`, and the time zone of `$TZ` or of the system.
     pub(crate) fn detect(var: impl Fn(&str) -> Option<String>) -> Self {
         let config_dir = etcetera::base_strategy::Xdg::new().map(|xdg| xdg.config_dir()).ok();
-        let tz_variable = var("TZ").and_then(|tz| tz.trim_start_matches(':').parse().ok());
-        let system_zone = || iana_time_zone::get_timezone().ok()?.parse().ok();
         Self {
             settings_file: config_dir.map(|dir| dir.join("health").join("tui.toml")),
-            zone: tz_variable.or_else(system_zone),
+            zone: LocalZone::detect(var("TZ").as_deref(), Utc::now()),
         }
     }
 }
@@ -331,7 +342,17 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     if fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
-    fs::read_to_string(path).map_err(unreadable)
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let reason = "the text is not UTF-8. Save it as UTF-8";
+        unreadable(io::Error::new(io::ErrorKind::InvalidData, reason))
+    })?;
+    Ok(without_byte_order_mark(&text).to_owned())
+}
+
+/// Returns the text without the mark that editors on Windows write before it.
+pub(crate) fn without_byte_order_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -386,6 +407,39 @@ mod tests {
             let got = settings(text, CAPS).unwrap_err();
             assert!(got.starts_with(&format!("tui.toml, {error}")), "{got}");
         }
+    }
+
+    #[test]
+    fn files_of_editors_on_windows_are_read() {
+        let directory = test_support::test_directory();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        };
+        let defaults = MachineDefaults {
+            settings_file: None,
+            zone: LocalZone::detect(Some(""), Utc::now()),
+        };
+        let load = |names: PathBuf, config: PathBuf| {
+            let options = Options {
+                names: Some(names),
+                config: Some(config),
+                ..Options::default()
+            };
+            Settings::load(&options, CAPS, &defaults)
+        };
+        let names = write("names.txt", b"\xef\xbb\xbf101 Ada\r\n202 Grace\r\n");
+        let config = write("tui.toml", b"\xef\xbb\xbftheme = \"light\"\r\n");
+        let settings = load(names, config.clone()).unwrap();
+        assert_eq!(
+            (settings.theme, settings.names[&101].as_str()),
+            (ThemeName::Light, "Ada")
+        );
+        let utf16 = write("utf16.txt", b"\xff\xfe1\x000\x001\x00");
+        let error = load(utf16, config).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.ends_with("Save it as UTF-8"), "{cause}");
     }
 
     #[test]

@@ -8,21 +8,21 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crossterm::{clipboard::CopyToClipboard, execute};
+use crossterm::clipboard::CopyToClipboard;
 use rustix::process::{Signal, getpgrp, kill_process_group};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
     app::{App, Effect, Input, NetworkEvent, QueryError, Tone},
-    caps::Caps,
+    caps::{self, Caps},
     config::{MachineDefaults, Settings},
     error::Error,
-    net::{FeedClient, FeedOptions, HttpClient, QueryTasks, ServerUrl},
+    net::{FeedTask, HttpClient, QueryTasks, ServerUrl},
     options::Options,
     replay::Recording,
     run::{self, EffectOutcome, Environment},
     signals,
-    term::{self, Screen, TerminalGuard},
+    term::{self, Screen, TerminalGuard, TerminalInput},
 };
 
 /// The capacity of the channel from the network tasks to the loop. A message holds up to a thousand samples. While
@@ -34,7 +34,7 @@ const NETWORK_EVENTS_MAX: usize = 64;
 /// The terminal is restored in every case, also after a panic.
 ///
 /// # Errors
-/// [`Error::NotATerminal`] if standard input or output is not a terminal, [`Error::Server`] and [`Error::Config`] if
+/// [`Error::NotATerminal`] and [`Error::DumbTerminal`] without a usable terminal, [`Error::Server`] and [`Error::Config`] if
 /// an option is invalid, [`Error::Terminal`] if the terminal fails. An unreachable server is no error: the dashboard
 /// shows it and reconnects.
 pub async fn run(options: Options) -> Result<(), Error> {
@@ -45,12 +45,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     let (to_loop, from_network) = mpsc::channel(NETWORK_EVENTS_MAX);
     let retry = Arc::new(Notify::new());
-    let feed = FeedOptions {
-        addr: options.feed.clone(),
-        token: options.token,
-        lossless: false,
-    };
-    let task = tokio::spawn(FeedClient::new(feed, to_loop.clone(), retry.clone()).run());
+    let task = tokio::spawn(FeedTask::new(&options, to_loop.clone(), retry.clone()).run());
     let environment = TerminalEnvironment {
         origin: SampleOrigin::Server {
             queries: QueryTasks::new(client, to_loop),
@@ -87,11 +82,23 @@ pub(crate) async fn replay(options: Options, path: &Path, speed: f64) -> Result<
     result
 }
 
-/// Checks that there is a terminal, and loads the settings.
-fn load_settings(options: &Options) -> Result<Settings, Error> {
+/// Returns an error if standard input and output are no terminal, or one that cannot show the dashboard.
+///
+/// # Errors
+/// [`Error::NotATerminal`] and [`Error::DumbTerminal`].
+pub fn check_terminal() -> Result<(), Error> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Error::NotATerminal);
     }
+    match std::env::var("TERM") {
+        Ok(term) if caps::is_dumb(&term) => Err(Error::DumbTerminal { term }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that there is a terminal, and loads the settings.
+fn load_settings(options: &Options) -> Result<Settings, Error> {
+    check_terminal()?;
     let var = |name: &str| std::env::var(name).ok();
     Ok(Settings::load(
         options,
@@ -108,12 +115,14 @@ async fn show(
 ) -> Result<(), Error> {
     let stop = signals::stop().map_err(Error::Terminal)?;
     let suspend = signals::suspend().map_err(Error::Terminal)?;
+    let resize = signals::resize().map_err(Error::Terminal)?;
+    let input = TerminalInput::stdin().map_err(Error::Terminal)?;
     term::enter(settings.mouse).map_err(Error::Terminal)?;
     let guard = TerminalGuard;
     let size = crossterm::terminal::size().map_err(Error::Terminal)?;
     let frame_interval = Duration::from_secs(1) / u32::from(settings.fps);
     let mut app = App::new(settings, server, size, environment.now());
-    let mut screen = Screen::stdout();
+    let mut screen = Screen::terminal();
     let stop = async {
         tokio::select! {
             () = stop => {}
@@ -124,7 +133,7 @@ async fn show(
         &mut app,
         &mut screen,
         &mut environment,
-        run::terminal_inputs(suspend),
+        run::terminal_inputs(input, suspend, resize),
         network,
         frame_interval,
         stop,
@@ -133,6 +142,7 @@ async fn show(
     drop(guard);
     if result? {
         screen.print().map_err(Error::Terminal)?;
+        term::drain();
     }
     Ok(())
 }
@@ -183,7 +193,12 @@ impl Environment for TerminalEnvironment {
                     queries.cancel(id);
                 }
             }
-            Effect::Copy(text) => execute!(io::stdout(), CopyToClipboard::to_clipboard_from(text))?,
+            Effect::Copy(text) => {
+                if let Err(error) = term::send(CopyToClipboard::to_clipboard_from(text)) {
+                    let text = format!("Nothing was copied: {error}.");
+                    return Ok(EffectOutcome::Input(Input::Message(Tone::Bad, text)));
+                }
+            }
             Effect::SetMouse(on) => {
                 self.mouse = on;
                 term::set_mouse(on)?;
@@ -218,6 +233,14 @@ impl Environment for TerminalEnvironment {
 
     fn may_draw(&self) -> bool {
         term::is_entered()
+    }
+
+    fn is_output_idle(&self) -> bool {
+        term::is_idle()
+    }
+
+    async fn output_idle(&self) {
+        term::idle().await;
     }
 }
 

@@ -5,12 +5,35 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
+/// A clock that is ahead by less than this is not reported: clocks that are set over the network agree to a second.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(5);
+
+/// Columns of the longest age without, and with, a clock that is ahead.
+pub(crate) const AGE_COLUMNS: u16 = 5;
+pub(crate) const AGE_AHEAD_COLUMNS: u16 = 9;
+
 /// Returns an age in its largest unit: `now`, `12s`, `4m`, `3h`, `9d`, `2y`. It takes at most four columns.
+///
+/// A timestamp in the future is `4m ahead`: the clock of the device is wrong, or that of this machine.
 pub(crate) fn age(age: TimeDelta) -> String {
+    if is_ahead(age) {
+        return format!("{} ahead", in_largest_unit(-age));
+    }
+    match age.num_seconds() {
+        i64::MIN..=0 => "now".to_owned(),
+        1.. => in_largest_unit(age),
+    }
+}
+
+/// Returns whether an age is that of a timestamp in the future.
+pub(crate) fn is_ahead(age: TimeDelta) -> bool {
+    age <= -CLOCK_TOLERANCE
+}
+
+fn in_largest_unit(age: TimeDelta) -> String {
     let s = age.num_seconds();
     match s {
-        i64::MIN..=0 => "now".to_owned(),
-        1..=59 => format!("{s}s"),
+        i64::MIN..=59 => format!("{s}s"),
         60..=3_599 => format!("{}m", s / 60),
         3_600..=86_399 => format!("{}h", s / 3_600),
         86_400..=31_535_999 => format!("{}d", s / 86_400),
@@ -21,21 +44,40 @@ pub(crate) fn age(age: TimeDelta) -> String {
 /// Returns the time until the result of [`age`] changes, so that the dashboard knows when to draw again.
 pub(crate) fn age_changes_in(age: TimeDelta) -> TimeDelta {
     let ms = age.num_milliseconds();
-    let unit = match ms / 1_000 {
+    let unit = match ms.abs() / 1_000 {
         i64::MIN..=59 => 1_000,
         60..=3_599 => 60_000,
         3_600..=86_399 => 3_600_000,
         86_400..=31_535_999 => 86_400_000,
         _ => 31_536_000_000,
     };
-    TimeDelta::milliseconds(if ms < 0 { 1_000 - ms } else { unit - ms % unit })
+    TimeDelta::milliseconds(if is_ahead(age) {
+        // The time that it is ahead becomes shorter.
+        -ms % unit + 1
+    } else if ms < 0 {
+        1_000 - ms
+    } else {
+        unit - ms % unit
+    })
 }
 
-/// Returns `5m ago`, or `just now` in the first second.
+/// Returns `5m ago`, `just now` in the first second, or `4m ahead`.
 pub(crate) fn ago(age: TimeDelta) -> String {
     match self::age(age).as_str() {
         "now" => "just now".to_owned(),
+        ahead if is_ahead(age) => ahead.to_owned(),
         age => format!("{age} ago"),
+    }
+}
+
+/// Returns the name of a time zone. Those of a fixed offset have the sign of POSIX in their names, which is the opposite
+/// of that everywhere else.
+pub(crate) fn zone(tz: Tz) -> Cow<'static, str> {
+    let name = tz.name();
+    match name.strip_prefix("Etc/GMT").map(|offset| offset.split_at_checked(1)) {
+        Some(Some(("-", hours))) => Cow::Owned(format!("UTC+{hours}")),
+        Some(Some(("+", hours))) => Cow::Owned(format!("UTC-{hours}")),
+        _ => Cow::Borrowed(name),
     }
 }
 
@@ -166,7 +208,12 @@ mod tests {
     #[test]
     fn an_age_is_short_and_its_next_change_is_known() {
         for (ms, text, change_ms) in [
-            (-5_000, "now", 6_000),
+            (-4_999, "now", 5_999),
+            (-5_000, "5s ahead", 1),
+            (-59_400, "59s ahead", 401),
+            (-240_000, "4m ahead", 1),
+            (-239_000, "3m ahead", 59_001),
+            (-7_200_000, "2h ahead", 1),
             (0, "now", 1_000),
             (12_300, "12s", 700),
             (60_000, "1m", 60_000),
@@ -211,6 +258,15 @@ mod tests {
         assert_eq!(duration(TimeDelta::zero()), "0s");
         assert_eq!(ago(TimeDelta::milliseconds(300)), "just now");
         assert_eq!(ago(TimeDelta::minutes(5)), "5m ago");
+        assert_eq!(ago(TimeDelta::minutes(-4)), "4m ahead");
+        assert_eq!(
+            (
+                zone(Tz::Etc__GMTMinus2),
+                zone(Tz::Etc__GMTPlus10),
+                zone(Tz::Europe__Berlin)
+            ),
+            ("UTC+2".into(), "UTC-10".into(), "Europe/Berlin".into())
+        );
     }
 
     #[test]

@@ -1,71 +1,126 @@
 //! The feed without a dashboard: for `--plain` and `record`. It reports the connection on stderr.
+//!
+//! A thread of its own writes, because the output may stop: a stopped terminal, or a pipe that nobody reads. The program
+//! obeys signals meanwhile.
 
 use std::{
     io::{self, Write},
-    sync::Arc,
+    thread,
+    time::Duration,
 };
 
+use health_client::{FeedClient, FeedUpdate};
 use health_core::{Sample, counted};
-use tokio::sync::{Notify, mpsc};
-
-use crate::{
-    app::{ConnectionEvent, NetworkEvent},
-    error::Error,
-    net::{FeedClient, FeedOptions},
-    options::Options,
-    signals,
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
 };
 
-/// The capacity of the channel from the feed client. While it is full, the client does not read, and the server
-/// reports the samples that it skips.
-const CHUNKS_MAX: usize = 16;
+use crate::{error::Error, net, options::Options, signals};
 
-/// Passes all samples to `write`, in the order of the feed, until `write` fails or a signal ends the program.
-///
-/// After a failure the client reconnects and resumes after the last sample. The server may then repeat samples.
-pub(crate) async fn run(options: &Options, mut write: impl FnMut(&[Sample]) -> Result<(), Error>) -> Result<(), Error> {
-    let (to, mut from) = mpsc::channel(CHUNKS_MAX);
-    let feed = FeedOptions {
-        addr: options.feed.clone(),
-        token: options.token.clone(),
-        lossless: true,
-    };
-    let stop = signals::stop().map_err(Error::Terminal)?;
-    tokio::pin!(stop);
-    let client = tokio::spawn(FeedClient::new(feed, to, Arc::new(Notify::new())).run());
-    let result = loop {
-        let event = tokio::select! {
-            // The end must not wait for a flood of samples.
-            biased;
-            () = &mut stop => break Ok(()),
-            event = from.recv() => event,
-        };
-        let written = match event {
-            Some(NetworkEvent::Samples(chunk)) => write(&chunk.samples),
-            Some(NetworkEvent::Connection(event)) => {
-                report(&event);
-                Ok(())
-            }
-            Some(NetworkEvent::Response { .. }) => Ok(()),
-            None => break Ok(()),
-        };
-        if written.is_err() {
-            break written;
-        }
-    };
-    client.abort();
-    result
+/// The capacity of the channel to the thread that writes. While it is full, the client does not read. The server then
+/// reports the samples that it skips, and the client asks for them again.
+const JOBS_MAX: usize = 16;
+
+/// How long the program waits at its end for the output to accept what is left.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the samples go.
+pub(crate) trait SampleOutput: Send + 'static {
+    fn write(&mut self, samples: &[Sample]) -> Result<(), Error>;
+
+    /// Fails if nobody reads the output any more. It is called every few seconds, also while no samples arrive.
+    fn check(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
-/// Writes a change of the connection to stderr.
-fn report(event: &ConnectionEvent) {
-    let text = match event {
-        ConnectionEvent::Connecting { .. } | ConnectionEvent::Silent { .. } | ConnectionEvent::Recovered => return,
-        ConnectionEvent::Connected {
-            resumed: Some(false), ..
-        } => "connected; samples may be missing".to_owned(),
-        ConnectionEvent::Connected { .. } => "connected".to_owned(),
-        ConnectionEvent::Disconnected {
+enum Job {
+    Write(Vec<Sample>),
+    Report(String),
+    Check,
+}
+
+/// Passes all samples to `output`, in the order of the feed, until it fails or a signal ends the program.
+///
+/// After a failure of the connection the client reconnects and resumes after the last sample. The server may then repeat
+/// samples.
+pub(crate) async fn run(options: &Options, output: impl SampleOutput) -> Result<(), Error> {
+    let stop = signals::stop().map_err(Error::Terminal)?;
+    tokio::pin!(stop);
+    let mut client = FeedClient::new(net::feed_options(options));
+    let (jobs, ended) = start(output);
+    let forwarded = tokio::select! {
+        // The end must not wait for a flood of samples.
+        biased;
+        () = &mut stop => Ok(()),
+        forwarded = forward(&mut client, &jobs) => forwarded,
+    };
+    drop(jobs);
+    // If the output does not accept the rest in time, the rest is given up: it is still in the database.
+    let written = timeout(LAST_WRITE_TIMEOUT, ended).await.unwrap_or(Ok(Ok(())));
+    written.unwrap_or(Ok(()))?;
+    forwarded?;
+    // Without a connection, there is no resume point.
+    client.cursor().map(|_| ()).ok_or(Error::NeverConnected)
+}
+
+/// Sends what happens on the feed to the thread that writes, until that has ended or the feed refuses a connection for
+/// good.
+async fn forward(client: &mut FeedClient, jobs: &mpsc::Sender<Job>) -> Result<(), Error> {
+    loop {
+        let job = match client.next().await {
+            FeedUpdate::Samples(samples) => Job::Write(samples),
+            FeedUpdate::Heartbeat => Job::Check,
+            FeedUpdate::Disconnected { reason, .. } if reason.is_final() => return Err(Error::Feed(reason)),
+            update => match report(&update) {
+                Some(text) => Job::Report(text),
+                None => continue,
+            },
+        };
+        if jobs.send(job).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Starts the thread that writes. It ends when the channel is closed, or with the first error.
+fn start(mut output: impl SampleOutput) -> (mpsc::Sender<Job>, oneshot::Receiver<Result<(), Error>>) {
+    let (jobs, mut from) = mpsc::channel(JOBS_MAX);
+    let (end, ended) = oneshot::channel();
+    thread::spawn(move || {
+        let mut result = Ok(());
+        while result.is_ok()
+            && let Some(job) = from.blocking_recv()
+        {
+            result = match job {
+                Job::Write(samples) => output.write(&samples),
+                Job::Check => output.check(),
+                Job::Report(text) => {
+                    // If stderr is closed, there is no reader for this line.
+                    _ = writeln!(io::stderr(), "{text}");
+                    Ok(())
+                }
+            };
+        }
+        // If the program has given up the rest, there is no receiver.
+        _ = end.send(result);
+    });
+    (jobs, ended)
+}
+
+/// Returns the line for a change of the connection.
+fn report(update: &FeedUpdate) -> Option<String> {
+    Some(match update {
+        FeedUpdate::Connected {
+            resumed: Some(false),
+            reason,
+        } => match reason {
+            Some(reason) => format!("connected; samples may be missing: {reason}"),
+            None => "connected; samples may be missing".to_owned(),
+        },
+        FeedUpdate::Connected { .. } => "connected".to_owned(),
+        FeedUpdate::Disconnected {
             attempt,
             reason,
             retry_in,
@@ -75,10 +130,10 @@ fn report(event: &ConnectionEvent) {
                 retry_in.as_secs_f64()
             )
         }
-        ConnectionEvent::Lagged { missed } => format!("the server skipped {}", counted(*missed, "sample")),
-        ConnectionEvent::CommandRefused { reason } => format!("the feed refused a command: {reason}"),
-        ConnectionEvent::Replaying { description } => description.clone(),
-    };
-    // If stderr is closed, there is no reader for this line.
-    _ = writeln!(io::stderr(), "{text}");
+        FeedUpdate::Lagged { missed, .. } => format!(
+            "too slow: missed {}, which it requests again",
+            counted(*missed, "sample")
+        ),
+        _ => return None,
+    })
 }

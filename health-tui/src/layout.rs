@@ -138,13 +138,14 @@ impl TableColumn {
 }
 
 /// Returns the columns of the live table from left to right, in the order of the settings.
-pub(crate) fn table_columns(width: u16, columns: &[Column], has_names: bool) -> Vec<TableColumn> {
+pub(crate) fn table_columns(width: u16, columns: &[Column], has_names: bool, age_width: u16) -> Vec<TableColumn> {
     const GAP: u16 = 2;
     let value_width = |column: Column| match column {
         Column::User if has_names || width >= 120 => (width / 6).clamp(12, 22),
         Column::User => 10,
         Column::HeartRate => 6,
-        Column::Steps | Column::Calories | Column::Age => 5,
+        Column::Steps | Column::Calories => 5,
+        Column::Age => age_width,
     };
     let has_sparkline = |column: Column| match column {
         Column::HeartRate => true,
@@ -349,7 +350,7 @@ mod tests {
 
     #[test]
     fn the_table_fills_80_columns() {
-        let columns = table_columns(80, &Column::ALL, false);
+        let columns = table_columns(80, &Column::ALL, false, 5);
         let last = columns.last().unwrap();
         assert_eq!(columns.len(), 5);
         assert_eq!(last.x + last.width(), 79);

@@ -42,5 +42,10 @@ mod theme;
 mod ui;
 
 pub use crate::{
-    dashboard::run, error::Error, net::ServerUrlError, options::Options, program::program, theme::ThemeName,
+    dashboard::{check_terminal, run},
+    error::Error,
+    net::ServerUrlError,
+    options::Options,
+    program::program,
+    theme::ThemeName,
 };

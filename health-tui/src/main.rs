@@ -1,6 +1,5 @@
 //! The binary of the dashboard. The library contains all of its code.
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    health_tui::program().await
+fn main() -> std::process::ExitCode {
+    health_tui::program()
 }

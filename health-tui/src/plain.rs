@@ -6,12 +6,14 @@ use std::{
 };
 
 use health_core::Sample;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     caps::Caps,
     config::{MachineDefaults, Settings},
     error::Error,
-    fmt, headless,
+    fmt,
+    headless::{self, SampleOutput},
     options::Options,
 };
 
@@ -19,18 +21,44 @@ use crate::{
 pub(crate) async fn run(options: &Options) -> Result<(), Error> {
     let var = |name: &str| std::env::var(name).ok();
     let settings = Settings::load(options, Caps::detect(var), &MachineDefaults::detect(var))?;
-    let mut text = String::new();
-    let write = |samples: &[Sample]| {
-        text.clear();
+    if let Some(note) = &settings.tz_note {
+        // If stderr is closed, there is no reader for this line.
+        _ = writeln!(io::stderr(), "{note}");
+    }
+    let output = PlainOutput {
+        settings,
+        text: String::new(),
+    };
+    headless::run(options, output).await
+}
+
+struct PlainOutput {
+    settings: Settings,
+    text: String,
+}
+
+impl SampleOutput for PlainOutput {
+    fn write(&mut self, samples: &[Sample]) -> Result<(), Error> {
+        self.text.clear();
         for sample in samples {
-            write_line(sample, &settings, &mut text);
+            write_line(sample, &self.settings, &mut self.text);
         }
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())
+        out.write_all(self.text.as_bytes())
             .and_then(|()| out.flush())
             .map_err(Error::Output)
-    };
-    headless::run(options, write).await
+    }
+
+    /// Notices the end of the reader, as in `health-tui --plain | head -1`, also while no samples arrive.
+    fn check(&mut self) -> Result<(), Error> {
+        let out = io::stdout();
+        let mut fds = [PollFd::new(&out, PollFlags::empty())];
+        let is_closed = poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().contains(PollFlags::ERR);
+        if is_closed {
+            return Err(Error::Output(io::ErrorKind::BrokenPipe.into()));
+        }
+        Ok(())
+    }
 }
 
 /// Appends a line such as `2025-03-02 18:00:00 Ada Lovelace (101): 72 bpm, 12 steps, 0.4 kcal, watch`.

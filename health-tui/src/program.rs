@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
 
 use crate::{
     config, dashboard,
@@ -16,8 +17,19 @@ use crate::{
 };
 
 /// Runs the command of the command line. Returns the exit status.
-pub async fn program() -> ExitCode {
-    match run_command(Cli::parse()).await {
+pub fn program() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print_error(&Error::Runtime(error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run_command(cli));
+    // Not dropped: that would wait for a host name that is still being looked up, for up to half a minute.
+    runtime.shutdown_background();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has closed the pipe, as `head` does. That is no failure.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

@@ -5,37 +5,68 @@
 use std::{
     fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use health_core::{Sample, counted};
 
-use crate::{error::Error, headless, options::Options};
+use crate::{
+    error::Error,
+    headless::{self, SampleOutput},
+    options::Options,
+};
 
 /// Writes every sample of the feed to a new file until a signal arrives.
 ///
 /// After a reconnect the server may repeat samples, and the file then has them twice. Ingesting it stores each once.
 pub(crate) async fn run(options: &Options, path: &Path) -> Result<(), Error> {
-    let file_error = |source| Error::File {
+    let file = File::create_new(path).map_err(|source| file_error(path, source))?;
+    let written = Arc::new(AtomicU64::new(0));
+    let recording = RecordingOutput {
+        file,
         path: path.to_owned(),
-        source,
+        lines: Vec::new(),
+        written: written.clone(),
     };
-    let mut file = File::create_new(path).map_err(file_error)?;
-    let mut written = 0;
-    let mut lines = Vec::new();
-    let write = |samples: &[Sample]| {
-        lines.clear();
-        for sample in samples {
-            serde_json::to_writer(&mut lines, sample).map_err(|e| file_error(e.into()))?;
-            lines.push(b'\n');
-        }
-        // One write for whole lines: if the process is killed, the file still ends with a whole sample.
-        file.write_all(&lines).map_err(file_error)?;
-        written += samples.len();
-        Ok(())
-    };
-    let result = headless::run(options, write).await;
+    let result = headless::run(options, recording).await;
+    let written = written.load(Ordering::Relaxed);
     // If stderr is closed, there is no reader for this line.
     _ = writeln!(io::stderr(), "{} in {}", counted(written, "sample"), path.display());
     result
+}
+
+struct RecordingOutput {
+    file: File,
+    path: PathBuf,
+    lines: Vec<u8>,
+    /// The number of samples in the file.
+    written: Arc<AtomicU64>,
+}
+
+impl SampleOutput for RecordingOutput {
+    fn write(&mut self, samples: &[Sample]) -> Result<(), Error> {
+        self.lines.clear();
+        for sample in samples {
+            serde_json::to_writer(&mut self.lines, sample).map_err(|error| file_error(&self.path, error.into()))?;
+            self.lines.push(b'\n');
+        }
+        // One write for whole lines: if the process is killed, the file still ends with a whole sample.
+        self.file
+            .write_all(&self.lines)
+            .map_err(|source| file_error(&self.path, source))?;
+        let count = u64::try_from(samples.len()).unwrap_or(u64::MAX);
+        self.written.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn file_error(path: &Path, source: io::Error) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -81,6 +81,10 @@ impl Recording {
                 return Ok(None);
             }
             self.line += 1;
+            // Editors on Windows write a mark before the text.
+            if self.line == 1 && line.starts_with(b"\xef\xbb\xbf") {
+                line.drain(..3);
+            }
             if line.trim_ascii().is_empty() {
                 continue;
             }

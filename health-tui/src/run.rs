@@ -4,8 +4,7 @@
 use std::{io, io::Write, time::Duration};
 
 use chrono::{DateTime, Utc};
-use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures_util::StreamExt;
+use crossterm::event::{Event, KeyEventKind};
 use tokio::{
     signal::unix::Signal,
     sync::mpsc,
@@ -16,7 +15,7 @@ use crate::{
     app::{App, Effect, Input, NetworkEvent},
     error::Error,
     keys::Key,
-    term::Screen,
+    term::{Screen, TerminalInput},
     ui,
 };
 
@@ -41,6 +40,14 @@ pub(crate) trait Environment {
     }
     /// Returns false after a panic in any task has given the terminal back.
     fn may_draw(&self) -> bool;
+    /// Returns whether the terminal has taken the last frame.
+    fn is_output_idle(&self) -> bool {
+        true
+    }
+    /// Resolves when the terminal has taken the last frame.
+    fn output_idle(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 }
 
 /// The outcome of an effect.
@@ -57,26 +64,31 @@ pub(crate) enum EffectOutcome {
 }
 
 /// Starts a task that reads the terminal, and returns its inputs.
-///
-/// The loop must not poll an [`EventStream`] itself while it drains its inputs: the stream keeps the waker of the
-/// first poll, so the loop would not be woken by the next key.
-pub(crate) fn terminal_inputs(mut suspend: Signal) -> mpsc::Receiver<io::Result<Input>> {
+pub(crate) fn terminal_inputs(
+    mut input: TerminalInput,
+    mut suspend: Signal,
+    mut resize: Signal,
+) -> mpsc::Receiver<io::Result<Input>> {
     let (to, inputs) = mpsc::channel(INPUTS_PER_FRAME_MAX);
     tokio::spawn(async move {
-        let mut stream = EventStream::new();
         loop {
-            let input = tokio::select! {
-                event = stream.next() => match event {
-                    Some(Ok(event)) => input_of(event).map(Ok),
-                    Some(Err(error)) => Some(Err(error)),
-                    None => return,
-                },
+            let next = tokio::select! {
+                event = input.next() => event.map(input_of),
                 // From `kill -TSTP`. Ctrl-Z arrives as a key.
-                Some(()) = suspend.recv() => Some(Ok(Input::Suspend)),
+                Some(()) = suspend.recv() => Ok(Some(Input::Suspend)),
+                Some(()) = resize.recv() => {
+                    crossterm::terminal::size().map(|(width, height)| Some(Input::Resize(width, height)))
+                }
+                // Otherwise this task would take the first key after the dashboard.
+                () = to.closed() => return,
             };
-            if let Some(input) = input
+            let is_closed = next.is_err();
+            if let Some(input) = next.transpose()
                 && to.send(input).await.is_err()
             {
+                return;
+            }
+            if is_closed {
                 return;
             }
         }
@@ -114,16 +126,17 @@ pub(crate) async fn run<W: Write>(
             return Err(Error::Panicked);
         }
         let next_frame = last_frame.map(|at| at + frame_interval);
-        if app.dirty && (urgent || next_frame.is_none_or(|at| at <= Instant::now())) {
+        let is_idle = environment.is_output_idle();
+        if app.dirty && is_idle && (urgent || next_frame.is_none_or(|at| at <= Instant::now())) {
             screen
                 .draw(app.size, |buf| ui::draw(app, buf))
                 .map_err(Error::Terminal)?;
             last_frame = Some(Instant::now());
             app.dirty = false;
+            urgent = false;
         }
-        urgent = false;
         let wake = if app.dirty {
-            next_frame
+            next_frame.filter(|_| is_idle)
         } else {
             app.next_change()
                 .map(|at| instant_after(at - environment.now(), environment.speed()))
@@ -140,6 +153,8 @@ pub(crate) async fn run<W: Write>(
                 Some(Err(_)) | None => return Ok(false),
             },
             Some(message) = network.recv() => Some(Input::Network(message)),
+            // A terminal that does not read must not stop the loop: it still obeys signals.
+            () = environment.output_idle(), if app.dirty && !is_idle => None,
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                 (!app.dirty).then_some(Input::Tick)
             }

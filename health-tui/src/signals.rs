@@ -24,3 +24,8 @@ pub(crate) fn suspend() -> io::Result<Signal> {
     // tokio has no name for this kind.
     signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()))
 }
+
+/// Returns the stream of `SIGWINCH` signals: the terminal has a new size.
+pub(crate) fn resize() -> io::Result<Signal> {
+    signal(SignalKind::window_change())
+}

@@ -171,6 +171,16 @@ fn table_states(live: &dyn Fn() -> App) -> Vec<State> {
         ("sorted_pinned_masked", pressed(&["s", "*", "p", "n"])),
         ("help", pressed(&["?"])),
         ("toast", pressed(&["M"])),
+        ("own_scales", pressed(&["c"])),
+        (
+            "clock_ahead",
+            after(live, |app| {
+                let samples = vec![fixtures::sample(104, noon() + TimeDelta::minutes(4), 71.0)];
+                let received = ReceivedSamples { samples, replaced: 0 };
+                app.update(Input::Network(NetworkEvent::Samples(received)), noon());
+                app.update(Input::Tick, noon() + TimeDelta::milliseconds(1_100));
+            }),
+        ),
     ]
 }
 

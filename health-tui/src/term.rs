@@ -1,8 +1,14 @@
 //! The terminal: entered once, restored exactly once, and drawn with one write per frame.
+//!
+//! Nothing here waits for a terminal that does not read: all output goes through the thread of `writer.rs`.
+
+mod decoder;
+mod input;
+mod screen;
+mod writer;
 
 use std::{
-    io::{self, BufWriter, Stdout, Write},
-    panic,
+    io, panic,
     sync::{
         Once,
         atomic::{AtomicBool, Ordering},
@@ -10,24 +16,19 @@ use std::{
 };
 
 use crossterm::{
-    cursor::{Hide, MoveTo, Show},
+    Command,
+    cursor::{Hide, Show},
     event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture},
-    execute, queue,
+    queue,
     style::force_color_output,
     terminal::{
-        BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
-        disable_raw_mode, enable_raw_mode,
+        Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+        enable_raw_mode,
     },
-};
-use ratatui::{
-    backend::{Backend, CrosstermBackend},
-    buffer::Buffer,
-    layout::{Position, Rect},
 };
 use tokio::sync::Notify;
 
-/// The size of the write buffer. A full frame of 200x60 in true colour is smaller, so it is one write.
-const BUFFER_BYTES: usize = 64 * 1024;
+pub(crate) use self::{input::TerminalInput, screen::Screen, writer::TerminalOutput};
 
 /// Whether the program has entered the terminal.
 ///
@@ -60,8 +61,8 @@ pub(crate) fn enter(mouse: bool) -> io::Result<()> {
     ENTERED.store(true, Ordering::SeqCst);
     let entered = enable_raw_mode()
         .and_then(|()| {
-            execute!(
-                io::stdout(),
+            queue!(
+                TerminalOutput,
                 EnterAlternateScreen,
                 EnableBracketedPaste,
                 Hide,
@@ -75,19 +76,41 @@ pub(crate) fn enter(mouse: bool) -> io::Result<()> {
     entered
 }
 
-/// Restores the terminal, if the program has entered it. Errors are ignored: there is no terminal left to show them.
+/// Restores the terminal, if the program has entered it.
+///
+/// The mode of the terminal is always restored. If the terminal does not read, its screen is restored when it reads
+/// again, or never; there is nothing more that the program could do.
 pub(crate) fn restore() {
     if ENTERED.swap(false, Ordering::SeqCst) {
-        _ = execute!(
-            io::stdout(),
+        let mut bytes = Vec::new();
+        // Writing to a Vec cannot fail.
+        _ = queue!(
+            bytes,
             EndSynchronizedUpdate,
             DisableMouseCapture,
             DisableBracketedPaste,
             LeaveAlternateScreen,
             Show
         );
+        writer::writer().finish(&bytes);
+        // If there is no terminal any more, there is no mode to restore.
         _ = disable_raw_mode();
     }
+}
+
+/// Waits until everything is written, unless the terminal does not read.
+pub(crate) fn drain() {
+    writer::writer().drain();
+}
+
+/// Returns whether everything is written. A frame that is drawn earlier would wait in memory.
+pub(crate) fn is_idle() -> bool {
+    writer::writer().is_idle()
+}
+
+/// Resolves when everything is written.
+pub(crate) async fn idle() {
+    writer::writer().idle().await;
 }
 
 /// Returns false after a panic anywhere in the process has restored the terminal.
@@ -106,141 +129,13 @@ impl Drop for TerminalGuard {
 
 pub(crate) fn set_mouse(on: bool) -> io::Result<()> {
     if on {
-        execute!(io::stdout(), EnableMouseCapture)
+        send(EnableMouseCapture)
     } else {
-        execute!(io::stdout(), DisableMouseCapture)
+        send(DisableMouseCapture)
     }
 }
 
-/// The contents of the terminal. A frame writes only the cells that differ from the last one.
-pub(crate) struct Screen<W: Write> {
-    out: BufWriter<W>,
-    shown: Buffer,
-    next: Buffer,
-    cursor: Option<Position>,
-    /// Whether the terminal shows something else than the last frame.
-    is_unknown: bool,
-}
-
-impl Screen<Stdout> {
-    pub(crate) fn stdout() -> Self {
-        Self::new(io::stdout())
-    }
-}
-
-impl<W: Write> Screen<W> {
-    pub(crate) fn new(to: W) -> Self {
-        Self {
-            out: BufWriter::with_capacity(BUFFER_BYTES, to),
-            shown: Buffer::empty(Rect::ZERO),
-            next: Buffer::empty(Rect::ZERO),
-            cursor: None,
-            is_unknown: true,
-        }
-    }
-
-    /// Forgets what the terminal shows: the next frame draws every cell.
-    pub(crate) fn forget(&mut self) {
-        self.is_unknown = true;
-    }
-
-    /// Draws a frame of `size` (columns, rows). Writes nothing if nothing differs from the last frame.
-    pub(crate) fn draw(
-        &mut self,
-        size: (u16, u16),
-        paint: impl FnOnce(&mut Buffer) -> Option<Position>,
-    ) -> io::Result<()> {
-        let area = Rect::new(0, 0, size.0, size.1);
-        if self.is_unknown || self.shown.area != area {
-            self.shown = Buffer::empty(area);
-            self.next = Buffer::empty(area);
-            self.is_unknown = true;
-        }
-        self.next.reset();
-        let cursor = paint(&mut self.next);
-        let changes = self.shown.diff(&self.next);
-        if changes.is_empty() && cursor == self.cursor && !self.is_unknown {
-            return Ok(());
-        }
-        queue!(self.out, BeginSynchronizedUpdate)?;
-        if self.is_unknown {
-            queue!(self.out, Clear(ClearType::All), Hide)?;
-            self.cursor = None;
-            self.is_unknown = false;
-        }
-        if !changes.is_empty() {
-            CrosstermBackend::new(&mut self.out).draw(changes.into_iter())?;
-        }
-        if cursor != self.cursor && cursor.is_none() {
-            queue!(self.out, Hide)?;
-        }
-        if let Some(at) = cursor {
-            // Writing cells has moved the cursor, so it is placed again even if its position is the same.
-            queue!(self.out, MoveTo(at.x, at.y))?;
-            if self.cursor.is_none() {
-                queue!(self.out, Show)?;
-            }
-        }
-        self.cursor = cursor;
-        queue!(self.out, EndSynchronizedUpdate)?;
-        self.out.flush()?;
-        std::mem::swap(&mut self.shown, &mut self.next);
-        Ok(())
-    }
-
-    /// Prints the last frame as lines on the ordinary screen.
-    pub(crate) fn print(&mut self) -> io::Result<()> {
-        let area = self.shown.area;
-        for y in area.top()..area.bottom() {
-            let cells = (area.left()..area.right()).filter_map(|x| self.shown.cell((x, y)).map(|c| (x, c)));
-            for (_, cell) in cells {
-                use crossterm::style::{ContentStyle, Print, ResetColor, SetAttribute, SetStyle};
-                use ratatui::backend::IntoCrossterm;
-                use ratatui::crossterm::style::Attribute;
-                let style: ContentStyle = cell.style().into_crossterm();
-                queue!(
-                    self.out,
-                    SetStyle(style),
-                    Print(cell.symbol()),
-                    ResetColor,
-                    SetAttribute(Attribute::Reset)
-                )?;
-            }
-            queue!(self.out, crossterm::style::Print("\r\n"))?;
-        }
-        self.out.flush()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn into_inner(self) -> W {
-        self.out
-            .into_inner()
-            .unwrap_or_else(|_| panic!("the writer of a test does not fail"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ratatui::style::Style;
-
-    use super::*;
-
-    #[test]
-    fn an_unchanged_frame_writes_nothing() {
-        let mut screen = Screen::new(Vec::new());
-        let paint = |buf: &mut Buffer| {
-            buf.set_string(0, 0, "hello", Style::new());
-            None
-        };
-        screen.draw((20, 2), paint).unwrap();
-        let first = screen.out.get_ref().len();
-        assert!(first > 0);
-        for _ in 0..100 {
-            screen.draw((20, 2), paint).unwrap();
-        }
-        assert_eq!(screen.out.get_ref().len(), first);
-        screen.draw((20, 2), |_| Some(Position::new(3, 0))).unwrap();
-        let text = String::from_utf8(screen.into_inner()).unwrap();
-        assert!(text.contains("hello") && text.ends_with("\u{1b}[?2026l"));
-    }
+/// Sends a command to the terminal.
+pub(crate) fn send(command: impl Command) -> io::Result<()> {
+    queue!(TerminalOutput, command)
 }

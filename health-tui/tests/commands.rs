@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use support::{TIMEOUT, server::FakeServer, terminal::Terminal, tui};
+use support::{TIMEOUT, process::Running, server::FakeServer, terminal::Terminal, tui};
 use test_support::{Signal, TestProcess, test_directory};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -95,6 +95,72 @@ async fn plain_ends_successfully_when_its_reader_closes_the_pipe() {
     assert!(plain.wait().await.unwrap().success());
     stderr.read_to_string(&mut messages).await.unwrap();
     assert_eq!(messages, "connected\n");
+}
+
+/// As in `health-tui --plain | less`, while the user reads the first page.
+#[tokio::test]
+async fn plain_obeys_signals_while_nobody_reads_its_output() {
+    let server = FakeServer::start();
+    let (reader, output) = std::io::pipe().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
+    command.args(["--plain", "--feed", &server.feed.to_string()]);
+    command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+    let mut plain = Running::start(command);
+    server.wait_for_command("SUBSCRIBE");
+    // More than a pipe holds.
+    for i in 0..3_000 {
+        server.send_sample(&format!("c{i}"), 101, 72);
+    }
+    wait_until_full(&reader);
+    plain.signal(Signal::TERM);
+    assert!(plain.wait().await.success());
+}
+
+/// Waits until the program has filled a pipe of 64 KiB.
+fn wait_until_full(reader: &std::io::PipeReader) {
+    let end = Instant::now() + TIMEOUT;
+    while rustix::io::ioctl_fionread(reader).unwrap() < 60_000 {
+        assert!(Instant::now() < end, "the pipe never fills");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_was_never_reached_is_a_failure() {
+    let server = FakeServer::start();
+    let feed = server.feed.to_string();
+    server.kill();
+    let directory = test_directory();
+    let path = directory.path().join("recording.ndjson");
+    let mut recorder = start(&["record", path.to_str().unwrap(), "--feed", &feed]);
+    let mut messages = BufReader::new(recorder.child().stderr.take().unwrap()).lines();
+    let first = messages.next_line().await.unwrap().unwrap();
+    assert!(
+        first.starts_with("not connected (attempt 1: connection refused)"),
+        "{first}"
+    );
+    recorder.signal(Signal::INT);
+    assert_eq!(recorder.wait().await.code(), Some(1));
+    let mut last = first;
+    while let Some(line) = messages.next_line().await.unwrap() {
+        last = line;
+    }
+    assert!(
+        last.starts_with("health-tui: Nothing was received: the feed could not be reached."),
+        "{last}"
+    );
+}
+
+#[tokio::test]
+async fn a_recording_with_a_byte_order_mark_can_be_replayed() {
+    let directory = test_directory();
+    let path = directory.path().join("windows.ndjson");
+    let sample = r#"{"user_id":4242,"timestamp":"2025-03-02T18:00:00Z","heart_rate":74,"source":""}"#;
+    std::fs::write(&path, format!("\u{feff}{sample}\r\n")).unwrap();
+    let mut terminal = Terminal::open(tui(&["replay", path.to_str().unwrap()]), 100, 24);
+    terminal.wait_for("4242");
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
 }
 
 #[tokio::test]

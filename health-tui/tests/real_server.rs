@@ -191,6 +191,48 @@ async fn no_sample_is_lost_when_the_server_is_killed() {
     assert!(recorder.wait().await.success());
 }
 
+/// The clients have received only `hello` and `subscribed`: no sample and, most often, no heartbeat.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_during_an_outage_in_the_first_moments_reaches_every_client() {
+    let database = TestDatabase::new().await;
+    let server = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    let mut terminal = server.dashboard();
+    let directory = test_directory();
+    let path = directory.path().join("recording.ndjson");
+    let (http, feed) = (server.http.to_string(), server.feed.to_string());
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
+        command.args(arguments).args(["--feed", &feed]).stderr(Stdio::piped());
+        TestProcess::start(command)
+    };
+    let mut plain = start(&["--plain"]);
+    let mut recorder = start(&["record", path.to_str().unwrap()]);
+    for process in [&mut plain, &mut recorder] {
+        let mut messages = BufReader::new(process.child().stderr.take().unwrap()).lines();
+        assert_eq!(messages.next_line().await.unwrap().unwrap(), "connected");
+        // Keeps the pipe open.
+        tokio::spawn(async move { while let Ok(Some(_)) = messages.next_line().await {} });
+    }
+    server.process.kill().await;
+    let other = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    other.post_heart_rate(888, 72, 0);
+    other.process.kill().await;
+    let server = Server::start(&database, &http, &feed).await;
+    assert!(plain.line_after(" user 888: ").await.starts_with("72 bpm"));
+    terminal.wait_for("888");
+    let end = Instant::now() + TIMEOUT;
+    while recorded_users(&path) != BTreeSet::from([888]) {
+        assert!(Instant::now() < end, "user 888 was not recorded");
+        tokio::task::yield_now().await;
+    }
+    terminal.send("q");
+    assert_eq!(terminal.ended().0, 0);
+    assert!(plain.stop().await.success());
+    recorder.signal(Signal::INT);
+    assert!(recorder.wait().await.success());
+    drop(server);
+}
+
 /// Returns the value at the right of a label of the user view.
 fn value_of(screen: &vt100::Screen, label: &str) -> Option<String> {
     let text = screen.contents();

@@ -4,9 +4,11 @@ mod support;
 
 use support::{
     server::{FakeServer, Greeting, HttpBehaviour},
+    stopped_terminal::StoppedTerminal,
     terminal::Terminal,
     tui,
 };
+use test_support::Signal;
 
 fn dashboard(server: &FakeServer) -> Terminal {
     let (url, feed) = (server.url(), server.feed.to_string());
@@ -38,11 +40,8 @@ fn filter_user_view_statistics_and_resizing_work_together() {
     terminal.wait_for("heart rate, bpm");
     server.wait_for_request("/samples?user_id=");
     terminal.wait_for("This window");
-    // Escape and a letter in one read would be Alt and the letter, so the test waits in between.
-    terminal.send("\x1b");
-    terminal.wait_for("3 users");
-
-    terminal.send("2");
+    // In one read, as over a slow connection.
+    terminal.send("\x1b2");
     terminal.wait_for("Which user");
     terminal.send("\r");
     terminal.wait_for("average bpm");
@@ -242,6 +241,40 @@ fn term_hup_and_int_end_the_dashboard_with_status_0() {
         terminal.signal(signal);
         assert_eq!(terminal.ended().0, 0, "{signal}");
     }
+}
+
+/// The user has stopped the terminal, or its program hangs. A write to it does not return.
+#[tokio::test]
+async fn a_terminal_that_does_not_read_delays_neither_signals_nor_keys_and_is_restored() {
+    for signal in [Some(Signal::TERM), Some(Signal::HUP), None] {
+        let server = FakeServer::start();
+        let (url, feed) = (server.url(), server.feed.to_string());
+        let mut terminal = StoppedTerminal::open(&["--server", &url, "--feed", &feed]);
+        server.wait_for_command("SUBSCRIBE");
+        terminal.fill();
+        assert!(!terminal.is_in_line_mode());
+        match signal {
+            Some(signal) => terminal.process.signal(signal),
+            None => terminal.write("q"),
+        }
+        assert!(terminal.process.wait().await.success(), "{signal:?}");
+        assert!(terminal.is_in_line_mode());
+        // When the terminal reads again, it leaves the alternate screen and shows the cursor.
+        let left = terminal.left_until("\x1b[?25h");
+        assert!(left.contains("\x1b[?1049l"), "{left:?}");
+    }
+}
+
+#[test]
+fn a_dumb_terminal_gets_a_hint_and_no_escape_sequences() {
+    let mut command = tui(&[]);
+    command.env("TERM", "dumb");
+    let (status, text) = Terminal::open(command, 120, 24).ended_with_text();
+    assert_eq!(status, 1);
+    assert!(
+        text.contains("TERM is `dumb`. Use --plain for one line per sample"),
+        "{text}"
+    );
 }
 
 #[test]

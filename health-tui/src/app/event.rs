@@ -70,8 +70,6 @@ pub(crate) enum ConnectionEvent {
     Recovered,
     /// The client missed this many samples, and does not ask for them again.
     Lagged { missed: u64 },
-    /// The server refused a command.
-    CommandRefused { reason: String },
     /// The samples come from a recording, not from a server.
     Replaying { description: String },
 }

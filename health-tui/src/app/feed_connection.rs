@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::app::event::{ConnectionEvent, ReceivedSamples};
+use crate::{
+    app::event::{ConnectionEvent, ReceivedSamples},
+    fmt,
+};
 
 /// Number of seconds over which the sample rate is averaged.
 const RATE_SECONDS: usize = 10;
@@ -37,7 +40,8 @@ pub(crate) struct FeedConnection {
     pub(crate) was_connected: bool,
     /// The number of samples that the client missed (`lagged`), or that newer ones replaced while the event loop was busy.
     pub(crate) skipped: u64,
-    /// The lag of the newest sample of the last second: its time of arrival minus its timestamp.
+    /// The smallest lag of the samples of the last second: time of arrival minus timestamp. Negative if the clocks of all
+    /// devices are ahead.
     pub(crate) lag: Option<TimeDelta>,
     /// Number of samples in each of the last seconds, newest last. The current second is not included.
     samples_per_second: VecDeque<u64>,
@@ -93,7 +97,7 @@ impl FeedConnection {
                 self.was_connected = true;
             }
             ConnectionEvent::Lagged { missed } => self.skipped += missed,
-            ConnectionEvent::Silent { .. } | ConnectionEvent::Recovered | ConnectionEvent::CommandRefused { .. } => {}
+            ConnectionEvent::Silent { .. } | ConnectionEvent::Recovered => {}
         }
     }
 
@@ -101,8 +105,11 @@ impl FeedConnection {
     pub(crate) fn count_samples(&mut self, received: &ReceivedSamples, now: DateTime<Utc>) {
         self.skipped += received.replaced;
         self.samples_this_second += u64::try_from(received.samples.len()).unwrap_or(u64::MAX) + received.replaced;
-        let smallest = received.samples.iter().map(|sample| now - sample.timestamp()).min();
-        self.lag_this_second = [self.lag_this_second, smallest].into_iter().flatten().min();
+        let lags = received.samples.iter().map(|sample| now - sample.timestamp());
+        // A device whose clock is ahead says nothing about the lag, unless there is no other.
+        self.lag_this_second = lags
+            .chain(self.lag_this_second)
+            .min_by_key(|lag| (fmt::is_ahead(*lag), lag.abs()));
         if self.second_ends_at.is_none() {
             self.second_ends_at = Some(now + TimeDelta::seconds(1));
         }
@@ -118,7 +125,7 @@ impl FeedConnection {
             }
             self.samples_per_second.push_back(self.samples_this_second);
             if self.samples_this_second > 0 {
-                self.lag = self.lag_this_second.take().map(|lag| lag.max(TimeDelta::zero()));
+                self.lag = self.lag_this_second.take();
             }
             self.samples_this_second = 0;
             self.second_ends_at = Some(end + TimeDelta::seconds(1));
@@ -176,5 +183,23 @@ mod tests {
         assert_eq!((connection.rate(), connection.second_ends_at), (None, None));
         assert!(!connection.end_seconds(t(31)));
         assert_eq!(connection.skipped, 30);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_is_no_lag_unless_all_are() {
+        let now = DateTime::from_timestamp(1_740_938_400, 0).unwrap();
+        let lag = |seconds: &[i64]| {
+            let mut connection = FeedConnection::default();
+            let samples = seconds
+                .iter()
+                .map(|lag| crate::fixtures::sample(7, now - TimeDelta::seconds(*lag), 70.0))
+                .collect();
+            connection.count_samples(&ReceivedSamples { samples, replaced: 0 }, now);
+            connection.end_seconds(now + TimeDelta::seconds(1));
+            connection.lag.unwrap().num_seconds()
+        };
+        assert_eq!(lag(&[-240, 3, 90]), 3);
+        assert_eq!(lag(&[-1, 20]), -1);
+        assert_eq!(lag(&[-240, -300]), -240);
     }
 }

@@ -6,6 +6,7 @@ use crate::{
         event::Tone,
         export::{self, ExportFormat},
         state::{App, Pane},
+        text_editing::edit_request,
     },
     keys::{Action, Key, Keymap, Scope},
     layout,
@@ -39,7 +40,26 @@ impl App {
             .saturating_sub(layout::help(self.size).height.saturating_sub(2))
     }
 
+    /// Handles a key. A key with Alt that has no meaning is Escape and the key, as the terminal sends it: a user who
+    /// presses both quickly, or over a slow connection, means two keys.
     pub(super) fn handle_key(&mut self, key: Key, effects: &mut Vec<Effect>) {
+        match key.after_escape().filter(|_| !self.has_meaning(key)) {
+            Some(second) => {
+                self.handle_single_key(Key::ESCAPE, effects);
+                self.handle_single_key(second, effects);
+            }
+            None => self.handle_single_key(key, effects),
+        }
+    }
+
+    /// Returns whether a key does something at the moment.
+    fn has_meaning(&self, key: Key) -> bool {
+        let scope = if self.help.is_some() { Scope::Live } else { self.scope() };
+        let typing = self.is_typing();
+        self.settings.keymap.action(scope, typing, key).is_some() || (typing && edit_request(key).is_some())
+    }
+
+    fn handle_single_key(&mut self, key: Key, effects: &mut Vec<Effect>) {
         if self.help.is_some() {
             return self.handle_key_in_help(key, effects);
         }
@@ -137,5 +157,59 @@ impl App {
             Some((name, content)) => effects.push(Effect::SaveFile { name, content }),
             None => self.show_toast(Tone::Bad, "There is nothing to save yet."),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Settings,
+        fixtures::{noon, press},
+    };
+
+    fn app(overrides: &[(&str, &str)]) -> App {
+        let overrides: Vec<_> = overrides
+            .iter()
+            .map(|(name, key)| (*name, vec![(*key).to_owned()]))
+            .collect();
+        let keymap = Keymap::with_overrides(overrides.iter().map(|(name, keys)| (*name, keys.as_slice()))).unwrap();
+        let settings = Settings {
+            keymap,
+            ..Settings::default()
+        };
+        App::new(settings, "feed", (80, 24), noon())
+    }
+
+    #[test]
+    fn escape_and_a_key_in_one_read_are_two_keys() {
+        let mut app = app(&[]);
+        press(&mut app, &["/", "a", "d", "a"]);
+        let effects = press(&mut app, &["alt-q"]);
+        assert!(effects.contains(&Effect::Quit { keep_frame: false }), "{effects:?}");
+        assert_eq!(app.live.filter_text, "", "Escape discards the filter");
+        press(&mut app, &["2", "alt-1"]);
+        assert!(
+            app.pane == Pane::Live,
+            "Escape leaves the fields, and 1 is the key of the tab"
+        );
+        press(&mut app, &["1", "?"]);
+        press(&mut app, &["alt-s"]);
+        assert!(app.help.is_none() && app.live.sorting.column == crate::store::Column::HeartRate);
+    }
+
+    #[test]
+    fn a_key_with_alt_that_has_a_meaning_is_one_key() {
+        let mut app = app(&[("freeze", "alt-f")]);
+        press(&mut app, &["alt-f"]);
+        assert!(app.live.frozen.is_some());
+        press(&mut app, &["alt-f", "/", "o", "n", "e", "space", "t", "w", "o"]);
+        press(&mut app, &["alt-backspace"]);
+        assert_eq!(app.live.filter_text, "one ");
+        press(&mut app, &["alt-b", "x"]);
+        assert_eq!(app.live.filter_text, "xone ");
+        // This one is a sequence of its own, and no Escape.
+        press(&mut app, &["alt-up"]);
+        assert!(app.is_typing());
     }
 }

@@ -49,6 +49,15 @@ impl App {
                 let visible_rows = self.visible_rows();
                 self.live.scroll_to_cursor(&self.users, visible_rows);
             }
+            Action::RowScales => {
+                self.settings.row_scales = !self.settings.row_scales;
+                let text = if self.settings.row_scales {
+                    "Each row has its own scale."
+                } else {
+                    "All rows have the same scale."
+                };
+                self.show_toast(Tone::Good, text);
+            }
             Action::StatsOfUser => {
                 if let Some(id) = self.live.user_under_cursor(&self.users) {
                     self.form.prefill(id, None);

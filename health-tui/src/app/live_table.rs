@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{
     app::text_input::TextInput,
     config::Settings,
+    fmt,
     store::{RowFilter, RowOrder, Sorting, User, Users},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct LiveTable {
     pub(crate) offset: usize,
     /// Number of users, filtered out or not, whose newest heart rate is an alert.
     pub(crate) alerts: usize,
+    /// Whether a user's newest timestamp is in the future: the ages then need more columns.
+    has_ahead: bool,
     rebuilt_at: Option<DateTime<Utc>>,
     /// When the next user becomes stale: an alert ends then, and `stale` becomes true.
     next_stale_at: Option<DateTime<Utc>>,
@@ -57,6 +60,7 @@ impl Default for LiveTable {
             selected: None,
             offset: 0,
             alerts: 0,
+            has_ahead: false,
             rebuilt_at: None,
             next_stale_at: None,
             outdated: false,
@@ -91,8 +95,9 @@ impl LiveTable {
         self.order
             .rebuild(shown, &self.filter, self.sorting, &settings.names, at, thresholds);
         self.alerts = shown.iter().filter(|user| user.alert(at, thresholds).is_some()).count();
+        self.has_ahead = shown.iter().any(|user| fmt::is_ahead(user.age(at)));
         // A user is stale after the threshold, not at it.
-        let stale_at = |user: &User| user.newest + thresholds.stale_after() + TimeDelta::milliseconds(1);
+        let stale_at = |user: &User| user.last_sign() + thresholds.stale_after() + TimeDelta::milliseconds(1);
         self.next_stale_at = shown.iter().map(stale_at).filter(|stale_at| *stale_at > at).min();
         self.rebuilt_at = Some(now);
         self.outdated = false;
@@ -101,6 +106,15 @@ impl LiveTable {
             self.offset = (self.offset + new_row).saturating_sub(old_row);
         }
         self.scroll_to_cursor(users, visible_rows);
+    }
+
+    /// Returns the columns of an age.
+    pub(crate) fn age_columns(&self) -> u16 {
+        if self.has_ahead {
+            fmt::AGE_AHEAD_COLUMNS
+        } else {
+            fmt::AGE_COLUMNS
+        }
     }
 
     /// Requests a rebuild at the end of this update, without waiting until a second has passed.

@@ -104,7 +104,12 @@ impl App {
         let visible_rows = self.visible_rows();
         if areas.header.contains(at) {
             let named = !self.settings.names.is_empty();
-            let columns = layout::table_columns(areas.header.width, &self.settings.columns, named);
+            let columns = layout::table_columns(
+                areas.header.width,
+                &self.settings.columns,
+                named,
+                self.live.age_columns(),
+            );
             if let Some(column) = columns
                 .iter()
                 .find(|column| (column.x..=column.x + column.width()).contains(&at.x))

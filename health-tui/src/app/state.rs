@@ -23,6 +23,9 @@ use crate::{
 /// How long a toast stays: long enough to read one sentence.
 const TOAST_SECONDS: i64 = 4;
 
+/// How long a toast at the start stays: the user looks at the table first.
+const START_TOAST_SECONDS: i64 = 15;
+
 /// The pane that is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pane {
@@ -64,6 +67,8 @@ pub(crate) struct App {
     last_query_id: u64,
     /// The id of the pending query for the newest sample of every user.
     pub(super) users_query: Option<u64>,
+    /// When to ask for the newest sample of every user again, because the feed has left samples out.
+    pub(super) users_query_at: Option<DateTime<Utc>>,
     pub(super) history: HistoryRequests,
     /// Whether something that is drawn has changed.
     pub(crate) dirty: bool,
@@ -71,6 +76,11 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(settings: Settings, server: impl Into<String>, size: (u16, u16), now: DateTime<Utc>) -> Self {
+        let toast = settings.tz_note.clone().map(|text| Toast {
+            text,
+            tone: Tone::Bad,
+            until: now + TimeDelta::seconds(START_TOAST_SECONDS),
+        });
         Self {
             theme: settings.theme(),
             form: StatsForm::new(settings.tz),
@@ -86,9 +96,10 @@ impl App {
             live: LiveTable::default(),
             user: None,
             connection: FeedConnection::default(),
-            toast: None,
+            toast,
             last_query_id: 0,
             users_query: None,
+            users_query_at: None,
             history: HistoryRequests::default(),
             dirty: true,
         }
@@ -194,11 +205,21 @@ impl App {
         let history = self.history.paused_until.filter(|until| *until > now);
         let silence = self.connection.next_silence_change(now);
         let rate = self.connection.second_ends_at;
-        [toast, retry, running, pane, order, history, silence, rate]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at.max(now))
+        [
+            toast,
+            retry,
+            running,
+            pane,
+            order,
+            history,
+            silence,
+            rate,
+            self.users_query_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| at.max(now))
     }
 
     /// Returns when the first visible age changes its text, or a visible row becomes stale.

@@ -36,22 +36,11 @@ impl App {
 
     /// Handles a key that is not bound to an action while the user types.
     pub(super) fn edit(&mut self, key: Key) {
-        let is_control = key.typed_char().is_none();
-        let request = match key.code() {
-            KeyCode::Char('w') if is_control => InputRequest::DeletePrevWord,
-            KeyCode::Char('a') if is_control => InputRequest::GoToStart,
-            KeyCode::Backspace => InputRequest::DeletePrevChar,
-            KeyCode::Delete => InputRequest::DeleteNextChar,
-            KeyCode::Left => InputRequest::GoToPrevChar,
-            KeyCode::Right => InputRequest::GoToNextChar,
-            KeyCode::Home => InputRequest::GoToStart,
-            KeyCode::End => InputRequest::GoToEnd,
-            _ => {
-                if let Some(c) = key.typed_char() {
-                    self.insert(c.encode_utf8(&mut [0; 4]));
-                }
-                return;
+        let Some(request) = edit_request(key) else {
+            if let Some(c) = key.typed_char() {
+                self.insert(c.encode_utf8(&mut [0; 4]));
             }
+            return;
         };
         if let Some(input) = self.focused_input() {
             input.edit(request);
@@ -93,4 +82,23 @@ impl App {
             Pane::User => {}
         }
     }
+}
+
+/// Returns what a key does to a text. The keys with Alt and control are those of most shells.
+pub(super) fn edit_request(key: Key) -> Option<InputRequest> {
+    let is_control = key.typed_char().is_none() && !key.has_alt();
+    Some(match key.code() {
+        KeyCode::Char('w') if is_control => InputRequest::DeletePrevWord,
+        KeyCode::Char('a') if is_control => InputRequest::GoToStart,
+        KeyCode::Char('b') | KeyCode::Left if key.has_alt() => InputRequest::GoToPrevWord,
+        KeyCode::Char('f') | KeyCode::Right if key.has_alt() => InputRequest::GoToNextWord,
+        KeyCode::Backspace if key.has_alt() => InputRequest::DeletePrevWord,
+        KeyCode::Backspace => InputRequest::DeletePrevChar,
+        KeyCode::Delete => InputRequest::DeleteNextChar,
+        KeyCode::Left => InputRequest::GoToPrevChar,
+        KeyCode::Right => InputRequest::GoToNextChar,
+        KeyCode::Home => InputRequest::GoToStart,
+        KeyCode::End => InputRequest::GoToEnd,
+        _ => return None,
+    })
 }

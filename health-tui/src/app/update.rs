@@ -1,6 +1,6 @@
 //! The only entry point that changes the state.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::app::{
     effect::Effect,
@@ -9,6 +9,10 @@ use crate::app::{
     state::{App, Pane},
     stats_form::RangeQuery,
 };
+
+/// The pause between skipped samples and the query for all users. A dashboard that is too slow for the feed must not
+/// also ask for all users all the time.
+const PAUSE_AFTER_LAG: TimeDelta = TimeDelta::seconds(10);
 
 impl App {
     /// Applies one input at the time `now`. Returns what the event loop must do outside.
@@ -72,6 +76,9 @@ impl App {
 
     /// Sends the queries that the visible pane needs.
     fn send_due_queries(&mut self, effects: &mut Vec<Effect>) {
+        if self.users_query_at.is_some_and(|at| at <= self.now) {
+            self.query_all_users(effects);
+        }
         if let Some((id, query)) = self.next_history_query() {
             effects.push(Effect::SendQuery { id, query });
         }
@@ -108,6 +115,9 @@ impl App {
                     let reason = reason.as_deref().unwrap_or("the cursor was too old");
                     self.show_toast(Tone::Bad, format!("Samples may be missing: {reason}."));
                     self.users.reset_history_requested();
+                    if let Some(view) = &mut self.user {
+                        view.reload();
+                    }
                 }
                 if is_first_connection || has_gap {
                     self.query_all_users(effects);
@@ -117,14 +127,14 @@ impl App {
                     view.retry();
                 }
             }
-            ConnectionEvent::CommandRefused { reason } => {
-                self.show_toast(Tone::Bad, format!("The feed refused a command: {reason}"));
+            // The samples that are not asked for again may be all that a new user has sent.
+            ConnectionEvent::Lagged { .. } => {
+                self.users_query_at.get_or_insert(self.now + PAUSE_AFTER_LAG);
             }
             ConnectionEvent::Connecting { .. }
             | ConnectionEvent::Disconnected { .. }
             | ConnectionEvent::Silent { .. }
             | ConnectionEvent::Recovered
-            | ConnectionEvent::Lagged { .. }
             | ConnectionEvent::Replaying { .. } => {}
         }
     }
@@ -132,6 +142,7 @@ impl App {
     /// Asks for the newest sample of every user: users who send nothing at the moment appear too, and a gap is
     /// filled.
     fn query_all_users(&mut self, effects: &mut Vec<Effect>) {
+        self.users_query_at = None;
         let id = self.next_query_id();
         if let Some(replaced) = self.users_query.replace(id) {
             effects.push(Effect::CancelQuery { id: replaced });
@@ -228,5 +239,74 @@ impl App {
             self.users_query = None;
         }
         self.dirty = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Settings, fixtures::noon};
+
+    fn asks_for_users(effects: &[Effect]) -> bool {
+        effects.iter().any(|effect| {
+            matches!(
+                effect,
+                Effect::SendQuery {
+                    query: Query::Users,
+                    ..
+                }
+            )
+        })
+    }
+
+    fn happens(app: &mut App, event: ConnectionEvent, seconds: i64) -> bool {
+        let input = Input::Network(NetworkEvent::Connection(event));
+        asks_for_users(&app.update(input, noon() + TimeDelta::seconds(seconds)))
+    }
+
+    fn connected(resumed: Option<bool>) -> ConnectionEvent {
+        ConnectionEvent::Connected { resumed, reason: None }
+    }
+
+    #[test]
+    fn all_users_are_asked_for_at_the_start_after_a_gap_and_after_skipped_samples() {
+        let mut app = App::new(Settings::default(), "feed", (80, 24), noon());
+        assert!(happens(&mut app, connected(None), 0));
+        assert!(!happens(&mut app, connected(Some(true)), 1), "nothing is missing");
+        assert!(happens(&mut app, connected(Some(false)), 2));
+        // A slow dashboard asks at most every ten seconds.
+        for second in 3..13 {
+            assert!(!happens(&mut app, ConnectionEvent::Lagged { missed: 7 }, second));
+        }
+        assert_eq!(app.next_change(), Some(noon() + TimeDelta::seconds(13)));
+        assert!(asks_for_users(
+            &app.update(Input::Tick, noon() + TimeDelta::seconds(13))
+        ));
+        assert!(!asks_for_users(
+            &app.update(Input::Tick, noon() + TimeDelta::seconds(99))
+        ));
+    }
+
+    #[test]
+    fn the_history_of_the_shown_user_is_asked_for_again_after_a_gap() {
+        let mut app = crate::fixtures::user(crate::theme::ThemeName::Dark, (120, 36));
+        let window_query = |effects: &[Effect]| {
+            let is_window = |effect: &Effect| {
+                matches!(
+                    effect,
+                    Effect::SendQuery {
+                        query: Query::Window { .. },
+                        ..
+                    }
+                )
+            };
+            effects.iter().any(is_window)
+        };
+        let mut happens = |event| {
+            let now = app.now;
+            window_query(&app.update(Input::Network(NetworkEvent::Connection(event)), now))
+        };
+        assert!(!happens(connected(Some(true))));
+        assert!(happens(connected(Some(false))));
     }
 }

@@ -360,6 +360,11 @@ impl UserView {
         }
     }
 
+    /// Repeats the query, because samples may be missing. What is shown stays until the response arrives.
+    pub(crate) fn reload(&mut self) {
+        self.queried_window = None;
+    }
+
     /// Returns how long the statistics of a live window stay on the screen: the window moves by a thirtieth.
     fn refresh_interval(&self) -> TimeDelta {
         (self.length() / 30).clamp(TimeDelta::seconds(15), TimeDelta::minutes(5))

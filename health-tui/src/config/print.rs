@@ -24,6 +24,8 @@ fps = 10
 # names = "names.txt"
 # The columns of the live table from left to right.
 columns = ["user", "heart-rate", "steps", "calories", "age"]
+# Each row of the live table has its own scale, in place of one scale for all visible rows.
+row_scales = false
 # The maximal heart rate in beats per minute. The zones are shares of it.
 heart_rate_max = 190.0
 

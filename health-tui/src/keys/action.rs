@@ -35,6 +35,7 @@ pub(crate) enum Action {
     NextAlert,
     PreviousAlert,
     Preview,
+    RowScales,
     StatsOfUser,
     CursorLeft,
     CursorRight,

@@ -103,6 +103,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
         PreviousAlert    "previous-alert"   ["N"]                                "Go to the previous alert";
         Preview          "preview"          ["d"]                                "Show or hide the details pane" => "details";
         StatsOfUser      "stats-of-user"    ["t"]                                "Range stats of the user under the cursor" => "stats";
+        RowScales        "row-scales"       ["c"]                                "One scale for all rows, or one for each row" => "scale";
     }
     User {
         CursorLeft       "cursor-left"      ["left", "h"]                        "Move the cursor to the left" => "cursor";

@@ -39,6 +39,11 @@ const NAMED_KEYS: [(&str, KeyCode); 15] = [
 ];
 
 impl Key {
+    pub(crate) const ESCAPE: Self = Self {
+        code: KeyCode::Esc,
+        modifiers: KeyModifiers::NONE,
+    };
+
     /// Parses the notation of the settings file. Returns `None` if `text` is not a key.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut modifiers = KeyModifiers::NONE;
@@ -76,6 +81,25 @@ impl Key {
             KeyCode::Char(c) if !self.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => Some(c),
             _ => None,
         }
+    }
+
+    /// Returns the key without Alt, `None` if it has no Alt or has it from a sequence of its own.
+    ///
+    /// A terminal sends Alt and a key as Escape and the key, so the two cannot be told apart.
+    pub(crate) fn after_escape(self) -> Option<Self> {
+        let is_sent_after_escape = matches!(
+            self.code,
+            KeyCode::Char(_) | KeyCode::Enter | KeyCode::Tab | KeyCode::Backspace
+        );
+        (is_sent_after_escape && self.modifiers.contains(KeyModifiers::ALT)).then(|| Self {
+            modifiers: self.modifiers - KeyModifiers::ALT,
+            ..self
+        })
+    }
+
+    /// Returns whether Alt is held.
+    pub(crate) fn has_alt(self) -> bool {
+        self.modifiers.contains(KeyModifiers::ALT)
     }
 
     pub(crate) fn code(self) -> KeyCode {

@@ -2,19 +2,13 @@
 //!
 //! It uses hyper directly: the dashboard sends GET requests to one address, one after the other.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use health_core::Problem;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Uri, client::conn::http1::SendRequest, header};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
 
 use crate::app::QueryError;
-
-/// The timeout to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest response that is read. Four hours of one sample each second are below 2 MB.
 const RESPONSE_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -87,11 +81,9 @@ impl HttpClient {
             server: self.url.authority(),
             reason,
         };
-        let host = self.url.host.trim_matches(['[', ']']);
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((host, self.url.port)))
+        let stream = health_client::connect(&self.url.authority())
             .await
-            .map_err(|_| unreachable("no answer".to_owned()))?
-            .map_err(|e| unreachable(e.to_string()))?;
+            .map_err(|error| unreachable(health_client::without_error_code(&error)))?;
         let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| unreachable(e.to_string()))?;

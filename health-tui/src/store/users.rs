@@ -92,14 +92,24 @@ impl User {
         now - self.newest
     }
 
+    /// Returns when the user has last given a sign: the timestamp of the newest sample, or its arrival if the clock of
+    /// the device is ahead. Otherwise a device that has stopped would seem fresh until its timestamp is past.
+    pub(crate) fn last_sign(&self) -> DateTime<Utc> {
+        self.not_ahead(self.newest)
+    }
+
+    fn not_ahead(&self, timestamp: DateTime<Utc>) -> DateTime<Utc> {
+        self.last_received.map_or(timestamp, |received| timestamp.min(received))
+    }
+
     pub(crate) fn is_stale(&self, now: DateTime<Utc>, thresholds: &AlertThresholds) -> bool {
-        self.age(now) > thresholds.stale_after()
+        now - self.last_sign() > thresholds.stale_after()
     }
 
     /// Returns the alert of the newest heart rate. A stale heart rate is no alert: it says nothing about now.
     pub(crate) fn alert(&self, now: DateTime<Utc>, thresholds: &AlertThresholds) -> Option<Alert> {
         let bpm = self.heart_rate?;
-        let heart_rate_age = now - self.times[0];
+        let heart_rate_age = now - self.not_ahead(self.times[0]);
         if heart_rate_age > thresholds.stale_after() {
             return None;
         }
@@ -269,5 +279,17 @@ mod tests {
         assert!(!user.is_stale(at(120), &thresholds));
         assert_eq!(user.alert(at(121), &thresholds), None);
         assert!(user.is_stale(at(121), &thresholds));
+    }
+
+    #[test]
+    fn a_device_whose_clock_is_ahead_is_stale_when_it_stops() {
+        let (mut users, thresholds) = (Users::default(), AlertThresholds::default());
+        users.add_from_feed(&sample(240, Some(170.0), None, "watch"), at(0));
+        let user = users.get(7).unwrap();
+        assert_eq!(user.age(at(0)), TimeDelta::seconds(-240));
+        assert!(!user.is_stale(at(120), &thresholds));
+        assert_eq!(user.alert(at(120), &thresholds), Some(Alert::High));
+        assert!(user.is_stale(at(121), &thresholds));
+        assert_eq!(user.alert(at(121), &thresholds), None);
     }
 }

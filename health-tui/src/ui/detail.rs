@@ -92,6 +92,7 @@ fn window_line(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, axis: &Time
         (format!("ends {}", fmt::ago(canvas.app.now - axis.end)), theme.warn)
     };
     let range = fmt::time_range(axis.start, axis.end, axis.tz, canvas.symbols.range_dash);
+    let zone = fmt::zone(axis.tz);
     let spans = [
         (title.as_str(), theme.strong),
         ("  ", theme.text),
@@ -101,7 +102,7 @@ fn window_line(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, axis: &Time
         ("  ", theme.text),
         (range.as_str(), theme.dim),
         (" ", theme.dim),
-        (axis.tz.name(), theme.dim),
+        (zone.as_ref(), theme.dim),
     ];
     canvas.spans(area.x + MARGIN, area.y, area.width.saturating_sub(2), &spans);
 }

@@ -90,8 +90,12 @@ fn traffic(canvas: &Canvas<'_>) -> Vec<(String, Style)> {
             parts.push((format!("{}/s", fmt::short(rate)), theme.text));
         }
         if let Some(lag) = connection.lag {
-            let style = if lag > LAG_WARNING { theme.warn } else { theme.dim };
-            parts.push((format!("lag {}", lag_text(lag)), style));
+            if fmt::is_ahead(lag) {
+                parts.push((format!("clock {}", fmt::age(lag)), theme.warn));
+            } else {
+                let style = if lag > LAG_WARNING { theme.warn } else { theme.dim };
+                parts.push((format!("lag {}", lag_text(lag.max(TimeDelta::zero()))), style));
+            }
         }
     }
     if connection.skipped > 0 {

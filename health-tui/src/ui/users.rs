@@ -35,11 +35,15 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) -> Option<Posi
     };
     let users = visible_users(app, areas.rows.height);
     let has_names = !app.settings.names.is_empty();
-    let columns: Vec<(TableColumn, Option<MetricColumn>)> =
-        layout::table_columns(areas.header.width, &app.settings.columns, has_names)
-            .into_iter()
-            .map(|column| (column, MetricColumn::new(column, &users)))
-            .collect();
+    let columns: Vec<(TableColumn, Option<MetricColumn>)> = layout::table_columns(
+        areas.header.width,
+        &app.settings.columns,
+        has_names,
+        app.live.age_columns(),
+    )
+    .into_iter()
+    .map(|column| (column, MetricColumn::new(column, &users, app.settings.row_scales)))
+    .collect();
     for (column, metric) in &columns {
         header(canvas, areas.header, *column, metric.as_ref());
     }
@@ -102,25 +106,40 @@ const METRICS: [Metric; 3] = [
 /// A metric with the scale of its sparklines.
 struct MetricColumn {
     metric: &'static Metric,
-    /// The same for all visible rows, so that they can be compared.
-    scale: Scale,
+    /// The same for all visible rows, so that they can be compared. `None`: each row has its own.
+    common_scale: Option<Scale>,
 }
 
 impl MetricColumn {
     /// Returns `None` for the columns of users and ages.
-    fn new(column: TableColumn, visible: &[&User]) -> Option<Self> {
+    fn new(column: TableColumn, visible: &[&User], row_scales: bool) -> Option<Self> {
         let metric = METRICS.iter().find(|metric| metric.column == column.column)?;
+        let readings = visible.iter().flat_map(|user| metric.readings(user, column));
+        let common_scale = (!row_scales).then(|| metric.scale(readings, 10.0));
+        Some(Self { metric, common_scale })
+    }
+
+    fn scale(&self, user: &User, column: TableColumn) -> Scale {
+        self.common_scale
+            .unwrap_or_else(|| self.metric.scale(self.metric.readings(user, column), 5.0))
+    }
+}
+
+impl Metric {
+    /// Returns the readings that a sparkline of the column shows.
+    fn readings(&self, user: &User, column: TableColumn) -> impl Iterator<Item = f64> {
         let width = usize::from(column.sparkline_width);
-        let readings = visible
-            .iter()
-            .flat_map(|user| user.ring.samples().rev().take(width).filter_map(metric.reading));
-        let scale = if metric.column == Column::HeartRate {
+        user.ring.samples().rev().take(width).filter_map(self.reading)
+    }
+
+    /// Returns a scale of the readings. That of heart rates ends at multiples of `step`.
+    fn scale(&self, readings: impl Iterator<Item = f64>, step: f64) -> Scale {
+        if self.column == Column::HeartRate {
             // A heart rate is never near 0: its scale starts at the lowest reading.
-            Scale::around(readings, 10.0)
+            Scale::around(readings, step)
         } else {
             Scale::from_zero(readings)
-        };
-        Some(Self { metric, scale })
+        }
     }
 }
 
@@ -217,12 +236,20 @@ fn header(canvas: &mut Canvas<'_>, area: Rect, column: TableColumn, metric: Opti
         let right = x + column.value_width;
         canvas.text_right(right, area.y, column.value_width + 1, &text, style);
     }
-    if let Some(MetricColumn { scale, .. }) = metric
+    if let Some(MetricColumn { common_scale, .. }) = metric
         && column.sparkline_width >= 5
         && app.live.order.len() > 0
     {
-        let (low, high) = (fmt::tick(scale.low), fmt::tick(scale.high));
-        let range = format!("{low}{}{high}", symbols.range_dash);
+        let range = match common_scale {
+            Some(scale) => format!(
+                "{}{}{}",
+                fmt::tick(scale.low),
+                symbols.range_dash,
+                fmt::tick(scale.high)
+            ),
+            None if column.sparkline_width >= 9 => "own scale".to_owned(),
+            None => "own".to_owned(),
+        };
         canvas.text_right(x + column.width(), area.y, column.sparkline_width, &range, theme.dim);
     }
 }
@@ -244,7 +271,9 @@ fn row(
     for (column, metric_column) in columns {
         let x = line.x + column.x;
         let right = x + column.value_width;
-        if let Some(MetricColumn { metric, scale }) = metric_column {
+        if let Some(metric_column) = metric_column {
+            let metric = metric_column.metric;
+            let scale = metric_column.scale(user, *column);
             value(canvas, (x, y), *column, user, metric, is_stale);
             user.ring.columns(column.sparkline_width.into(), metric.reading, values);
             let style = if is_stale {
@@ -252,13 +281,18 @@ fn row(
             } else {
                 (metric.style)(theme)
             };
-            sparkline::draw(canvas, (right + 1, y), column.sparkline_width, values, *scale, style);
+            sparkline::draw(canvas, (right + 1, y), column.sparkline_width, values, scale, style);
         } else if column.column == Column::User {
             let style = if is_stale { theme.dim } else { theme.strong };
             canvas.text(x, y, column.value_width, &app.label(user.id), style);
         } else {
-            let style = if is_stale { theme.warn } else { theme.dim };
-            canvas.text_right(right, y, column.value_width, &fmt::age(user.age(now)), style);
+            let age = user.age(now);
+            let style = if is_stale || fmt::is_ahead(age) {
+                theme.warn
+            } else {
+                theme.dim
+            };
+            canvas.text_right(right, y, column.value_width, &fmt::age(age), style);
             if is_stale {
                 canvas.text(x, y, 1, symbols.stale, theme.warn);
             }

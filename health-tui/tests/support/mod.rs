@@ -6,7 +6,9 @@
     reason = "support of tests: each file uses its own part, and a failure is a failed test"
 )]
 
+pub(crate) mod process;
 pub(crate) mod server;
+pub(crate) mod stopped_terminal;
 pub(crate) mod terminal;
 
 use std::{path::Path, time::Duration};

@@ -170,15 +170,26 @@ impl Terminal {
     /// Waits for the end of the program and checks that it restored the terminal. Returns the exit status and the
     /// screen.
     pub(crate) fn ended(mut self) -> (u32, String) {
-        let status = self.child.wait().unwrap();
+        let end = Instant::now() + TIMEOUT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            let text = self.look(|screen| screen.contents());
+            assert!(Instant::now() < end, "timed out: the program does not end\n{text}");
+            thread::yield_now();
+        };
+        // No process has the terminal open any more, so everything is read soon.
         while !self.reading.is_finished() {
             thread::yield_now();
         }
-        self.wait_until("the terminal is restored", |screen| {
-            !screen.alternate_screen() && !screen.hide_cursor()
-        });
         let parser = self.shared.0.lock().unwrap();
         let screen = parser.screen();
+        assert!(
+            !screen.alternate_screen() && !screen.hide_cursor(),
+            "{status:?} without restoring the terminal\n{}",
+            screen.contents()
+        );
         assert!(!screen.bracketed_paste());
         assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
         (status.exit_code(), screen.contents())

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// The delay after the first failure. The contract of the dashboard names both limits.
+/// The delay after the first failure. Short, because most restarts of a server take less than a second.
 const DELAY_MIN: Duration = Duration::from_millis(250);
 /// The longest delay.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// Returns the delay after the failed attempt with the number `attempt`. The first attempt is 1.
 ///
-/// Each failure doubles the delay. `random` (0 to 1) picks a value from its upper half, so that many dashboards do
+/// Each failure doubles the delay. `random` (0 to 1) picks a value from its upper half, so that many clients do
 /// not reconnect at the same moment.
 pub(crate) fn delay(attempt: u32, random: f64) -> Duration {
     let doubled = DELAY_MIN.saturating_mul(1u32 << attempt.saturating_sub(1).min(10));

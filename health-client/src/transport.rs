@@ -1,0 +1,56 @@
+//! Connections to a server. This is the only place that opens one, for the feed and for HTTP.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// The timeout to connect.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection: bytes in both directions.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// A connection of any kind.
+pub type BoxedStream = Box<dyn ByteStream>;
+
+/// Connects to `host:port`. An IPv6 address stands in brackets.
+///
+/// # Errors
+/// An I/O error if there is no connection after [`CONNECT_TIMEOUT`].
+pub async fn connect(address: &str) -> io::Result<BoxedStream> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
+    // Commands and requests are short. The kernel must not wait for more bytes to send with them.
+    stream.set_nodelay(true)?;
+    Ok(Box::new(stream))
+}
+
+/// Checks the form of an address, because a typing error should not lead to endless attempts to connect.
+///
+/// ```
+/// assert!(health_client::host_and_port("127.0.0.1:8001").is_ok());
+/// assert!(health_client::host_and_port("127.0.0.1").is_err());
+/// ```
+///
+/// # Errors
+/// What to write in place of `text`.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 && !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("write an address like 127.0.0.1:8001".to_owned()),
+    }
+}
+
+/// Returns the message of the operating system without `(os error 111)`.
+pub fn without_error_code(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
