@@ -3,8 +3,8 @@
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{
-    bucket::TooManyBuckets, config::LimitOutOfRange, sample::InvalidSample, setup_error::SetupError, text::counted,
-    token::TokenName,
+    batch::Receipt, bucket::TooManyBuckets, config::LimitOutOfRange, sample::InvalidSample, setup_error::SetupError,
+    text::counted, token::TokenName,
 };
 
 /// Why a call failed. The message describes the failure itself; `source()` returns its cause.
@@ -64,6 +64,10 @@ pub enum Error {
     /// The database refused a statement. Its log says more.
     #[error("the database refused a statement")]
     Database(#[source] Cause),
+    /// The database refused some samples of the call, for example because of a constraint that an operator added. All others
+    /// are stored.
+    #[error("the database refused {}", counted(.0.positions.len(), "sample"))]
+    SamplesRefused(#[source] Refused),
     /// The schema could not be brought up to date.
     #[error("the database schema could not be brought up to date")]
     Migration(#[source] Cause),
@@ -147,6 +151,19 @@ pub enum TemporaryReason {
     Io,
 }
 
+/// What became of a call of which the database refused some samples.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("one refusal")]
+pub struct Refused {
+    /// The counts of the samples that are stored.
+    pub stored: Receipt,
+    /// The positions of the refused samples in the call, from 0, ascending.
+    pub positions: Vec<usize>,
+    /// Why the database refused one of them.
+    #[source]
+    pub cause: Cause,
+}
+
 /// The cause of an [`Error`], for the log.
 pub type Cause = Arc<dyn StdError + Send + Sync + 'static>;
 
@@ -164,6 +181,7 @@ impl Error {
             | Self::Limit(_)
             | Self::Invalid { .. }
             | Self::Database(_)
+            | Self::SamplesRefused(_)
             | Self::Migration(_)
             | Self::Setup(_)
             | Self::Unreadable(_)

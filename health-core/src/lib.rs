@@ -104,7 +104,7 @@ pub use crate::{
     batch::Receipt,
     config::{Config, LimitOutOfRange, Limits},
     counters::Counts,
-    error::{Cause, Error, NotWritableReason, TemporaryReason},
+    error::{Cause, Error, NotWritableReason, Refused, TemporaryReason},
     health::Health,
     ingest::queue::Ack,
     live::{

@@ -15,9 +15,14 @@ use tokio::{
     process::Command,
     time::timeout,
 };
+use tokio_postgres::NoTls;
 
 /// Longer than anything here takes, so that a test that waits in vain fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The table of the migration library.
+const HISTORY: &str = "CREATE TABLE refinery_schema_history \
+     (version int4 PRIMARY KEY, name varchar(255), applied_on varchar(255), checksum varchar(255))";
 
 const FREE_PORTS: [&str; 4] = ["--http", "127.0.0.1:0", "--feed", "127.0.0.1:0"];
 
@@ -192,6 +197,103 @@ async fn migrate_updates_the_schema_and_ends_also_if_it_is_current() {
         let output = run_to_end(&["migrate", "--database-url", database.url()]).await;
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn migrate_prints_the_grants_of_a_role() {
+    let database = TestDatabase::empty().await;
+    let arguments = [
+        "migrate",
+        "--print-grants",
+        "an \"app\"",
+        "--database-url",
+        database.url(),
+    ];
+    let output = run_to_end(&arguments).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let statements = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "GRANT USAGE ON SCHEMA \"public\" TO \"an \"\"app\"\"\";",
+        "\"public\".\"health_metrics\"",
+        "GRANT USAGE, SELECT ON SEQUENCE \"public\".\"health_batch_numbers\"",
+    ] {
+        assert!(statements.contains(part), "{part} is missing: {statements}");
+    }
+    let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let create = "CREATE ROLE \"an \"\"app\"\"\"";
+    client.batch_execute(create).await.unwrap();
+    client.batch_execute(&statements).await.unwrap();
+}
+
+async fn checksum_of_the_first_migration() -> String {
+    let migrated = TestDatabase::new().await;
+    let (client, connection) = tokio_postgres::connect(migrated.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let checksum = "SELECT checksum FROM refinery_schema_history WHERE version = 1";
+    client.query_one(checksum, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_a_lock_says_who_holds_it() {
+    for lock in [
+        "SELECT pg_advisory_lock(hashtext('health migrations'))",
+        "BEGIN; LOCK TABLE health_metrics",
+    ] {
+        let is_table = lock.contains("TABLE");
+        let database = TestDatabase::empty().await;
+        let url = format!("{}&application_name=the%20blocker", database.url());
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        if is_table {
+            // The first migration was applied, and the others have to change its table.
+            client
+                .batch_execute(include_str!("../../migrations/V1__health_metrics.sql"))
+                .await
+                .unwrap();
+            client.batch_execute(HISTORY).await.unwrap();
+            let insert = "INSERT INTO refinery_schema_history VALUES (1, 'health_metrics', '2026-01-01T00:00:00Z', $1)";
+            client
+                .execute(insert, &[&checksum_of_the_first_migration().await])
+                .await
+                .unwrap();
+        }
+        client.batch_execute(lock).await.unwrap();
+        let row = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
+        let pid: i32 = row.get(0);
+        let mut command = health_server(&FREE_PORTS);
+        command.args(["--database-url", database.url()]).stderr(Stdio::piped());
+        let mut server = TestProcess::start(command);
+        let mut log = BufReader::new(server.child().stderr.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("the blocker") {
+            let line = timeout(TIMEOUT, log.read_line(&mut text)).await;
+            assert_ne!(line.expect("a log line in time").unwrap(), 0, "{text}");
+        }
+        for part in [&format!("process {pid} "), "since 20", "postgres"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        assert_eq!(text.contains("the table health_metrics"), is_table, "{text}");
+        drop(client);
+        server.listening().await;
+        assert_eq!(server.stop().await.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_database_url_is_an_error() {
+    let mut with_variable = health_server(&FREE_PORTS);
+    with_variable.env("DATABASE_URL", "");
+    let with_flag = health_server(&[&FREE_PORTS[..], &["--database-url", ""]].concat());
+    for mut command in [with_flag, with_variable] {
+        let output = timeout(TIMEOUT, command.stdin(Stdio::null()).output())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("the URL is empty"), "{message}");
     }
 }
 

@@ -13,6 +13,8 @@ use crate::{
     counters::Counters,
     error::Error,
     ingest::{
+        outcome::Outcome,
+        positions::Positions,
         states::WriterStates,
         work::{Request, SMALL_ROWS, WorkQueue},
     },
@@ -57,12 +59,12 @@ impl Ack {
     ///
     /// # Errors
     /// A retryable error if the database was out of reach or too slow. A part of the samples may be stored then;
-    /// sending them again is harmless.
+    /// sending them again is harmless. [`Error::SamplesRefused`] if the database refused some of them; the others are stored.
     pub async fn receipt(self) -> Result<Receipt, Error> {
-        let mut receipt = Receipt::default();
+        let mut outcome = Outcome::default();
         for part in self.parts {
             match timeout_at(self.deadline, part).await {
-                Ok(Ok(answer)) => receipt += answer?,
+                Ok(Ok(answer)) => outcome.add(answer)?,
                 // The writer has ended without an answer, so it has not acknowledged anything.
                 Ok(Err(_)) => return Err(Error::Closed),
                 // The database may have answered, and said why it stores nothing.
@@ -73,7 +75,7 @@ impl Ack {
                 }
             }
         }
-        Ok(receipt)
+        outcome.finish()
     }
 }
 
@@ -122,13 +124,14 @@ impl IngestQueue {
         let deadline = Instant::now() + self.timeout;
         let permits = Arc::new(self.acquire(samples.len(), deadline).await?);
         let mut parts = Vec::new();
-        for (shard, samples) in self.split(samples) {
+        for (shard, samples, positions) in self.split(samples) {
             let (ack, answer) = oneshot::channel();
             let request = Request {
                 samples,
+                positions,
                 deadline,
                 ack,
-                _permits: Arc::clone(&permits),
+                permits: Arc::clone(&permits),
             };
             self.work.add(shard, request).map_err(|_| Error::Closed)?;
             parts.push(answer);
@@ -178,7 +181,7 @@ impl IngestQueue {
     }
 
     /// Splits samples by shard, and large parts into several. Each part keeps their order.
-    fn split(&self, samples: Vec<Sample>) -> Vec<(usize, Vec<Sample>)> {
+    fn split(&self, samples: Vec<Sample>) -> Vec<(usize, Vec<Sample>, Positions)> {
         let shards = self.work.shards();
         let Some(first) = samples.first() else {
             return Vec::new();
@@ -186,26 +189,36 @@ impl IngestQueue {
         // If all samples have the same shard, as in a call of one user, the vector moves without a copy.
         let shard = shards.of(first.user_id());
         let by_shard = if samples.iter().all(|sample| shards.of(sample.user_id()) == shard) {
-            vec![(shard, samples)]
+            vec![(shard, samples, Positions::From(0))]
         } else {
-            let mut parts: Vec<_> = (0..shards.count()).map(|shard| (shard, Vec::new())).collect();
-            for sample in samples {
-                parts[shards.of(sample.user_id())].1.push(sample);
+            let mut parts: Vec<_> = (0..shards.count())
+                .map(|shard| (shard, Vec::new(), Vec::new()))
+                .collect();
+            for (position, sample) in (0_u32..).zip(samples) {
+                let (_, samples, positions) = &mut parts[shards.of(sample.user_id())];
+                samples.push(sample);
+                positions.push(position);
             }
-            parts.retain(|(_, samples)| !samples.is_empty());
+            parts.retain(|(_, samples, _)| !samples.is_empty());
+            let parts = parts.into_iter();
             parts
+                .map(|(shard, samples, positions)| (shard, samples, Positions::Each(positions)))
+                .collect()
         };
         let part_rows = self.work.part_rows();
         let mut parts = Vec::with_capacity(by_shard.len());
-        for (shard, samples) in by_shard {
-            if samples.len() <= part_rows {
-                parts.push((shard, samples));
+        for (shard, samples, positions) in by_shard {
+            let count = samples.len();
+            if count <= part_rows {
+                parts.push((shard, samples, positions));
                 continue;
             }
             // Each part has a vector of its own size: one that is split off would leave the others with the capacity of all.
             let mut rest = samples.into_iter();
             while rest.len() > 0 {
-                parts.push((shard, rest.by_ref().take(part_rows).collect()));
+                let first = count - rest.len();
+                let samples = rest.by_ref().take(part_rows).collect();
+                parts.push((shard, samples, positions.of_part(first, part_rows)));
             }
         }
         parts
@@ -233,8 +246,8 @@ mod tests {
             };
             let queue = IngestQueue::new(&limits, Arc::default());
             let parts = queue.split(vec![sample.clone(); 30_000]);
-            let rows: usize = parts.iter().map(|(_, samples)| samples.len()).sum();
-            let capacity: usize = parts.iter().map(|(_, samples)| samples.capacity()).sum();
+            let rows: usize = parts.iter().map(|(_, samples, _)| samples.len()).sum();
+            let capacity: usize = parts.iter().map(|(_, samples, _)| samples.capacity()).sum();
             assert_eq!(rows, 30_000, "{batch_rows}");
             assert!(capacity < 40_000, "{batch_rows}: {capacity}");
             assert!(parts.len() <= 60, "{batch_rows}: {}", parts.len());

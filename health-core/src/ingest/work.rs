@@ -21,6 +21,7 @@ use crate::{
     batch::Receipt,
     config::Limits,
     error::Error,
+    ingest::positions::Positions,
     sample::{Sample, UserId},
     shard::Shards,
     store::newest_timestamps::{NewestTimestamps, ShardTimestamps},
@@ -30,11 +31,46 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) samples: Vec<Sample>,
+    /// Where the samples stand in the call.
+    pub(crate) positions: Positions,
     /// After this moment the caller no longer waits for the outcome.
     pub(crate) deadline: Instant,
-    pub(crate) ack: oneshot::Sender<Result<Receipt, Error>>,
+    pub(crate) ack: AnswerSender,
     /// The permits of the whole call, which its requests share. The last one returns them.
-    pub(super) _permits: Arc<OwnedSemaphorePermit>,
+    pub(super) permits: Arc<OwnedSemaphorePermit>,
+}
+
+/// Where the answer to a request goes.
+pub(crate) type AnswerSender = oneshot::Sender<Result<Receipt, Error>>;
+
+/// The receiver of the answer to a request.
+pub(crate) type Answer = oneshot::Receiver<Result<Receipt, Error>>;
+
+impl Request {
+    /// Divides a request into two, each with its own answer. Also returns where the answer to the whole goes.
+    pub(crate) fn halves(self) -> (AnswerSender, [(Request, Answer); 2]) {
+        let Self {
+            mut samples,
+            positions,
+            deadline,
+            ack,
+            permits,
+        } = self;
+        let middle = samples.len() / 2;
+        let second = samples.split_off(middle);
+        let half = |samples: Vec<Sample>, first| {
+            let (ack, answer) = oneshot::channel();
+            let request = Request {
+                positions: positions.of_part(first, samples.len()),
+                samples,
+                deadline,
+                ack,
+                permits: Arc::clone(&permits),
+            };
+            (request, answer)
+        };
+        (ack, [half(samples, 0), half(second, middle)])
+    }
 }
 
 /// The requests that wait for a writer.
@@ -370,10 +406,11 @@ mod tests {
         let time = Sample::EARLIEST + chrono::TimeDelta::seconds(number);
         let sample = Sample::new(UserId::new(user).unwrap(), time, Source::default(), readings).unwrap();
         Request {
+            positions: Positions::From(0),
             samples: vec![sample; rows],
             deadline: Instant::now(),
             ack: oneshot::channel().0,
-            _permits: Arc::clone(permits),
+            permits: Arc::clone(permits),
         }
     }
 

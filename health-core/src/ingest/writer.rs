@@ -8,21 +8,22 @@ use tokio::{
 };
 
 use crate::{
-    batch::{Batch, WritePlan},
+    batch::{Batch, Receipt, WritePlan},
     config::Config,
     counters::Counters,
-    error::{Cause, Error, NotWritableReason, TemporaryReason},
+    error::{Cause, Error, NotWritableReason, Refused, TemporaryReason},
     ingest::{
         backoff::{Backoff, LONGEST_PAUSE},
+        outcome::Outcome,
         queue::IngestQueue,
         states::WriterStates,
-        work::{Request, WorkQueue},
+        work::{Answer, Request, WorkQueue},
     },
     live::handover::Handover,
     store::{
         append::BatchKey,
         commit_log,
-        connection::{Readers, Session, classify, give_back},
+        connection::{Readers, Session, classify, give_back, is_about_one_row},
         lock_wait::{LockWait, report_waits},
         newest_timestamps::{LookUp, NewestTimestamps},
         write::{WriteError, WriterSession, Written},
@@ -53,6 +54,8 @@ enum BatchFailure {
     NotWritable(Error),
     /// The database refuses one of the requests, and always will.
     Refused(Error),
+    /// The database refuses one row, and may accept the others.
+    RowRefused(Cause),
     /// The batch may be committed or not: the database did not say within the ingest deadline.
     OutcomeUnknown(Error),
 }
@@ -244,7 +247,14 @@ impl Writer {
                     answer_all(requests, &error);
                     return Vec::new();
                 }
-                Err(BatchFailure::Refused(_)) => {
+                Err(BatchFailure::RowRefused(cause)) if requests.len() == 1 => {
+                    let mut unwritten = Vec::new();
+                    for request in requests {
+                        unwritten.extend(self.write_around_refused(request, &cause, cache).await);
+                    }
+                    return unwritten;
+                }
+                Err(BatchFailure::Refused(_) | BatchFailure::RowRefused(_)) => {
                     // Writes each request in a batch of its own, so that only the refused one fails.
                     let mut unwritten = Vec::new();
                     for request in requests {
@@ -264,6 +274,43 @@ impl Writer {
             }
         }
         Vec::new()
+    }
+
+    /// Writes the halves of a request one after the other, and so on, until only the refused samples are left.
+    ///
+    /// The result is as if the samples had been sent one by one. After the deadline of the request nobody waits for it.
+    /// Returns the parts that another writer has to write, if the connection is lost.
+    async fn write_around_refused(
+        &mut self,
+        request: Request,
+        cause: &Cause,
+        cache: &mut NewestTimestamps,
+    ) -> Vec<Request> {
+        let count = request.samples.len();
+        if count <= 1 || request.deadline <= Instant::now() {
+            let error = Error::Database(Arc::clone(cause));
+            tracing::error!(error = error.chain(), samples = count, "the database refuses a sample");
+            let refused = Refused {
+                stored: Receipt::default(),
+                positions: (0..count).map(|index| request.positions.of(index)).collect(),
+                cause: Arc::clone(cause),
+            };
+            answer_all(vec![request], &Error::SamplesRefused(refused));
+            return Vec::new();
+        }
+        let (ack, halves) = request.halves();
+        let (mut answers, mut unwritten) = (Vec::new(), Vec::new());
+        for (half, answer) in halves {
+            if self.is_connected() {
+                unwritten.extend(Box::pin(self.write(vec![half], cache)).await);
+            } else {
+                unwritten.push(half);
+            }
+            answers.push(answer);
+        }
+        // Another writer may have to answer a part.
+        tokio::spawn(async move { ack.send(joined(answers).await) });
+        unwritten
     }
 
     fn acknowledge(&self, requests: Vec<Request>, written: Written) {
@@ -317,15 +364,19 @@ impl Writer {
                 self.counters.count_conflict();
                 Err(retry_at_once(Error::Unavailable(Arc::new(WriteConflict))))
             }
-            Err(WriteError::Failed(error)) => Err(match classify(error) {
-                error @ Error::NotWritable(_) => {
-                    // A database that was set to read-only, and back, tells only new sessions.
-                    self.session.take_if(|session| session.age() > READ_ONLY_SESSION_LIFE);
-                    BatchFailure::NotWritable(error)
-                }
-                error if error.is_retryable() => retry_later(error),
-                error => BatchFailure::Refused(error),
-            }),
+            Err(WriteError::Failed(error)) => {
+                let is_row_refusal = error.as_db_error().is_some_and(is_about_one_row);
+                Err(match classify(error) {
+                    error @ Error::NotWritable(_) => {
+                        // A database that was set to read-only, and back, tells only new sessions.
+                        self.session.take_if(|session| session.age() > READ_ONLY_SESSION_LIFE);
+                        BatchFailure::NotWritable(error)
+                    }
+                    error if error.is_retryable() => retry_later(error),
+                    Error::Database(cause) if is_row_refusal => BatchFailure::RowRefused(cause),
+                    error => BatchFailure::Refused(error),
+                })
+            }
             Err(WriteError::Unknown { key, error, plan }) => self.find_outcome(key, error, plan, cache).await,
         }
     }
@@ -369,6 +420,15 @@ fn surplus() -> Error {
         reason: TemporaryReason::TooManyConnections,
         cause: Arc::new(LeftToOthers),
     }
+}
+
+/// Adds up the answers of the parts of a request.
+async fn joined(answers: Vec<Answer>) -> Result<Receipt, Error> {
+    let mut outcome = Outcome::default();
+    for answer in answers {
+        outcome.add(answer.await.unwrap_or(Err(Error::Closed)))?;
+    }
+    outcome.finish()
 }
 
 fn retry_later(error: Error) -> BatchFailure {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use health_core::{
-    Ack, Error, Health, IngestCounts, ReceiveClock, RecordFault, Rejection, Sample,
+    Ack, Error, Health, IngestCounts, Receipt, ReceiveClock, RecordFault, Rejection, Sample,
     access::{Access, Authenticator, NotAuthenticated},
     read_record,
 };
@@ -43,8 +43,10 @@ pub(crate) struct Upload<'a> {
     clock: ReceiveClock,
     /// Valid samples that are not in the queue yet.
     buffer: Vec<Sample>,
+    /// The index of the record of each of them.
+    buffer_records: Vec<u64>,
     /// Portions in the queue, oldest first.
-    unacknowledged: VecDeque<Ack>,
+    unacknowledged: VecDeque<Portion>,
     records: u64,
     counts: IngestCounts,
     rejected: u64,
@@ -58,6 +60,16 @@ pub(crate) struct Upload<'a> {
     /// Its reference count is the number of uploads that share [`MAX_BUFFERED_BY_ALL`].
     active_uploads: Arc<()>,
 }
+
+/// Samples of an upload that are in the queue.
+struct Portion {
+    ack: Ack,
+    /// The index of the record of each sample.
+    records: Vec<u64>,
+}
+
+/// The reason in the list of errors if the database refuses a sample. The cause may name tables and goes to the log.
+const REFUSED_BY_DATABASE: &str = "is refused by the database; the server's log has the reason";
 
 /// The queue or the database has failed, or the access has ended, so reading the rest of the body is pointless. [`Upload::finish`] has the reason.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,6 +94,7 @@ impl<'a> Upload<'a> {
                 max_future: app.health.limits().max_future,
             },
             buffer: Vec::new(),
+            buffer_records: Vec::new(),
             unacknowledged: VecDeque::new(),
             records: 0,
             counts: IngestCounts::default(),
@@ -105,7 +118,7 @@ impl<'a> Upload<'a> {
         self.records += 1;
         match read_record(json, &self.clock) {
             Ok(sample) => match self.access.check_user(sample.user_id()) {
-                Ok(()) => self.add_sample(sample),
+                Ok(()) => self.add_sample(index, sample),
                 Err(denied) => {
                     self.forbidden += 1;
                     let reason = format!("is not allowed: {denied}");
@@ -122,12 +135,13 @@ impl<'a> Upload<'a> {
         }
     }
 
-    fn add_sample(&mut self, sample: Sample) {
+    fn add_sample(&mut self, index: u64, sample: Sample) {
         if sample.timestamp() == self.clock.received_at {
             // Two records without a timestamp are two samples, so they must not get the same time.
             self.clock.received_at += TimeDelta::microseconds(1);
         }
         self.buffer.push(sample);
+        self.buffer_records.push(index);
     }
 
     fn reject(&mut self, index: u64, faults: impl IntoIterator<Item = RecordFault>) {
@@ -164,7 +178,10 @@ impl<'a> Upload<'a> {
         }
         if !self.buffer.is_empty() && self.failure.is_none() {
             match self.health.enqueue(std::mem::take(&mut self.buffer)).await {
-                Ok(ack) => self.unacknowledged.push_back(ack),
+                Ok(ack) => self.unacknowledged.push_back(Portion {
+                    ack,
+                    records: std::mem::take(&mut self.buffer_records),
+                }),
                 Err(error) => self.failure = Some(error),
             }
         }
@@ -214,19 +231,34 @@ impl<'a> Upload<'a> {
     }
 
     async fn await_oldest(&mut self) {
-        let Some(ack) = self.unacknowledged.pop_front() else {
+        let Some(Portion { ack, records }) = self.unacknowledged.pop_front() else {
             return;
         };
         match ack.receipt().await {
-            Ok(receipt) => self.counts.add(IngestCounts {
-                accepted: receipt.accepted(),
-                inserted: receipt.inserted,
-                updated: receipt.updated,
-                unchanged: receipt.unchanged,
-            }),
+            Ok(receipt) => self.add_stored(receipt),
+            Err(Error::SamplesRefused(refused)) => {
+                self.add_stored(refused.stored);
+                self.rejected += u64::try_from(refused.positions.len()).unwrap_or(u64::MAX);
+                let listed = MAX_LISTED_ERRORS.saturating_sub(self.errors.len());
+                let refused = refused.positions.iter().take(listed);
+                self.errors.extend(refused.map(|position| Rejection {
+                    index: records.get(*position).copied().unwrap_or_default(),
+                    field: None,
+                    reason: REFUSED_BY_DATABASE.to_owned(),
+                }));
+            }
             // The response reports the first failure, because later ones often follow from it.
             Err(error) => self.failure = self.failure.take().or(Some(error)),
         }
+    }
+
+    fn add_stored(&mut self, receipt: Receipt) {
+        self.counts.add(IngestCounts {
+            accepted: receipt.accepted(),
+            inserted: receipt.inserted,
+            updated: receipt.updated,
+            unchanged: receipt.unchanged,
+        });
     }
 }
 

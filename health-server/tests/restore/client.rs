@@ -42,20 +42,39 @@ pub(crate) async fn post(http: SocketAddr, numbers: impl IntoIterator<Item = u32
 
 /// Posts one sample. Returns whether the server has stored it.
 async fn try_post(http: SocketAddr, number: u32) -> io::Result<bool> {
+    let (status, response) = post_once(http, number).await?;
+    assert!(["200", "429", "503"].contains(&status.as_str()), "{response}");
+    Ok(status == "200")
+}
+
+/// Posts one sample once. Returns the status and the whole response.
+pub(crate) async fn post_once(http: SocketAddr, number: u32) -> io::Result<(String, String)> {
     let (minute, second) = (number / 60, number % 60);
     let body = format!(r#"{{"user_id":{USER},"timestamp":"2025-03-02T18:{minute:02}:{second:02}Z","steps":{number}}}"#);
-    let length = body.len();
-    let request = format!(
-        "POST /ingest HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n\r\n{body}"
+    let head = format!(
+        "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}",
+        body.len()
     );
+    request(
+        http,
+        &format!("{head}\r\nhost: localhost\r\nconnection: close\r\n\r\n{body}"),
+    )
+    .await
+}
+
+/// Gets a resource. Returns the status and the whole response.
+pub(crate) async fn get(http: SocketAddr, path: &str) -> io::Result<(String, String)> {
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    request(http, &head).await
+}
+
+async fn request(http: SocketAddr, text: &str) -> io::Result<(String, String)> {
     let mut stream = TcpStream::connect(http).await?;
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(text.as_bytes()).await?;
     let mut response = String::new();
     stream.read_to_string(&mut response).await?;
-    let status = response.split(' ').nth(1).unwrap_or_default();
-    assert!(["200", "429", "503"].contains(&status), "{response}");
-    Ok(status == "200")
+    let status = response.split(' ').nth(1).unwrap_or_default().to_owned();
+    Ok((status, response))
 }
 
 impl Feed {

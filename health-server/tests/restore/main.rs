@@ -8,6 +8,7 @@ mod client;
 mod history;
 mod postgres;
 mod server;
+mod standby;
 
 use std::path::Path;
 
@@ -97,7 +98,7 @@ async fn the_database_is_recovered_to_a_point_in_time(meanwhile: ServerMeanwhile
     let mut postgres = Postgres::start(directory.path(), "main", &archiving).await;
     postgres.create_directory("archive");
     let server = Server::start(postgres.url(), directory.path()).await;
-    postgres.base_backup("base", &[]);
+    postgres.base_backup("base").await;
     let history = History::begin(&server).await;
     let restore_point = "SELECT pg_create_restore_point('before the loss')";
     postgres.connect().await.batch_execute(restore_point).await.unwrap();
@@ -139,7 +140,7 @@ async fn a_lagging_standby_is_promoted(meanwhile: ServerMeanwhile) {
     let url = add_host(primary.url(), &directory.path().join("standby/run"));
     let server = Server::start(&url, directory.path()).await;
     let history = History::begin(&server).await;
-    primary.base_backup("standby/pgdata", &["-R"]);
+    primary.base_backup_for_standby("standby/pgdata").await;
     let standby = Postgres::start(directory.path(), "standby", &[]).await;
     standby.stop_receiving_after(&primary).await;
     let history = history.write_lost(&server).await;

@@ -2,10 +2,7 @@
 
 use std::{
     fs,
-    os::unix::{
-        fs::{DirBuilderExt, MetadataExt, chown},
-        process::CommandExt,
-    },
+    os::unix::fs::{DirBuilderExt, MetadataExt, chown},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -115,26 +112,52 @@ impl Postgres {
         fs::write(self.pgdata().join(name), "").unwrap();
     }
 
-    /// Makes a base backup while PostgreSQL runs.
-    pub(crate) fn base_backup(&self, name: &str, arguments: &[&str]) {
+    /// Makes a base backup while PostgreSQL runs, by its functions: some packages of it have no `pg_basebackup`.
+    pub(crate) async fn base_backup(&self, name: &str) {
         let target = self.directory.join(name);
         if let Some(parent) = target.parent().filter(|parent| *parent != self.directory) {
             self.create_directory(parent.file_name().unwrap().to_str().unwrap());
         }
-        let owner = fs::metadata(self.pgdata()).unwrap();
-        self.create_directory(name);
-        let output = Command::new(self.program("pg_basebackup"))
-            .args(["--checkpoint=fast", "--no-sync", "-U", "postgres", "-h"])
-            .arg(self.instance.join("run"))
-            .arg("-D")
+        let client = self.connect().await;
+        let version = "SELECT current_setting('server_version_num')::int";
+        let version: i32 = client.query_one(version, &[]).await.unwrap().get(0);
+        let (begin, end) = if version < 150_000 {
+            ("pg_start_backup('test', true, false)", "pg_stop_backup(false, false)")
+        } else {
+            ("pg_backup_start('test', true)", "pg_backup_stop(false)")
+        };
+        client.batch_execute(&format!("SELECT {begin}")).await.unwrap();
+        // A file may disappear meanwhile. PostgreSQL repairs the copy from the WAL.
+        let _status = Command::new("cp")
+            .arg("-a")
+            .arg(self.pgdata())
             .arg(&target)
-            .args(arguments)
-            .current_dir("/")
-            .uid(owner.uid())
-            .gid(owner.gid())
-            .output()
+            .status()
             .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        let label = format!("SELECT labelfile FROM {end}");
+        let label: String = client.query_one(&label, &[]).await.unwrap().get(0);
+        fs::remove_file(target.join("postmaster.pid")).unwrap();
+        self.write_file(&target.join("backup_label"), &label);
+    }
+
+    /// Makes a base backup that becomes a standby of this instance.
+    pub(crate) async fn base_backup_for_standby(&self, name: &str) {
+        self.base_backup(name).await;
+        let target = self.directory.join(name);
+        let socket = self.instance.join("run");
+        let settings = format!(
+            "primary_conninfo = 'host={} port=5432 user=postgres'\n",
+            socket.display()
+        );
+        self.write_file(&target.join("postgresql.auto.conf"), &settings);
+        self.write_file(&target.join("standby.signal"), "");
+    }
+
+    /// Writes a file that PostgreSQL may read and change.
+    fn write_file(&self, path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        let owner = fs::metadata(self.pgdata()).unwrap();
+        chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
 
     /// Ends the present segment of the WAL, and waits until it is in the archive.
@@ -178,13 +201,6 @@ impl Postgres {
 
     fn pgdata(&self) -> PathBuf {
         self.instance.join("pgdata")
-    }
-
-    /// Returns the path of one of PostgreSQL's programs, of the version that runs.
-    fn program(&self, name: &str) -> PathBuf {
-        let options = fs::read_to_string(self.pgdata().join("postmaster.opts")).unwrap();
-        let postgres = Path::new(options.split(' ').next().unwrap());
-        postgres.with_file_name(name)
     }
 }
 

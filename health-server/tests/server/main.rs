@@ -5,6 +5,7 @@
 mod access;
 mod client;
 mod connections;
+mod database;
 mod feed;
 mod framing;
 mod http;
