@@ -113,7 +113,7 @@ async fn a_simulation_that_the_server_did_not_take_is_incomplete() {
     .await;
     let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
     let mut simulation = Simulation::new(population(), client(port), move |message| {
-        failed.send(message.to_owned()).unwrap()
+        failed.send(message.to_owned()).unwrap();
     });
     let (start, end) = hour();
     tokio::select! {

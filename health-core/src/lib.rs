@@ -75,6 +75,7 @@ mod live;
 mod plan;
 #[cfg(feature = "store")]
 mod roller;
+#[cfg(feature = "store")]
 mod sessions;
 #[cfg(feature = "store")]
 mod setup_error;
