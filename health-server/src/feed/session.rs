@@ -122,7 +122,12 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
     }
 
     /// Waits for the next thing to handle. Cancelling it loses nothing.
+    ///
+    /// A line is read only after the SUBSCRIBE before it was answered. So each command gets its answer, in the order of
+    /// the commands, also if a client sends many at once.
     async fn next(&mut self) -> SessionInput {
+        let is_answered = self.subscription.as_ref().is_none_or(|it| it.is_confirmed);
+        let reads_lines = is_answered && !self.input_ended;
         let (input, subscription, access) = (&mut self.input, self.subscription.as_mut(), &mut self.access);
         let from_subscription = async {
             match subscription {
@@ -134,7 +139,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             biased; // Nothing is sent after the access has ended or the shutdown has begun.
             reason = access.ended() => SessionInput::AccessEnded(reason),
             () = self.app.closing.cancelled() => SessionInput::Closing,
-            line = input.next(), if !self.input_ended => line.map_or(SessionInput::Eof, SessionInput::Line),
+            line = input.next(), if reads_lines => line.map_or(SessionInput::Eof, SessionInput::Line),
             input = from_subscription => input,
         }
     }

@@ -339,3 +339,46 @@ async fn every_sends_only_the_newest_sample_of_each_user() {
     }
     assert!(received < 100, "{received}");
 }
+
+#[tokio::test]
+async fn each_of_many_commands_sent_at_once_gets_its_answer_in_order() {
+    let server = Server::start().await;
+    let mut live = server.subscribed("").await;
+    server.post("json", record(9, 0)).await;
+    let cursor = live.event().await["cursor"].as_str().unwrap().to_owned();
+    for user in [1, 2, 3] {
+        server.post("json", record(user, 0)).await;
+    }
+    let mut client = server.feed().await;
+    let resume = format!("SUBSCRIBE after={cursor} users");
+    let commands = format!(
+        "{resume}=1\nPING\n{resume}=x\nSUBSCRIBE after=nonsense\n{resume}=2\nSUBSCRIBE\n{resume}=3 every=1\nAUTH x\nQUIT\n"
+    );
+    client.send(commands).await;
+    let mut answers = Vec::new();
+    while answers.last() != Some(&"bye".to_owned()) {
+        let event = client.event().await;
+        match event["event"].as_str().unwrap() {
+            "subscribed" => answers.push(format!("subscribed {}", event["resumed"])),
+            "sample" => {
+                // After `subscribed` come the samples of this subscription only.
+                let subscriptions = answers.iter().filter(|answer| answer.starts_with("subscribed"));
+                let user = [1, 0, 2, 0, 3][subscriptions.count() - 1];
+                assert_eq!(event["user_id"], user, "{answers:?}");
+            }
+            answer => answers.push(answer.to_owned()),
+        }
+    }
+    let expected = [
+        "subscribed true",
+        "pong",
+        "error",
+        "subscribed false",
+        "subscribed true",
+        "subscribed true",
+        "subscribed true",
+        "error",
+        "bye",
+    ];
+    assert_eq!(answers, expected);
+}
