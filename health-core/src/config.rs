@@ -9,7 +9,7 @@ use crate::flags::{
     format_byte_size, format_duration, format_time_delta, parse_byte_size, parse_count, parse_duration,
     parse_time_delta, within,
 };
-use crate::{error::Error, sessions::Sessions};
+use crate::{error::Error, outage::DatabaseStatus, sessions::Sessions};
 
 /// The database and the limits that [`Health::open`](crate::Health::open) uses.
 ///
@@ -27,6 +27,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     /// What the sessions of this configuration know of each other.
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) status: DatabaseStatus,
 }
 
 /// Every adjustable limit of the core. The defaults suit one server on one machine.
@@ -236,6 +237,7 @@ impl Config {
             application,
             limits: Limits::default(),
             sessions: Arc::default(),
+            status: DatabaseStatus::default(),
         })
     }
 
@@ -274,6 +276,13 @@ impl Config {
         self.limits = limits;
         self
     }
+
+    /// Sets the status that the supervisor of the database reports to.
+    #[must_use]
+    pub fn status(mut self, status: DatabaseStatus) -> Self {
+        self.status = status;
+        self
+    }
 }
 
 /// Omits the password.
@@ -284,6 +293,7 @@ impl fmt::Debug for Config {
             .field("database", &self.postgres.get_dbname())
             .field("application", &self.application)
             .field("limits", &self.limits)
+            .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }

@@ -27,7 +27,9 @@ mod find;
 mod instance;
 mod options;
 mod os_user;
+mod ready;
 mod socket;
+mod supervisor;
 mod watchdog;
 
 pub use crate::embedded::{

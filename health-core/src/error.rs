@@ -3,8 +3,8 @@
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{
-    batch::Receipt, bucket::TooManyBuckets, config::LimitOutOfRange, sample::InvalidSample, setup_error::SetupError,
-    text::counted, token::TokenName,
+    batch::Receipt, bucket::TooManyBuckets, config::LimitOutOfRange, outage::OutageReason, sample::InvalidSample,
+    setup_error::SetupError, text::counted, token::TokenName,
 };
 
 /// Why a call failed. The message describes the failure itself; `source()` returns its cause.
@@ -48,6 +48,9 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// PostgreSQL is down, and its supervisor starts it again. Try again later.
+    #[error("PostgreSQL has stopped because {0}, and is being started again")]
+    Stopped(OutageReason),
     /// The database answers, but cannot store samples now. Try again later.
     #[error("the database cannot store samples now: {0}")]
     NotWritable(NotWritableReason),
@@ -174,6 +177,7 @@ impl Error {
             Self::Overloaded { .. }
             | Self::Unavailable(_)
             | Self::Temporary { .. }
+            | Self::Stopped(_)
             | Self::NotWritable(_)
             | Self::TimedOut(_)
             | Self::CommitUnknown(_) => true,

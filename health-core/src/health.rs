@@ -26,6 +26,7 @@ use crate::{
         filter::Filter, handover::Handover, maintenance, poller::Poller, replay::ReplaySource, ring::Ring,
         subscription::Subscription,
     },
+    outage::DatabaseStatus,
     roller,
     sample::Sample,
     store::{
@@ -56,6 +57,7 @@ struct Inner {
     replays: Arc<ReplaySource>,
     counters: Arc<Counters>,
     limits: Limits,
+    status: DatabaseStatus,
     /// Made by the first call of [`Health::authenticator`].
     authenticator: OnceCell<Authenticator>,
     /// Notified when another program says that tokens have changed.
@@ -134,6 +136,7 @@ impl Health {
                 replays,
                 counters,
                 limits,
+                status: config.status,
                 authenticator: OnceCell::new(),
                 tokens_changed,
                 closing,
@@ -166,6 +169,7 @@ impl Health {
                 .check_not_in_future(now, self.inner.limits.max_future)
                 .map_err(|fault| Error::Invalid { index, fault })?;
         }
+        self.check_not_stopped()?;
         self.inner.queue.enqueue(samples).await
     }
 
@@ -184,6 +188,9 @@ impl Health {
     /// # Errors
     /// The reason why samples cannot be stored.
     pub async fn ready(&self) -> Result<(), Error> {
+        if let Some(outage) = self.inner.status.outage() {
+            return Err(Error::Stopped(outage.reason));
+        }
         self.inner.queue.writers().why_none_is_connected().map_or(Ok(()), Err)?;
         let counters = &self.inner.counters;
         let database = ready::ready(&self.inner.readers).await;
@@ -236,6 +243,12 @@ impl Health {
             Ok(authenticator)
         };
         self.inner.authenticator.get_or_try_init(|| start).await.cloned()
+    }
+
+    /// Fails at once if the database is known to be down for longer than a restart takes.
+    fn check_not_stopped(&self) -> Result<(), Error> {
+        let reason = self.inner.status.lasting_outage();
+        reason.map_or(Ok(()), |reason| Err(Error::Stopped(reason)))
     }
 
     /// Returns what this handle has done so far.

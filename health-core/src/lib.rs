@@ -72,6 +72,8 @@ mod ingest;
 #[cfg(feature = "store")]
 mod live;
 #[cfg(feature = "store")]
+mod outage;
+#[cfg(feature = "store")]
 mod plan;
 #[cfg(feature = "store")]
 mod roller;
@@ -113,6 +115,7 @@ pub use crate::{
         filter::Filter,
         subscription::Subscription,
     },
+    outage::{DatabaseStatus, Outage, OutageReason},
     setup_error::SetupError,
     store::{export::Samples, grants::grants, migrate::migrate},
 };

@@ -36,6 +36,8 @@ pub(crate) mod users;
 pub(crate) mod write;
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod commit_log_model_tests;
 #[cfg(test)]
 mod commit_log_tests;

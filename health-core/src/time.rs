@@ -42,6 +42,18 @@ pub enum TimestampError {
     OutOfRange(String),
 }
 
+/// The start of the first year that four digits can write, 0000-01-01T00:00:00Z.
+pub(crate) const FIRST: DateTime<Utc> = match DateTime::from_timestamp(-62_167_219_200, 0) {
+    Some(first) => first,
+    None => DateTime::<Utc>::MIN_UTC,
+};
+
+/// The last microsecond of the last year that four digits can write, 9999-12-31T23:59:59.999999Z.
+pub(crate) const LAST: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 999_999_000) {
+    Some(last) => last,
+    None => DateTime::<Utc>::MAX_UTC,
+};
+
 /// Parses an RFC 3339 timestamp with `Z` or an offset. Digits beyond the microsecond are dropped.
 ///
 /// `T` and `Z` may be lowercase. Four forms beyond RFC 3339 (section 5.6) are accepted, because common libraries write

@@ -3,7 +3,7 @@
 use std::future::pending;
 
 use health_core::{
-    Config, Error, Limits,
+    Config, DatabaseStatus, Error, Limits,
     embedded::{Cluster, EmbeddedError, Options},
 };
 
@@ -25,10 +25,14 @@ pub(crate) enum Postgres {
 
 impl Postgres {
     /// Provides a PostgreSQL to `serve`. A second server on the same data directory is refused.
-    pub(crate) async fn for_serving(args: &DatabaseArgs) -> Result<Self, ProgramError> {
+    ///
+    /// `status` gets the outages of a PostgreSQL that the program runs itself.
+    pub(crate) async fn for_serving(args: &DatabaseArgs, status: &DatabaseStatus) -> Result<Self, ProgramError> {
         match args.database_url.clone() {
             Some(url) => Ok(Self::External(url)),
-            None => Ok(Self::Embedded(Cluster::start(options(args)).await?)),
+            None => Ok(Self::Embedded(
+                Cluster::start(options(args).status(status.clone())).await?,
+            )),
         }
     }
 
@@ -48,7 +52,7 @@ impl Postgres {
         Ok(config?.application(APPLICATION).limits(limits))
     }
 
-    /// Resolves if an embedded PostgreSQL ends although the program did not stop it.
+    /// Resolves if an embedded PostgreSQL has ended, and starting it again cannot help.
     pub(crate) async fn ended(&self) -> EmbeddedError {
         match self {
             Self::External(_) => pending().await,

@@ -18,6 +18,7 @@ mod refusal;
 mod response;
 mod route;
 mod samples;
+pub(crate) mod starting;
 mod stats;
 mod upload;
 mod users;

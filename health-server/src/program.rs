@@ -2,7 +2,7 @@
 //! status.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     pin::pin,
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use health_core::{Config, Error, Health, Limits, grants, migrate};
+use health_core::{Config, DatabaseStatus, Error, Health, Limits, grants, migrate};
 use tokio::{
     net::lookup_host,
     signal::unix::{SignalKind, signal},
@@ -23,6 +23,7 @@ use crate::{
     database::Postgres,
     descriptors::{raise_open_files_limit, shortage},
     error::ProgramError,
+    http::starting,
     listeners::Listeners,
     options::ServerOptions,
     server::run,
@@ -111,21 +112,34 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
         None => Some(bind().await?),
         Some(_) => None,
     };
+    let status = DatabaseStatus::default();
+    let mut answering = Box::pin(async {
+        match &bound {
+            Some(listeners) => starting::answer(&listeners.http, &status).await,
+            None => pending().await,
+        }
+    });
     let postgres = tokio::select! {
-        postgres = Postgres::for_serving(&args.database) => postgres?,
+        postgres = Postgres::for_serving(&args.database, &status) => postgres?,
         () = &mut shutdown => return Ok(()),
+        never = &mut answering => match never {},
     };
     let options = ServerOptions {
         limits: args.server_limits,
         allowed_hosts: args.allow_host,
     };
+    let opening = async {
+        let config = postgres.config(args.core_limits.clone())?.status(status.clone());
+        tokio::select! {
+            opened = open_with_retries(config, &status) => Ok(Some(opened?)),
+            error = postgres.ended() => Err(error.into()),
+            () = &mut shutdown => Ok(None),
+            never = answering => match never {},
+        }
+    };
+    let opened: Result<_, ProgramError> = opening.await;
     let served = async {
-        let config = postgres.config(args.core_limits.clone())?;
-        let health = tokio::select! {
-            opened = open_with_retries(config) => opened?,
-            error = postgres.ended() => return Err(error.into()),
-            () = &mut shutdown => return Ok(()),
-        };
+        let Some(health) = opened? else { return Ok(()) };
         let listeners = if let Some(listeners) = bound {
             listeners
         } else {
@@ -140,7 +154,7 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
     Ok(stopped?)
 }
 
-/// Serves until `shutdown` resolves or the embedded PostgreSQL ends.
+/// Serves until `shutdown` resolves, or the embedded PostgreSQL ends and starting it again cannot help.
 async fn serve_from(
     postgres: &Postgres,
     health: Health,
@@ -171,13 +185,14 @@ async fn serve_from(
     }
 }
 
-/// Opens the database. If it is out of reach, tries again until [`DATABASE_TIMEOUT`].
-async fn open_with_retries(config: Config) -> Result<Health, Error> {
+/// Opens the database. If it is out of reach, tries again until [`DATABASE_TIMEOUT`], or as long as the program starts its
+/// own PostgreSQL again.
+async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<Health, Error> {
     let deadline = Instant::now() + DATABASE_TIMEOUT;
     let mut is_logged = false;
     loop {
         match Health::open(config.clone()).await {
-            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+            Err(error) if error.is_retryable() && (Instant::now() < deadline || status.outage().is_some()) => {
                 if !is_logged {
                     tracing::warn!(
                         error = error.chain(),

@@ -207,10 +207,10 @@ fn a_row_has_a_sparkline_from_the_start() {
 fn the_tstp_signal_suspends_and_cont_resumes() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
-    terminal.signal("-TSTP");
+    terminal.signal(Signal::TSTP);
     terminal.wait_until("the ordinary screen", |s| !s.alternate_screen() && !s.hide_cursor());
     terminal.wait_until_stopped();
-    terminal.signal("-CONT");
+    terminal.signal(Signal::CONT);
     terminal.wait_until("the dashboard again", |s| {
         s.alternate_screen() && s.contents().contains("connected")
     });
@@ -225,7 +225,7 @@ fn ctrl_z_suspends_and_cont_resumes() {
     terminal.send("\x1a");
     terminal.wait_until("the ordinary screen", |s| !s.alternate_screen() && !s.hide_cursor());
     terminal.wait_until_stopped();
-    terminal.signal("-CONT");
+    terminal.signal(Signal::CONT);
     terminal.wait_until("the dashboard again", |s| {
         s.alternate_screen() && s.contents().contains("connected")
     });
@@ -235,11 +235,11 @@ fn ctrl_z_suspends_and_cont_resumes() {
 
 #[test]
 fn term_hup_and_int_end_the_dashboard_with_status_0() {
-    for signal in ["-TERM", "-HUP", "-INT"] {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         let server = FakeServer::start();
         let terminal = dashboard(&server);
         terminal.signal(signal);
-        assert_eq!(terminal.ended().0, 0, "{signal}");
+        assert_eq!(terminal.ended().0, 0, "{signal:?}");
     }
 }
 

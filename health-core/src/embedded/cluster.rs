@@ -1,39 +1,31 @@
 //! A running PostgreSQL: starting, connecting, stopping.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{Config, NoTls};
 
-use crate::embedded::{
-    directory::{Directory, OwnerKind, OwnerLock},
-    error::EmbeddedError,
-    instance::{CHECK_INTERVAL, Instance, PORT, PREVIOUS_RUN_TIMEOUT, USER},
-    options::Options,
-    socket,
-    watchdog::Watchdog,
+use crate::{
+    embedded::{
+        directory::{Directory, OwnerKind},
+        error::EmbeddedError,
+        instance::{CHECK_INTERVAL, Instance, PORT, PREVIOUS_RUN_TIMEOUT, USER},
+        options::Options,
+        ready::{READY_TIMEOUT, answers, wait_until_ready},
+        socket,
+        supervisor::{RestartPause, Supervisor},
+    },
+    outage::{Outage, OutageReason},
 };
-
-/// The longest time until PostgreSQL answers. It includes the recovery after a crash, which reads up to `max_wal_size`.
-const READY_TIMEOUT: Duration = Duration::from_mins(2);
-
-/// How long PostgreSQL may take to stop after SIGINT. It writes its buffers to the disk then. After this time it gets
-/// SIGQUIT.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long PostgreSQL may take to stop after SIGQUIT. It writes nothing then. The next start recovers from the WAL.
-const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The first pause between two attempts to connect. It doubles up to [`CHECK_INTERVAL`].
-const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(2);
 
 /// A running PostgreSQL with a data directory of its own.
 ///
 /// PostgreSQL listens on a Unix socket in the data directory and nowhere else. End it with [`stop`](Cluster::stop). If
 /// the value is dropped, or this process is killed, a watchdog ends PostgreSQL, and no committed data is lost.
+///
+/// If PostgreSQL ends unexpectedly (its disk is full, it was killed), it is started again after 1 s, then after pauses that
+/// double up to 30 s, until it runs. [`Options::status`] tells of the outage meanwhile. The supervisor gives up only if
+/// waiting cannot help: the server programs of this version are gone, rights are missing, files are damaged, a setting is
+/// wrong. Then [`ended`](Cluster::ended) returns.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), health_core::embedded::EmbeddedError> {
@@ -49,23 +41,16 @@ const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(2);
 pub struct Cluster {
     directory: Directory,
     socket_directory: PathBuf,
-    running: Option<Running>,
-}
-
-/// What a cluster holds if this process started PostgreSQL.
-#[derive(Debug)]
-struct Running {
-    // Fields are dropped in this order: the watchdog ends PostgreSQL before the directory is unlocked.
-    watchdog: Watchdog,
-    log_begin: u64,
-    _owner_lock: OwnerLock,
+    /// Present if this process started PostgreSQL.
+    supervisor: Option<Supervisor>,
 }
 
 impl Cluster {
     /// Starts PostgreSQL. Creates the data directory and an empty cluster first if they are missing.
     ///
     /// Waits for the end of a PostgreSQL whose owner was killed, or of one that a command started with
-    /// [`attach`](Cluster::attach) and will stop.
+    /// [`attach`](Cluster::attach) and will stop. If PostgreSQL cannot start because its disk is full, waits until there
+    /// is space, unless [`Options::restart`] says otherwise.
     ///
     /// Must be called on a Tokio runtime. That runtime must live as long as [`ended`](Cluster::ended) is used.
     ///
@@ -76,7 +61,9 @@ impl Cluster {
     pub async fn start(options: Options) -> Result<Cluster, EmbeddedError> {
         let path = options.resolve_data_dir()?;
         let directory = Directory::new(path.clone());
+        let status = options.database_status();
         let start = Instant::now();
+        let mut pause = RestartPause::new();
         loop {
             match Cluster::start_in(path.clone(), &options, OwnerKind::Server).await {
                 Err(EmbeddedError::AlreadyRunning { .. })
@@ -84,12 +71,23 @@ impl Cluster {
                 {
                     sleep(CHECK_INTERVAL).await;
                 }
+                Err(error) if options.restarts() && error.needs_space(&path) => {
+                    tracing::error!(%error, "PostgreSQL cannot start, because its disk is full; trying again in {pause}");
+                    status.set(Some(Outage {
+                        reason: OutageReason::DiskFull,
+                        is_lasting: true,
+                    }));
+                    pause.wait().await;
+                }
                 Err(error) if options.is_throw_away() => {
                     // If PostgreSQL did run, its watchdog may be removing the directory as well.
                     let _ = tokio::fs::remove_dir_all(path).await;
                     return Err(error);
                 }
-                result => return result,
+                result => {
+                    status.set(None);
+                    return result;
+                }
             }
         }
     }
@@ -119,13 +117,12 @@ impl Cluster {
             // Only a PostgreSQL that a server started is used. A command stops the one that it started, perhaps while we use it.
             if !directory.owner_may_be_command() {
                 let socket_directory = socket::short_path(&directory.run())?;
-                let cluster = Cluster {
-                    directory,
-                    socket_directory,
-                    running: None,
-                };
-                if timeout(READY_TIMEOUT, cluster.answers()).await == Ok(true) {
-                    return Ok(cluster);
+                if timeout(READY_TIMEOUT, answers(&socket_directory)).await == Ok(true) {
+                    return Ok(Cluster {
+                        directory,
+                        socket_directory,
+                        supervisor: None,
+                    });
                 }
             }
             match Cluster::start_in(path.clone(), &options, OwnerKind::Command).await {
@@ -157,132 +154,59 @@ impl Cluster {
 
     /// Returns whether this process started PostgreSQL. If not, another process did.
     pub fn is_owner(&self) -> bool {
-        self.running.is_some()
+        self.supervisor.is_some()
     }
 
-    /// Waits until PostgreSQL ends unexpectedly, and returns an error that says how it ended.
+    /// Waits until PostgreSQL has ended for good, and returns an error that says how it ended.
     ///
-    /// If another process started PostgreSQL, this never returns. This method is cancel safe.
+    /// That is an end that waiting cannot cure, or with [`Options::restart`] `false` any unexpected end. If another
+    /// process started PostgreSQL, this never returns. This method is cancel safe.
     pub async fn ended(&self) -> EmbeddedError {
-        let Some(running) = &self.running else {
-            return std::future::pending().await;
-        };
-        let status = running.watchdog.ended().await;
-        let log = self.directory.log_tail(running.log_begin);
-        EmbeddedError::EndedUnexpectedly {
-            directory: self.directory.path().to_owned(),
-            status,
-            log,
+        match &self.supervisor {
+            Some(supervisor) => supervisor.failed().await,
+            None => std::future::pending().await,
         }
     }
 
     /// Stops PostgreSQL and waits for its end. Open connections are closed, and committed data stays.
     ///
-    /// If another process started the server, this does nothing.
+    /// If another process started the server, or if PostgreSQL is down and would be started again, this does nothing.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::EndedUnexpectedly`] if it had already ended, [`EmbeddedError::NotStopped`] if it does not end.
+    /// [`EmbeddedError::EndedUnexpectedly`] if it had already [ended](Cluster::ended), [`EmbeddedError::NotStopped`] if it
+    /// does not end.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        let Some(running) = &self.running else {
-            return Ok(());
-        };
-        if running.watchdog.has_ended() {
-            return Err(self.ended().await);
+        match &self.supervisor {
+            Some(supervisor) => supervisor.stop().await,
+            None => Ok(()),
         }
-        running.watchdog.signal("INT");
-        if timeout(STOP_TIMEOUT, running.watchdog.ended()).await.is_err() {
-            let directory = self.directory.path().display();
-            tracing::warn!(%directory, "PostgreSQL did not end after SIGINT, sending SIGQUIT");
-            running.watchdog.signal("QUIT");
-            if timeout(QUIT_TIMEOUT, running.watchdog.ended()).await.is_err() {
-                let seconds = (STOP_TIMEOUT + QUIT_TIMEOUT).as_secs();
-                return Err(EmbeddedError::NotStopped {
-                    directory: self.directory.path().to_owned(),
-                    seconds,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the connection parameters of a database.
-    pub(crate) fn config(&self, database: &str) -> Config {
-        let mut config = Config::new();
-        config
-            .user(USER)
-            .dbname(database)
-            .host_path(&self.socket_directory)
-            .port(PORT)
-            .connect_timeout(READY_TIMEOUT);
-        config
     }
 
     async fn start_in(path: PathBuf, options: &Options, kind: OwnerKind) -> Result<Cluster, EmbeddedError> {
-        let (instance, lock) = Instance::acquire(Directory::new(path), options, kind).await?;
-        let socket_directory = socket::short_path(&instance.directory.run())?;
-        let (watchdog, log_begin) = instance.spawn_postgres(&lock, options)?;
-        let running = Some(Running {
-            watchdog,
-            log_begin,
-            _owner_lock: instance.owner_lock,
-        });
-        let cluster = Cluster {
-            directory: instance.directory,
-            socket_directory,
-            running,
+        let (instance, owner_lock, lock) = Instance::acquire(Directory::new(path), options, kind).await?;
+        let directory = instance.directory.clone();
+        let socket_directory = socket::short_path(&directory.run())?;
+        let run = instance.spawn_postgres(instance.programs(), &lock)?;
+        drop(lock);
+        let mut cluster = Cluster {
+            directory,
+            socket_directory: socket_directory.clone(),
+            supervisor: None,
         };
-        cluster.wait_until_ready().await?;
+        let ready = wait_until_ready(&socket_directory, cluster.data_dir(), &instance.end_of(&run)).await;
+        // Also before an error, so that the fields are dropped in order.
+        let supervisor = Supervisor::new(instance, owner_lock, run, socket_directory);
+        let supervisor = cluster.supervisor.insert(supervisor);
+        ready?;
+        supervisor.watch();
         Ok(cluster)
-    }
-
-    async fn wait_until_ready(&self) -> Result<(), EmbeddedError> {
-        let Some(Running {
-            watchdog, log_begin, ..
-        }) = &self.running
-        else {
-            return Ok(());
-        };
-        let directory = || self.directory.path().to_owned();
-        let connect = async {
-            let mut pause = CONNECT_PAUSE_MIN;
-            while !self.answers().await {
-                sleep(pause).await;
-                pause = (pause * 2).min(CHECK_INTERVAL);
-            }
-        };
-        tokio::select! {
-            status = watchdog.ended() => {
-                let log = self.directory.log_tail(*log_begin);
-                Err(match status {
-                    Some(status) => EmbeddedError::StoppedWhileStarting { directory: directory(), status, log },
-                    None => EmbeddedError::EndedUnexpectedly { directory: directory(), status, log },
-                })
-            }
-            ready = timeout(READY_TIMEOUT, connect) => ready.map_err(|_| {
-                let (seconds, log) = (READY_TIMEOUT.as_secs(), self.directory.log_tail(*log_begin));
-                EmbeddedError::NotReady { directory: directory(), seconds, log }
-            }),
-        }
-    }
-
-    /// Returns whether PostgreSQL answers a statement.
-    async fn answers(&self) -> bool {
-        let Ok((client, connection)) = self.config("postgres").connect(NoTls).await else {
-            return false;
-        };
-        let connection = tokio::spawn(connection);
-        let answered = client.simple_query("SELECT 1").await.is_ok();
-        drop(client);
-        // Wait until the connection is closed. Whether its last message reaches the server does not matter.
-        let _ = connection.await;
-        answered
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.running.is_some() {
+        if self.supervisor.is_some() {
             socket::remove_link(&self.directory.run(), &self.socket_directory);
         }
     }

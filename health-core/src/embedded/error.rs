@@ -1,6 +1,14 @@
 //! The errors of an embedded PostgreSQL. Their messages are written for the person who has to act.
 
-use std::{fmt, io, path::PathBuf, process::ExitStatus};
+use std::{
+    fmt, io,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::Arc,
+};
+
+use crate::outage::OutageReason;
 
 /// An error of an embedded PostgreSQL: it cannot be found, started or stopped, or it ended.
 ///
@@ -17,7 +25,7 @@ use std::{fmt, io, path::PathBuf, process::ExitStatus};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {
     /// No directory holds both `postgres` and `initdb`.
@@ -232,13 +240,50 @@ pub enum EmbeddedError {
         /// The file, directory or program.
         path: PathBuf,
         /// The error of the operating system.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
+}
+
+/// What the system says of a full disk, and of a user who has used up a share of it, see strerror(3).
+const DISK_FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
+/// What PostgreSQL logs before it stops for a reason that lasts: missing rights, damaged files, wrong settings.
+const PERMANENT: [&str; 12] = [
+    "could not find the database system",
+    "Permission denied",
+    "has invalid permissions",
+    "has wrong ownership",
+    "incorrect checksum in control file",
+    "could not open file \"global/pg_control\"",
+    "could not read file \"global/pg_control\"",
+    "database files are incompatible with server",
+    "is not a valid data directory",
+    "valid checkpoint record",
+    "invalid value for parameter",
+    "unrecognized configuration parameter",
+];
+
+/// The least space with which PostgreSQL can go on: one segment of its WAL, 16 MiB.
+const SPACE_BYTES_MIN: u64 = 16 << 20;
+
+/// Returns whether the file system of a directory is full.
+///
+/// The log of PostgreSQL lies on the same file system, so PostgreSQL may have been unable to write the reason to it.
+fn has_no_space(directory: &Path) -> bool {
+    rustix::fs::statvfs(directory).is_ok_and(|system| system.f_bavail.saturating_mul(system.f_frsize) < SPACE_BYTES_MIN)
 }
 
 /// The last lines of a log, indented for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogTail(Vec<String>);
+
+/// What PostgreSQL logs when we try to connect to it before it is ready.
+const OWN_ATTEMPTS: [&str; 4] = [
+    "the database system is starting up",
+    "the database system is in recovery mode",
+    "the database system is not yet accepting connections",
+    "the database system is shutting down",
+];
 
 /// The commands that install the server programs.
 const INSTALL: &str = "  Debian, Ubuntu:  sudo apt-get install postgresql\n  \
@@ -250,7 +295,69 @@ impl EmbeddedError {
     /// Returns a function for `map_err` that adds the operation and the path to an error of the operating system.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> EmbeddedError {
         let path = path.into();
-        move |source| EmbeddedError::Io { action, path, source }
+        move |source| EmbeddedError::Io {
+            action,
+            path,
+            source: Arc::new(source),
+        }
+    }
+
+    /// Returns the error as the reason of an outage. `directory` is the data directory.
+    pub(crate) fn outage_reason(&self, directory: &Path) -> OutageReason {
+        if self.is_disk_full() || has_no_space(directory) {
+            return OutageReason::DiskFull;
+        }
+        match self {
+            EmbeddedError::EndedUnexpectedly {
+                status: Some(status), ..
+            } if status.signal().is_some() => OutageReason::Killed,
+            EmbeddedError::EndedUnexpectedly { .. } => OutageReason::Ended,
+            _ => OutageReason::CannotStart,
+        }
+    }
+
+    /// Returns whether PostgreSQL, or the creation of its cluster, failed because the disk is full.
+    pub(crate) fn needs_space(&self, directory: &Path) -> bool {
+        let may_be_silent = matches!(
+            self,
+            EmbeddedError::Initdb { .. } | EmbeddedError::StoppedWhileStarting { .. }
+        );
+        self.is_disk_full() || (may_be_silent && has_no_space(directory))
+    }
+
+    /// Returns whether the error says that a disk is full. PostgreSQL starts as soon as there is space.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            EmbeddedError::Initdb { log, .. }
+            | EmbeddedError::StoppedWhileStarting { log, .. }
+            | EmbeddedError::NotReady { log, .. }
+            | EmbeddedError::EndedUnexpectedly { log, .. } => log.contains_any(&DISK_FULL),
+            EmbeddedError::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether waiting cannot cure the error: a person has to act.
+    ///
+    /// This is about a PostgreSQL that ran before. An error that is not known counts as temporary, because a server that
+    /// keeps trying costs less than one that has ended.
+    pub(crate) fn is_permanent(&self) -> bool {
+        if self.is_disk_full() {
+            return false;
+        }
+        match self {
+            EmbeddedError::StoppedWhileStarting { status, log, .. } => {
+                // The shell's statuses for a program that it may not run, or that does not exist.
+                matches!(status.code(), Some(126 | 127)) || log.contains_any(&PERMANENT)
+            }
+            EmbeddedError::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            EmbeddedError::EndedUnexpectedly { .. }
+            | EmbeddedError::NotReady { .. }
+            | EmbeddedError::StillEnding { .. } => false,
+            _ => true,
+        }
     }
 }
 
@@ -263,12 +370,16 @@ impl LogTail {
         let mut lines: Vec<String> = text
             .lines()
             .rev()
-            .filter(|line| !line.trim().is_empty() && !line.contains("the database system is starting up"))
+            .filter(|line| !line.trim().is_empty() && !OWN_ATTEMPTS.iter().any(|text| line.contains(text)))
             .take(Self::LINES_MAX)
             .map(|line| format!("  {line}"))
             .collect();
         lines.reverse();
         LogTail(lines)
+    }
+
+    fn contains_any(&self, texts: &[&str]) -> bool {
+        self.0.iter().any(|line| texts.iter().any(|text| line.contains(text)))
     }
 }
 
@@ -320,6 +431,41 @@ Installed elsewhere?  HEALTH_PG_BINDIR=/path/to/bin
 Your own server?      DATABASE_URL=postgres://user:password@host/health_db
 Looked in: PATH, pg_config";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn only_what_waiting_cannot_cure_is_permanent_and_a_full_disk_never_is() {
+        let stopped = |line: &str| EmbeddedError::StoppedWhileStarting {
+            directory: "/data".into(),
+            status: ExitStatus::from_raw(1 << 8),
+            log: LogTail::of(line),
+        };
+        for line in [
+            "FATAL:  could not open file \"global/pg_control\": Permission denied",
+            "PANIC:  could not locate a valid checkpoint record",
+            "FATAL:  database files are incompatible with server",
+            "FATAL:  data directory \"/data/pgdata\" has invalid permissions",
+        ] {
+            assert!(stopped(line).is_permanent(), "{line}");
+        }
+        for line in [
+            "FATAL:  could not write lock file \"postmaster.pid\": No space left on device",
+            "PANIC:  could not write to file \"global/pg_control\": No space left on device",
+            "PANIC:  could not write to file \"pg_wal/xlogtemp.1\": Disk quota exceeded",
+            "FATAL:  could not map anonymous shared memory: Cannot allocate memory",
+        ] {
+            assert!(!stopped(line).is_permanent(), "{line}");
+        }
+        let other_version = EmbeddedError::OtherVersion {
+            directory: "/data".into(),
+            made_by: 13,
+            found: Vec::new(),
+        };
+        assert!(other_version.is_permanent());
+        let io = |kind: io::ErrorKind| EmbeddedError::io("open", "/data/pg.lock")(kind.into());
+        assert!(io(io::ErrorKind::PermissionDenied).is_permanent());
+        assert!(!io(io::ErrorKind::StorageFull).is_permanent());
+        assert!(io(io::ErrorKind::StorageFull).is_disk_full());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::embedded::error::EmbeddedError;
+use crate::{embedded::error::EmbeddedError, outage::DatabaseStatus};
 
 /// The default limit of connections: writers, a pool of readers, the feed's connection, and some for `psql`.
 const CONNECTIONS_MAX: u32 = 100;
@@ -26,6 +26,8 @@ pub struct Options {
     throw_away: bool,
     max_connections: u32,
     settings: Vec<(String, String)>,
+    restart: bool,
+    status: DatabaseStatus,
 }
 
 impl Options {
@@ -39,6 +41,8 @@ impl Options {
             throw_away: false,
             max_connections: CONNECTIONS_MAX,
             settings: Vec::new(),
+            restart: true,
+            status: DatabaseStatus::default(),
         }
     }
 
@@ -49,6 +53,7 @@ impl Options {
         Options {
             durable: false,
             throw_away: true,
+            restart: false,
             ..Options::new()
         }
     }
@@ -79,6 +84,19 @@ impl Options {
         self
     }
 
+    /// Sets whether PostgreSQL is started again if it ends unexpectedly. The default is true, except for a throw-away
+    /// cluster. See [`Cluster`](crate::embedded::Cluster).
+    pub fn restart(mut self, restart: bool) -> Options {
+        self.restart = restart;
+        self
+    }
+
+    /// Sets the status to which outages of PostgreSQL are reported.
+    pub fn status(mut self, status: DatabaseStatus) -> Options {
+        self.status = status;
+        self
+    }
+
     /// Sets one of PostgreSQL's configuration parameters for this run.
     ///
     /// If a name is set twice, the later value counts.
@@ -90,6 +108,14 @@ impl Options {
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Options {
         self.settings.push((name.into(), value.into()));
         self
+    }
+
+    pub(crate) fn restarts(&self) -> bool {
+        self.restart
+    }
+
+    pub(crate) fn database_status(&self) -> &DatabaseStatus {
+        &self.status
     }
 
     pub(crate) fn chosen_bindir(&self) -> Option<&Path> {

@@ -120,6 +120,11 @@ impl Watchdog {
         status.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
+    /// Returns where the exit status of the program appears when it has ended.
+    pub(crate) fn status(&self) -> watch::Receiver<Option<ExitStatus>> {
+        self.status.clone()
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.status.borrow().is_some()
     }

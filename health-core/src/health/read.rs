@@ -159,11 +159,13 @@ impl Health {
     /// # Errors
     /// [`Error::Unavailable`] if the database does not answer; nothing is erased then.
     pub async fn erase(&self, user: UserId) -> Result<u64, Error> {
+        self.check_not_stopped()?;
         erase::erase(&self.inner.readers, user).await
     }
 
     /// Waits for a query, but not for ever: a stopped server, or a broken network, never answers.
     async fn with_timeout<T>(&self, query: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.check_not_stopped()?;
         let limit = self.query_timeout();
         timeout(limit, query).await.unwrap_or(Err(Error::TimedOut(limit)))
     }

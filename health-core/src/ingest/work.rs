@@ -251,14 +251,15 @@ impl WorkQueue {
         self.work.notify_one();
     }
 
-    /// Answers the requests whose callers no longer wait with an error, and removes them.
+    /// Answers the requests whose callers no longer wait with an error, and removes them. If the database is known to be down
+    /// for longer than a restart takes, no caller needs to wait.
     pub(crate) fn answer_expired(&self, error: &Error) {
         let now = Instant::now();
         let state = &mut *self.state.lock();
         for shard in &mut state.shards {
             let small = std::mem::take(&mut shard.small);
             let large = std::mem::take(&mut shard.large);
-            let is_expired = |request: &Request| request.deadline <= now;
+            let is_expired = |request: &Request| request.deadline <= now || matches!(error, Error::Stopped(_));
             let (expired, waiting) = small.into_iter().partition(is_expired);
             shard.small = waiting;
             let (expired_large, waiting): (VecDeque<_>, _) =

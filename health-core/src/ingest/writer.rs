@@ -147,7 +147,7 @@ impl Writer {
                     self.session = Some(WriterSession::new(session));
                     return true;
                 }
-                Err(error) => error,
+                Err(error) => self.config.status.lasting_outage().map_or(error, Error::Stopped),
             };
             self.states.refused(self.index, &error);
             let pause = if self.states.count_connected() > 0 {
@@ -397,7 +397,8 @@ impl Writer {
         self.counters.count_failed_write(&unknown);
         let deadline = Instant::now() + self.config.limits.ingest_deadline;
         let mut backoff = Backoff::new();
-        while Instant::now() < deadline {
+        // While PostgreSQL is down for longer than a restart takes, nobody can say.
+        while Instant::now() < deadline && self.config.status.lasting_outage().is_none() {
             if let Ok(mut session) = Session::writer(&self.config).await
                 && let Ok(is_committed) = commit_log::fence(&mut session, key).await
             {

@@ -234,7 +234,7 @@ fn eager_roller(settle: Duration) -> Roller {
     roller
 }
 
-async fn summarise_all(session: &mut Session) {
+pub(super) async fn summarise_all(session: &mut Session) {
     let mut roller = eager_roller(Duration::ZERO);
     while roller.step(session).await.unwrap() != Step::Idle {}
 }
@@ -261,7 +261,7 @@ async fn compare_some(session: &mut Session, now: DateTime<Utc>) -> i64 {
 }
 
 /// Compares the answers about the range from the first to the last cut, and about the buckets between the cuts.
-async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) -> i64 {
+pub(super) async fn compare(session: &mut Session, user: UserId, cuts: &[i64], now: i64) -> i64 {
     let [start, ends @ ..] = cuts else { return 0 };
     let (&start, Some(&end)) = (start, ends.last()) else {
         return 0;

@@ -1,6 +1,11 @@
 //! Tests of starting, using and stopping.
 
-use health_core::embedded::{Cluster, EmbeddedError};
+use std::fs;
+
+use health_core::{
+    DatabaseStatus, OutageReason,
+    embedded::{Cluster, EmbeddedError},
+};
 
 use crate::{
     child::ClusterProcess,
@@ -105,7 +110,7 @@ async fn attaching_waits_for_postgresql_to_start() {
     let process = ClusterProcess::start(&directory.data());
     let lock = directory.data().join("server.lock");
     wait_until("the data directory is locked", || {
-        std::fs::metadata(&lock).is_ok_and(|metadata| metadata.len() > 0)
+        fs::metadata(&lock).is_ok_and(|metadata| metadata.len() > 0)
     })
     .await;
     let attached = Cluster::attach(directory.durable_options()).await.unwrap();
@@ -135,9 +140,9 @@ async fn a_start_waits_for_the_end_of_a_command() {
 }
 
 #[tokio::test]
-async fn an_unexpected_end_is_reported() {
+async fn an_unexpected_end_is_reported_if_postgresql_is_not_started_again() {
     let directory = TestDirectory::new();
-    let cluster = Cluster::start(directory.options()).await.unwrap();
+    let cluster = Cluster::start(directory.options().restart(false)).await.unwrap();
     kill(postmaster_pid(&directory.data()));
     let error = cluster.ended().await;
     assert!(
@@ -148,6 +153,69 @@ async fn an_unexpected_end_is_reported() {
         cluster.stop().await,
         Err(EmbeddedError::EndedUnexpectedly { .. })
     ));
+}
+
+#[tokio::test]
+async fn postgresql_is_started_again_if_it_is_killed() {
+    let directory = TestDirectory::new();
+    let status = DatabaseStatus::default();
+    let options = directory.durable_options().status(status.clone());
+    let cluster = Cluster::start(options).await.unwrap();
+    let url = cluster.url("postgres");
+    execute(&url, "CREATE TABLE rows AS SELECT 1 AS n").await;
+    for _ in 0..2 {
+        kill(postmaster_pid(&directory.data()));
+        wait_until("the outage is reported", || status.outage().is_some()).await;
+        let outage = status.outage().unwrap();
+        assert_eq!((outage.reason, outage.is_lasting), (OutageReason::Killed, false));
+        wait_until("PostgreSQL runs again", || status.outage().is_none()).await;
+        assert_eq!(count_rows(&url, "rows").await, 1);
+    }
+    cluster.stop().await.unwrap();
+    assert!(has_ended(&directory.data()));
+}
+
+#[tokio::test]
+async fn a_cluster_can_be_stopped_and_dropped_while_postgresql_is_down() {
+    let directory = TestDirectory::new();
+    for stop in [true, false] {
+        let status = DatabaseStatus::default();
+        let options = directory.options().status(status.clone());
+        let cluster = Cluster::start(options).await.unwrap();
+        kill(postmaster_pid(&directory.data()));
+        wait_until("the outage is reported", || status.outage().is_some()).await;
+        if stop {
+            cluster.stop().await.unwrap();
+        } else {
+            drop(cluster);
+        }
+        // Nothing starts PostgreSQL any more, and the directory is free.
+        wait_until("all processes of PostgreSQL end", || has_ended(&directory.data())).await;
+        Cluster::start(directory.options()).await.unwrap().stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_waiting_cannot_cure_is_final() {
+    for (file, content) in [("pgdata/PG_VERSION", "13\n"), ("pgdata/global/pg_control", "")] {
+        let directory = TestDirectory::new();
+        let cluster = Cluster::start(directory.options()).await.unwrap();
+        let file = directory.data().join(file);
+        let before = fs::read(&file).unwrap();
+        fs::write(&file, content).unwrap();
+        kill(postmaster_pid(&directory.data()));
+        let error = cluster.ended().await;
+        assert!(
+            matches!(
+                error,
+                EmbeddedError::OtherVersion { .. } | EmbeddedError::StoppedWhileStarting { .. }
+            ),
+            "{error}"
+        );
+        assert!(cluster.stop().await.is_err());
+        fs::write(&file, before).unwrap();
+        Cluster::start(directory.options()).await.unwrap().stop().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -88,7 +88,9 @@ impl Database {
 
     pub(crate) async fn start_postgres(&mut self) {
         // `syncfs` syncs the whole file system at once. The default syncs each of a thousand unchanged files.
+        // The test decides when PostgreSQL runs.
         let options = Options::new()
+            .restart(false)
             .data_dir(self.directory().join("data"))
             .setting("recovery_init_sync_method", "syncfs")
             .max_connections(CONNECTIONS_MAX);

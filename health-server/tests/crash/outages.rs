@@ -130,7 +130,44 @@ async fn memory_stays_bounded_while_the_table_is_locked() {
 }
 
 #[tokio::test]
-async fn a_server_ends_with_an_error_if_its_own_postgresql_dies() {
+async fn a_server_starts_its_own_postgresql_again_if_it_dies() {
+    let directory = test_directory();
+    let (data, log) = (directory.path().join("data"), directory.path().join("server.log"));
+    let options = ["--data-dir", data.to_str().unwrap(), "--ingest-deadline", "60s"];
+    let server = Server::start(&options, &log).await;
+    let http = server.http();
+    let mut acknowledged = 0;
+    for signal in [Signal::KILL, Signal::QUIT] {
+        assert_eq!(post(http, 1).await.0, 200);
+        kill_postgres(&data, signal);
+        let mut client = Client::connect(http).await.unwrap();
+        let reason = loop {
+            let (status, response) = client.get("/-/ready").await.unwrap();
+            let detail = response["detail"].as_str().unwrap_or_default();
+            if status == 503 && detail.contains("PostgreSQL has stopped") {
+                break detail.to_owned();
+            }
+        };
+        assert!(reason.contains("is being started again"), "{reason}");
+        // A request waits for the end of a short outage.
+        let (status, response) = post(http, 1).await;
+        assert_eq!(status, 200, "{response}");
+        acknowledged += 2;
+        wait_for_recovery(http).await;
+    }
+    let (status, response) = Client::connect(http).await.unwrap().get("/users").await.unwrap();
+    assert_eq!(status, 200, "{response}");
+    assert!(
+        response["users"][0]["samples"].as_i64() >= Some(acknowledged),
+        "{response}"
+    );
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("PostgreSQL is down; starting it again in 1 s"), "{text}");
+    assert_eq!(server.stop().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_server_ends_with_an_error_if_waiting_cannot_cure_its_own_postgresql() {
     let directory = test_directory();
     let (data, log) = (directory.path().join("data"), directory.path().join("server.log"));
     // The server must end soon, although requests may wait for an hour.
@@ -138,16 +175,22 @@ async fn a_server_ends_with_an_error_if_its_own_postgresql_dies() {
     let mut server = Server::start(&options, &log).await;
     let http = server.http();
     assert_eq!(post(http, 1).await.0, 200);
+    let (control, elsewhere) = (data.join("pgdata/global/pg_control"), data.join("pg_control"));
+    fs::rename(&control, &elsewhere).unwrap();
+    kill_postgres(&data, Signal::KILL);
     let mut client = Client::connect(http).await.unwrap();
-    kill_postgres(&data, Signal::QUIT);
     let body = r#"{"user_id":1,"heart_rate":60}"#.as_bytes();
     let last_request = tokio::spawn(async move { client.post("application/json", body).await });
     assert_eq!(server.wait().await.code(), Some(1));
     let text = fs::read_to_string(&log).unwrap();
-    assert!(text.contains("PostgreSQL") && text.contains("ended"), "{text}");
+    assert!(
+        text.contains("stopped while starting") && text.contains("pg_control"),
+        "{text}"
+    );
     let acknowledged = 1 + i64::from(matches!(last_request.await.unwrap(), Ok((200, _))));
 
     // The next start recovers every acknowledged sample.
+    fs::rename(elsewhere, control).unwrap();
     let server = Server::start(&options[..2], &log).await;
     let mut client = Client::connect(server.http()).await.unwrap();
     let (status, response) = client.get("/users").await.unwrap();

@@ -12,12 +12,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the program and waits until it serves. Its log is appended to a file.
+    /// Starts the program on free ports and waits until it serves. Its log is appended to a file.
     pub(crate) async fn start(arguments: &[&str], log: &Path) -> Self {
+        Self::start_at("127.0.0.1:0", arguments, log).await
+    }
+
+    /// Does the same with a given address of HTTP.
+    pub(crate) async fn start_at(http: &str, arguments: &[&str], log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_health-server"));
         command
-            .args(["--http", "127.0.0.1:0", "--feed", "127.0.0.1:0"])
+            .args(["--http", http, "--feed", "127.0.0.1:0"])
             .args(arguments)
             .env_remove("DATABASE_URL")
             .stderr(log);

@@ -56,7 +56,9 @@ impl Postgres {
 
     /// Starts PostgreSQL again.
     pub(crate) async fn restart(&mut self, settings: &[(&str, String)]) {
+        // The test decides when PostgreSQL runs.
         let mut options = Options::new()
+            .restart(false)
             .data_dir(&self.instance)
             // One call instead of one for each of a thousand files.
             .setting("recovery_init_sync_method", "syncfs");

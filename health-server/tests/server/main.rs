@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod access;
+mod bounds;
 mod client;
 mod connections;
 mod database;

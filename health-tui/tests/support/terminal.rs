@@ -11,6 +11,7 @@ use std::{
 };
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::TIMEOUT;
 
@@ -142,15 +143,9 @@ impl Terminal {
         look(self.shared.0.lock().unwrap().screen())
     }
 
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.process_id().to_string();
-        assert!(
-            std::process::Command::new("kill")
-                .args([name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = i32::try_from(self.process_id()).unwrap();
+        kill_process(Pid::from_raw(process).unwrap(), signal).unwrap();
     }
 
     /// Waits until the kernel reports that the process is stopped.
