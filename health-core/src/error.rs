@@ -57,11 +57,16 @@ pub enum Error {
     /// The database did not answer in time. Try again later.
     #[error("the database did not answer within {0:?}")]
     TimedOut(Duration),
+    /// The samples of a call were not all stored within [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), because
+    /// the database is slow or out of reach, or because there are too many samples. Those that are not stored yet may
+    /// still be. Sending all of them again is harmless.
+    #[error("the samples were not all stored within {0:?}; a part of them may be stored")]
+    NotStoredInTime(Duration),
     /// The connection was lost during a commit, so the samples may be stored or not. Sending them again is harmless.
     ///
     /// The writer asks the database how the commit ended. It reports this error to callers whose
     /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline) has passed meanwhile. A caller that was waiting for the
-    /// receipt at its deadline has [`TimedOut`](Self::TimedOut) instead, which leaves the outcome open as well.
+    /// receipt at its deadline has [`NotStoredInTime`](Self::NotStoredInTime) instead, which leaves the outcome open as well.
     #[error("the connection to the database was lost during a commit, and its outcome is unknown")]
     CommitUnknown(#[source] Cause),
     /// The database refused a statement. Its log says more.
@@ -180,6 +185,7 @@ impl Error {
             | Self::Stopped(_)
             | Self::NotWritable(_)
             | Self::TimedOut(_)
+            | Self::NotStoredInTime(_)
             | Self::CommitUnknown(_) => true,
             Self::Config(_)
             | Self::Limit(_)

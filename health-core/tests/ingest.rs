@@ -265,7 +265,12 @@ async fn a_full_queue_refuses_samples_in_time_and_recovers() {
             ..
         })
     ));
-    assert!(matches!(stuck.receipt().await, Err(Error::TimedOut(_))));
+    let error = stuck.receipt().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the samples were not all stored within 300ms; a part of them may be stored"
+    );
+    assert!(error.is_retryable());
     client.batch_execute("COMMIT").await.unwrap();
     // A call of more samples than the queue holds is accepted once the queue is empty.
     let receipt = health

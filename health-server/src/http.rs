@@ -252,16 +252,17 @@ async fn dispatch(
     if !route.has_parameters() {
         no_parameters(query)?;
     }
+    // The futures of queries are large. On the heap, because each request would otherwise allocate and copy as many bytes.
     match route {
         Route::Ingest => ingest::ingest(app, caller, headers, body).await,
-        Route::Stats => stats::stats(app, caller, query).await,
-        Route::Series => stats::series(app, caller, query).await,
-        Route::Percentiles => stats::percentiles(app, caller, query).await,
-        Route::Users => users::list(app, caller, query).await,
-        Route::User(id) => users::erase(app, caller, id).await,
-        Route::Samples => samples::samples(app, caller, query, headers).await,
+        Route::Stats => Box::pin(stats::stats(app, caller, query)).await,
+        Route::Series => Box::pin(stats::series(app, caller, query)).await,
+        Route::Percentiles => Box::pin(stats::percentiles(app, caller, query)).await,
+        Route::Users => Box::pin(users::list(app, caller, query)).await,
+        Route::User(id) => Box::pin(users::erase(app, caller, id)).await,
+        Route::Samples => Box::pin(samples::samples(app, caller, query, headers)).await,
         Route::Healthy => Ok(ops::healthy()),
-        Route::Ready => ops::ready(app).await,
+        Route::Ready => Box::pin(ops::ready(app)).await,
         Route::Prometheus => Ok(ops::prometheus(app)),
         Route::OpenApi => Ok(ops::open_api()),
     }

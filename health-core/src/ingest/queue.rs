@@ -58,8 +58,9 @@ impl Ack {
     /// Waits until the samples are committed and durable, and returns the receipt.
     ///
     /// # Errors
-    /// A retryable error if the database was out of reach or too slow. A part of the samples may be stored then;
-    /// sending them again is harmless. [`Error::SamplesRefused`] if the database refused some of them; the others are stored.
+    /// [`Error::NotStoredInTime`], or another retryable error if the database was out of reach or too slow. A part of the
+    /// samples may be stored then; sending them again is harmless. [`Error::SamplesRefused`] if the database refused some
+    /// of them; the others are stored.
     pub async fn receipt(self) -> Result<Receipt, Error> {
         let mut outcome = Outcome::default();
         for part in self.parts {
@@ -71,7 +72,7 @@ impl Ack {
                 Err(_) => {
                     let reason = self.writers.why_none_is_connected();
                     let reason = reason.or_else(|| self.counters.reason_not_stored());
-                    return Err(reason.unwrap_or(Error::TimedOut(self.timeout)));
+                    return Err(reason.unwrap_or(Error::NotStoredInTime(self.timeout)));
                 }
             }
         }

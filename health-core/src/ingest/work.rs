@@ -211,6 +211,12 @@ impl WorkQueue {
         }
     }
 
+    /// Returns the rows that wait in shards that no writer has.
+    pub(crate) fn free_rows(&self) -> usize {
+        let state = self.state.lock();
+        state.free_shards().map(|shard| state.shards[shard].rows).sum()
+    }
+
     /// Takes work, if there is any.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Work> {
         let state = &mut *self.state.lock();

@@ -17,7 +17,7 @@ use crate::{
         outcome::Outcome,
         queue::IngestQueue,
         states::WriterStates,
-        work::{Answer, Request, WorkQueue},
+        work::{Answer, Request, SMALL_ROWS, WorkQueue},
     },
     live::handover::Handover,
     store::{
@@ -70,6 +70,9 @@ const SURPLUS_PAUSE: Duration = Duration::from_secs(30);
 /// How old a session may become in which the database is read-only. It bounds how often a writer connects.
 const READ_ONLY_SESSION_LIFE: Duration = Duration::from_millis(500);
 
+/// How often a writer yields before it takes what waits.
+const MAX_YIELDS: usize = 4;
+
 impl Writer {
     pub(crate) fn new(
         index: usize,
@@ -102,10 +105,7 @@ impl Writer {
                 Ok(false) => return,
                 Ok(true) => {}
             }
-            // Yields once, so that clients that were just answered can enqueue their next request: with many
-            // clients that send one sample at a time, batches grow by a third. Without other work this takes no
-            // time.
-            yield_now().await;
+            self.let_clients_enqueue().await;
             // A connection may have been lost while the writer was idle.
             if !self.is_connected() {
                 self.queue.pass_on();
@@ -197,6 +197,19 @@ impl Writer {
                 "connections are scarce: the writer leaves its own to another task"
             );
             self.queue.sleep(SURPLUS_PAUSE, LONGEST_PAUSE).await;
+        }
+    }
+
+    /// Yields while requests arrive, so that clients that were just answered can enqueue their next one: with many clients
+    /// that send one sample at a time, batches grow. Without other work this takes no time.
+    async fn let_clients_enqueue(&self) {
+        let mut rows = 0;
+        for _ in 0..MAX_YIELDS {
+            yield_now().await;
+            let before = std::mem::replace(&mut rows, self.queue.free_rows());
+            if rows <= before || rows >= SMALL_ROWS {
+                return;
+            }
         }
     }
 
@@ -384,7 +397,7 @@ impl Writer {
     /// Asks the database how a commit ended. The answer to the `COMMIT` was lost.
     ///
     /// Gives up after [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), counted from the loss. The deadlines of the
-    /// requests began earlier. So most callers have gone by then, with [`Error::TimedOut`].
+    /// requests began earlier. So most callers have gone by then, with [`Error::NotStoredInTime`].
     async fn find_outcome(
         &mut self,
         key: BatchKey,
