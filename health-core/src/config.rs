@@ -1,15 +1,34 @@
 //! The configuration of a [`Health`](crate::Health): its database and its limits.
 
-use std::{borrow::Cow, env, fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
+pub(crate) mod tls;
+pub(crate) mod url;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::TimeDelta;
+use tokio_postgres::config::Host;
 
 #[cfg(feature = "clap")]
 use crate::flags::{
     format_byte_size, format_duration, format_time_delta, parse_byte_size, parse_count, parse_duration,
     parse_time_delta, within,
 };
-use crate::{error::Error, outage::DatabaseStatus, sessions::Sessions};
+use crate::{
+    config::{
+        tls::Tls,
+        url::{fault::UrlFault, settings::driver_settings},
+    },
+    error::Error,
+    outage::DatabaseStatus,
+    sessions::Sessions,
+};
 
 /// The database and the limits that [`Health::open`](crate::Health::open) uses.
 ///
@@ -24,6 +43,7 @@ pub struct Config {
     pub(crate) postgres: tokio_postgres::Config,
     /// The first word of the application name of our sessions; `None` if the URL sets the whole name.
     application: Option<Cow<'static, str>>,
+    pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     /// What the sessions of this configuration know of each other.
     pub(crate) sessions: Arc<Sessions>,
@@ -91,14 +111,6 @@ pub struct Limits {
         value_parser = within(parse_duration, ANY, format_duration), default_value = format_duration(Self::DEFAULT.settle)))]
     pub settle: Duration,
 }
-
-/// How long a database machine may leave bytes unacknowledged before its connections are given up.
-///
-/// The operating system's own timeout is 15 minutes or more. 30 s is well above any delay of a healthy network.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
-
-/// How long one attempt to connect to the database may take, unless the URL says otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The rows of the queue. The upper end is 15 GB of samples.
 const QUEUE_ROWS: RangeInclusive<usize> = 1..=100_000_000;
@@ -215,24 +227,48 @@ impl Default for Limits {
 impl Config {
     /// Creates a configuration from a database URL, or from `key=value` pairs in libpq's form.
     ///
+    /// Parts that are missing have libpq's defaults: the socket of this machine, the user of the system, and the database
+    /// with the name of the user. The variables of libpq (`PGHOST` and others) are not read.
+    ///
+    /// `sslmode` is `prefer` if the URL has none, and means what it means to libpq:
+    ///
+    /// | `sslmode` | connection in the network | server's certificate |
+    /// |---|---|---|
+    /// | `disable` | plain text | |
+    /// | `prefer` | TLS, and plain text if that fails | as for `require` |
+    /// | `require` | TLS | checked as for `verify-ca` if there is a file of root certificates |
+    /// | `verify-ca` | TLS | must come from an authority in `sslrootcert` |
+    /// | `verify-full` | TLS | as for `verify-ca`, and must name the host |
+    ///
+    /// `sslrootcert` is a PEM file (default `~/.postgresql/root.crt`) or `system`, for the authorities that the machine
+    /// trusts. `sslcert` and `sslkey` (default `~/.postgresql/postgresql.crt` and `.key`) identify this client. Certificates
+    /// are read again for each connection. A socket never uses TLS.
+    ///
+    /// ```
+    /// use health_core::Config;
+    ///
+    /// let config = Config::from_url("postgres://health:secret@db.example/health_db?sslmode=require")?;
+    /// assert_eq!(config.to_string(), "database health_db on db.example:5432 as role health with sslmode=require");
+    /// # Ok::<(), health_core::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`Error::Config`] if the text cannot be parsed.
+    /// [`Error::Config`] if the text has a fault, or if a file that it names cannot be used. The message names the part
+    /// and the remedy, never the password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let mut postgres = tokio_postgres::Config::from_str(url).map_err(|error| Error::Config(Arc::new(error)))?;
-        let application = postgres
-            .get_application_name()
-            .is_none()
-            .then_some(Cow::Borrowed("health"));
-        if postgres.get_connect_timeout().is_none() {
-            postgres.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if postgres.get_tcp_user_timeout().is_none() {
-            postgres.tcp_user_timeout(UNACKNOWLEDGED_MAX);
-        }
-        if postgres.get_keepalives_idle() > UNACKNOWLEDGED_MAX {
-            postgres.keepalives_idle(UNACKNOWLEDGED_MAX);
-        }
+        let home = std::env::home_dir();
+        Self::with_home(url, home.as_deref()).map_err(|fault| Error::Config(Arc::new(fault)))
+    }
+
+    fn with_home(url: &str, home: Option<&Path>) -> Result<Self, UrlFault> {
+        let parameters = url::parse(url)?;
+        let postgres = driver_settings(&parameters)?;
+        let application = parameters.text("application_name")?.is_none().then(|| {
+            let fallback = parameters.text("fallback_application_name").ok().flatten();
+            fallback.map_or(Cow::Borrowed("health"), |name| Cow::Owned(name.to_owned()))
+        });
         Ok(Self {
+            tls: Tls::new(&parameters, &postgres, home)?,
             postgres,
             application,
             limits: Limits::default(),
@@ -251,14 +287,12 @@ impl Config {
 
     /// The role as which we connect.
     pub(crate) fn role(&self) -> String {
-        let user = self.postgres.get_user().map(str::to_owned);
-        // The driver takes the name of the user of the operating system, and `USER` is that name on nearly every system.
-        user.or_else(|| env::var("USER").ok()).unwrap_or_default()
+        self.postgres.get_user().unwrap_or_default().to_owned()
     }
 
-    /// The name of the database. Without one in the URL, PostgreSQL takes the role's.
+    /// The name of the database.
     pub(crate) fn database(&self) -> String {
-        self.postgres.get_dbname().map_or_else(|| self.role(), str::to_owned)
+        self.postgres.get_dbname().unwrap_or_default().to_owned()
     }
 
     /// Returns the configuration for sessions of one purpose, such as "writer".
@@ -285,13 +319,61 @@ impl Config {
     }
 }
 
+/// Names the database, the hosts, the role and the kind of TLS. Omits the password.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.postgres.get_dbname().unwrap_or_default();
+        let role = self.postgres.get_user().unwrap_or_default();
+        write!(f, "database {name} on {} as role {role}", self.hosts())?;
+        let has_network_host = self
+            .postgres
+            .get_hosts()
+            .iter()
+            .any(|host| matches!(host, Host::Tcp(_)));
+        if has_network_host {
+            write!(f, " with sslmode={}", self.tls.mode.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn hosts(&self) -> String {
+        let ports = self.postgres.get_ports();
+        let hosts = self.postgres.get_hosts().iter().enumerate().map(|(index, host)| {
+            let port = ports.get(index).or(ports.first()).unwrap_or(&DEFAULT_PORT);
+            match host {
+                Host::Tcp(host) if host.contains(':') => format!("[{host}]:{port}"),
+                Host::Tcp(host) => format!("{host}:{port}"),
+                Host::Unix(directory) => format!("the socket {}", socket(directory, *port).display()),
+            }
+        });
+        let hosts: Vec<_> = hosts.collect();
+        if hosts.is_empty() {
+            "the socket of this machine".to_owned()
+        } else {
+            hosts.join(", ")
+        }
+    }
+}
+
+/// The port of PostgreSQL if the URL names none.
+pub(crate) const DEFAULT_PORT: u16 = 5432;
+
+/// Returns the path of PostgreSQL's socket in a directory.
+pub(crate) fn socket(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
+}
+
 /// Omits the password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("hosts", &self.postgres.get_hosts())
+            .field("user", &self.postgres.get_user())
             .field("database", &self.postgres.get_dbname())
             .field("application", &self.application)
+            .field("tls", &self.tls)
             .field("limits", &self.limits)
             .field("status", &self.status)
             .finish_non_exhaustive()

@@ -51,6 +51,10 @@ pub enum Error {
     /// PostgreSQL is down, and its supervisor starts it again. Try again later.
     #[error("PostgreSQL has stopped because {0}, and is being started again")]
     Stopped(OutageReason),
+    /// The database and this program do not accept each other: the password, the role, TLS or a certificate is wrong.
+    /// Waiting does not help; the cause says what to correct.
+    #[error("the database cannot be used with this URL")]
+    Refused(#[source] Cause),
     /// The database answers, but cannot store samples now. Try again later.
     #[error("the database cannot store samples now: {0}")]
     NotWritable(NotWritableReason),
@@ -189,6 +193,7 @@ impl Error {
             | Self::CommitUnknown(_) => true,
             Self::Config(_)
             | Self::Limit(_)
+            | Self::Refused(_)
             | Self::Invalid { .. }
             | Self::Database(_)
             | Self::SamplesRefused(_)

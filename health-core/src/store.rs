@@ -5,6 +5,8 @@ pub(crate) mod capacity;
 pub(crate) mod client;
 pub(crate) mod columns;
 pub(crate) mod commit_log;
+pub(crate) mod connect;
+pub(crate) mod connect_refusal;
 pub(crate) mod connection;
 pub(crate) mod copy;
 pub(crate) mod ctid;
@@ -49,3 +51,5 @@ mod shape_rule_tests;
 mod shape_rules;
 #[cfg(test)]
 mod shape_tests;
+#[cfg(test)]
+mod tls_tests;

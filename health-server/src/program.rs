@@ -85,6 +85,7 @@ async fn execute(args: Args) -> Result<(), ProgramError> {
 /// Brings the schema up to date. Prints what to grant to a role, if there is one.
 async fn migrate_and_print(postgres: &Postgres, role: Option<&str>) -> Result<(), ProgramError> {
     let config = postgres.config(Limits::default())?;
+    tracing::info!("using the {config}");
     migrate(&config).await?;
     if let Some(role) = role {
         let statements = grants(&config, role).await?;
@@ -188,6 +189,7 @@ async fn serve_from(
 /// Opens the database. If it is out of reach, tries again until [`DATABASE_TIMEOUT`], or as long as the program starts its
 /// own PostgreSQL again.
 async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<Health, Error> {
+    tracing::info!("using the {config}");
     let deadline = Instant::now() + DATABASE_TIMEOUT;
     let mut is_logged = false;
     loop {

@@ -1,6 +1,8 @@
 //! What the tests of all crates share: databases, processes and temporary directories.
 //!
 //! * [`TestDatabase`]: an empty or migrated database for one test.
+//! * [`TestCluster`]: a PostgreSQL of its own for one test, with settings, `pg_hba.conf` and TLS.
+//! * [`Authority`]: certificates for it.
 //! * [`TestProcess`]: a program that is stopped with the test, and the addresses that it prints.
 //! * [`test_directory`]: a temporary directory that is removed with the test.
 //!
@@ -15,11 +17,15 @@
 //! ```
 
 mod admin;
+mod certificates;
+mod cluster;
 mod database;
 mod directory;
 mod process;
 
 pub use crate::{
+    certificates::{Authority, Certificate},
+    cluster::TestCluster,
     database::TestDatabase,
     directory::test_directory,
     process::{Addresses, TestProcess},

@@ -8,9 +8,9 @@ use crate::{
     embedded::{
         directory::{Directory, OwnerKind},
         error::EmbeddedError,
-        instance::{CHECK_INTERVAL, Instance, PORT, PREVIOUS_RUN_TIMEOUT, USER},
+        instance::{CHECK_INTERVAL, Instance, PREVIOUS_RUN_TIMEOUT, USER},
         options::Options,
-        ready::{READY_TIMEOUT, answers, wait_until_ready},
+        ready::{Address, READY_TIMEOUT, answers, wait_until_ready},
         socket,
         supervisor::{RestartPause, Supervisor},
     },
@@ -40,7 +40,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Cluster {
     directory: Directory,
-    socket_directory: PathBuf,
+    address: Address,
     /// Present if this process started PostgreSQL.
     supervisor: Option<Supervisor>,
 }
@@ -116,11 +116,11 @@ impl Cluster {
             let directory = Directory::new(path.clone());
             // Only a PostgreSQL that a server started is used. A command stops the one that it started, perhaps while we use it.
             if !directory.owner_may_be_command() {
-                let socket_directory = socket::short_path(&directory.run())?;
-                if timeout(READY_TIMEOUT, answers(&socket_directory)).await == Ok(true) {
+                let address = address(&directory, &options)?;
+                if timeout(READY_TIMEOUT, answers(&address)).await == Ok(true) {
                     return Ok(Cluster {
                         directory,
-                        socket_directory,
+                        address,
                         supervisor: None,
                     });
                 }
@@ -139,11 +139,12 @@ impl Cluster {
     ///
     /// A new cluster has the databases `postgres` and `template1` only.
     pub fn url(&self, database: &str) -> String {
-        let host = self.socket_directory.as_os_str().as_encoded_bytes();
+        let host = self.address.socket_directory.as_os_str().as_encoded_bytes();
         format!(
-            "postgres://{USER}@/{}?host={}&port={PORT}",
+            "postgres://{USER}@/{}?host={}&port={}",
             percent_encoded(database.as_bytes()),
-            percent_encoded(host)
+            percent_encoded(host),
+            self.address.port
         )
     }
 
@@ -186,17 +187,17 @@ impl Cluster {
     async fn start_in(path: PathBuf, options: &Options, kind: OwnerKind) -> Result<Cluster, EmbeddedError> {
         let (instance, owner_lock, lock) = Instance::acquire(Directory::new(path), options, kind).await?;
         let directory = instance.directory.clone();
-        let socket_directory = socket::short_path(&directory.run())?;
+        let address = address(&directory, options)?;
         let run = instance.spawn_postgres(instance.programs(), &lock)?;
         drop(lock);
         let mut cluster = Cluster {
             directory,
-            socket_directory: socket_directory.clone(),
+            address: address.clone(),
             supervisor: None,
         };
-        let ready = wait_until_ready(&socket_directory, cluster.data_dir(), &instance.end_of(&run)).await;
+        let ready = wait_until_ready(&address, cluster.data_dir(), &instance.end_of(&run)).await;
         // Also before an error, so that the fields are dropped in order.
-        let supervisor = Supervisor::new(instance, owner_lock, run, socket_directory);
+        let supervisor = Supervisor::new(instance, owner_lock, run, address);
         let supervisor = cluster.supervisor.insert(supervisor);
         ready?;
         supervisor.watch();
@@ -207,9 +208,17 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if self.supervisor.is_some() {
-            socket::remove_link(&self.directory.run(), &self.socket_directory);
+            socket::remove_link(&self.directory.run(), &self.address.socket_directory);
         }
     }
+}
+
+/// Returns where the PostgreSQL of a directory listens.
+fn address(directory: &Directory, options: &Options) -> Result<Address, EmbeddedError> {
+    Ok(Address {
+        socket_directory: socket::short_path(&directory.run())?,
+        port: options.chosen_port(),
+    })
 }
 
 /// Percent-encodes all bytes except ASCII letters and digits.

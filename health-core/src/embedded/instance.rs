@@ -23,9 +23,6 @@ use crate::{
 /// The superuser of the cluster, as which we connect.
 pub(crate) const USER: &str = "postgres";
 
-/// The port in the name of the socket. PostgreSQL listens on no TCP address.
-pub(crate) const PORT: u16 = 5432;
-
 /// The longest time to wait for the PostgreSQL of a killed run to end. It writes out its memory first.
 pub(crate) const PREVIOUS_RUN_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -132,7 +129,8 @@ impl Instance {
         // The path of the socket is relative to pgdata, the working directory of PostgreSQL. So its length and its
         // characters do not matter.
         let mut arguments: Vec<OsString> = vec!["-D".into(), self.directory.pgdata().into()];
-        arguments.extend(["-k".into(), "../run".into(), "-p".into(), PORT.to_string().into()]);
+        let port = self.options.chosen_port().to_string();
+        arguments.extend(["-k".into(), "../run".into(), "-p".into(), port.into()]);
         for setting in self.options.settings() {
             arguments.extend(["-c".into(), setting.into()]);
         }

@@ -10,6 +10,9 @@ use crate::{embedded::error::EmbeddedError, outage::DatabaseStatus};
 /// The default limit of connections: writers, a pool of readers, the feed's connection, and some for `psql`.
 const CONNECTIONS_MAX: u32 = 100;
 
+/// The port in the name of the socket. PostgreSQL listens on no TCP address.
+const PORT: u16 = 5432;
+
 /// The options of an embedded PostgreSQL.
 ///
 /// ```
@@ -25,6 +28,7 @@ pub struct Options {
     durable: bool,
     throw_away: bool,
     max_connections: u32,
+    port: u16,
     settings: Vec<(String, String)>,
     restart: bool,
     status: DatabaseStatus,
@@ -40,6 +44,7 @@ impl Options {
             durable: true,
             throw_away: false,
             max_connections: CONNECTIONS_MAX,
+            port: PORT,
             settings: Vec::new(),
             restart: true,
             status: DatabaseStatus::default(),
@@ -97,6 +102,13 @@ impl Options {
         self
     }
 
+    /// Sets the port. The default is 5432. It is part of the socket's name, so it matters to others only if the setting
+    /// `listen_addresses` lets PostgreSQL listen in the network as well.
+    pub fn port(mut self, port: u16) -> Options {
+        self.port = port;
+        self
+    }
+
     /// Sets one of PostgreSQL's configuration parameters for this run.
     ///
     /// If a name is set twice, the later value counts.
@@ -120,6 +132,10 @@ impl Options {
 
     pub(crate) fn chosen_bindir(&self) -> Option<&Path> {
         self.bindir.as_deref()
+    }
+
+    pub(crate) fn chosen_port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn is_durable(&self) -> bool {

@@ -1,13 +1,16 @@
 //! Asks whether PostgreSQL accepts connections, and waits until it does.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Config, NoTls};
 
 use crate::embedded::{
     error::EmbeddedError,
-    instance::{CHECK_INTERVAL, PORT, RunEnd, USER},
+    instance::{CHECK_INTERVAL, RunEnd, USER},
 };
 
 /// The longest time until PostgreSQL answers. It includes the recovery after a crash, which reads up to `max_wal_size`.
@@ -16,21 +19,30 @@ pub(crate) const READY_TIMEOUT: Duration = Duration::from_mins(2);
 /// The first pause between two attempts to connect. It doubles up to [`CHECK_INTERVAL`].
 const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(2);
 
+/// Where a PostgreSQL of our own listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    /// The directory of the socket, by a path that is short enough for a socket.
+    pub(crate) socket_directory: PathBuf,
+    /// Part of the name of the socket.
+    pub(crate) port: u16,
+}
+
 /// Returns the connection parameters of a database.
-pub(crate) fn connection(socket_directory: &Path, database: &str) -> Config {
+pub(crate) fn connection(address: &Address, database: &str) -> Config {
     let mut config = Config::new();
     config
         .user(USER)
         .dbname(database)
-        .host_path(socket_directory)
-        .port(PORT)
+        .host_path(&address.socket_directory)
+        .port(address.port)
         .connect_timeout(READY_TIMEOUT);
     config
 }
 
 /// Returns whether PostgreSQL answers a statement.
-pub(crate) async fn answers(socket_directory: &Path) -> bool {
-    let Ok((client, connection)) = connection(socket_directory, "postgres").connect(NoTls).await else {
+pub(crate) async fn answers(address: &Address) -> bool {
+    let Ok((client, connection)) = connection(address, "postgres").connect(NoTls).await else {
         return false;
     };
     let connection = tokio::spawn(connection);
@@ -47,13 +59,13 @@ pub(crate) async fn answers(socket_directory: &Path) -> bool {
 ///
 /// [`EmbeddedError::StoppedWhileStarting`] if it ends before, [`EmbeddedError::NotReady`] after two minutes.
 pub(crate) async fn wait_until_ready(
-    socket_directory: &Path,
+    address: &Address,
     directory: &Path,
     end: &RunEnd,
 ) -> Result<(), EmbeddedError> {
     let connect = async {
         let mut pause = CONNECT_PAUSE_MIN;
-        while !answers(socket_directory).await {
+        while !answers(address).await {
             sleep(pause).await;
             pause = (pause * 2).min(CHECK_INTERVAL);
         }

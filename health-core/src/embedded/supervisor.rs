@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +18,7 @@ use crate::{
         directory::OwnerLock,
         error::EmbeddedError,
         instance::{Instance, Run, RunEnd},
-        ready::wait_until_ready,
+        ready::{Address, wait_until_ready},
     },
     outage::{DatabaseStatus, Outage, OutageReason},
 };
@@ -54,7 +53,7 @@ pub(crate) struct RestartPause(Duration);
 #[derive(Debug)]
 struct Shared {
     instance: Instance,
-    socket_directory: PathBuf,
+    address: Address,
     held: Mutex<Held>,
 }
 
@@ -71,7 +70,7 @@ struct Held {
 
 impl Supervisor {
     /// `run` is the present run of PostgreSQL in `instance`. Nothing watches it before [`watch`](Self::watch).
-    pub(crate) fn new(instance: Instance, owner_lock: OwnerLock, run: Run, socket_directory: PathBuf) -> Supervisor {
+    pub(crate) fn new(instance: Instance, owner_lock: OwnerLock, run: Run, address: Address) -> Supervisor {
         let held = Held {
             run: Some(run),
             owner_lock: Some(owner_lock),
@@ -80,7 +79,7 @@ impl Supervisor {
         Supervisor {
             shared: Arc::new(Shared {
                 instance,
-                socket_directory,
+                address,
                 held: Mutex::new(held),
             }),
             failure: watch::Sender::new(None),
@@ -241,7 +240,7 @@ impl Shared {
     async fn wait_until_ready(&self, end: &RunEnd) -> Result<(), EmbeddedError> {
         let directory = self.instance.directory.path();
         loop {
-            match wait_until_ready(&self.socket_directory, directory, end).await {
+            match wait_until_ready(&self.address, directory, end).await {
                 Err(error @ EmbeddedError::NotReady { .. }) => tracing::warn!(%error, "still waiting for PostgreSQL"),
                 result => return result,
             }

@@ -10,9 +10,8 @@ use bb8::ManageConnection;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::{
-    Client, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket, Statement,
+    Client, SimpleQueryMessage, SimpleQueryRow, Statement,
     error::{DbError, SqlState},
-    tls::NoTlsStream,
 };
 
 use crate::{
@@ -21,6 +20,8 @@ use crate::{
     sessions::{Backend, IsLost, Need, OpenReader},
     store::{
         client::SessionClient,
+        connect::{Driver, connect},
+        connect_refusal::classify_connect,
         refusal::{is_session_lost, is_too_many_connections},
         tables::Tables,
     },
@@ -54,9 +55,6 @@ pub(crate) struct ReaderSessions {
     /// Set while there is no connection, because one was refused.
     need: Mutex<Option<Need>>,
 }
-
-/// The driver's side of a connection. It moves the bytes, so a task must poll it until the connection ends.
-pub(crate) type Driver = tokio_postgres::Connection<Socket, NoTlsStream>;
 
 /// Settings of every session. JIT compilation takes longer than any statement of ours runs. UTC makes `date_bin`
 /// and text forms of times independent of the server's time zone.
@@ -99,11 +97,6 @@ const REFUSAL_LASTS: Duration = Duration::from_secs(1);
 /// The longest wait for the first answer of an open connection. PostgreSQL answers in a millisecond. A pooler in session mode
 /// opens the connection and lets it wait until another client leaves.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Opens a connection. Every connection to the database begins here, so that all of them use the same TLS settings.
-pub(crate) async fn connect(config: &Config) -> Result<(Client, Driver), tokio_postgres::Error> {
-    config.postgres.connect(NoTls).await
-}
 
 impl Session {
     /// Connects with the settings of a writer.
@@ -412,8 +405,8 @@ impl bb8::ErrorSink<Error> for LogErrors {
 
 /// Sorts an error of opening a connection. None of them is the fault of a request, so every one of them is temporary.
 fn connection_error(error: tokio_postgres::Error) -> Error {
-    match classify(error) {
-        Error::Database(cause) => Error::Unavailable(cause),
+    match classify_connect(error) {
+        Error::Database(cause) | Error::Refused(cause) => Error::Unavailable(cause),
         error => error,
     }
 }

@@ -8,10 +8,7 @@ use crate::{
     config::Config,
     error::Error,
     setup_error::SetupError,
-    store::{
-        connection::{Session, classify},
-        grants::quoted,
-    },
+    store::{connection::Session, grants::quoted, connect_refusal::classify_connect},
 };
 
 /// Reads everything in one round trip.
@@ -88,7 +85,7 @@ fn connect_error(config: &Config, error: tokio_postgres::Error) -> Error {
             cause: Arc::new(error),
         });
     }
-    classify(error)
+    classify_connect(error)
 }
 
 async fn create(config: &Config) -> Result<(), Error> {
@@ -106,7 +103,7 @@ async fn create(config: &Config) -> Result<(), Error> {
                 cause: Arc::new(error),
             });
         }
-        classify(error)
+        classify_connect(error)
     };
     let mut maintenance = config.clone();
     maintenance.postgres.dbname(MAINTENANCE_DATABASE);

@@ -17,7 +17,9 @@ use crate::{
     sessions::IsLost,
     store::{
         commit_log::{self, CommitRecord, LogPage, LogPosition},
-        connection::{Session, classify, connect},
+        connect::connect,
+        connect_refusal::classify_connect,
+        connection::Session,
         error::StoreError,
         feed_rows::{self, FeedRow},
         tokens,
@@ -77,7 +79,7 @@ impl Doorbell {
         on_notification: impl Fn(Notification) + Send + 'static,
     ) -> Result<Self, Error> {
         let opening = async {
-            let (client, mut connection) = connect(config).await.map_err(classify)?;
+            let (client, mut connection) = connect(config).await.map_err(classify_connect)?;
             let name = format!("{:016x}", fastrand::u64(..));
             let own = name.clone();
             let is_lost = IsLost::default();
@@ -132,7 +134,7 @@ impl Doorbell {
         answered(async {
             let statement = self.session.prepare(NOTIFY).await?;
             self.session.client().execute(&statement, &[&self.name]).await?;
-            Ok(())
+            Ok::<_, StoreError>(())
         })
         .await
     }
@@ -144,7 +146,7 @@ impl Doorbell {
                 self.listen_unless_standby().await?;
             }
             let statement = self.session.prepare(OTHER_LISTENERS).await?;
-            Ok(self.session.client().query_one(&statement, &[]).await?.get(0))
+            Ok::<_, StoreError>(self.session.client().query_one(&statement, &[]).await?.get(0))
         })
         .await
     }
@@ -165,9 +167,9 @@ impl Doorbell {
     }
 }
 
-async fn answered<T>(asking: impl Future<Output = Result<T, StoreError>>) -> Result<T, Error> {
+async fn answered<T, E: Into<Error>>(asking: impl Future<Output = Result<T, E>>) -> Result<T, Error> {
     match timeout(ANSWER_TIMEOUT, asking).await {
-        Ok(answer) => Ok(answer?),
+        Ok(answer) => answer.map_err(E::into),
         Err(_) => Err(Error::TimedOut(ANSWER_TIMEOUT)),
     }
 }

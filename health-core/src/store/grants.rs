@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     error::Error,
     store::{
+        connect_refusal::classify_connect,
         connection::{Session, classify},
         database,
     },
@@ -31,7 +32,7 @@ const HISTORY: &str = "refinery_schema_history";
 /// # Errors
 /// [`Error::Unavailable`] if the database cannot be reached, [`Error::Database`] if there are no tables.
 pub async fn grants(config: &Config, role: &str) -> Result<String, Error> {
-    let session = Session::plain(config).await.map_err(classify)?;
+    let session = Session::plain(config).await.map_err(classify_connect)?;
     let database = database::facts(&session).await.map_err(classify)?.name;
     let rows = session.client().query(RELATIONS, &[]).await.map_err(classify)?;
     Ok(statements(&database, &rows, role))

@@ -9,6 +9,7 @@ use crate::{
     error::Error,
     setup_error::SetupError,
     store::{
+        connect_refusal::classify_connect,
         connection::{Session, classify},
         database::{self, Facts},
         lock_wait::{LockWait, report_waits},
@@ -75,7 +76,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Facts, Error> {
     if facts.is_read_only {
         return Err(Error::Setup(SetupError::ReadOnly { database: facts.name }));
     }
-    let lock = Session::plain(&config).await.map_err(classify)?;
+    let lock = Session::plain(&config).await.map_err(classify_connect)?;
     let (lock_pid, locking) = (lock.pid(), take_lock(&lock));
     report_waits(&config, lock_pid, "the migration of the schema", waits, locking).await?;
     let migrating = bring_up_to_date(&mut session, &facts);

@@ -13,7 +13,11 @@ use crate::{
     error::Error,
     sessions::Backend,
     setup_error::SetupError,
-    store::connection::{BACKEND, backend, classify, connect, drive, no_session},
+    store::{
+        connect::connect,
+        connect_refusal::classify_connect,
+        connection::{BACKEND, backend, classify, drive, no_session},
+    },
 };
 
 /// Some poolers keep the session of a connection from its first `SET` on. The setting is ours alone, so it means nothing to
@@ -44,7 +48,7 @@ pub(crate) async fn check(config: &Config) -> Result<bool, Error> {
         return Ok(false);
     };
     let asking = async {
-        let other = open(config).await.map_err(classify)?;
+        let other = open(config).await.map_err(classify_connect)?;
         let pin = format!("{PIN}; {BACKEND}");
         let first = (ask(&one, &pin).await?, ask(&other, &pin).await?);
         let (Some(_), Some(_)) = first else {

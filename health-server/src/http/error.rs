@@ -116,7 +116,8 @@ impl From<&Error> for HttpError {
                 let detail = "The server is shutting down. Send the request again later.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             }
-            error if error.is_retryable() => {
+            // Refused: a password or certificate that was right at the start. The operator can correct it, the client cannot.
+            error if error.is_retryable() || matches!(error, Error::Refused(_)) => {
                 tracing::warn!(error = error.chain(), "refused a request; the client may retry");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail_with_retry(error))
             }

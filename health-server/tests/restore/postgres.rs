@@ -33,7 +33,8 @@ pub(crate) struct Postgres {
 /// Adds another host, with the same port, to a URL. Connections go to the first host that accepts writes.
 pub(crate) fn add_host(url: &str, socket_directory: &Path) -> String {
     let second = socket_directory.display().to_string().replace('/', "%2F");
-    format!("{url}&host={second}&target_session_attrs=read-write")
+    let hosts = url.replacen("&port", &format!(",{second}&port"), 1);
+    format!("{hosts}&target_session_attrs=read-write")
 }
 
 impl Postgres {

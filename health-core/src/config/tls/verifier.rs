@@ -1,0 +1,184 @@
+//! The check of the server's certificate. It accepts what OpenSSL accepts for libpq, also two forms that rustls refuses:
+//! a self-signed certificate that is itself the root certificate, and a name in the subject alone. The first instructions
+//! for TLS in PostgreSQL's manual make a certificate of both forms.
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+    },
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+use x509_cert::{Certificate, der::Decode};
+
+use crate::config::tls::names::{is_named, names};
+
+/// Checks a server's certificate as far as `sslmode` asks for it.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    /// Without it, every certificate is accepted.
+    pub(crate) roots: Option<Roots>,
+    /// Whether the certificate must name the host.
+    pub(crate) checks_name: bool,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// The certificates of trusted authorities.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    pub(crate) store: RootCertStore,
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Why the server's certificate is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CertificateFault {
+    #[error(
+        "the server's certificate comes from an authority that is not among the root certificates. Name the file with the \
+         right authority by sslrootcert"
+    )]
+    UnknownIssuer,
+    #[error(
+        "the server's certificate is for {names}, not for {host}. Write a name that it has as the host, or give the server \
+         a certificate for {host}"
+    )]
+    Name { host: String, names: String },
+    #[error("the server's certificate, or that of its authority, expired at {0}. Renew it on the server")]
+    Expired(String),
+    #[error("the server's certificate, or that of its authority, is not valid before {0}. Check the clocks")]
+    NotValidYet(String),
+    #[error("the server's certificate cannot be used: {0}")]
+    Other(String),
+}
+
+impl Verifier {
+    fn check(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), CertificateFault> {
+        let Some(roots) = &self.roots else {
+            return Ok(());
+        };
+        if roots.certificates.iter().any(|root| root == certificate) {
+            check_validity(certificate, now)?;
+        } else {
+            let parsed = ParsedCertificate::try_from(certificate).map_err(fault)?;
+            verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, self.algorithms.all)
+                .map_err(fault)?;
+        }
+        if self.checks_name {
+            check_name(certificate, host)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(certificate, intermediates, host, now)
+            .map(|()| ServerCertVerified::assertion())
+            .map_err(|fault| CertificateError::Other(OtherError(Arc::new(fault))).into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        // If any certificate is accepted, the signature proves nothing. rustls cannot read every certificate.
+        match self.roots {
+            Some(_) => verify_tls12_signature(message, certificate, signature, &self.algorithms),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match self.roots {
+            Some(_) => verify_tls13_signature(message, certificate, signature, &self.algorithms),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        None
+    }
+}
+
+/// Checks when a certificate is valid. It is trusted by itself, so there is no chain to check.
+fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateFault> {
+    let certificate = Certificate::from_der(certificate).map_err(|error| CertificateFault::Other(error.to_string()))?;
+    let validity = certificate.tbs_certificate.validity;
+    let (begin, end) = (
+        validity.not_before.to_unix_duration().as_secs(),
+        validity.not_after.to_unix_duration().as_secs(),
+    );
+    if now.as_secs() < begin {
+        Err(CertificateFault::NotValidYet(time(begin)))
+    } else if now.as_secs() > end {
+        Err(CertificateFault::Expired(time(end)))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_name(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), CertificateFault> {
+    let parsed = ParsedCertificate::try_from(certificate).map_err(fault)?;
+    if verify_server_name(&parsed, host).is_ok() || is_named(certificate, &host.to_str()) {
+        return Ok(());
+    }
+    Err(CertificateFault::Name {
+        host: host.to_str().into_owned(),
+        names: names(certificate),
+    })
+}
+
+fn fault(error: Error) -> CertificateFault {
+    let Error::InvalidCertificate(error) = error else {
+        return CertificateFault::Other(error.to_string());
+    };
+    match error {
+        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
+        CertificateError::ExpiredContext { not_after, .. } => CertificateFault::Expired(time(not_after.as_secs())),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            CertificateFault::NotValidYet(time(not_before.as_secs()))
+        }
+        error => CertificateFault::Other(error.to_string()),
+    }
+}
+
+fn time(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
+        .map_or_else(
+            || format!("second {seconds} of the Unix epoch"),
+            |time| time.to_rfc3339(),
+        )
+}
