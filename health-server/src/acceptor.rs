@@ -150,7 +150,7 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
 ///
 /// If the server closed a connection with unread bytes, the system would reset it, and the client could lose the
 /// reason.
-async fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
+pub(crate) async fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
     let exchange = async {
         stream.write_all(refusal).await?;
         stream.shutdown().await?;

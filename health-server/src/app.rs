@@ -10,6 +10,7 @@ use crate::{
     limits::ServerLimits,
     metrics::Metrics,
     options::ServerOptions,
+    tls::ServerTls,
     wrong_tokens::WrongTokens,
 };
 
@@ -21,6 +22,7 @@ pub(crate) struct App {
     pub(crate) wrong_tokens: WrongTokens,
     /// Host names that requests may name while no token exists.
     pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) metrics: Metrics,
     /// The HTTP connections that wait for a request.
     pub(crate) idle_connections: Arc<IdleConnections>,
@@ -36,7 +38,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(health: Health, authenticator: Authenticator, options: ServerOptions) -> Self {
+    pub(crate) fn new(
+        health: Health,
+        authenticator: Authenticator,
+        tls: Option<Arc<ServerTls>>,
+        options: ServerOptions,
+    ) -> Self {
         let ServerOptions { limits, allowed_hosts } = options;
         let body_memory = BodyMemoryBudget::new(&limits, health.limits().ingest_deadline);
         Self {
@@ -45,6 +52,7 @@ impl App {
             authenticator,
             wrong_tokens: WrongTokens::default(),
             allowed_hosts,
+            tls,
             metrics: Metrics::default(),
             idle_connections: Arc::default(),
             closing: CancellationToken::new(),

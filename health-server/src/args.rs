@@ -51,6 +51,12 @@ pub(crate) struct ServeArgs {
     /// Serve on addresses that other machines can reach: every client may read, write and erase all data.
     #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(crate) allow_anonymous: bool,
+    /// PEM file with the certificate chain; both ports then speak TLS. SIGHUP makes the server read it again.
+    #[arg(long, env = "HEALTH_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of the certificate.
+    #[arg(long, env = "HEALTH_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Name that requests may have in Host while no token exists, beside localhost and addresses; may be repeated.
     #[arg(long, env = "HEALTH_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
     pub(crate) allow_host: Vec<String>,

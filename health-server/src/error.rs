@@ -4,7 +4,7 @@ use std::io;
 
 use health_core::{Error, embedded::EmbeddedError};
 
-use crate::listeners::BindError;
+use crate::{listeners::BindError, tls::TlsError};
 
 /// The reason why the program ended with an error, as a sentence for the person who started it.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum ProgramError {
     /// An address is in use or does not belong to this machine.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The database is out of reach, or refused something.
     #[error(transparent)]
     Health(#[from] Error),

@@ -10,7 +10,12 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::{acceptor::peer_ip, app::App, feed::session::Session};
+use crate::{
+    acceptor::peer_ip,
+    app::App,
+    feed::session::Session,
+    tls::{Port, secure},
+};
 
 /// The lines that a connection over the limit receives before it is closed.
 pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
@@ -34,6 +39,16 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         tracing::debug!(%error, "cannot limit the send buffer of a feed connection");
     }
     let peer = peer_ip(&stream);
+    let stream = tokio::select! {
+        secured = secure(stream, app.tls.as_deref(), Port::Feed) => match secured {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, %peer, "a feed connection did not complete its TLS handshake");
+                return;
+            }
+        },
+        () = app.closing.cancelled() => return,
+    };
     if let Err(error) = Session::new(stream, peer, &app).run().await {
         tracing::debug!(%error, "a feed connection failed");
     }

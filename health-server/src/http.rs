@@ -61,6 +61,7 @@ use crate::{
         write_timeout::WriteTimeout,
     },
     quote::quote,
+    tls::{Port, secure},
 };
 
 /// The response to a connection over the limit of open connections. It is written without hyper.
@@ -102,6 +103,17 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
             Ok::<_, Infallible>(tracked.idle_after(response))
         })
     });
+    let stream = tokio::select! {
+        secured = secure(stream, app.tls.as_deref(), Port::Http) => match secured {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, %peer, "an HTTP connection did not complete its TLS handshake");
+                return;
+            }
+        },
+        () = tracked.close_requested() => return,
+        () = app.closing.cancelled() => return,
+    };
     let stream = ExplainParseErrors::new(WriteTimeout::new(stream, app.limits.write_timeout));
     let mut silent = Some(Arc::clone(&tracked));
     let stream = InspectReader::new(stream, move |bytes: &[u8]| {

@@ -32,6 +32,7 @@ mod options;
 mod program;
 mod quote;
 mod server;
+mod tls;
 mod tokens;
 mod wrong_tokens;
 
@@ -43,4 +44,5 @@ pub use crate::{
     options::ServerOptions,
     program::main,
     server::run,
+    tls::{ServerTls, TlsError},
 };

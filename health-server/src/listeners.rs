@@ -1,14 +1,17 @@
 //! The two listening sockets of a server.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
+
+use crate::tls::ServerTls;
 
 /// The two listening sockets of a server: HTTP and the live feed.
 #[derive(Debug)]
 pub struct Listeners {
     pub(crate) http: TcpListener,
     pub(crate) feed: TcpListener,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     http_address: SocketAddr,
     feed_address: SocketAddr,
 }
@@ -40,9 +43,16 @@ impl Listeners {
         Ok(Self {
             http,
             feed,
+            tls: None,
             http_address,
             feed_address,
         })
+    }
+
+    /// Makes both ports speak TLS, and only TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<ServerTls>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Returns the address of HTTP, with the port that the system chose if port 0 was asked for.
@@ -62,9 +72,11 @@ impl fmt::Display for Listeners {
         let Self {
             http_address,
             feed_address,
+            tls,
             ..
         } = self;
-        write!(f, "listening http=http://{http_address} feed={feed_address}")
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        write!(f, "listening http={scheme}://{http_address} feed={feed_address}")
     }
 }
 

@@ -15,6 +15,8 @@ use health_core::{Counts, IngestCounts};
 use hyper::{Method, StatusCode};
 use parking_lot::Mutex;
 
+use crate::tls::TlsStatus;
+
 /// Upper bounds of the histogram's buckets, in seconds: from a cached read to the statement timeout of 30 s.
 const BUCKET_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
@@ -99,12 +101,15 @@ impl Metrics {
     }
 
     /// Returns all counters in the text format of Prometheus, version 0.0.4.
-    pub(crate) fn render(&self, core: &Counts) -> String {
+    pub(crate) fn render(&self, core: &Counts, tls: Option<TlsStatus>) -> String {
         let mut text = PrometheusText::default();
         self.render_http(&mut text);
         self.render_ingest(&mut text);
         render_core(&mut text, core);
         self.render_feed(&mut text, core.missed);
+        if let Some(tls) = tls {
+            render_tls(&mut text, tls);
+        }
         text.0
     }
 
@@ -168,6 +173,19 @@ impl Metrics {
             missed,
         );
     }
+}
+
+fn render_tls(text: &mut PrometheusText, tls: TlsStatus) {
+    text.gauge(
+        "health_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate expires, in seconds since 1970.",
+        u64::try_from(tls.expires_at.timestamp()).unwrap_or(0),
+    );
+    text.counter(
+        "health_tls_failed_reloads_total",
+        "Attempts to read the certificate again that failed; the old one stayed in use.",
+        tls.failed_reloads,
+    );
 }
 
 fn render_core(text: &mut PrometheusText, core: &Counts) {
@@ -261,7 +279,7 @@ mod tests {
         metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_millis(3));
         metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_mins(1));
         let _connection = metrics.http_connections.increment();
-        let text = metrics.render(&Counts::default());
+        let text = metrics.render(&Counts::default(), None);
         let labels = r#"route="/ingest",method="POST",status="200""#;
         for line in [
             format!("health_http_request_duration_seconds_bucket{{{labels},le=\"0.0025\"}} 0"),
@@ -283,7 +301,7 @@ mod tests {
     fn every_metric_keeps_its_name_and_type() {
         let metrics = Metrics::default();
         metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_millis(3));
-        let text = metrics.render(&Counts::default());
+        let text = metrics.render(&Counts::default(), None);
         let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         assert_eq!(
             types,

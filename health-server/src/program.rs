@@ -2,18 +2,20 @@
 //! status.
 
 use std::{
+    convert::Infallible,
     future::{Future, pending},
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     pin::pin,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use health_core::{Config, DatabaseStatus, Error, Health, Limits, grants, migrate};
 use tokio::{
     net::lookup_host,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep},
 };
 use tracing_subscriber::EnvFilter;
@@ -27,6 +29,7 @@ use crate::{
     listeners::Listeners,
     options::ServerOptions,
     server::run,
+    tls::ServerTls,
     tokens,
 };
 
@@ -104,11 +107,25 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
     if let Some((available, needed)) = shortage(&args.core_limits) {
         return Err(ProgramError::TooFewFiles { available, needed });
     }
+    let tls = match args.tls_cert.zip(args.tls_key) {
+        Some((certificate, key)) => {
+            let hangup = signal(SignalKind::hangup()).map_err(ProgramError::System)?;
+            Some((Arc::new(ServerTls::load(&certificate, &key)?), hangup))
+        }
+        None => None,
+    };
     // Registered before the first slow step, so that an early Ctrl-C stops PostgreSQL in order, too.
     let mut shutdown = pin!(shutdown_signal()?);
     // Bound before PostgreSQL starts, so that an address in use is reported at once. An address that other machines can
     // reach is bound only after a look at the tokens.
-    let bind = || Listeners::bind(&args.http, &args.feed);
+    let certificate = tls.as_ref().map(|(certificate, _)| Arc::clone(certificate));
+    let bind = async || {
+        let listeners = Listeners::bind(&args.http, &args.feed).await?;
+        Ok::<_, ProgramError>(match &certificate {
+            Some(certificate) => listeners.with_tls(Arc::clone(certificate)),
+            None => listeners,
+        })
+    };
     let bound = match exposed {
         None => Some(bind().await?),
         Some(_) => None,
@@ -116,7 +133,7 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
     let status = DatabaseStatus::default();
     let mut answering = Box::pin(async {
         match &bound {
-            Some(listeners) => starting::answer(&listeners.http, &status).await,
+            Some(listeners) => starting::answer(listeners, &status).await,
             None => pending().await,
         }
     });
@@ -147,7 +164,10 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
             require_token(&health, exposed).await?;
             bind().await?
         };
-        serve_from(&postgres, health, listeners, options, shutdown).await
+        tokio::select! {
+            served = serve_from(&postgres, health, listeners, options, shutdown) => served,
+            never = reload_on_hangup(tls) => match never {},
+        }
     };
     let served = served.await;
     let stopped = postgres.stop().await;
@@ -243,6 +263,16 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>, ProgramError> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// Reads the certificate again at each SIGHUP. Without a certificate, SIGHUP ends the program as it ends any other.
+async fn reload_on_hangup(tls: Option<(Arc<ServerTls>, Signal)>) -> Infallible {
+    if let Some((tls, mut hangup)) = tls {
+        while hangup.recv().await.is_some() {
+            tls.reload();
+        }
+    }
+    pending().await
 }
 
 /// Prints the addresses on stdout.

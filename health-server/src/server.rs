@@ -45,7 +45,7 @@ pub async fn run(
     let options = options.into();
     options.limits.check()?;
     let authenticator = health.authenticator().await?;
-    let app = Arc::new(App::new(health, authenticator, options));
+    let app = Arc::new(App::new(health, authenticator, listeners.tls.clone(), options));
     let connections = TaskTracker::new();
     let accepting = tokio::spawn(accept(Arc::clone(&app), listeners, connections.clone()));
     shutdown.await;

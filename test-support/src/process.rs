@@ -71,14 +71,15 @@ impl TestProcess {
         }
     }
 
-    /// Waits until the process prints `listening http=http://… feed=…`, and returns both addresses.
+    /// Waits until the process prints `listening http=http://… feed=…` (or `https`), and returns both addresses.
     ///
     /// # Panics
     ///
     /// If the process ends without that line, or the line does not come within 90 seconds.
     pub async fn listening(&mut self) -> Addresses {
-        let rest = self.line_after("listening http=http://").await;
+        let rest = self.line_after("listening http=").await;
         let addresses = rest.split_once(" feed=").and_then(|(http, feed)| {
+            let (_, http) = http.split_once("://")?;
             Some(Addresses {
                 http: http.parse().ok()?,
                 feed: feed.parse().ok()?,

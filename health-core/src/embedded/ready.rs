@@ -58,11 +58,7 @@ pub(crate) async fn answers(address: &Address) -> bool {
 /// # Errors
 ///
 /// [`EmbeddedError::StoppedWhileStarting`] if it ends before, [`EmbeddedError::NotReady`] after two minutes.
-pub(crate) async fn wait_until_ready(
-    address: &Address,
-    directory: &Path,
-    end: &RunEnd,
-) -> Result<(), EmbeddedError> {
+pub(crate) async fn wait_until_ready(address: &Address, directory: &Path, end: &RunEnd) -> Result<(), EmbeddedError> {
     let connect = async {
         let mut pause = CONNECT_PAUSE_MIN;
         while !answers(address).await {

@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     error::Error,
     setup_error::SetupError,
-    store::{connection::Session, grants::quoted, connect_refusal::classify_connect},
+    store::{connect_refusal::classify_connect, connection::Session, grants::quoted},
 };
 
 /// Reads everything in one round trip.

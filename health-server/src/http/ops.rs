@@ -8,6 +8,7 @@ use crate::{
         error::HttpError,
         response::{HttpResponse, json, with_body},
     },
+    tls::ServerTls,
 };
 
 /// `GET /-/healthy`: 200 while the process runs.
@@ -33,7 +34,9 @@ pub(crate) async fn ready(app: &App) -> Result<HttpResponse, HttpError> {
 
 /// `GET /-/metrics`: the server's metrics in Prometheus' text format.
 pub(crate) fn prometheus(app: &App) -> HttpResponse {
-    let text = app.metrics.render(&app.health.counts());
+    let text = app
+        .metrics
+        .render(&app.health.counts(), app.tls.as_deref().map(ServerTls::status));
     with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 

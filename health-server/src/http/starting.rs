@@ -1,18 +1,22 @@
 //! HTTP while the server waits for its database at its start: every request is answered by 503 with the reason.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use health_core::{DatabaseStatus, Error};
 use http_body_util::BodyExt;
 use hyper::{Request, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::http::{error::HttpError, ops, response::HttpResponse};
+use crate::{
+    http::{error::HttpError, ops, response::HttpResponse},
+    listeners::Listeners,
+    tls::{Port, ServerTls, secure},
+};
 
 /// How long connections wait before they get an answer: a usual start is faster, and serves them itself.
 const GRACE: Duration = Duration::from_secs(2);
@@ -27,17 +31,20 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Answers requests until it is dropped. A connection serves one request.
-pub(crate) async fn answer(listener: &TcpListener, status: &DatabaseStatus) -> Infallible {
+pub(crate) async fn answer(listeners: &Listeners, status: &DatabaseStatus) -> Infallible {
     sleep(GRACE).await;
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
+            accepted = listeners.http.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(timeout(CONNECTION_TIMEOUT, serve(stream, status.clone())));
+                connections.spawn(timeout(
+                    CONNECTION_TIMEOUT,
+                    serve(stream, listeners.tls.clone(), status.clone()),
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -47,7 +54,14 @@ pub(crate) async fn answer(listener: &TcpListener, status: &DatabaseStatus) -> I
     }
 }
 
-async fn serve(stream: TcpStream, status: DatabaseStatus) {
+async fn serve(stream: TcpStream, tls: Option<Arc<ServerTls>>, status: DatabaseStatus) {
+    let stream = match secure(stream, tls.as_deref(), Port::Http).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a connection did not complete its TLS handshake");
+            return;
+        }
+    };
     let service = service_fn(|request| {
         let response = respond(&request, &status);
         // The rest of the body is read, because a closed connection with unread bytes would be reset, and the client could

@@ -9,23 +9,22 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep},
 };
 
-/// A TCP connection whose writes fail if the client accepts no byte for the length of the timeout.
+/// A connection whose writes fail if the client accepts no byte for the length of the timeout.
 ///
 /// Without it, a client that sends requests and does not read the responses would occupy a connection for ever.
 #[derive(Debug)]
-pub(crate) struct WriteTimeout {
-    stream: TcpStream,
+pub(crate) struct WriteTimeout<S> {
+    stream: S,
     timeout: Duration,
     /// Runs while a write waits. On the heap, so that connections without such a write do not carry a timer.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl WriteTimeout {
-    pub(crate) fn new(stream: TcpStream, timeout: Duration) -> Self {
+impl<S> WriteTimeout<S> {
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
         Self {
             stream,
             timeout,
@@ -48,13 +47,13 @@ impl WriteTimeout {
     }
 }
 
-impl AsyncRead for WriteTimeout {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for WriteTimeout {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.check(cx, written)

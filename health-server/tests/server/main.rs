@@ -17,3 +17,4 @@ mod pooler;
 mod proxy;
 mod query;
 mod support;
+mod tls;

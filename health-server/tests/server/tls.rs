@@ -1,0 +1,252 @@
+//! TLS on both ports: handshakes, wrong clients, and a certificate that is replaced while the server runs.
+
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use health_core::{Config, Health};
+use health_server::{Listeners, ServerLimits, ServerTls, run};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use test_support::{Authority, Certificate, TestDatabase, test_directory};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// Longer than anything here takes, so that a test that waits in vain fails.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server with a certificate. It runs until the test ends.
+struct SecureServer {
+    http: SocketAddr,
+    feed: SocketAddr,
+    tls: Arc<ServerTls>,
+    files: Files,
+    _database: TestDatabase,
+}
+
+/// The files of a certificate and its key.
+struct Files {
+    directory: TempDir,
+}
+
+impl Files {
+    fn new(certificate: &Certificate) -> Self {
+        let files = Self {
+            directory: test_directory(),
+        };
+        files.write(certificate);
+        files
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.directory.path().join("certificate.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.directory.path().join("key.pem")
+    }
+
+    fn write(&self, certificate: &Certificate) {
+        fs::write(self.certificate(), &certificate.certificate).unwrap();
+        fs::write(self.key(), &certificate.key).unwrap();
+    }
+}
+
+impl SecureServer {
+    async fn start(certificate: &Certificate) -> Self {
+        let files = Files::new(certificate);
+        let tls = Arc::new(ServerTls::load(&files.certificate(), &files.key()).unwrap());
+        let database = TestDatabase::new().await;
+        let health = Health::open(Config::from_url(database.url()).unwrap()).await.unwrap();
+        let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0")
+            .await
+            .unwrap()
+            .with_tls(Arc::clone(&tls));
+        let (http, feed) = (listeners.http_address(), listeners.feed_address());
+        assert_eq!(
+            listeners.to_string(),
+            format!("listening http=https://{http} feed={feed}")
+        );
+        tokio::spawn(run(listeners, health, ServerLimits::default(), std::future::pending()));
+        Self {
+            http,
+            feed,
+            tls,
+            files,
+            _database: database,
+        }
+    }
+
+    /// Sends a request over TLS and returns the whole response.
+    async fn get(&self, authority: &Authority, path: &str) -> String {
+        let mut stream = connect(self.http, authority).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        timeout(TIMEOUT, stream.read_to_string(&mut response))
+            .await
+            .unwrap()
+            .unwrap();
+        response
+    }
+}
+
+fn server_certificate(authority: &Authority) -> Certificate {
+    authority.sign("health", &["localhost", "127.0.0.1"])
+}
+
+/// Connects as a client that trusts an authority.
+async fn connect(address: SocketAddr, authority: &Authority) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.certificate().as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    timeout(TIMEOUT, handshake)
+        .await
+        .expect("an end of the handshake in time")
+}
+
+/// Returns the certificate that a server shows.
+async fn shown(address: SocketAddr, authority: &Authority) -> CertificateDer<'static> {
+    let stream = connect(address, authority).await.unwrap();
+    let (_, session) = stream.get_ref();
+    session.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+#[tokio::test]
+async fn http_and_the_feed_work_over_tls() {
+    let authority = Authority::new("authority");
+    let server = SecureServer::start(&server_certificate(&authority)).await;
+    let response = server.get(&authority, "/users").await;
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+
+    let mut feed = BufReader::new(connect(server.feed, &authority).await.unwrap());
+    let event = async |feed: &mut BufReader<TlsStream<TcpStream>>| {
+        let mut line = String::new();
+        timeout(TIMEOUT, feed.read_line(&mut line)).await.unwrap().unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    assert_eq!(event(&mut feed).await["event"], "hello");
+    feed.get_mut().write_all(b"SUBSCRIBE\n").await.unwrap();
+    assert_eq!(event(&mut feed).await["event"], "subscribed");
+    let mut http = connect(server.http, &authority).await.unwrap();
+    let body = r#"{"user_id":1,"steps":1}"#;
+    let request = format!(
+        "POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    http.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(event(&mut feed).await["user_id"], 1);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_trust_the_certificate_ends_and_disturbs_nobody() {
+    let (authority, other) = (Authority::new("authority"), Authority::new("other"));
+    let server = SecureServer::start(&server_certificate(&authority)).await;
+    for address in [server.http, server.feed] {
+        assert!(connect(address, &other).await.is_err());
+    }
+    assert!(server.get(&authority, "/-/healthy").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_client_without_tls_is_told_what_is_wrong() {
+    let authority = Authority::new("authority");
+    let server = SecureServer::start(&server_certificate(&authority)).await;
+    for (address, request, part) in [
+        (
+            server.http,
+            "GET /users HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "https://",
+        ),
+        (server.feed, "SUBSCRIBE\n", "tls://"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        timeout(TIMEOUT, stream.read_to_string(&mut response))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(response.contains(part), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_tls_on_a_port_without_it_ends_at_once() {
+    let authority = Authority::new("authority");
+    let server = crate::support::Server::start().await;
+    for address in [server.http, server.feed] {
+        assert!(connect(address, &authority).await.is_err());
+    }
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_while_the_server_runs_unless_the_new_one_is_bad() {
+    let authority = Authority::new("authority");
+    let server = SecureServer::start(&server_certificate(&authority)).await;
+    let first = shown(server.http, &authority).await;
+    server.files.write(&server_certificate(&authority));
+    assert_eq!(shown(server.http, &authority).await, first, "not before it is asked to");
+    server.tls.reload();
+    let second = shown(server.http, &authority).await;
+    assert_ne!(second, first);
+    assert_eq!(shown(server.feed, &authority).await, second);
+
+    let other_key = Certificate {
+        key: server_certificate(&authority).key,
+        ..server_certificate(&authority)
+    };
+    let not_pem = Certificate {
+        certificate: "not PEM".to_owned(),
+        ..server_certificate(&authority)
+    };
+    for bad in [other_key, not_pem] {
+        server.files.write(&bad);
+        server.tls.reload();
+        assert_eq!(shown(server.http, &authority).await, second);
+    }
+    fs::remove_file(server.files.key()).unwrap();
+    server.tls.reload();
+    let metrics = server.get(&authority, "/-/metrics").await;
+    assert!(metrics.contains("health_tls_failed_reloads_total 3"), "{metrics}");
+    assert!(
+        metrics.contains("health_tls_certificate_expiry_timestamp_seconds "),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn a_bad_file_is_named_with_its_flag() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&server_certificate(&authority));
+    let message = |certificate: PathBuf, key: PathBuf| ServerTls::load(&certificate, &key).unwrap_err().to_string();
+    let missing = files.directory.path().join("missing.pem");
+    for (message, flag) in [
+        (message(missing.clone(), files.key()), "--tls-cert"),
+        (message(files.certificate(), missing.clone()), "--tls-key"),
+        (message(files.key(), files.key()), "--tls-cert"),
+        (message(files.certificate(), files.certificate()), "--tls-key"),
+    ] {
+        assert!(message.contains(flag) && message.contains(".pem"), "{message}");
+    }
+    let other = Files::new(&server_certificate(&authority));
+    let message = message(files.certificate(), other.key());
+    assert!(message.contains("cannot be used together"), "{message}");
+}
