@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bb8::ManageConnection;
+use bb8_postgres::bb8::{self, ManageConnection};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::{
