@@ -23,7 +23,7 @@ use crate::{
         writer::Writer,
     },
     live::{
-        filter::Filter, handover::Handover, maintenance, poller::Poller, replay::ReplaySource, ring::Ring,
+        filter::Filter, handover::Handover, maintenance, poller::Poller, replay::source::ReplaySource, ring::Ring,
         subscription::Subscription,
     },
     outage::DatabaseStatus,

@@ -631,3 +631,71 @@ async fn a_jump_of_the_databases_clock_loses_no_sample_silently() {
     let mut again = health.subscribe(Filter::all()).resume(start);
     assert!(expect_resumed(&mut again).await.unwrap_err().contains("too old"));
 }
+
+#[tokio::test]
+async fn readers_that_take_one_event_now_and_then_do_not_delay_another_that_resumes() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let start = health.cursor();
+    let count = 20_000;
+    health.ingest((1..=count).map(|id| sample(id, 0, 1))).await.unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        let mut live = health.subscribe(Filter::all()).resume(start.clone());
+        expect_resumed(&mut live).await.unwrap();
+        slow.push((live, 0));
+    }
+    // All of them have begun: their rows are in memory.
+    for (live, _) in &mut slow {
+        next_sample(live).await;
+    }
+    let mut live = health.subscribe(Filter::all()).resume(start);
+    expect_resumed(&mut live).await.unwrap();
+    let mut received = 0;
+    while received < count {
+        // While the reader waits, the slow ones take an event each.
+        match timeout(Duration::from_millis(5), live.next()).await {
+            Ok(Some(LiveEvent::Sample { .. })) => received += 1,
+            Ok(other) => panic!("not a sample: {other:?}"),
+            Err(_) => {
+                for (live, taken) in &mut slow {
+                    *taken += i32::from(live.try_next().is_some());
+                    assert!(
+                        *taken < 1_000,
+                        "the reader waits until the slow ones have read their rows"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_past_a_large_commit() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let start = health.cursor();
+    let count = 3_000;
+    health.ingest((1..=count).map(|id| sample(id, 0, 1))).await.unwrap();
+    let mut live = health.subscribe(Filter::all()).resume(start);
+    expect_resumed(&mut live).await.unwrap();
+    let mut users = std::collections::BTreeSet::new();
+    let mut received = 0;
+    while users.len() < 1_000 {
+        // The replay finds that nobody has taken its rows for long.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_millis(150)).await;
+        tokio::time::resume();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            users.insert(next_sample(&mut live).await.0);
+            received += 1;
+        }
+        assert!(
+            received < 5_000,
+            "the replay sends the beginning of the commit again and again"
+        );
+    }
+}

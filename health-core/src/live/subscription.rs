@@ -18,7 +18,7 @@ use crate::{
     live::{
         event::LiveEvent,
         filter::Filter,
-        replay::{Replay, ReplaySource, Replayed},
+        replay::{Replay, link::Replayed, source::ReplaySource},
         ring::{Membership, Ring},
     },
     wire::Cursor,

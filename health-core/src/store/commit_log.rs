@@ -65,6 +65,9 @@ pub(crate) enum LogPage {
 /// How many bits of an `id` count the rows of one batch; the others are the batch number.
 pub(crate) const BATCH_BITS: u32 = 20;
 
+/// The most rows of a batch.
+pub(crate) const BATCH_ROWS_MAX: i64 = 1 << BATCH_BITS;
+
 /// Records in one pack. Few, because a whole pack is read to find one record; many, so that the cost of a table row matters
 /// little.
 const PACK_RECORDS: i64 = 1_000;

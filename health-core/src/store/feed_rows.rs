@@ -1,6 +1,6 @@
 //! The rows that the feed reads back from the table: those of commits without kept samples, and those of replays.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use tokio_postgres::{Row, types::ToSql};
 
@@ -43,6 +43,11 @@ impl FeedRow {
     pub(crate) fn batch_number(&self) -> i64 {
         self.id >> BATCH_BITS
     }
+
+    /// Returns the place of the row among those of its batch, counted from 0.
+    pub(crate) fn place(&self) -> i64 {
+        self.id - first_id(self.batch_number())
+    }
 }
 
 /// Returns the lowest id that a batch may give. All ids of earlier batch numbers are lower.
@@ -78,6 +83,20 @@ pub(crate) async fn rows(
     }
     rows.sort_by_key(|row| (number_of.get(&row.batch_number()).copied(), row.id));
     Ok(rows)
+}
+
+/// Returns some rows of one batch, counted from 0, in the order of ids; if `users` are given, only theirs.
+pub(crate) async fn rows_of_batch(
+    session: &mut Session,
+    batch_number: i64,
+    part: &Range<i64>,
+    users: Option<&[i64]>,
+) -> Result<Vec<FeedRow>, StoreError> {
+    let statement = session.prepare(ROWS).await?;
+    let first = first_id(batch_number);
+    let params: [&(dyn ToSql + Sync); 3] = [&(first + part.start), &(first + part.end), &users];
+    let found = session.client().query(&statement, &params).await?;
+    Ok(found.iter().filter_map(feed_row).collect())
 }
 
 /// Returns the first `limit` rows of one user with `first <= id < end`, in the order of ids.

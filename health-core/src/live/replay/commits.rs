@@ -1,0 +1,97 @@
+//! Sends the commits of a pass, in their order.
+
+use tokio::time::Instant;
+
+use crate::{
+    live::{
+        cursor::to_cursor,
+        poller::group_len,
+        replay::{
+            further::further,
+            link::{Gone, Link},
+            live_samples::send_live,
+            pass::Pass,
+            slice::Slice,
+            source::SLICE_ROWS_MAX,
+        },
+    },
+    store::{commit_log::CommitRecord, feed_rows::FeedRow},
+};
+
+/// Sends the commits after [`Pass::sent`] up to the mark; `records` are the first of them.
+pub(super) async fn send_all(link: &Link, pass: &mut Pass, mut records: Vec<CommitRecord>) -> Result<(), Gone> {
+    loop {
+        records.retain(|record| record.number <= pass.mark.position.number);
+        if records.is_empty() {
+            break;
+        }
+        let mut rest = records.as_slice();
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(group_len(rest));
+            let began = Instant::now();
+            send_group(link, pass, group).await?;
+            send_live(link, pass, Instant::now() + began.elapsed()).await?;
+            rest = later;
+        }
+        if pass.sent.number >= pass.mark.position.number {
+            break;
+        }
+        records = further(link, pass).await?;
+    }
+    Ok(())
+}
+
+/// Sends the rows of some commits that follow each other.
+async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Result<(), Gone> {
+    let mut unsent = group;
+    // The first rows of the first of them that were sent.
+    let mut skipped = 0;
+    while !unsent.is_empty() {
+        link.all_taken().await?;
+        let slice = Slice::first(unsent, skipped, link.window.rows());
+        let mut hold = link.source.rows.acquire(slice.rows).await;
+        let rows = link.rows(&slice, None).await?;
+        hold.begin(rows.len());
+        let (read, mut sent, mut is_over) = (rows.len(), 0, false);
+        let mut rows = rows.into_iter().peekable();
+        for record in slice.records {
+            let rows: Vec<FeedRow> =
+                std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number))
+                    .filter(|row| !pass.has_sent(record.number, row.sample.user_id()))
+                    .collect();
+            let cursor = to_cursor(pass.sent);
+            // Only the last sample of a commit has the cursor after it.
+            let last = slice
+                .continues_at()
+                .map_or_else(|| to_cursor(record.position()), |_| cursor.clone());
+            let mut rows = rows.into_iter().peekable();
+            while let Some(row) = rows.next() {
+                let place = row.place();
+                let cursor = if rows.peek().is_some() { &cursor } else { &last };
+                if !link.send_row(&mut hold, row.sample, cursor).await? {
+                    skipped = place;
+                    is_over = true;
+                    break;
+                }
+                sent += 1;
+            }
+            if is_over {
+                break;
+            }
+            pass.sent_batches.insert(record.batch_number);
+            if let Some(next) = slice.continues_at() {
+                skipped = next;
+            } else {
+                pass.sent = record.position();
+                unsent = unsent.get(1..).unwrap_or_default();
+                skipped = 0;
+            }
+        }
+        if is_over {
+            link.window.shrink(sent, read);
+        } else {
+            link.window.grow(SLICE_ROWS_MAX);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The next page of the commit log, or what to do if there is none.
+
+use crate::{
+    live::{
+        event::LiveEvent,
+        replay::{
+            link::{Gone, Link},
+            pass::Pass,
+        },
+    },
+    store::commit_log::{CommitRecord, LogPage},
+};
+
+pub(super) const TOO_OLD: &str = "the cursor is too old: some commits after it are older than the replay window";
+
+pub(super) const OTHER_HISTORY: &str = "the cursor does not belong to this database, or to a state of it that was lost: \
+     it was restored from a backup, or another server took its place";
+
+/// The records after [`Pass::sent`]. If the log does not hold the position any more, the subscriber gets `resumed: false`, and
+/// the pass goes on at its mark.
+pub(super) async fn further(link: &Link, pass: &mut Pass) -> Result<Vec<CommitRecord>, Gone> {
+    pass.forget_old_batches();
+    let reason = match link.page(pass.sent).await? {
+        LogPage::Records { records, .. } => return Ok(records),
+        LogPage::Pruned => TOO_OLD,
+        LogPage::OtherHistory => OTHER_HISTORY,
+    };
+    link.send(subscribed(Some(reason))).await?;
+    pass.skip_to(link.ring.mark());
+    Ok(Vec::new())
+}
+
+/// The event that says whether the subscription continues without a gap.
+pub(super) fn subscribed(refusal: Option<&str>) -> LiveEvent {
+    LiveEvent::Subscribed {
+        resumed: refusal.is_none(),
+        reason: refusal.map(str::to_owned),
+    }
+}

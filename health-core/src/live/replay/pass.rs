@@ -1,0 +1,69 @@
+//! How far a replay has come.
+
+use std::collections::HashSet;
+
+use crate::{live::ring::Mark, sample::UserId, store::commit_log::LogPosition};
+
+/// How far a pass has come: one way through the commit log up to a mark.
+pub(super) struct Pass {
+    pub(super) mark: Mark,
+    /// All commits up to this one were sent, except to users ahead, who have more.
+    pub(super) sent: LogPosition,
+    /// The index in the ring up to which live samples were sent; `None` if the ring does not hold them any more.
+    pub(super) live: Option<u64>,
+    /// Users who were pulled ahead.
+    pub(super) ahead: HashSet<UserId>,
+    /// The number of the last commit whose live samples were sent to the users ahead.
+    pub(super) live_until: i64,
+    /// The users ahead of the pass before this one: they have everything up to `earlier_until`.
+    pub(super) earlier: HashSet<UserId>,
+    earlier_until: i64,
+    /// Batches of which rows of the present page were sent, and batches that the ring delivers.
+    pub(super) sent_batches: HashSet<i64>,
+}
+
+/// How many of the newest batch numbers are remembered as sent. If others take more numbers between a writer's batch number
+/// and its commit, a user who is pulled ahead gets some samples twice.
+const RECENT_BATCHES: i64 = 1_000;
+
+impl Pass {
+    pub(super) fn new(mark: Mark, sent: LogPosition) -> Self {
+        Self {
+            mark,
+            sent,
+            live: Some(mark.index),
+            ahead: HashSet::new(),
+            live_until: mark.position.number,
+            earlier: HashSet::new(),
+            earlier_until: 0,
+            sent_batches: HashSet::new(),
+        }
+    }
+
+    /// The pass after this one, up to a later mark.
+    pub(super) fn next(self, mark: Mark) -> Self {
+        let mut next = Self::new(mark, self.sent);
+        next.earlier = self.ahead;
+        next.earlier_until = self.live_until;
+        next
+    }
+
+    /// Continues at a mark, without what lies between.
+    pub(super) fn skip_to(&mut self, mark: Mark) {
+        self.earlier.clear();
+        self.mark = mark;
+        self.sent = mark.position;
+        self.live = Some(mark.index);
+    }
+
+    /// Whether a user's samples of a commit were sent when the user was pulled ahead.
+    pub(super) fn has_sent(&self, number: i64, user: UserId) -> bool {
+        self.ahead.contains(&user) || (number <= self.earlier_until && self.earlier.contains(&user))
+    }
+
+    /// Forgets batches whose rows cannot be read twice any more: batch numbers and commit numbers are in nearly the same order.
+    pub(super) fn forget_old_batches(&mut self) {
+        let newest = self.sent_batches.iter().max().copied().unwrap_or_default();
+        self.sent_batches.retain(|batch| *batch > newest - RECENT_BATCHES);
+    }
+}
