@@ -15,8 +15,8 @@ use crate::embedded::error::EmbeddedError;
 
 /// The longest path of a socket's directory, in bytes.
 ///
-/// `sun_path` has 104 bytes on macOS and 108 on Linux. The name `/.s.PGSQL.5432` takes 14 and the final NUL 1.
-const DIRECTORY_BYTES_MAX: usize = 104 - 14 - 1;
+/// `sun_path` has 104 bytes on macOS and 108 on Linux. The name `/.s.PGSQL.65535` takes 15 and the final NUL 1.
+const DIRECTORY_BYTES_MAX: usize = 104 - 15 - 1;
 
 /// The longest name of a link in bytes, with its leading slash: `/health-`, user id, `-`, hash, `-`, number.
 const LINK_NAME_BYTES_MAX: usize = 45;
