@@ -439,6 +439,27 @@ async fn with_an_interval_only_the_newest_sample_of_each_user_is_delivered() {
 }
 
 #[tokio::test]
+async fn with_an_interval_the_first_sample_after_a_quiet_interval_is_delivered_at_once() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let hour = Duration::from_secs(3_600);
+    let mut all = health.subscribe(Filter::all()).every(hour);
+    let mut one = health.subscribe(Filter::users([user(2)])).every(hour);
+    // Both wait before the samples are delivered.
+    for live in [&mut all, &mut one] {
+        assert!(timeout(Duration::ZERO, live.next()).await.is_err());
+    }
+    health.ingest([sample(1, 0, 1)]).await.unwrap();
+    assert_eq!(receive(&mut all, 1).await, ["1:1"]);
+    health.ingest([sample(1, 1, 2), sample(2, 0, 3)]).await.unwrap();
+    assert_eq!(receive(&mut one, 1).await, ["2:3"]);
+    assert!(
+        timeout(Duration::ZERO, all.next()).await.is_err(),
+        "at most one in an interval"
+    );
+}
+
+#[tokio::test]
 async fn a_replay_ends_when_the_handle_is_closed() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;

@@ -35,7 +35,8 @@ pub enum LiveEvent {
     },
     /// The subscriber read too slowly, and missed samples.
     Lagged {
-        /// The number of missed samples.
+        /// The number of missed samples. With [`every`](crate::Subscription::every) and all users, at most this many: some of
+        /// them may have been read.
         missed: u64,
         /// The cursor to resume from to receive them.
         cursor: Cursor,

@@ -14,7 +14,7 @@
 //!
 //! # Memory and fairness
 //!
-//! Rows are read in [slices](slice). All replays share a [budget] of rows. A replay keeps its rows while its subscriber takes
+//! Rows are read in [portions](portion). All replays share a [budget] of rows. A replay keeps its rows while its subscriber takes
 //! them fast. Otherwise it gives them up as soon as another replay needs them, and goes on at the first row that was not taken
 //! once the subscriber has taken everything before it. So subscribers that have stopped delay no other, however many they are.
 
@@ -26,7 +26,7 @@ pub(crate) mod link;
 mod live_samples;
 mod newest_samples;
 mod pass;
-mod slice;
+mod portion;
 pub(crate) mod source;
 
 use std::{sync::Arc, time::Duration};

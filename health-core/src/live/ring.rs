@@ -120,6 +120,8 @@ struct State {
     paced: usize,
     /// Those of them that have named a user.
     paced_by_user: HashMap<UserId, Vec<usize>>,
+    /// Those that have not, and that wait for a sample of any user. Some may be gone.
+    waiting_for_turn: Vec<usize>,
     gap: Option<Gap>,
     closed: bool,
     /// The highest [`Member::subscribed_after`].
@@ -159,6 +161,7 @@ impl Ring {
             newest: Newest::default(),
             paced: 0,
             paced_by_user: HashMap::new(),
+            waiting_for_turn: Vec::new(),
             gap: None,
             closed: false,
             subscribed_after_max: 0,
@@ -341,7 +344,7 @@ impl Ring {
 }
 
 impl Membership {
-    /// Reads only the newest sample of each user from now on, one turn after each [`Self::tick`].
+    /// Reads only the newest sample of each user from now on, in turns, see [`Self::poll_turn`].
     pub(crate) fn read_newest(&self) {
         let state = &mut *self.ring.state.lock();
         let lagged = state.recover(self.id);
@@ -390,11 +393,20 @@ impl Membership {
         events.extend(std::iter::from_fn(|| state.take(self.id)).take(limit));
     }
 
-    /// Lets the newest samples be read that were delivered up to now.
-    pub(crate) fn tick(&self) {
+    /// Begins a turn with the newest samples that were delivered up to now, and returns its first event. If there is none, the
+    /// task is woken when a sample of the member's users is delivered.
+    pub(crate) fn poll_turn(&self, context: &Context<'_>) -> Poll<Option<LiveEvent>> {
         let state = &mut *self.ring.state.lock();
         if let Some(pace) = &mut state.members[self.id].pace {
             pace.tick(state.delivered, &state.cursor);
+        }
+        match state.take(self.id) {
+            Some(event) => Poll::Ready(Some(event)),
+            None if state.closed => Poll::Ready(None),
+            None => {
+                state.wait_for_turn(self.id, context.waker());
+                Poll::Pending
+            }
         }
     }
 
@@ -458,6 +470,7 @@ impl State {
         if self.paced > 0 {
             let evicted = self.newest.update(&chunk, newest_bytes_max);
             self.evicted_from_newest(&evicted);
+            self.wake_paced(&chunk, wakers);
         }
         for id in &self.everyone.members {
             wakers.extend(self.members[*id].waker.take());
@@ -475,6 +488,35 @@ impl State {
         self.chunks.push_back(Arc::new(chunk));
         if order <= self.subscribed_after_max {
             self.skip_acknowledged(order, end);
+        }
+    }
+
+    /// Has a paced member woken at the next sample of one of its users.
+    fn wait_for_turn(&mut self, id: usize, waker: &Waker) {
+        let member = &mut self.members[id];
+        member.wait(waker);
+        if let Some(pace) = &mut member.pace
+            && !std::mem::replace(&mut pace.waits_for_turn, true)
+            && member.users.is_none()
+        {
+            self.waiting_for_turn.push(id);
+        }
+    }
+
+    /// Wakes the paced members that wait for a sample of the chunk. Those that wait for their timer stay asleep.
+    fn wake_paced(&mut self, chunk: &Chunk, wakers: &mut Vec<Waker>) {
+        let mut woken = std::mem::take(&mut self.waiting_for_turn);
+        if !self.paced_by_user.is_empty() {
+            let named = chunk.users().filter_map(|(user, _)| self.paced_by_user.get(&user));
+            woken.extend(named.flatten());
+        }
+        for id in woken {
+            if let Some(member) = self.members.get_mut(id)
+                && let Some(pace) = &mut member.pace
+                && std::mem::take(&mut pace.waits_for_turn)
+            {
+                wakers.extend(member.waker.take());
+            }
         }
     }
 

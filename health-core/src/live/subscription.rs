@@ -52,8 +52,17 @@ pub struct Subscription {
     reading: Reading,
     /// The last cursor that was returned.
     last_cursor: Cursor,
-    /// The interval and the timer of a subscription that wants only the newest sample of each user.
-    every: Option<(Duration, Interval)>,
+    /// Set if the subscription wants only the newest sample of each user.
+    every: Option<Every>,
+}
+
+/// When the newest samples are read.
+#[derive(Debug)]
+struct Every {
+    interval: Duration,
+    timer: Interval,
+    /// The interval since the last turn has ended: the next sample begins a turn at once.
+    is_due: bool,
 }
 
 /// Where the events come from.
@@ -98,6 +107,8 @@ impl Subscription {
 
     /// Limits the stream to one sample a user in each interval: the newest.
     ///
+    /// If no sample came for an interval, the next one comes at once, and the next interval begins with it.
+    ///
     /// Must be called on a Tokio runtime.
     #[must_use]
     pub fn every(mut self, interval: Duration) -> Self {
@@ -109,7 +120,11 @@ impl Subscription {
         {
             membership.read_newest();
         }
-        self.every = Some((interval, timer));
+        self.every = Some(Every {
+            interval,
+            timer,
+            is_due: true,
+        });
         self
     }
 
@@ -130,7 +145,7 @@ impl Subscription {
             Reading::Replay(replay) => match replay.replayed.try_recv() {
                 Ok(Replayed::Event(event)) => Some(event),
                 Ok(Replayed::Joined(membership)) => {
-                    self.reading = Reading::Ring(membership);
+                    self.join(membership);
                     return self.try_next();
                 }
                 Err(_) => None,
@@ -163,6 +178,14 @@ impl Subscription {
         present.unwrap_or_else(|| self.last_cursor.clone())
     }
 
+    fn join(&mut self, membership: Membership) {
+        self.reading = Reading::Ring(membership);
+        // The replay may just have sent a sample of each user.
+        if let Some(every) = &mut self.every {
+            every.begin_interval();
+        }
+    }
+
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<LiveEvent>> {
         loop {
             match &mut self.reading {
@@ -171,17 +194,22 @@ impl Subscription {
                     if event.is_ready() {
                         return event;
                     }
-                    let Some((_, timer)) = &mut self.every else {
+                    let Some(every) = &mut self.every else {
                         return Poll::Pending;
                     };
-                    if timer.poll_tick(context).is_pending() {
+                    if !every.is_due && every.timer.poll_tick(context).is_pending() {
                         return Poll::Pending;
                     }
-                    membership.tick();
+                    every.is_due = true;
+                    let event = membership.poll_turn(context);
+                    if event.is_ready() {
+                        every.begin_interval();
+                    }
+                    return event;
                 }
                 Reading::Resuming(cursor) => {
                     let cursor = cursor.clone();
-                    let every = self.every.as_ref().map(|(interval, _)| *interval);
+                    let every = self.every.as_ref().map(|every| every.interval);
                     let (replay, replayed) = Replay::new(
                         Arc::clone(&self.ring),
                         Arc::clone(&self.source),
@@ -193,13 +221,20 @@ impl Subscription {
                 }
                 Reading::Replay(replay) => match replay.replayed.poll_recv(context) {
                     Poll::Ready(Some(Replayed::Event(event))) => return Poll::Ready(Some(event)),
-                    Poll::Ready(Some(Replayed::Joined(membership))) => self.reading = Reading::Ring(membership),
+                    Poll::Ready(Some(Replayed::Joined(membership))) => self.join(membership),
                     Poll::Ready(None) => self.reading = Reading::Ended,
                     Poll::Pending => return Poll::Pending,
                 },
                 Reading::Ended => return Poll::Ready(None),
             }
         }
+    }
+}
+
+impl Every {
+    fn begin_interval(&mut self) {
+        self.is_due = false;
+        self.timer.reset();
     }
 }
 

@@ -8,8 +8,8 @@ use crate::{
         replay::{
             link::{Gone, Link},
             pass::Pass,
-            slice::Slice,
-            source::SLICE_ROWS_MAX,
+            portion::Portion,
+            source::PORTION_ROWS_MAX,
         },
     },
     sample::UserId,
@@ -45,10 +45,10 @@ pub(super) async fn send_few(
     let mut sent = (0, 0);
     loop {
         link.all_taken().await?;
-        let mut hold = link.source.rows.acquire(SLICE_ROWS_MAX).await;
-        let rows = link.rows_of_user(user, &ids, SLICE_ROWS_MAX).await?;
+        let mut hold = link.source.rows.acquire(PORTION_ROWS_MAX).await;
+        let rows = link.rows_of_user(user, &ids, PORTION_ROWS_MAX).await?;
         hold.begin(rows.len());
-        if rows.len() >= SLICE_ROWS_MAX {
+        if rows.len() >= PORTION_ROWS_MAX {
             return Ok(false);
         }
         // Rows without a number were sent before, or follow live.
@@ -79,14 +79,14 @@ pub(super) async fn send_in_order(link: &Link, pass: &Pass, user: UserId) -> Res
         let (mut unsent, mut skipped) = (records.as_slice(), 0);
         while !unsent.is_empty() {
             link.all_taken().await?;
-            let slice = Slice::first(unsent, skipped, SLICE_ROWS_MAX);
-            let mut hold = link.source.rows.acquire(slice.rows).await;
-            let rows = link.rows(&slice, Some(user)).await?;
+            let portion = Portion::first(unsent, skipped, PORTION_ROWS_MAX);
+            let mut hold = link.source.rows.acquire(portion.rows).await;
+            let rows = link.rows(&portion, Some(user)).await?;
             hold.begin(rows.len());
-            // Where the next slice begins.
-            let mut next = match slice.continues_at() {
+            // Where the next portion begins.
+            let mut next = match portion.continues_at() {
                 Some(skipped) => (0, skipped),
-                None => (slice.records.len(), 0),
+                None => (portion.records.len(), 0),
             };
             for row in rows {
                 let (batch_number, place) = (row.batch_number(), row.place());
@@ -112,10 +112,10 @@ pub(super) async fn send_by_id(link: &Link, pass: &Pass, user: UserId) -> Result
     let cursor = to_cursor(pass.sent);
     while !ids.is_empty() {
         link.all_taken().await?;
-        let mut hold = link.source.rows.acquire(SLICE_ROWS_MAX).await;
-        let rows = link.rows_of_user(user, &ids, SLICE_ROWS_MAX).await?;
+        let mut hold = link.source.rows.acquire(PORTION_ROWS_MAX).await;
+        let rows = link.rows_of_user(user, &ids, PORTION_ROWS_MAX).await?;
         hold.begin(rows.len());
-        let is_end = rows.len() < SLICE_ROWS_MAX;
+        let is_end = rows.len() < PORTION_ROWS_MAX;
         ids.start = rows.last().filter(|_| !is_end).map_or(ids.end, |row| row.id + 1);
         let unsent = rows
             .into_iter()

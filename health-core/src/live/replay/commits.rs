@@ -11,8 +11,8 @@ use crate::{
             link::{Gone, Link},
             live_samples::send_live,
             pass::Pass,
-            slice::Slice,
-            source::SLICE_ROWS_MAX,
+            portion::Portion,
+            source::PORTION_ROWS_MAX,
         },
     },
     store::{commit_log::CommitRecord, feed_rows::FeedRow},
@@ -48,20 +48,20 @@ async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Res
     let mut skipped = 0;
     while !unsent.is_empty() {
         link.all_taken().await?;
-        let slice = Slice::first(unsent, skipped, link.window.rows());
-        let mut hold = link.source.rows.acquire(slice.rows).await;
-        let rows = link.rows(&slice, None).await?;
+        let portion = Portion::first(unsent, skipped, link.window.rows());
+        let mut hold = link.source.rows.acquire(portion.rows).await;
+        let rows = link.rows(&portion, None).await?;
         hold.begin(rows.len());
         let (read, mut sent, mut is_over) = (rows.len(), 0, false);
         let mut rows = rows.into_iter().peekable();
-        for record in slice.records {
+        for record in portion.records {
             let rows: Vec<FeedRow> =
                 std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number))
                     .filter(|row| !pass.has_sent(record.number, row.sample.user_id()))
                     .collect();
             let cursor = to_cursor(pass.sent);
             // Only the last sample of a commit has the cursor after it.
-            let last = slice
+            let last = portion
                 .continues_at()
                 .map_or_else(|| to_cursor(record.position()), |_| cursor.clone());
             let mut rows = rows.into_iter().peekable();
@@ -79,7 +79,7 @@ async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Res
                 break;
             }
             pass.sent_batches.insert(record.batch_number);
-            if let Some(next) = slice.continues_at() {
+            if let Some(next) = portion.continues_at() {
                 skipped = next;
             } else {
                 pass.sent = record.position();
@@ -90,7 +90,7 @@ async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Res
         if is_over {
             link.window.shrink(sent, read);
         } else {
-            link.window.grow(SLICE_ROWS_MAX);
+            link.window.grow(PORTION_ROWS_MAX);
         }
     }
     Ok(())

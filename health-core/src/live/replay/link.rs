@@ -15,7 +15,7 @@ use crate::{
         filter::Filter,
         replay::{
             budget::{Hold, Window},
-            slice::Slice,
+            portion::Portion,
             source::ReplaySource,
         },
         ring::{Membership, READ_BACK, Ring},
@@ -104,11 +104,11 @@ impl Link {
         ask!(self, |session| commit_log::page(session, from, PAGE_RECORDS, window))
     }
 
-    /// Reads the rows of a slice; with a user, only that user's, without only those of the filter.
-    pub(super) async fn rows(&self, slice: &Slice<'_>, user: Option<UserId>) -> Result<Vec<FeedRow>, Gone> {
+    /// Reads the rows of a portion; with a user, only that user's, without only those of the filter.
+    pub(super) async fn rows(&self, portion: &Portion<'_>, user: Option<UserId>) -> Result<Vec<FeedRow>, Gone> {
         let user = user.map(|user| [user.get()]);
         let users = user.as_ref().map(<[i64; 1]>::as_slice).or(self.user_ids.as_deref());
-        match (&slice.part, slice.records.first()) {
+        match (&portion.part, portion.records.first()) {
             (Some(part), Some(record)) => {
                 let batch_number = record.batch_number;
                 ask!(self, |session| feed_rows::rows_of_batch(
@@ -118,7 +118,7 @@ impl Link {
                     users
                 ))
             }
-            _ => ask!(self, |session| feed_rows::rows(session, slice.records, users)),
+            _ => ask!(self, |session| feed_rows::rows(session, portion.records, users)),
         }
     }
 

@@ -11,8 +11,8 @@ use crate::{
             further::further,
             link::{Gone, Link},
             pass::Pass,
-            slice::Slice,
-            source::{NEWEST_ROWS, NEWEST_USERS, SLICE_ROWS_MAX},
+            portion::Portion,
+            source::{NEWEST_ROWS, NEWEST_USERS, PORTION_ROWS_MAX},
         },
     },
     sample::{Sample, UserId},
@@ -98,16 +98,16 @@ async fn gather(
         }
         let (mut unread, mut skipped) = (records.as_slice(), 0);
         while let Some(record) = unread.first() {
-            let slice = Slice::first(unread, skipped, SLICE_ROWS_MAX);
-            let rows = link.rows(&slice, None).await?;
+            let portion = Portion::first(unread, skipped, PORTION_ROWS_MAX);
+            let rows = link.rows(&portion, None).await?;
             let unsent = rows.into_iter().map(|row| (row.sample.user_id(), row.sample));
             newest.extend(unsent.filter(|(user, _)| Some(*user) > turn.sent_until));
-            if let Some(next) = slice.continues_at() {
+            if let Some(next) = portion.continues_at() {
                 skipped = next;
                 continue;
             }
-            reached = slice.records.last().unwrap_or(record).position();
-            (unread, skipped) = (unread.get(slice.records.len()..).unwrap_or_default(), 0);
+            reached = portion.records.last().unwrap_or(record).position();
+            (unread, skipped) = (unread.get(portion.records.len()..).unwrap_or_default(), 0);
             if newest.len() >= NEWEST_USERS {
                 turn.end = reached;
                 return Ok(newest);

@@ -27,13 +27,13 @@ const QUERIES_MAX: usize = 2;
 const ROWS_MAX: usize = 50_000;
 
 /// Rows that one replay reads at once at most.
-pub(super) const SLICE_ROWS_MAX: usize = 5_000;
+pub(super) const PORTION_ROWS_MAX: usize = 5_000;
 
 /// Users of whom one replay gathers the newest sample before it sends them.
 pub(super) const NEWEST_USERS: usize = 40_000;
 
 /// The permits of one replay that gathers the newest samples. All such replays together have as many.
-pub(super) const NEWEST_ROWS: usize = NEWEST_USERS + SLICE_ROWS_MAX;
+pub(super) const NEWEST_ROWS: usize = NEWEST_USERS + PORTION_ROWS_MAX;
 
 /// A subscriber that is slow for this long has stopped for now. The time is above the pauses that a server with up to 5000
 /// subscribers makes between two writes; with more of them, some rows are read twice.

@@ -41,10 +41,10 @@ pub(super) struct Fall {
     pub(super) base: u64,
 }
 
-/// How a member reads the newest sample of each user: in turns, each up to the last tick.
+/// How a member reads the newest sample of each user: in turns. A turn ends with what was delivered when it began.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// The end of the turn: the index of the first sample that was delivered after the tick.
+    /// The end of the turn: the index of the first sample that was delivered after the turn had begun.
     turn_end: u64,
     /// The cursor before the first sample of the turn.
     since: Cursor,
@@ -56,6 +56,8 @@ pub(super) struct Pace {
     evicted: u64,
     /// How many samples it missed since its last `lagged`, and the cursor from which it can get them.
     pub(super) lagged: Option<(u64, Cursor)>,
+    /// The member waits for the first sample of its next turn.
+    pub(super) waits_for_turn: bool,
 }
 
 impl Member {
@@ -89,6 +91,7 @@ impl Pace {
             user: 0,
             evicted,
             lagged: None,
+            waits_for_turn: false,
         }
     }
 

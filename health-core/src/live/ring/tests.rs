@@ -388,7 +388,9 @@ impl Model {
         }
         if let Some(pace) = &mut member.paced {
             pace.in_turn.clear();
-            member.membership.tick();
+            let waker = Waker::from(Arc::clone(&member.wakes));
+            let begun = member.membership.poll_turn(&Context::from_waker(&waker));
+            member.read_paced(begun)?;
         }
         Ok(())
     }
@@ -589,4 +591,26 @@ fn closing_the_ring_wakes_and_ends_every_member_after_its_unread_samples() {
         }
         assert!(matches!(member.membership.take(), Poll::Ready(None)));
     }
+}
+
+#[test]
+fn a_paced_member_that_waits_for_its_turn_is_woken_by_a_sample_of_its_users_only() {
+    let mut model = Model::new(100, 1 << 20);
+    model.subscribe(None, true);
+    model.subscribe(Some(BTreeSet::from([2])), true);
+    let woken = |model: &Model| -> Vec<usize> {
+        let wakes = model.members.iter().map(|member| member.wakes.0.load(SeqCst));
+        wakes.collect()
+    };
+    model.deliver(false, &[1, 2]).unwrap();
+    assert_eq!(woken(&model), [0, 0], "they wait for their timers");
+    for member in 0..2 {
+        model.tick(member).unwrap();
+        model.tick(member).unwrap();
+    }
+    model.deliver(false, &[1]).unwrap();
+    assert_eq!(woken(&model), [1, 0]);
+    model.deliver(false, &[2]).unwrap();
+    model.deliver(false, &[2]).unwrap();
+    assert_eq!(woken(&model), [1, 1], "once, until they wait again");
 }

@@ -1,4 +1,4 @@
-//! How the commits of a replay are divided into slices: what is read from the table at once.
+//! How the commits of a replay are divided into portions: what is read from the table at once.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use crate::store::commit_log::{BATCH_ROWS_MAX, CommitRecord};
 
 /// Some whole commits that follow each other, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Slice<'a> {
+pub(super) struct Portion<'a> {
     pub(super) records: &'a [CommitRecord],
     /// Which rows of the batch, counted from 0, if it is a part of one commit.
     pub(super) part: Option<Range<i64>>,
@@ -14,8 +14,8 @@ pub(super) struct Slice<'a> {
     pub(super) rows: usize,
 }
 
-impl<'a> Slice<'a> {
-    /// The next slice of at most `rows_max` rows; `skipped` rows of the first commit are not needed any more.
+impl<'a> Portion<'a> {
+    /// The next portion of at most `rows_max` rows; `skipped` rows of the first commit are not needed any more.
     pub(super) fn first(records: &'a [CommitRecord], skipped: i64, rows_max: usize) -> Self {
         let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
         let mut rows = 0;
@@ -47,7 +47,7 @@ impl<'a> Slice<'a> {
         }
     }
 
-    /// Where the next slice begins in the same commit, if this one does not contain its end.
+    /// Where the next portion begins in the same commit, if this one does not contain its end.
     pub(super) fn continues_at(&self) -> Option<i64> {
         let end = self.part.as_ref()?.end;
         (end < BATCH_ROWS_MAX).then_some(end)
@@ -69,32 +69,32 @@ mod tests {
         numbered.map(record).collect()
     }
 
-    /// Divides commits, and returns the rows of each slice by commit.
+    /// Divides commits, and returns the rows of each portion by commit.
     fn divide(rows: &[i32], rows_max: usize) -> Vec<Vec<(i64, Range<i64>)>> {
         let records = records(rows);
-        let (mut rest, mut skipped, mut slices) = (records.as_slice(), 0, Vec::new());
+        let (mut rest, mut skipped, mut portions) = (records.as_slice(), 0, Vec::new());
         while !rest.is_empty() {
-            let slice = Slice::first(rest, skipped, rows_max);
-            assert!(slice.rows <= rows_max);
+            let portion = Portion::first(rest, skipped, rows_max);
+            assert!(portion.rows <= rows_max);
             let all = 0..BATCH_ROWS_MAX;
-            let part = slice.part.clone().unwrap_or(all);
-            slices.push(
-                slice
+            let part = portion.part.clone().unwrap_or(all);
+            portions.push(
+                portion
                     .records
                     .iter()
                     .map(|record| (record.number, part.clone()))
                     .collect(),
             );
-            match slice.continues_at() {
+            match portion.continues_at() {
                 Some(next) => skipped = next,
-                None => (rest, skipped) = (&rest[slice.records.len()..], 0),
+                None => (rest, skipped) = (&rest[portion.records.len()..], 0),
             }
         }
-        slices
+        portions
     }
 
     #[test]
-    fn slices_cover_every_commit_once_and_have_no_more_rows_than_allowed() {
+    fn portions_cover_every_commit_once_and_have_no_more_rows_than_allowed() {
         let whole = || 0..BATCH_ROWS_MAX;
         assert_eq!(
             divide(&[3, 0, 4, 8, 1], 7),
