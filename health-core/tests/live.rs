@@ -442,7 +442,7 @@ async fn with_an_interval_only_the_newest_sample_of_each_user_is_delivered() {
 async fn with_an_interval_the_first_sample_after_a_quiet_interval_is_delivered_at_once() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;
-    let hour = Duration::from_secs(3_600);
+    let hour = Duration::from_hours(1);
     let mut all = health.subscribe(Filter::all()).every(hour);
     let mut one = health.subscribe(Filter::users([user(2)])).every(hour);
     // Both wait before the samples are delivered.

@@ -108,17 +108,16 @@ impl Link {
     pub(super) async fn rows(&self, portion: &Portion<'_>, user: Option<UserId>) -> Result<Vec<FeedRow>, Gone> {
         let user = user.map(|user| [user.get()]);
         let users = user.as_ref().map(<[i64; 1]>::as_slice).or(self.user_ids.as_deref());
-        match (&portion.part, portion.records.first()) {
-            (Some(part), Some(record)) => {
-                let batch_number = record.batch_number;
-                ask!(self, |session| feed_rows::rows_of_batch(
-                    session,
-                    batch_number,
-                    part,
-                    users
-                ))
-            }
-            _ => ask!(self, |session| feed_rows::rows(session, portion.records, users)),
+        if let (Some(part), Some(record)) = (&portion.part, portion.records.first()) {
+            let batch_number = record.batch_number;
+            ask!(self, |session| feed_rows::rows_of_batch(
+                session,
+                batch_number,
+                part,
+                users
+            ))
+        } else {
+            ask!(self, |session| feed_rows::rows(session, portion.records, users))
         }
     }
 
