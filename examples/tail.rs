@@ -4,7 +4,7 @@
 //! cargo run --release --example tail -- --feed 127.0.0.1:8001 --users 101,202
 //! ```
 //!
-//! `health_client::FeedClient` keeps the connection. Its documentation lists the rules that make a client complete, for
+//! `health_core::client::FeedClient` keeps the connection. Its documentation lists the rules that make a client complete, for
 //! clients in other languages. What is left for its caller is to process the samples, which here means to print them,
 //! before it asks for more: only then the resume point moves, so a crash loses nothing.
 //!
@@ -19,7 +19,7 @@ use std::{
 
 use clap::Parser;
 use examples::shutdown_signal;
-use health_client::{FeedClient, FeedError, FeedOptions, FeedUpdate, host_and_port};
+use health_core::client::{FeedClient, FeedError, FeedOptions, FeedUpdate, host_and_port};
 use health_core::{Cursor, Sample, counted};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{

@@ -32,9 +32,12 @@
 //!   types and their JSON.
 //! - `embedded`: a PostgreSQL server that this crate starts and supervises.
 //! - `clap`: the limits as command-line options.
+//! - `client`: a client of the live feed that reconnects and resumes. It needs no database.
 
 #[cfg(feature = "store")]
 pub mod access;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 #[cfg(feature = "clap")]

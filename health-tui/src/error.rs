@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use health_client::FeedError;
+use health_core::client::FeedError;
 
 use crate::{config::ConfigError, net::ServerUrlError};
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use health_client::{FeedClient, FeedUpdate};
+use health_core::client::{FeedClient, FeedUpdate};
 use health_core::{Sample, counted};
 use tokio::{
     sync::{mpsc, oneshot},

@@ -1,6 +1,6 @@
 //! The network tasks. The event loop never awaits the network: it sends queries and receives [`NetworkEvent`]s.
 //!
-//! The crate `health-client` opens the connections, for the feed and for HTTP.
+//! `health_core::client` opens the connections, for the feed and for HTTP.
 //!
 //! [`NetworkEvent`]: crate::app::NetworkEvent
 

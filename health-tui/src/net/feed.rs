@@ -5,8 +5,8 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use health_client::{FeedClient, FeedOptions, FeedUpdate};
 use health_core::Sample;
+use health_core::client::{FeedClient, FeedOptions, FeedUpdate};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{

@@ -81,9 +81,9 @@ impl HttpClient {
             server: self.url.authority(),
             reason,
         };
-        let stream = health_client::connect(&self.url.authority())
+        let stream = health_core::client::connect(&self.url.authority())
             .await
-            .map_err(|error| unreachable(health_client::without_error_code(&error)))?;
+            .map_err(|error| unreachable(health_core::client::without_error_code(&error)))?;
         let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| unreachable(e.to_string()))?;

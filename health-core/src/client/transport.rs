@@ -35,8 +35,8 @@ pub async fn connect(address: &str) -> io::Result<BoxedStream> {
 /// Checks the form of an address, because a typing error should not lead to endless attempts to connect.
 ///
 /// ```
-/// assert!(health_client::host_and_port("127.0.0.1:8001").is_ok());
-/// assert!(health_client::host_and_port("127.0.0.1").is_err());
+/// assert!(health_core::client::host_and_port("127.0.0.1:8001").is_ok());
+/// assert!(health_core::client::host_and_port("127.0.0.1").is_err());
 /// ```
 ///
 /// # Errors

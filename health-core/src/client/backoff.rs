@@ -11,7 +11,7 @@ const DELAY_MAX: Duration = Duration::from_secs(10);
 ///
 /// Each failure doubles the delay. `random` (0 to 1) picks a value from its upper half, so that many clients do
 /// not reconnect at the same moment.
-pub(crate) fn delay(attempt: u32, random: f64) -> Duration {
+pub(super) fn delay(attempt: u32, random: f64) -> Duration {
     let doubled = DELAY_MIN.saturating_mul(1u32 << attempt.saturating_sub(1).min(10));
     doubled
         .min(DELAY_MAX)

@@ -19,11 +19,14 @@ mod tests;
 
 use std::{io, time::Duration};
 
-use health_core::{Cursor, FEED_PROTOCOL, FeedEvent, Sample};
 use tokio::time::{Instant, sleep_until};
 
 use self::connection::{Connection, Received};
-use crate::{backoff, transport};
+use super::{backoff, transport};
+use crate::{
+    sample::Sample,
+    wire::{Cursor, FEED_PROTOCOL, FeedEvent},
+};
 
 /// The largest number of samples in one update. A dashboard can apply that many between two frames.
 const SAMPLES_AT_ONCE: usize = 1_024;

@@ -5,7 +5,7 @@
 //!
 //! ```no_run
 //! # async fn example() {
-//! use health_client::{FeedClient, FeedOptions, FeedUpdate};
+//! use health_core::client::{FeedClient, FeedOptions, FeedUpdate};
 //!
 //! let mut client = FeedClient::new(FeedOptions {
 //!     address: "127.0.0.1:8001".to_owned(),
@@ -24,7 +24,7 @@ mod backoff;
 mod feed;
 mod transport;
 
-pub use crate::{
+pub use self::{
     feed::{FeedClient, FeedError, FeedOptions, FeedUpdate},
     transport::{BoxedStream, ByteStream, CONNECT_TIMEOUT, connect, host_and_port, without_error_code},
 };

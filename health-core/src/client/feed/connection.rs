@@ -4,7 +4,6 @@ use std::{fmt, io, time::Duration};
 
 use bytes::BytesMut;
 use futures_util::{FutureExt, StreamExt};
-use health_core::{Cursor, FeedEvent, Sample};
 use tokio::{
     io::{AsyncWriteExt, ReadHalf, WriteHalf},
     time::{Instant, sleep_until},
@@ -12,7 +11,11 @@ use tokio::{
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use super::FeedError;
-use crate::transport::BoxedStream;
+use crate::{
+    client::transport::BoxedStream,
+    sample::Sample,
+    wire::{Cursor, FeedEvent},
+};
 
 /// The longest line of the feed. A sample with a source of 64 bytes is below 400 bytes.
 pub(super) const LINE_BYTES_MAX: usize = 64 * 1024;
