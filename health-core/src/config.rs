@@ -26,6 +26,7 @@ use crate::{
         url::{fault::UrlFault, settings::driver_settings},
     },
     error::Error,
+    limit::LimitOutOfRange,
     outage::DatabaseStatus,
     sessions::Sessions,
 };
@@ -145,38 +146,6 @@ const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 #[cfg(feature = "clap")]
 fn count<N: fmt::Display>(number: N) -> String {
     number.to_string()
-}
-
-/// A limit is outside its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the limit {name} is {value}; it must be from {min} to {max}")]
-pub struct LimitOutOfRange {
-    name: &'static str,
-    value: String,
-    min: String,
-    max: String,
-}
-
-impl LimitOutOfRange {
-    /// Checks one limit.
-    ///
-    /// # Errors
-    /// The limit, if the range does not contain its value.
-    pub fn check<T: PartialOrd + fmt::Debug>(
-        name: &'static str,
-        value: &T,
-        range: &RangeInclusive<T>,
-    ) -> Result<(), Self> {
-        if range.contains(value) {
-            return Ok(());
-        }
-        Err(Self {
-            name,
-            value: format!("{value:?}"),
-            min: format!("{:?}", range.start()),
-            max: format!("{:?}", range.end()),
-        })
-    }
 }
 
 impl Limits {

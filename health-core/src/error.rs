@@ -1,10 +1,10 @@
 //! The errors of a [`Health`](crate::Health), sorted by what a caller can do about them.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{error::Error as StdError, time::Duration};
 
 use crate::{
-    batch::Receipt, bucket::TooManyBuckets, config::LimitOutOfRange, outage::OutageReason, sample::InvalidSample,
-    setup_error::SetupError, text::counted, token::TokenName,
+    batch::Receipt, bucket::TooManyBuckets, cause::Cause, limit::LimitOutOfRange, outage::OutageReason,
+    sample::InvalidSample, setup_error::SetupError, text::counted, token::TokenName,
 };
 
 /// Why a call failed. The message describes the failure itself; `source()` returns its cause.
@@ -175,9 +175,6 @@ pub struct Refused {
     #[source]
     pub cause: Cause,
 }
-
-/// The cause of an [`Error`], for the log.
-pub type Cause = Arc<dyn StdError + Send + Sync + 'static>;
 
 impl Error {
     /// Returns whether the same call may succeed later without a change.

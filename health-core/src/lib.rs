@@ -57,6 +57,8 @@ mod wire;
 #[cfg(feature = "store")]
 mod batch;
 #[cfg(feature = "store")]
+mod cause;
+#[cfg(feature = "store")]
 mod config;
 #[cfg(feature = "store")]
 mod counters;
@@ -71,7 +73,11 @@ mod health;
 #[cfg(feature = "store")]
 mod histogram;
 #[cfg(feature = "store")]
+mod identifier;
+#[cfg(feature = "store")]
 mod ingest;
+#[cfg(feature = "store")]
+mod limit;
 #[cfg(feature = "store")]
 mod live;
 #[cfg(feature = "store")]
@@ -108,11 +114,13 @@ pub use crate::{
 #[cfg(feature = "store")]
 pub use crate::{
     batch::Receipt,
-    config::{Config, LimitOutOfRange, Limits},
+    cause::Cause,
+    config::{Config, Limits},
     counters::Counts,
-    error::{Cause, Error, NotWritableReason, Refused, TemporaryReason},
+    error::{Error, NotWritableReason, Refused, TemporaryReason},
     health::Health,
     ingest::queue::Ack,
+    limit::LimitOutOfRange,
     live::{
         event::{LiveEvent, Published},
         filter::Filter,

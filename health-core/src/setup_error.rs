@@ -1,6 +1,6 @@
 //! Why a database cannot be used as it is, in sentences that lead to the remedy.
 
-use crate::{error::Cause, store::grants::quoted};
+use crate::{cause::Cause, identifier::quoted};
 
 /// Why a database, its schema or its role cannot be used as they are. Each message says what to change.
 #[derive(Debug, Clone, thiserror::Error)]

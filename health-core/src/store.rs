@@ -1,6 +1,7 @@
 //! Everything that speaks SQL. Each statement is a named constant with the reason for its shape.
 
 pub(crate) mod append;
+pub(crate) mod batch_key;
 pub(crate) mod capacity;
 pub(crate) mod client;
 pub(crate) mod columns;
@@ -36,6 +37,7 @@ pub(crate) mod transaction;
 pub(crate) mod update;
 pub(crate) mod users;
 pub(crate) mod write;
+pub(crate) mod write_error;
 
 #[cfg(test)]
 mod bounds_tests;

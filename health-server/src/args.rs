@@ -1,10 +1,16 @@
 //! The command line.
 
+pub(crate) mod database;
+pub(crate) mod token;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 
-use crate::{limits::ServerLimits, tokens::TokenCommand};
+use crate::{
+    args::{database::DatabaseArgs, token::TokenCommand},
+    limits::ServerLimits,
+};
 
 const AFTER_HELP: &str = "BYTES is written like 65536, 64KiB or 16MiB; TIME like 250ms, 30s, 5m, 24h or 1d.\n\
      Each option can also be set by the environment variable that stands beside it. HEALTH_LOG sets the log \
@@ -76,28 +82,6 @@ pub(crate) struct MigrateArgs {
     pub(crate) print_grants: Option<String>,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-}
-
-/// Options that choose the database.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct DatabaseArgs {
-    /// PostgreSQL to use, such as `postgres://user:password@host/health_db`; without it, the server runs its own.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse_database_url)]
-    pub(crate) database_url: Option<String>,
-    /// Data directory of the server's own PostgreSQL.
-    #[arg(long, env = "HEALTH_DATA_DIR", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-}
-
-/// Refuses an empty URL. It comes from a script whose variable is not set, and must not fill another database in silence.
-fn parse_database_url(text: &str) -> Result<String, &'static str> {
-    if text.trim().is_empty() {
-        return Err(
-            "the URL is empty. Write postgres://user:password@host/health_db, or leave the option and DATABASE_URL \
-                    out to let the server run its own PostgreSQL",
-        );
-    }
-    Ok(text.to_owned())
 }
 
 /// Reads the variable of a flag that takes no value. An empty variable is the same as none.

@@ -7,7 +7,7 @@ use health_core::{
     embedded::{Cluster, EmbeddedError, Options},
 };
 
-use crate::{args::DatabaseArgs, error::ProgramError};
+use crate::{args::database::DatabaseArgs, error::ProgramError};
 
 /// The name of the database in a PostgreSQL that the program runs itself.
 const EMBEDDED_DATABASE: &str = "health_db";

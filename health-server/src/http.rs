@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 mod body;
+mod body_error;
 pub(crate) mod body_memory;
 mod error;
 mod framing;

@@ -4,6 +4,7 @@ pub(crate) mod fault;
 mod key_values;
 pub(crate) mod parameters;
 pub(crate) mod settings;
+pub(crate) mod supported;
 #[cfg(test)]
 mod tests;
 mod uri;

@@ -9,9 +9,10 @@ use tokio::{
 
 use crate::{
     batch::{Batch, Receipt, WritePlan},
+    cause::Cause,
     config::Config,
     counters::Counters,
-    error::{Cause, Error, NotWritableReason, Refused, TemporaryReason},
+    error::{Error, NotWritableReason, Refused, TemporaryReason},
     ingest::{
         backoff::{Backoff, LONGEST_PAUSE},
         outcome::Outcome,
@@ -21,12 +22,14 @@ use crate::{
     },
     live::handover::Handover,
     store::{
-        append::BatchKey,
+        batch_key::BatchKey,
         commit_log,
-        connection::{Readers, Session, classify, give_back, is_about_one_row},
+        connection::{Readers, Session, give_back},
         lock_wait::{LockWait, report_waits},
         newest_timestamps::{LookUp, NewestTimestamps},
-        write::{WriteError, WriterSession, Written},
+        refusal::{classify, is_about_one_row},
+        write::{WriterSession, Written},
+        write_error::WriteError,
     },
 };
 

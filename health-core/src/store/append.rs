@@ -5,22 +5,14 @@ use tokio_postgres::{Row, Statement, types::ToSql};
 use crate::{
     batch::WritePlan,
     store::{
+        batch_key::BatchKey,
         client::SessionClient,
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord},
         connection::Session,
         micros::Micros,
-        write::WriteError,
+        write_error::WriteError,
     },
 };
-
-/// The key of a batch: no other batch ever has the same. It is known before the first row is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BatchKey {
-    /// The writer id: a random number of the connection.
-    pub(crate) writer_id: i64,
-    /// The batch number.
-    pub(crate) batch_number: i64,
-}
 
 /// A record that was appended and committed.
 #[derive(Debug, Clone, Copy)]

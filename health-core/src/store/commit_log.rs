@@ -26,7 +26,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use crate::store::{
-    append::BatchKey, connection::Session, error::StoreError, micros::Micros, transaction::Transaction,
+    batch_key::BatchKey, connection::Session, error::StoreError, micros::Micros, transaction::Transaction,
 };
 
 /// One committed transaction.

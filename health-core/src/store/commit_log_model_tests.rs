@@ -23,7 +23,7 @@ use tokio_postgres::{Client, NoTls, error::SqlState};
 use crate::{
     config::Config,
     store::{
-        append::BatchKey,
+        batch_key::BatchKey,
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord, LogPage, fence, maintain, newest, page},
         connection::Session,
         micros::Micros,

@@ -17,7 +17,7 @@ use crate::{
     sample::{Readings, Sample, Source, Steps, UserId},
     shard::Shards,
     store::{
-        append::BatchKey,
+        batch_key::BatchKey,
         commit_log::{
             APPEND, COMMIT_LOCK, CommitRecord, LogPage, LogPosition, fence, fingerprint, maintain, newest, page,
         },

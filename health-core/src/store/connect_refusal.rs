@@ -8,7 +8,7 @@ use tokio_postgres::error::{DbError, SqlState};
 use crate::{
     config::{tls::verifier::CertificateFault, url::fault::UrlFault},
     error::Error,
-    store::connection::classify,
+    store::refusal::classify,
 };
 
 /// Why a connection is refused, with the remedy.

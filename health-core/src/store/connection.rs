@@ -9,20 +9,18 @@ use std::{
 use bb8_postgres::bb8::{self, ManageConnection};
 use parking_lot::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::{
-    Client, SimpleQueryMessage, SimpleQueryRow, Statement,
-    error::{DbError, SqlState},
-};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 
 use crate::{
+    cause::Cause,
     config::{Config, Limits},
-    error::{Cause, Error, NotWritableReason, TemporaryReason},
+    error::{Error, NotWritableReason, TemporaryReason},
     sessions::{Backend, IsLost, Need, OpenReader},
     store::{
         client::SessionClient,
         connect::{Driver, connect},
         connect_refusal::classify_connect,
-        refusal::{is_session_lost, is_too_many_connections},
+        refusal::{classify, session_lost, too_many_connections},
         tables::Tables,
     },
 };
@@ -411,20 +409,6 @@ fn connection_error(error: tokio_postgres::Error) -> Error {
     }
 }
 
-fn too_many_connections(cause: Cause) -> Error {
-    Error::Temporary {
-        reason: TemporaryReason::TooManyConnections,
-        cause,
-    }
-}
-
-fn session_lost(cause: Cause) -> Error {
-    Error::Temporary {
-        reason: TemporaryReason::SessionLost,
-        cause,
-    }
-}
-
 /// Returns the error for a connection that is open but gets no answer.
 pub(crate) fn no_session() -> Error {
     too_many_connections(Arc::new(NoSession))
@@ -451,71 +435,6 @@ pub(crate) fn other_backend() -> Error {
     #[error("another process of the database serves the connection than when it was opened")]
     struct OtherBackend;
     session_lost(Arc::new(OtherBackend))
-}
-
-/// Sorts an error of the driver by what a caller can do about it.
-pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
-    let Some(refusal) = error.as_db_error() else {
-        // The error comes from the connection: refused, reset, closed.
-        return Error::Unavailable(Arc::new(error));
-    };
-    if is_too_many_connections(&error) {
-        return too_many_connections(Arc::new(error));
-    }
-    if is_session_lost(&error) {
-        return session_lost(Arc::new(error));
-    }
-    let not_writable = match *refusal.code() {
-        // A standby that has not been promoted yet, or a setting.
-        SqlState::READ_ONLY_SQL_TRANSACTION => Some(NotWritableReason::ReadOnly),
-        SqlState::DISK_FULL => Some(NotWritableReason::DiskFull),
-        SqlState::INSUFFICIENT_PRIVILEGE if !is_about_one_row(refusal) => Some(NotWritableReason::MissingRight),
-        _ => None,
-    };
-    if let Some(reason) = not_writable {
-        return Error::NotWritable(reason);
-    }
-    match temporary_reason(refusal.code()) {
-        Some(reason) => Error::Temporary {
-            reason,
-            cause: Arc::new(error),
-        },
-        None if is_out_of_reach(refusal.code()) => Error::Unavailable(Arc::new(error)),
-        None => Error::Database(Arc::new(error)),
-    }
-}
-
-/// Returns whether PostgreSQL refused one row and may accept the others of the same statement.
-///
-/// The classes are data exceptions, violated constraints, and errors raised by a trigger. Row-level security reports a row
-/// with the code of a missing right.
-pub(crate) fn is_about_one_row(refusal: &DbError) -> bool {
-    let code = refusal.code();
-    let class = code.code().get(..2).unwrap_or_default();
-    ["22", "23", "44", "P0"].contains(&class)
-        || (*code == SqlState::INSUFFICIENT_PRIVILEGE && refusal.routine() == Some("ExecWithCheckOptions"))
-}
-
-fn temporary_reason(code: &SqlState) -> Option<TemporaryReason> {
-    Some(match *code {
-        SqlState::QUERY_CANCELED => TemporaryReason::Cancelled,
-        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => TemporaryReason::Conflict,
-        SqlState::LOCK_NOT_AVAILABLE => TemporaryReason::Locked,
-        SqlState::IO_ERROR => TemporaryReason::Io,
-        // Class 53: insufficient resources.
-        _ if code.code().starts_with("53") => TemporaryReason::OutOfResources,
-        _ => return None,
-    })
-}
-
-/// Returns whether PostgreSQL is starting or stopping, or has lost the connection (class 08).
-fn is_out_of_reach(code: &SqlState) -> bool {
-    let codes = [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-    ];
-    codes.contains(code) || code.code().starts_with("08")
 }
 
 #[cfg(test)]

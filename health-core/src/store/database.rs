@@ -7,8 +7,9 @@ use tokio_postgres::error::SqlState;
 use crate::{
     config::Config,
     error::Error,
+    identifier::quoted,
     setup_error::SetupError,
-    store::{connect_refusal::classify_connect, connection::Session, grants::quoted},
+    store::{connect_refusal::classify_connect, connection::Session},
 };
 
 /// Reads everything in one round trip.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{error::Error, store::connection::classify};
+use crate::{error::Error, store::refusal::classify};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,8 @@ use tokio_postgres::Row;
 use crate::{
     config::Config,
     error::Error,
-    store::{
-        connect_refusal::classify_connect,
-        connection::{Session, classify},
-        database,
-    },
+    identifier::quoted,
+    store::{connect_refusal::classify_connect, connection::Session, database, refusal::classify},
 };
 
 /// The tables and sequences of this program, with their schema, by name. They are found through `health_metrics`, so that
@@ -58,11 +55,6 @@ fn statements(database: &str, relations: &[Row], role: &str) -> String {
          GRANT SELECT ON TABLE {history} TO {role};\n\
          GRANT USAGE, SELECT ON SEQUENCE {sequences} TO {role};\n"
     )
-}
-
-/// Returns a name as an identifier of SQL.
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

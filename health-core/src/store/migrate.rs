@@ -10,10 +10,11 @@ use crate::{
     setup_error::SetupError,
     store::{
         connect_refusal::classify_connect,
-        connection::{Session, classify},
+        connection::Session,
         database::{self, Facts},
         lock_wait::{LockWait, report_waits},
         pooler,
+        refusal::classify,
     },
 };
 

@@ -16,7 +16,8 @@ use crate::{
     store::{
         connect::connect,
         connect_refusal::classify_connect,
-        connection::{BACKEND, backend, classify, drive, no_session},
+        connection::{BACKEND, backend, drive, no_session},
+        refusal::classify,
     },
 };
 

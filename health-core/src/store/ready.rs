@@ -7,7 +7,8 @@ use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 
 use crate::{
     error::{Error, NotWritableReason},
-    store::connection::{Readers, Session, backend, checkout, classify, other_backend},
+    store::connection::{Readers, Session, backend, checkout, other_backend},
+    store::refusal::classify,
 };
 
 /// Takes the lock that a writer needs, and asks what else would keep it from writing.

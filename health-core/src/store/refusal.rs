@@ -1,8 +1,12 @@
-//! Which errors mean that there are too many connections, or that the session of a connection is lost.
+//! What errors of the driver mean to a caller.
 
-use tokio_postgres::{
-    Error,
-    error::{Severity, SqlState},
+use std::sync::Arc;
+
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+use crate::{
+    cause::Cause,
+    error::{Error, NotWritableReason, TemporaryReason},
 };
 
 /// What poolers report in place of PostgreSQL's code. `PgBouncer` gives all its errors the code of a protocol violation.
@@ -12,8 +16,73 @@ const TOO_MANY_BY_POOLER: [&str; 3] = [
     "query_wait_timeout",
 ];
 
+/// Sorts an error of the driver by what a caller can do about it.
+pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
+    let Some(refusal) = error.as_db_error() else {
+        // The error comes from the connection: refused, reset, closed.
+        return Error::Unavailable(Arc::new(error));
+    };
+    if is_too_many_connections(&error) {
+        return too_many_connections(Arc::new(error));
+    }
+    if is_session_lost(&error) {
+        return session_lost(Arc::new(error));
+    }
+    let not_writable = match *refusal.code() {
+        // A standby that has not been promoted yet, or a setting.
+        SqlState::READ_ONLY_SQL_TRANSACTION => Some(NotWritableReason::ReadOnly),
+        SqlState::DISK_FULL => Some(NotWritableReason::DiskFull),
+        SqlState::INSUFFICIENT_PRIVILEGE if !is_about_one_row(refusal) => Some(NotWritableReason::MissingRight),
+        _ => None,
+    };
+    if let Some(reason) = not_writable {
+        return Error::NotWritable(reason);
+    }
+    match temporary_reason(refusal.code()) {
+        Some(reason) => Error::Temporary {
+            reason,
+            cause: Arc::new(error),
+        },
+        None if is_out_of_reach(refusal.code()) => Error::Unavailable(Arc::new(error)),
+        None => Error::Database(Arc::new(error)),
+    }
+}
+
+/// Returns whether PostgreSQL refused one row and may accept the others of the same statement.
+///
+/// The classes are data exceptions, violated constraints, and errors raised by a trigger. Row-level security reports a row
+/// with the code of a missing right.
+pub(crate) fn is_about_one_row(refusal: &DbError) -> bool {
+    let code = refusal.code();
+    let class = code.code().get(..2).unwrap_or_default();
+    ["22", "23", "44", "P0"].contains(&class)
+        || (*code == SqlState::INSUFFICIENT_PRIVILEGE && refusal.routine() == Some("ExecWithCheckOptions"))
+}
+
+fn temporary_reason(code: &SqlState) -> Option<TemporaryReason> {
+    Some(match *code {
+        SqlState::QUERY_CANCELED => TemporaryReason::Cancelled,
+        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => TemporaryReason::Conflict,
+        SqlState::LOCK_NOT_AVAILABLE => TemporaryReason::Locked,
+        SqlState::IO_ERROR => TemporaryReason::Io,
+        // Class 53: insufficient resources.
+        _ if code.code().starts_with("53") => TemporaryReason::OutOfResources,
+        _ => return None,
+    })
+}
+
+/// Returns whether PostgreSQL is starting or stopping, or has lost the connection (class 08).
+fn is_out_of_reach(code: &SqlState) -> bool {
+    let codes = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ];
+    codes.contains(code) || code.code().starts_with("08")
+}
+
 /// Returns whether the database or a pooler refuses a connection because there are too many.
-pub(crate) fn is_too_many_connections(error: &Error) -> bool {
+pub(crate) fn is_too_many_connections(error: &tokio_postgres::Error) -> bool {
     let Some(refusal) = error.as_db_error() else {
         return false;
     };
@@ -26,7 +95,7 @@ pub(crate) fn is_too_many_connections(error: &Error) -> bool {
 ///
 /// A new connection helps. If a pooler gives the session of one connection to another, it may lack our statements, or have
 /// some of the same name that take other parameters.
-pub(crate) fn is_session_lost(error: &Error) -> bool {
+pub(crate) fn is_session_lost(error: &tokio_postgres::Error) -> bool {
     let Some(refusal) = error.as_db_error() else {
         return false;
     };
@@ -40,5 +109,21 @@ pub(crate) fn is_session_lost(error: &Error) -> bool {
         // The table was changed after the statement was prepared: "cached plan must not change result type".
         SqlState::FEATURE_NOT_SUPPORTED => refusal.routine() == Some("RevalidateCachedQuery"),
         _ => false,
+    }
+}
+
+/// Returns the error for a connection that is refused because there are too many.
+pub(crate) fn too_many_connections(cause: Cause) -> Error {
+    Error::Temporary {
+        reason: TemporaryReason::TooManyConnections,
+        cause,
+    }
+}
+
+/// Returns the error for a session whose settings and statements are gone.
+pub(crate) fn session_lost(cause: Cause) -> Error {
+    Error::Temporary {
+        reason: TemporaryReason::SessionLost,
+        cause,
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         connection::Session,
         look_up::StoredReadings,
         tables::Tables,
-        write::WriteError,
+        write_error::WriteError,
     },
 };
 

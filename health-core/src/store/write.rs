@@ -24,7 +24,8 @@ use crate::{
     batch::{Batch, WritePlan},
     sample::Sample,
     store::{
-        append::{Append, Appended, BatchKey, CommitError, committed_after},
+        append::{Append, Appended, CommitError, committed_after},
+        batch_key::BatchKey,
         columns::SampleColumns,
         connection::Session,
         copy::copy,
@@ -35,6 +36,7 @@ use crate::{
         newest_timestamps::{LookUp, NewestTimestamps, Novelty},
         transaction::Transaction,
         update::update,
+        write_error::WriteError,
     },
 };
 
@@ -65,24 +67,6 @@ const COPY_FROM_ROWS: usize = 500;
 /// How long after a transaction its successor may use the batch number that came with it. The feed reads ranges of batch
 /// numbers, which are short if they have nearly the order of the commits. After a pause one more round trip costs nothing.
 const BATCH_NUMBER_LIFE: Duration = Duration::from_millis(100);
-
-/// Why a batch was not committed.
-#[derive(Debug)]
-pub(crate) enum WriteError {
-    /// Another server changed some of the rows meanwhile. Rolled back: plan again, and look up every sample.
-    Conflict,
-    /// Rolled back.
-    Failed(tokio_postgres::Error),
-    /// The connection was lost after the commit was sent.
-    Unknown {
-        /// The batch to ask about, see [`commit_log::fence`](crate::store::commit_log::fence).
-        key: BatchKey,
-        /// What happened to the connection.
-        error: tokio_postgres::Error,
-        /// What the transaction was to write.
-        plan: WritePlan,
-    },
-}
 
 /// A batch that was committed.
 #[derive(Debug)]

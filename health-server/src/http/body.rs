@@ -13,7 +13,7 @@ use hyper::{
 use tokio::time::timeout;
 
 use crate::{
-    http::{error::HttpError, gunzip::Gunzip},
+    http::{body_error::BodyError, error::HttpError, gunzip::Gunzip},
     quote::quote,
 };
 
@@ -46,20 +46,6 @@ enum Source<'a> {
 struct Frames<'a> {
     incoming: &'a mut Incoming,
     timeout: Duration,
-}
-
-/// Why the server cannot read a body to its end. The message is a sentence for the client.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    /// The connection or HTTP's framing broke.
-    #[error("Cannot read the body to its end: {0}.")]
-    Broken(#[source] hyper::Error),
-    /// The client sent nothing for too long.
-    #[error("The client sent nothing more of the body for {0:?}.")]
-    TimedOut(Duration),
-    /// The compressed bytes are damaged or end too early.
-    #[error("The body is not valid gzip: {0}.")]
-    Gzip(#[source] io::Error),
 }
 
 /// Reads the media type and the encoding of a body from its headers.
@@ -116,15 +102,6 @@ impl<'a> Frames<'a> {
             if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
                 return Ok(Some(data));
             }
-        }
-    }
-}
-
-impl BodyError {
-    pub(crate) fn status(&self) -> StatusCode {
-        match self {
-            Self::Broken(_) | Self::Gzip(_) => StatusCode::BAD_REQUEST,
-            Self::TimedOut(_) => StatusCode::REQUEST_TIMEOUT,
         }
     }
 }

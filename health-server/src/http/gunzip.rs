@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio::{io::AsyncReadExt, task::yield_now};
 use tokio_util::io::StreamReader;
 
-use crate::http::body::BodyError;
+use crate::http::body_error::BodyError;
 
 /// The decoded bytes of a gzip body. Several gzip members are one body (RFC 1952, 2.2).
 ///

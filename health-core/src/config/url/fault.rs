@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::url::parameters::SUPPORTED;
+use crate::config::url::supported::SUPPORTED;
 
 /// A fault of a database URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,38 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::url::fault::UrlFault;
-
-/// The names of all supported parameters.
-pub(crate) const SUPPORTED: [&str; 27] = [
-    "application_name",
-    "channel_binding",
-    "client_encoding",
-    "connect_timeout",
-    "dbname",
-    "fallback_application_name",
-    "gssencmode",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "load_balance_hosts",
-    "options",
-    "password",
-    "port",
-    "ssl",
-    "sslcert",
-    "sslcompression",
-    "sslkey",
-    "sslmode",
-    "sslnegotiation",
-    "sslrootcert",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "user",
-];
+use crate::config::url::{fault::UrlFault, supported::SUPPORTED};
 
 /// The values of a URL's parameters. As in libpq, the last value of a name counts, and an empty one counts as none.
 #[derive(Default, Clone)]

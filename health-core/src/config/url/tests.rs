@@ -230,7 +230,7 @@ fn a_password_is_in_no_form_of_a_configuration() {
 
 #[test]
 fn every_supported_parameter_is_accepted() {
-    for name in super::parameters::SUPPORTED {
+    for name in super::supported::SUPPORTED {
         let outcome = config(&format!("postgres://u@h/d?{name}="));
         assert!(outcome.is_ok(), "{name}: {:?}", outcome.err());
     }

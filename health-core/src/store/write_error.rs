@@ -1,0 +1,21 @@
+//! Why a batch was not committed.
+
+use crate::{batch::WritePlan, store::batch_key::BatchKey};
+
+/// Why a batch was not committed.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// Another server changed some of the rows meanwhile. Rolled back: plan again, and look up every sample.
+    Conflict,
+    /// Rolled back.
+    Failed(tokio_postgres::Error),
+    /// The connection was lost after the commit was sent.
+    Unknown {
+        /// The batch to ask about, see [`commit_log::fence`](crate::store::commit_log::fence).
+        key: BatchKey,
+        /// What happened to the connection.
+        error: tokio_postgres::Error,
+        /// What the transaction was to write.
+        plan: WritePlan,
+    },
+}

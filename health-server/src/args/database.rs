@@ -1,0 +1,25 @@
+//! The options that choose the database.
+
+use std::path::PathBuf;
+
+/// Options that choose the database.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DatabaseArgs {
+    /// PostgreSQL to use, such as `postgres://user:password@host/health_db`; without it, the server runs its own.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse_database_url)]
+    pub(crate) database_url: Option<String>,
+    /// Data directory of the server's own PostgreSQL.
+    #[arg(long, env = "HEALTH_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Refuses an empty URL. It comes from a script whose variable is not set, and must not fill another database in silence.
+fn parse_database_url(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() {
+        return Err(
+            "the URL is empty. Write postgres://user:password@host/health_db, or leave the option and DATABASE_URL \
+                    out to let the server run its own PostgreSQL",
+        );
+    }
+    Ok(text.to_owned())
+}
