@@ -13,13 +13,15 @@
 //!   samples only if that table is full.
 
 mod audience;
+mod fall;
 mod member;
 mod newest;
+mod state;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -28,22 +30,20 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use slab::Slab;
 
 use crate::{
     config::Limits,
     live::{
         chunk::Chunk,
         cursor::to_cursor,
-        event::{LiveEvent, Published},
+        event::LiveEvent,
         filter::Filter,
         ring::{
-            audience::{Audience, UserAudience},
-            member::{Fall, Member, Pace},
-            newest::Newest,
+            member::{Member, Pace},
+            state::{Gap, State},
         },
     },
-    sample::{Sample, UserId},
+    sample::Sample,
     store::commit_log::LogPosition,
     wire::Cursor,
 };
@@ -100,74 +100,14 @@ pub(crate) struct Membership {
     id: usize,
 }
 
-#[derive(Debug)]
-struct State {
-    position: LogPosition,
-    cursor: Cursor,
-    chunks: VecDeque<Arc<Chunk>>,
-    /// The memory of the chunks in bytes.
-    bytes: usize,
-    /// How many samples were ever delivered: the index of the next one.
-    delivered: u64,
-    /// How many samples members have missed.
-    missed: u64,
-    members: Slab<Member>,
-    /// The members that read the samples of all users.
-    everyone: Audience,
-    by_user: HashMap<UserId, UserAudience>,
-    newest: Newest,
-    /// How many subscriptions want the newest samples only.
-    paced: usize,
-    /// Those of them that have named a user.
-    paced_by_user: HashMap<UserId, Vec<usize>>,
-    /// Those that have not, and that wait for a sample of any user. Some may be gone.
-    waiting_for_turn: Vec<usize>,
-    gap: Option<Gap>,
-    closed: bool,
-    /// The highest [`Member::subscribed_after`].
-    subscribed_after_max: u64,
-}
-
-/// The history of the database does not continue where it was.
-#[derive(Debug)]
-struct Gap {
-    /// How many gaps there were, with this one.
-    count: u64,
-    /// The index of the first sample after it.
-    index: u64,
-    reason: String,
-}
-
 /// The most samples of a chunk: a subscriber that holds one sample keeps this many in memory.
 const CHUNK_SAMPLES: usize = 512;
-
-/// Up to this number of users in a filter, the next chunk is found through the users' audiences. For longer filters it is
-/// faster to look into each chunk.
-const INDEXED_USERS: usize = 16;
 
 impl Ring {
     /// Makes an empty ring that continues after a position.
     pub(crate) fn new(position: LogPosition, limits: &Limits) -> Self {
-        let state = State {
-            position,
-            cursor: to_cursor(position),
-            chunks: VecDeque::new(),
-            bytes: 0,
-            delivered: 0,
-            missed: 0,
-            members: Slab::new(),
-            everyone: Audience::default(),
-            by_user: HashMap::new(),
-            newest: Newest::default(),
-            paced: 0,
-            paced_by_user: HashMap::new(),
-            waiting_for_turn: Vec::new(),
-            gap: None,
-            closed: false,
-            subscribed_after_max: 0,
-        };
         Self {
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(position)),
             listeners: AtomicUsize::new(0),
             handed_over_count: AtomicU64::new(0),
             samples_max: limits.subscriber_queue.max(1),
@@ -432,379 +372,5 @@ impl Drop for Listener {
             state.remove_paced();
         }
         self.ring.stop_listening(state);
-    }
-}
-
-impl State {
-    /// The index of the oldest sample in the ring.
-    fn first_index(&self) -> u64 {
-        self.chunks.front().map_or(self.delivered, |chunk| chunk.first_index)
-    }
-
-    /// Which chunk holds an index, or the first one after it.
-    fn chunk_at(&self, index: u64) -> usize {
-        self.chunks.partition_point(|chunk| chunk.end_index() <= index)
-    }
-
-    fn gaps(&self) -> u64 {
-        self.gap.as_ref().map_or(0, |gap| gap.count)
-    }
-
-    fn take_wakers(&mut self) -> Vec<Waker> {
-        let members = self.members.iter_mut();
-        members.filter_map(|(_, member)| member.waker.take()).collect()
-    }
-
-    /// Empties the ring; there must be no members.
-    fn clear(&mut self) {
-        self.chunks.clear();
-        self.bytes = 0;
-        self.newest.clear();
-    }
-
-    /// Appends a chunk. The newest samples of users take `newest_bytes_max` at most, so that the chunks keep their share.
-    fn push(&mut self, mut chunk: Chunk, newest_bytes_max: usize, wakers: &mut Vec<Waker>) {
-        chunk.first_index = self.delivered;
-        self.delivered = chunk.end_index();
-        self.bytes += chunk.bytes();
-        if self.paced > 0 {
-            let evicted = self.newest.update(&chunk, newest_bytes_max);
-            self.evicted_from_newest(&evicted);
-            self.wake_paced(&chunk, wakers);
-        }
-        for id in &self.everyone.members {
-            wakers.extend(self.members[*id].waker.take());
-        }
-        for (user, _) in audiences(&self.by_user, &chunk) {
-            let Some(audience) = self.by_user.get_mut(&user) else {
-                continue;
-            };
-            audience.chunk_ends.push_back(chunk.end_index());
-            for id in &audience.audience.members {
-                wakers.extend(self.members[*id].waker.take());
-            }
-        }
-        let (order, end) = (chunk.order, chunk.end_index());
-        self.chunks.push_back(Arc::new(chunk));
-        if order <= self.subscribed_after_max {
-            self.skip_acknowledged(order, end);
-        }
-    }
-
-    /// Has a paced member woken at the next sample of one of its users.
-    fn wait_for_turn(&mut self, id: usize, waker: &Waker) {
-        let member = &mut self.members[id];
-        member.wait(waker);
-        if let Some(pace) = &mut member.pace
-            && !std::mem::replace(&mut pace.waits_for_turn, true)
-            && member.users.is_none()
-        {
-            self.waiting_for_turn.push(id);
-        }
-    }
-
-    /// Wakes the paced members that wait for a sample of the chunk. Those that wait for their timer stay asleep.
-    fn wake_paced(&mut self, chunk: &Chunk, wakers: &mut Vec<Waker>) {
-        let mut woken = std::mem::take(&mut self.waiting_for_turn);
-        if !self.paced_by_user.is_empty() {
-            let named = chunk.users().filter_map(|(user, _)| self.paced_by_user.get(&user));
-            woken.extend(named.flatten());
-        }
-        for id in woken {
-            if let Some(member) = self.members.get_mut(id)
-                && let Some(pace) = &mut member.pace
-                && std::mem::take(&mut pace.waits_for_turn)
-            {
-                wakers.extend(member.waker.take());
-            }
-        }
-    }
-
-    /// Counts the samples that paced members that had named users have missed.
-    fn evicted_from_newest(&mut self, evicted: &[(UserId, u64)]) {
-        for (user, index) in evicted {
-            for id in self.paced_by_user.get(user).into_iter().flatten() {
-                let member = &mut self.members[*id];
-                if let Some(pace) = member.pace.as_mut().filter(|_| member.next <= *index) {
-                    pace.miss(1);
-                    self.missed += 1;
-                }
-            }
-        }
-    }
-
-    /// Moves members past a chunk that was just delivered and that was acknowledged before they subscribed. So they do not
-    /// count it as missed. A member that has not read an earlier chunk yet does count it. That is harmless.
-    fn skip_acknowledged(&mut self, order: u64, end: u64) {
-        let subscribed_later = |(id, member): (usize, &Member)| {
-            let skips = order <= member.subscribed_after && member.fall.is_none() && member.pace.is_none();
-            skips.then_some(id)
-        };
-        let ids: Vec<_> = self.members.iter().filter_map(subscribed_later).collect();
-        for id in ids {
-            if self.next_match(id).is_none() {
-                self.members[id].next = end;
-            }
-        }
-    }
-
-    /// Evicts chunks until the ring is within its bounds.
-    fn evict(&mut self, samples_max: usize, bytes_max: usize) {
-        let samples_max = samples_max as u64;
-        while self.delivered - self.first_index() > samples_max || self.bytes + self.newest.bytes() > bytes_max {
-            let Some(chunk) = self.chunks.pop_front() else { return };
-            self.bytes -= chunk.bytes();
-            self.evicted_from_everyone(&chunk);
-            self.evicted_from_users(&chunk);
-        }
-    }
-
-    fn evicted_from_everyone(&mut self, chunk: &Chunk) {
-        self.missed += self.everyone.fallen as u64 * chunk.len() as u64;
-        for id in self.everyone.newly_fallen(&self.members, chunk.end_index()) {
-            let member = &mut self.members[id];
-            let base = member.next.max(chunk.first_index);
-            self.missed += chunk.end_index() - base;
-            self.everyone.fallen += 1;
-            member.fall = Some(Fall {
-                cursor: chunk.before.clone(),
-                base,
-            });
-        }
-    }
-
-    fn evicted_from_users(&mut self, chunk: &Chunk) {
-        let users = audiences(&self.by_user, chunk);
-        let mut fallen = Vec::new();
-        for (user, range) in &users {
-            let Some(UserAudience { audience, .. }) = self.by_user.get_mut(user) else {
-                continue;
-            };
-            self.missed += audience.fallen as u64 * range.len() as u64;
-            fallen.extend(audience.newly_fallen(&self.members, chunk.first_index + range.end as u64));
-        }
-        for id in fallen {
-            self.fall_from_users(id, chunk);
-        }
-        for (user, range) in users {
-            let Some(audience) = self.by_user.get_mut(&user) else {
-                continue;
-            };
-            audience.evicted += range.len() as u64;
-            audience.chunk_ends.pop_front();
-        }
-    }
-
-    /// A member has not read a sample of one of its users that is being evicted.
-    fn fall_from_users(&mut self, id: usize, chunk: &Chunk) {
-        let member = &mut self.members[id];
-        if member.fall.is_some() {
-            return; // It has already fallen off because of another user.
-        }
-        let users = member.users.clone().unwrap_or_default();
-        let read = usize::try_from(member.next.saturating_sub(chunk.first_index)).unwrap_or(usize::MAX);
-        let mut base = 0;
-        for user in users.iter() {
-            let Some(audience) = self.by_user.get_mut(user) else {
-                continue;
-            };
-            let range = chunk.of_user(*user);
-            let read_of_user = read.clamp(range.start, range.end) - range.start;
-            base += audience.evicted + read_of_user as u64;
-            audience.audience.fallen += 1;
-            self.missed += (range.len() - read_of_user) as u64;
-        }
-        member.fall = Some(Fall {
-            cursor: chunk.before.clone(),
-            base,
-        });
-    }
-
-    /// Puts a member that had fallen off back at the start of the ring, and returns how many samples it has missed.
-    fn recover(&mut self, id: usize) -> Option<(u64, Cursor)> {
-        let first_index = self.first_index();
-        let member = &mut self.members[id];
-        let Fall { cursor, base } = member.fall.take()?;
-        member.next = member.next.max(first_index);
-        let next = member.next;
-        let missed = match member.users.clone() {
-            None => {
-                self.everyone.recovered(next);
-                first_index - base
-            }
-            Some(users) => {
-                let mut evicted = 0;
-                for user in users.iter() {
-                    let Some(audience) = self.by_user.get_mut(user) else {
-                        continue;
-                    };
-                    audience.audience.recovered(next);
-                    evicted += audience.evicted;
-                }
-                evicted - base
-            }
-        };
-        Some((missed, cursor))
-    }
-
-    fn add(&mut self, member: Member) -> usize {
-        let (next, users, paced) = (member.next, member.users.clone(), member.pace.is_some());
-        let id = self.members.insert(member);
-        if paced {
-            self.paced += 1;
-            for user in users.iter().flat_map(|users| users.iter()) {
-                self.paced_by_user.entry(*user).or_default().push(id);
-            }
-            return id;
-        }
-        let Some(users) = users else {
-            self.everyone.add(id, next);
-            return id;
-        };
-        for user in users.iter() {
-            let chunks = &self.chunks;
-            let audience = self
-                .by_user
-                .entry(*user)
-                .or_insert_with(|| UserAudience::new(*user, chunks));
-            audience.audience.add(id, next);
-        }
-        id
-    }
-
-    fn remove(&mut self, id: usize) -> Member {
-        let mut member = self.members.remove(id);
-        let fallen = member.fall.take().is_some();
-        match (&member.pace, &member.users) {
-            (Some(_), users) => {
-                for user in users.iter().flat_map(|users| users.iter()) {
-                    if let Entry::Occupied(mut entry) = self.paced_by_user.entry(*user) {
-                        entry.get_mut().retain(|other| *other != id);
-                        if entry.get().is_empty() {
-                            entry.remove();
-                        }
-                    }
-                }
-                self.remove_paced();
-            }
-            (None, None) => self.everyone.remove(id, fallen),
-            (None, Some(users)) => {
-                for user in users.iter() {
-                    if let Some(audience) = self.by_user.get_mut(user) {
-                        audience.audience.remove(id, fallen);
-                        if audience.audience.members.is_empty() {
-                            self.by_user.remove(user);
-                        }
-                    }
-                }
-            }
-        }
-        member
-    }
-
-    fn remove_paced(&mut self) {
-        self.paced -= 1;
-        if self.paced == 0 {
-            self.newest.clear();
-        }
-    }
-
-    fn take(&mut self, id: usize) -> Option<LiveEvent> {
-        if self.members[id].pace.is_some() {
-            return self.take_gap(id, self.delivered).or_else(|| self.take_newest(id));
-        }
-        if let Some((missed, cursor)) = self.recover(id) {
-            return Some(LiveEvent::Lagged { missed, cursor });
-        }
-        let found = self.next_match(id);
-        let next = found
-            .as_ref()
-            .map_or(self.delivered, |(chunk, at)| chunk.first_index + *at as u64);
-        self.members[id].next = next;
-        if let Some(gap) = self.take_gap(id, next) {
-            return Some(gap);
-        }
-        let member = &mut self.members[id];
-        let (chunk, at) = found?;
-        member.next += 1;
-        let is_last = chunk.next_match(member.users.as_deref(), at + 1).is_none();
-        let cursor = chunk.after.as_ref().filter(|_| is_last).unwrap_or(&chunk.before);
-        Some(LiveEvent::Sample {
-            cursor: cursor.clone(),
-            published: Published::new(chunk, at),
-        })
-    }
-
-    /// The next sample that a member has not read yet.
-    fn next_match(&self, id: usize) -> Option<(Arc<Chunk>, usize)> {
-        let member = &self.members[id];
-        let mut next = member.next;
-        loop {
-            if let Some(users) = member.users.as_deref().filter(|users| users.len() <= INDEXED_USERS) {
-                let ends = users
-                    .iter()
-                    .filter_map(|user| self.by_user.get(user)?.first_end_after(next));
-                // No sample of these users lies before the chunk that ends there.
-                let end = ends.min()?;
-                let chunk = self.chunks.get(self.chunk_at(end - 1))?;
-                next = next.max(chunk.first_index);
-            }
-            let chunk = self.chunks.get(self.chunk_at(next))?;
-            let from = usize::try_from(next.saturating_sub(chunk.first_index)).unwrap_or(usize::MAX);
-            if chunk.order > member.subscribed_after
-                && let Some(at) = chunk.next_match(member.users.as_deref(), from)
-            {
-                return Some((Arc::clone(chunk), at));
-            }
-            next = chunk.end_index();
-        }
-    }
-
-    /// The gap that a member has not been notified of yet, if it lies before an index.
-    fn take_gap(&mut self, id: usize, index: u64) -> Option<LiveEvent> {
-        let gap = self.gap.as_ref().filter(|gap| gap.index <= index)?;
-        let member = &mut self.members[id];
-        if member.gaps_seen >= gap.count {
-            return None;
-        }
-        member.gaps_seen = gap.count;
-        Some(LiveEvent::Subscribed {
-            resumed: false,
-            reason: Some(gap.reason.clone()),
-        })
-    }
-
-    fn take_newest(&mut self, id: usize) -> Option<LiveEvent> {
-        let Member { next, users, pace, .. } = &mut self.members[id];
-        let pace = pace.as_mut()?;
-        if users.is_none() {
-            let evicted = pace.newly_evicted(*next, &self.newest);
-            if evicted > 0 {
-                pace.miss(evicted);
-                self.missed += evicted;
-            }
-        }
-        pace.take(next, users.as_deref(), &self.newest)
-    }
-
-    fn is_idle(&self, id: usize) -> bool {
-        let member = &self.members[id];
-        let knows_gap = member.gaps_seen >= self.gaps();
-        match &member.pace {
-            Some(pace) => knows_gap && pace.is_idle(member.next, self.delivered),
-            None => knows_gap && member.fall.is_none() && self.next_match(id).is_none(),
-        }
-    }
-}
-
-/// The users of a chunk who have an audience, with the range of their samples.
-fn audiences(by_user: &HashMap<UserId, UserAudience>, chunk: &Chunk) -> Vec<(UserId, std::ops::Range<usize>)> {
-    if by_user.is_empty() {
-        Vec::new()
-    } else if by_user.len() < chunk.len() / 8 {
-        let ranges = by_user.keys().map(|user| (*user, chunk.of_user(*user)));
-        ranges.filter(|(_, range)| !range.is_empty()).collect()
-    } else {
-        chunk.users().filter(|(user, _)| by_user.contains_key(user)).collect()
     }
 }

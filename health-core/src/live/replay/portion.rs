@@ -85,9 +85,10 @@ mod tests {
                     .map(|record| (record.number, part.clone()))
                     .collect(),
             );
-            match portion.continues_at() {
-                Some(next) => skipped = next,
-                None => (rest, skipped) = (&rest[portion.records.len()..], 0),
+            if let Some(next) = portion.continues_at() {
+                skipped = next;
+            } else {
+                (rest, skipped) = (&rest[portion.records.len()..], 0);
             }
         }
         portions

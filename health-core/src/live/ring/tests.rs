@@ -12,7 +12,7 @@ use std::{
 use chrono::TimeDelta;
 use proptest::{collection::vec, prelude::*};
 
-use super::{CHUNK_SAMPLES, Delivery, INDEXED_USERS, Listener, Mark, Membership, READ_BACK, Ring};
+use super::{CHUNK_SAMPLES, Delivery, Listener, Mark, Membership, READ_BACK, Ring, state::INDEXED_USERS};
 use crate::{
     config::Limits,
     live::{cursor::from_cursor, event::LiveEvent, filter::Filter},
