@@ -4,13 +4,13 @@ use std::{future::Future, time::Duration};
 
 use chrono::Utc;
 use health_core::{
-    Config, Error, Health, UserId,
+    Config, Error, Health, TimeRange, UserId,
     access::{AccessEnd, Authenticator, NotAuthenticated, TokenAdmin},
     token::{NewToken, Scope, TokenSecret},
 };
 use test_support::TestDatabase;
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -43,9 +43,13 @@ impl Fixture {
 
     /// Runs a statement of another program.
     async fn execute(&self, statement: &str) -> Result<(), tokio_postgres::Error> {
+        self.sql().await?.batch_execute(statement).await
+    }
+
+    async fn sql(&self) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::connect(self.database.url(), NoTls).await?;
         tokio::spawn(connection);
-        client.batch_execute(statement).await
+        Ok(client)
     }
 }
 
@@ -235,5 +239,59 @@ async fn the_secret_is_not_in_the_database() -> Outcome {
         .await?
         .get(0);
     assert!(!row.contains(secret.as_str()) && !row.contains(&secret.as_str()["health_".len()..]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_another_program_damaged_opens_nothing_more_and_hides_no_revocation() -> Outcome {
+    let mut fixture = Fixture::new().await?;
+    let damaged = fixture.create("damaged", "read").await?;
+    let endless = fixture.create("endless", "read").await?;
+    let past = fixture.create("past", "read").await?;
+    let doomed = fixture.create("doomed", "read").await?;
+    fixture
+        .execute(
+            "UPDATE health_tokens SET scopes = ARRAY['ingest', NULL, 'admin'], users = ARRAY[101, NULL, -1]::bigint[] \
+             WHERE name = 'damaged'; \
+             UPDATE health_tokens SET expires_at = 'infinity' WHERE name = 'endless'; \
+             UPDATE health_tokens SET expires_at = '-infinity' WHERE name = 'past'",
+        )
+        .await?;
+    let (_health, authenticator) = fixture.server().await?;
+    let access = authenticator.authenticate(Some(damaged.as_str()))?;
+    assert!(access.check_scope(Scope::Ingest).is_ok() && access.check_scope(Scope::Read).is_err());
+    assert_eq!(access.users(), Some(&[UserId::new(101)?].into()));
+    assert!(authenticator.authenticate(Some(endless.as_str())).is_ok());
+    assert!(authenticator.authenticate(Some(past.as_str())).is_err());
+
+    let doomed = authenticator.authenticate(Some(doomed.as_str()))?;
+    fixture.admin.revoke("doomed").await?;
+    assert_eq!(in_time(authenticator.ended(&doomed)).await, AccessEnd::Changed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn queries_that_keep_all_readers_busy_do_not_put_off_a_revocation() -> Outcome {
+    let mut fixture = Fixture::new().await?;
+    let secret = fixture.create("doomed", "read").await?;
+    let (health, authenticator) = fixture.server().await?;
+    let access = authenticator.authenticate(Some(secret.as_str()))?;
+    let lock = fixture.sql().await?;
+    lock.batch_execute("BEGIN; LOCK TABLE health_metrics").await?;
+    let user = UserId::new(101)?;
+    let readers = i64::from(health.limits().readers);
+    for _ in 0..3 * readers {
+        let health = health.clone();
+        let range = TimeRange::new("2025-03-02T00:00:00Z".parse()?, "2025-03-03T00:00:00Z".parse()?)?;
+        tokio::spawn(async move { health.samples(user, range).next_page().await.map(|page| page.len()) });
+    }
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    // Not in the transaction with the lock, in which the view would not change.
+    let observer = fixture.sql().await?;
+    while observer.query_one(waiting, &[]).await?.get::<_, i64>(0) < readers {}
+
+    fixture.admin.revoke("doomed").await?;
+    assert_eq!(in_time(authenticator.ended(&access)).await, AccessEnd::Changed);
     Ok(())
 }

@@ -34,7 +34,7 @@ use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
     body::{Body, Incoming},
-    header::{self, HeaderValue},
+    header::{self, HeaderName, HeaderValue},
     http::request::Parts,
     server::conn::http1,
     service::service_fn,
@@ -86,6 +86,9 @@ const MAX_DISCARD_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long the server discards at most, for a client that never stops sending.
 const MAX_DISCARD_TIME: Duration = Duration::from_mins(5);
+
+/// The header by which a browser keeps a response from pages of other servers (Fetch standard, 3.7).
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The `Allow` header of `OPTIONS *`: the methods that any endpoint supports.
 const ALL_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
@@ -177,6 +180,7 @@ async fn respond(app: &Arc<App>, peer: IpAddr, request: Request<Incoming>) -> Ht
     let template = route.map_or("other", Route::template);
     app.metrics
         .record_response(template, &head.method, response.status(), start.elapsed());
+    keep_private(&mut response);
     if !app.closing.is_cancelled() {
         declare_persistence(&head, &mut response, app.limits.header_timeout);
     }
@@ -279,6 +283,14 @@ async fn dispatch(
         Route::Prometheus => Ok(ops::prometheus(app)),
         Route::OpenApi => Ok(ops::open_api()),
     }
+}
+
+/// Keeps responses out of caches, and out of web pages of other servers, which could embed them without reading them.
+fn keep_private(response: &mut HttpResponse) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
 }
 
 fn with_allow(mut response: HttpResponse, methods: &'static str) -> HttpResponse {

@@ -5,6 +5,7 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use tokio::{
     sync::{Notify, watch},
+    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 
@@ -80,6 +81,9 @@ const MARK_USED_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long one reading or writing of tokens may take, before it counts as failed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long to wait for a connection of the readers. Most queries take less time.
+const READER_WAIT: Duration = Duration::from_millis(500);
 
 /// The longest wait for an expiry in one piece. The clock may be set meanwhile, so a long wait looks again.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -169,6 +173,12 @@ impl TokenTable {
         }
     }
 
+    /// Returns `None` if nothing has changed.
+    fn new_unless_same(read: TokenGrants, before: &Self) -> Option<Self> {
+        let next = Self::new(read, Some(before));
+        (!next.is_same(before)).then_some(next)
+    }
+
     fn find(&self, secret: &str) -> Option<&Arc<Access>> {
         self.by_hash(&TokenHash::of_presented(secret)?)
     }
@@ -221,14 +231,13 @@ async fn refresh(
         }
         match load(&readers).await {
             Ok(read) => {
-                sender.send_if_modified(|tokens| {
-                    let next = TokenTable::new(read, Some(tokens));
-                    let is_new = !next.is_same(tokens);
-                    if is_new {
-                        *tokens = Arc::new(next);
-                    }
-                    is_new
-                });
+                let before = Arc::clone(&sender.borrow());
+                // With 100 000 tokens this takes some 100 ms. So it neither holds the lock of the channel, which would block
+                // every request, nor a thread that serves connections.
+                let next = spawn_blocking(move || TokenTable::new_unless_same(read, &before)).await;
+                if let Ok(Some(next)) = next {
+                    sender.send_replace(Arc::new(next));
+                }
                 pause = REFRESH_INTERVAL;
                 is_failing = false;
             }
@@ -250,8 +259,15 @@ async fn refresh(
     mark_used(&readers, &sender).await;
 }
 
+/// Reads the tokens over a connection of the readers. If none is free, over a connection of its own: otherwise the owner of
+/// a token could put off its revocation with queries that keep all readers busy.
 async fn load(readers: &Readers) -> Result<TokenGrants, Error> {
-    let reading = async { Ok(tokens::load(&mut *checkout(readers).await?).await?) };
+    let reading = async {
+        match timeout(READER_WAIT, checkout(readers)).await {
+            Ok(reader) => Ok(tokens::load(&mut *reader?).await?),
+            Err(_) => Ok(tokens::load(&mut readers.own_session().await?).await?),
+        }
+    };
     timeout(ANSWER_TIMEOUT, reading)
         .await
         .unwrap_or(Err(Error::TimedOut(ANSWER_TIMEOUT)))

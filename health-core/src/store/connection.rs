@@ -338,6 +338,13 @@ pub(crate) fn readers(config: &Config) -> Readers {
     }
 }
 
+impl Readers {
+    /// Opens a connection that is not one of the pool, for work that cannot wait until a query has ended.
+    pub(crate) async fn own_session(&self) -> Result<Session, Error> {
+        Session::plain(&self.config).await.map_err(connection_error)
+    }
+}
+
 /// Takes a connection from the pool that is not known to be broken.
 ///
 /// After the database has restarted, every idle connection of the pool is broken; one call skips them all.

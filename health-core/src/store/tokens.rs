@@ -44,11 +44,13 @@ const INSERT: &str = "INSERT INTO health_tokens (name, secret_hash, scopes, user
 /// The row stays, so that the database remembers that tokens were in force.
 const REVOKE: &str = "UPDATE health_tokens SET revoked_at = now() WHERE name = $1 AND revoked_at IS NULL";
 
-const LIST: &str = "SELECT name, scopes, users, created_at, expires_at, last_used_at FROM health_tokens \
-     WHERE revoked_at IS NULL ORDER BY name";
+const LIST: &str = "SELECT name, scopes, users, created_at, nullif(expires_at, 'infinity'), last_used_at \
+     FROM health_tokens WHERE revoked_at IS NULL ORDER BY name";
 
 /// One row for each token that is not revoked. If there is none, one row that has no id.
-const LOAD: &str = "SELECT seen.any, t.id, t.name, t.secret_hash, t.scopes, t.users, t.expires_at \
+///
+/// An operator may have written `infinity`, which no time of this program can be.
+const LOAD: &str = "SELECT seen.any, t.id, t.name, t.secret_hash, t.scopes, t.users, nullif(t.expires_at, 'infinity') \
      FROM (SELECT EXISTS (SELECT 1 FROM health_tokens) AS any) AS seen \
      LEFT JOIN health_tokens t ON t.revoked_at IS NULL";
 
@@ -109,11 +111,11 @@ pub(crate) async fn list(session: &mut Session) -> Result<Vec<Token>, StoreError
     let tokens = rows.iter().map(|row| {
         Ok(Token {
             name: name(row, 0)?,
-            scopes: scopes(row, 1),
-            users: users(row, 2),
-            created_at: row.get(3),
-            expires_at: row.get(4),
-            last_used_at: row.get(5),
+            scopes: scopes(row, 1)?,
+            users: users(row, 2)?,
+            created_at: row.try_get(3)?,
+            expires_at: row.try_get(4)?,
+            last_used_at: row.try_get(5)?,
         })
     });
     tokens.collect()
@@ -137,35 +139,49 @@ pub(crate) async fn mark_used(session: &mut Session, used: &[(i64, DateTime<Utc>
     Ok(())
 }
 
-/// Returns `None` for the row that says that there is no token, and for a hash that this program cannot have written.
+/// Returns `None` for the row that says that there is no token, and for a row that this program cannot have written: such a
+/// token opens nothing, and the others stay in force.
 fn grant(row: &Row) -> Option<TokenGrant> {
-    Some(TokenGrant {
-        id: row.get::<_, Option<i64>>(1)?,
-        name: row.get(2),
-        hash: TokenHash::from_bytes(row.get(3))?,
-        scopes: scopes(row, 4),
-        users: users(row, 5),
-        expires_at: row.get(6),
-    })
+    readable_grant(row).ok().flatten()
+}
+
+fn readable_grant(row: &Row) -> Result<Option<TokenGrant>, tokio_postgres::Error> {
+    let (Some(id), Some(hash)) = (row.try_get(1)?, row.try_get::<_, Option<&[u8]>>(3)?) else {
+        return Ok(None);
+    };
+    let Some(hash) = TokenHash::from_bytes(hash) else {
+        return Ok(None);
+    };
+    Ok(Some(TokenGrant {
+        id,
+        name: row.try_get(2)?,
+        hash,
+        scopes: scopes(row, 4)?,
+        users: users(row, 5)?,
+        expires_at: row.try_get(6)?,
+    }))
 }
 
 fn name(row: &Row, column: usize) -> Result<TokenName, StoreError> {
-    row.get::<_, &str>(column)
+    row.try_get::<_, &str>(column)?
         .parse()
         .map_err(|_| StoreError::InvalidTokenName)
 }
 
-/// Leaves out a scope that only a newer version knows.
-fn scopes(row: &Row, column: usize) -> Scopes {
-    let names: Vec<&str> = row.get(column);
-    names
-        .into_iter()
-        .filter_map(Scope::from_name)
-        .fold(Scopes::NONE, Scopes::with)
+/// Leaves out a scope that only a newer version knows, and an element without a value.
+fn scopes(row: &Row, column: usize) -> Result<Scopes, tokio_postgres::Error> {
+    let names: Vec<Option<&str>> = row.try_get(column)?;
+    let known = names.into_iter().flatten().filter_map(Scope::from_name);
+    Ok(known.fold(Scopes::NONE, Scopes::with))
 }
 
-/// Leaves out numbers that are not ids. A token whose users are all left out may access no user.
-fn users(row: &Row, column: usize) -> Option<BTreeSet<UserId>> {
-    let ids: Option<Vec<i64>> = row.get(column);
-    ids.map(|ids| ids.into_iter().filter_map(|id| UserId::new(id).ok()).collect())
+/// Leaves out what is not an id. A token whose users are all left out may access no user.
+fn users(row: &Row, column: usize) -> Result<Option<BTreeSet<UserId>>, tokio_postgres::Error> {
+    let ids: Option<Vec<Option<i64>>> = row.try_get(column)?;
+    Ok(ids.map(|ids| {
+        ids.into_iter()
+            .flatten()
+            .filter_map(|id| UserId::new(id).ok())
+            .collect()
+    }))
 }

@@ -109,11 +109,9 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             cursor: self.app.health.cursor(),
         });
         loop {
-            let is_writable = self.write().await?;
-            let next = if is_writable {
-                self.next().await
-            } else {
-                SessionInput::Closing
+            let next = match self.write().await? {
+                Some(interruption) => interruption,
+                None => self.next().await,
             };
             if self.handle(next).await?.is_break() {
                 return self.finish().await;
@@ -308,16 +306,20 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
         self.unwritten.put_u8(b'\n');
     }
 
-    /// Writes the unwritten events. Returns `false` if the server closed before the client read them.
-    async fn write(&mut self) -> io::Result<bool> {
+    /// Writes the unwritten events. Returns what ended the session before the client read them, if something did.
+    async fn write(&mut self) -> io::Result<Option<SessionInput>> {
         if self.unwritten.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
         let is_full = self.unwritten.len() >= WRITE_BYTES;
         tokio::select! {
             biased; // Events that the system accepts at once are written even if the server is closing.
             written = self.output.write_all_buf(&mut self.unwritten) => written?,
-            () = self.app.closing.cancelled() => return Ok(false),
+            reason = self.access.ended() => {
+                self.drop_unsent_lines();
+                return Ok(Some(SessionInput::AccessEnded(reason)));
+            }
+            () = self.app.closing.cancelled() => return Ok(Some(SessionInput::Closing)),
         }
         // A full write means that more events wait: those follow without a pause.
         if !is_full {
@@ -326,7 +328,13 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
                 self.unwritten = BytesMut::new();
             }
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// Keeps only the rest of a line whose beginning may be written already.
+    fn drop_unsent_lines(&mut self) {
+        let line_end = self.unwritten.iter().position(|byte| *byte == b'\n');
+        self.unwritten.truncate(line_end.map_or(0, |end| end + 1));
     }
 
     /// Leaves the CPU to the other subscribers for a while. See [`WRITE_COST`].

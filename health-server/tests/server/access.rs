@@ -376,6 +376,48 @@ async fn a_revocation_ends_feeds_exports_and_uploads_in_time() {
     );
 }
 
+#[tokio::test]
+async fn a_feed_client_that_reads_nothing_is_cut_off_when_its_token_is_revoked() {
+    let mut guarded = Guarded::start().await;
+    let writer = guarded.token("writer", "ingest,read", None).await;
+    let token = guarded.token("doomed", "read", None).await;
+    let server = &guarded.server;
+    let _stalled = token.subscribed(server).await;
+    // More than the buffers of both sides hold, so the server waits for the client.
+    for user in 1..=6 {
+        let body = (0..5000)
+            .map(|second| record(user, second))
+            .collect::<Vec<_>>()
+            .join(",");
+        assert_eq!(writer.post(server, &format!("[{body}]")).await.status, 200);
+    }
+    guarded.revoke("doomed").await;
+    let server = &guarded.server;
+    let is_open = async || {
+        let metrics = writer.get(server, "/-/metrics").await.body;
+        !metrics.contains("\nhealth_feed_connections 0\n")
+    };
+    in_time(async { while is_open().await {} }).await;
+}
+
+#[tokio::test]
+async fn no_response_may_be_cached_or_embedded_by_a_page_of_another_server() {
+    let mut guarded = Guarded::start().await;
+    let token = guarded.token("reader", "read", None).await;
+    let server = &guarded.server;
+    for (path, expected) in [("/users", 200), ("/nothing", 404), ("/ingest", 405), ("/metrics", 400)] {
+        let response = token.get(server, path).await;
+        assert_eq!(response.status, expected, "{path}");
+        for (header, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(response.header(header), Some(value), "{path}");
+        }
+    }
+}
+
 async fn send_chunk(upload: &mut HttpConnection, text: &str) {
     upload.send(format!("{:x}\r\n{text}\r\n", text.len())).await;
 }

@@ -238,4 +238,17 @@ async fn openapi_json_describes_every_path_with_its_methods() {
         }
     }
     assert_eq!(description["paths"].as_object().unwrap().len(), 12);
+    assert_eq!(
+        description["components"]["securitySchemes"]["token"]["scheme"],
+        "bearer"
+    );
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let is_public = ["/-/healthy", "/-/ready"].contains(&path.as_str());
+        for (method, operation) in methods.as_object().unwrap() {
+            for status in ["403", "421", "429"] {
+                assert!(operation["responses"][status].is_object(), "{status} {method} {path}");
+            }
+            assert_eq!(operation["responses"]["401"].is_object(), !is_public, "{method} {path}");
+        }
+    }
 }
