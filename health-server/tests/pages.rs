@@ -12,10 +12,11 @@ use std::{
 };
 
 /// The pages whose files and tests must exist.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "docs/limits.md",
     "docs/performance.md",
 ];
