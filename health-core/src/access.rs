@@ -7,6 +7,7 @@
 
 mod admin;
 mod authenticator;
+mod token_changes;
 
 use std::{
     collections::BTreeSet,

@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, time::Duration};
 
+use tokio_postgres::error::DbError;
+
 use crate::{
     batch::Receipt, bucket::TooManyBuckets, cause::Cause, limit::LimitOutOfRange, outage::OutageReason,
     sample::InvalidSample, setup_error::SetupError, text::counted, token::TokenName,
@@ -212,14 +214,39 @@ impl Error {
     }
 
     /// Returns the message and the messages of all its causes in one line, for the log.
+    ///
+    /// It leaves out what PostgreSQL says about values.
     pub fn chain(&self) -> String {
         let mut chain = self.to_string();
         let mut source = self.source();
         while let Some(cause) = source {
             chain.push_str(": ");
-            chain.push_str(&cause.to_string());
+            match cause.downcast_ref::<DbError>() {
+                Some(refusal) => chain.push_str(&without_values(refusal)),
+                None => chain.push_str(&cause.to_string()),
+            }
             source = cause.source();
         }
         chain
     }
+}
+
+/// Returns what PostgreSQL says, without its detail, which has values of rows. The messages of class 22 have values too.
+fn without_values(refusal: &DbError) -> String {
+    let code = refusal.code().code();
+    let message = if code.starts_with("22") {
+        "a value is not valid"
+    } else {
+        refusal.message()
+    };
+    let mut text = format!("{}: {message} (SQLSTATE {code})", refusal.severity());
+    if let Some(constraint) = refusal.constraint() {
+        text.push_str(", constraint ");
+        text.push_str(constraint);
+    }
+    if let Some(hint) = refusal.hint() {
+        text.push_str(". ");
+        text.push_str(hint);
+    }
+    text.replace(['\n', '\r'], " ")
 }

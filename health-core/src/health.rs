@@ -27,6 +27,7 @@ use crate::{
         subscription::Subscription,
     },
     outage::DatabaseStatus,
+    panics::has_panicked,
     roller,
     sample::Sample,
     store::{
@@ -113,20 +114,24 @@ impl Health {
             )
             .run(),
         );
-        let maintenance = maintenance::run(readers.clone(), limits.replay_window, closing.subscribe());
-        let roller = tokio::spawn(roller::run(
-            config.for_sessions("summaries"),
-            readers.clone(),
-            Arc::clone(&counters),
-            closing.subscribe(),
-        ));
+        let maintenance = {
+            let (readers, window, closing) = (readers.clone(), limits.replay_window, closing.subscribe());
+            let run = move || maintenance::run(readers.clone(), window, closing.clone());
+            tokio::spawn(async move { while has_panicked("maintenance", run()).await {} })
+        };
+        let roller = {
+            let config = config.for_sessions("summaries");
+            let (readers, counters, closing) = (readers.clone(), Arc::clone(&counters), closing.subscribe());
+            let run = move || roller::run(config.clone(), readers.clone(), Arc::clone(&counters), closing.clone());
+            tokio::spawn(async move { while has_panicked("roller", run()).await {} })
+        };
         let tasks = (0..limits.writers.max(1))
             .map(|index| {
                 let (config, handover) = (config.for_sessions("writer"), handover.clone());
                 let writer = Writer::new(index, config, readers.clone(), handover, Arc::clone(&counters), &queue);
                 tokio::spawn(writer.run())
             })
-            .chain([roller, tokio::spawn(maintenance)])
+            .chain([roller, maintenance])
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -291,7 +296,7 @@ impl Health {
         let limit = self.inner.limits.drain_timeout;
         let ended = timeout(limit, async {
             for task in tasks {
-                // An error is a panic of the task: its requests have been answered with an error then.
+                // Panics do not end a task.
                 let _ = task.await;
             }
         });

@@ -83,6 +83,8 @@ mod live;
 #[cfg(feature = "store")]
 mod outage;
 #[cfg(feature = "store")]
+mod panics;
+#[cfg(feature = "store")]
 mod plan;
 #[cfg(feature = "store")]
 mod roller;

@@ -4,10 +4,12 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,7 +19,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::http::idle_connections::IdleConnections;
+use crate::{
+    addresses::{AddressPermit, Addresses},
+    http::idle_connections::IdleConnections,
+};
 
 /// Accepts the connections of one listener, up to a limit, and serves each in a task of its own.
 pub(crate) struct Acceptor {
@@ -26,14 +31,25 @@ pub(crate) struct Acceptor {
     pub(crate) permits: Arc<Semaphore>,
     /// Holds a permit for each further refusal that may be under way.
     pub(crate) refusals: Arc<Semaphore>,
-    /// The bytes that a connection over the limit receives before it is closed.
-    pub(crate) refusal: &'static [u8],
+    /// Returns the bytes that a connection over a limit receives before it is closed.
+    pub(crate) refusal: fn(ConnectionLimit) -> Vec<u8>,
+    /// The open connections of each client address.
+    pub(crate) addresses: Arc<Addresses>,
     /// The connections of which one makes room for a new one at the limit, and how long it must have been idle.
     pub(crate) idle: Option<(Arc<IdleConnections>, Duration)>,
     /// Ends the acceptor.
     pub(crate) closing: CancellationToken,
     /// Tracks the tasks of the connections.
     pub(crate) tasks: TaskTracker,
+}
+
+/// Which limit of open connections is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionLimit {
+    /// That of all connections.
+    Total,
+    /// That of the connections from one address.
+    OfAddress,
 }
 
 /// TCP keep-alive: after 1 min of silence the system probes the peer, and after 2 min it reports the connection as
@@ -79,15 +95,20 @@ impl Acceptor {
                 tracing::debug!(%error, "a connection was closed before it could be served");
                 continue;
             }
-            if let Some(permit) = self.permit().await {
-                let connection = serve(stream);
-                self.tasks.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            } else {
-                on_refused();
-                self.refuse(stream);
+            match self.admit(peer_ip(&stream)).await {
+                Ok(permits) => {
+                    let connection = serve(stream);
+                    self.tasks.spawn(async move {
+                        if AssertUnwindSafe(connection).catch_unwind().await.is_err() {
+                            tracing::error!("a connection was closed because its task panicked");
+                        }
+                        drop(permits);
+                    });
+                }
+                Err(limit) => {
+                    on_refused();
+                    self.refuse(stream, limit);
+                }
             }
         }
     }
@@ -103,6 +124,13 @@ impl Acceptor {
             connections.close_longest_idle(*min_idle);
         }
         sleep(PAUSE_AFTER_FAILURE).await;
+    }
+
+    /// Returns the permits for one more connection of an address, or the limit that is reached.
+    async fn admit(&self, peer: IpAddr) -> Result<(AddressPermit, OwnedSemaphorePermit), ConnectionLimit> {
+        let of_address = self.addresses.admit(peer).ok_or(ConnectionLimit::OfAddress)?;
+        let of_all = self.permit().await.ok_or(ConnectionLimit::Total)?;
+        Ok((of_address, of_all))
     }
 
     /// Returns the permit for one more connection, or `None` if the limit is reached and no connection makes room.
@@ -127,16 +155,17 @@ impl Acceptor {
     }
 
     /// Tells a client the reason, if not too many others are being told, and closes the connection.
-    fn refuse(&self, stream: TcpStream) {
+    fn refuse(&self, stream: TcpStream, limit: ConnectionLimit) {
+        let refusal = (self.refusal)(limit);
         if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
-            let refused = refuse(stream, self.refusal);
+            let refused = refuse(stream, refusal);
             self.tasks.spawn(async move {
                 refused.await;
                 drop(permit);
             });
         } else {
             // The buffer of a new connection has room. If it is closed already, nobody reads the reason.
-            let _ = SockRef::from(&stream).send(self.refusal);
+            let _ = SockRef::from(&stream).send(&refusal);
         }
     }
 }
@@ -150,9 +179,9 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
 ///
 /// If the server closed a connection with unread bytes, the system would reset it, and the client could lose the
 /// reason.
-pub(crate) async fn refuse(mut stream: TcpStream, refusal: &'static [u8]) {
+pub(crate) async fn refuse(mut stream: TcpStream, refusal: Vec<u8>) {
     let exchange = async {
-        stream.write_all(refusal).await?;
+        stream.write_all(&refusal).await?;
         stream.shutdown().await?;
         let mut ignored = [0; 1024];
         while stream.read(&mut ignored).await? > 0 {}

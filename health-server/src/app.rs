@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use health_core::{Health, access::Authenticator};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -10,7 +11,9 @@ use crate::{
     limits::ServerLimits,
     metrics::Metrics,
     options::ServerOptions,
+    refusals::Refusals,
     tls::ServerTls,
+    token_rates::TokenRates,
     wrong_tokens::WrongTokens,
 };
 
@@ -20,6 +23,11 @@ pub(crate) struct App {
     pub(crate) limits: ServerLimits,
     pub(crate) authenticator: Authenticator,
     pub(crate) wrong_tokens: WrongTokens,
+    pub(crate) token_rates: TokenRates,
+    /// Counts and audits what clients were refused.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Holds a permit for each further export that may be sent.
+    pub(crate) exports: Arc<Semaphore>,
     /// Host names that requests may name while no token exists.
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) tls: Option<Arc<ServerTls>>,
@@ -48,9 +56,12 @@ impl App {
         let body_memory = BodyMemoryBudget::new(&limits, health.limits().ingest_deadline);
         Self {
             health,
-            limits,
             authenticator,
             wrong_tokens: WrongTokens::default(),
+            token_rates: TokenRates::new(limits.max_token_rate),
+            refusals: Arc::default(),
+            exports: Arc::new(Semaphore::new(limits.max_exports)),
+            limits,
             allowed_hosts,
             tls,
             metrics: Metrics::default(),

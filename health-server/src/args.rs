@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 use crate::{
     args::{database::DatabaseArgs, token::TokenCommand},
     limits::ServerLimits,
+    logging::LogFormat,
 };
 
 const AFTER_HELP: &str = "BYTES is written like 65536, 64KiB or 16MiB; TIME like 250ms, 30s, 5m, 24h or 1d.\n\
@@ -28,6 +29,9 @@ const AFTER_HELP: &str = "BYTES is written like 65536, 64KiB or 16MiB; TIME like
 pub struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    /// Format of log lines.
+    #[arg(long, env = "HEALTH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub(crate) log_format: LogFormat,
     #[command(flatten)]
     pub(crate) serve: ServeArgs,
 }
@@ -119,7 +123,7 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(limits.len(), 23);
+        assert_eq!(limits.len(), 27);
         for (flag, variable) in limits {
             let expected = format!("HEALTH_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(variable.to_str(), Some(expected.as_str()), "--{flag}");

@@ -1,37 +1,78 @@
 //! Audit lines: who did, or tried, what to whom, and from where.
 //!
 //! They are log lines with the target `audit`, at level info. They have names of tokens and ids of users, and never secrets
-//! or values of samples.
+//! or values of samples. Those about an HTTP request have its id, like every line of a request.
+//! The core writes those about tokens that a server sees appear, change and vanish.
 
-use std::net::IpAddr;
+use health_core::{TimeRange, UserId, format_timestamp, token::NewToken};
 
-use health_core::{
-    TimeRange, UserId,
-    access::{AccessDenied, NotAuthenticated},
-    format_timestamp,
+use crate::{
+    http::auth::Caller,
+    refusals::{Refusal, WindowKey},
 };
-
-use crate::http::auth::Caller;
 
 /// All samples of a user were erased.
 pub(crate) fn erased_user(caller: &Caller, user: UserId, samples: u64) {
-    let (token, peer) = (caller.access.name(), caller.peer);
+    let (token, peer) = (caller.access.name(), caller.attempt.peer);
     tracing::info!(target: "audit", action = "erase", token, %peer, %user, samples, "erased a user");
 }
 
 /// An export of samples begins.
 pub(crate) fn exported(caller: &Caller, user: UserId, range: TimeRange) {
-    let (token, peer) = (caller.access.name(), caller.peer);
+    let (token, peer) = (caller.access.name(), caller.attempt.peer);
     let (start, end) = (format_timestamp(range.start()), format_timestamp(range.end()));
     tracing::info!(target: "audit", action = "export", token, %peer, %user, start, end, "exports samples");
 }
 
-/// A client had no valid token.
-pub(crate) fn not_authenticated(reason: NotAuthenticated, peer: IpAddr) {
-    tracing::info!(target: "audit", action = "refuse", %reason, %peer, "refused a client without a valid token");
+/// A client was refused.
+pub(crate) fn refused(refusal: &Refusal<'_>) {
+    let Refusal {
+        attempt,
+        reason,
+        token,
+        user,
+        records,
+    } = refusal;
+    let (reason, peer, user) = (reason.name(), attempt.peer, user.map(UserId::get));
+    tracing::info!(target: "audit", action = "refuse", reason, what = %attempt, token, %peer, user, records, "refused a client");
 }
 
-/// A valid token did not permit something.
-pub(crate) fn denied(denied: &AccessDenied, peer: IpAddr) {
-    tracing::info!(target: "audit", action = "refuse", reason = %denied, %peer, "refused something that the token does not permit");
+/// Clients of one network were refused more often than there are lines.
+pub(crate) fn refused_more(key: &WindowKey, refusals: u64) {
+    let WindowKey { network, reason, token } = key;
+    let (reason, token) = (reason.name(), token.as_deref());
+    tracing::info!(
+        target: "audit", action = "refuse", reason, token, peer = %network, refusals,
+        "refused clients of this network, beside those with a line of their own"
+    );
+}
+
+/// Clients of many networks were refused, more than there are lines.
+pub(crate) fn refused_others(refusals: u64) {
+    tracing::info!(target: "audit", action = "refuse", refusals, "refused clients of further networks");
+}
+
+/// The command line created a token.
+pub(crate) fn created_token(token: &NewToken) {
+    let (name, scopes, uid) = (&token.name, &token.scopes, uid());
+    let users = token.users.as_ref().map(|users| {
+        let users: Vec<_> = users.iter().map(ToString::to_string).collect();
+        users.join(",")
+    });
+    let valid_for = token.valid_for.map(|time| time.as_secs());
+    tracing::info!(
+        target: "audit", action = "create_token", token = %name, %scopes, users, valid_for_seconds = valid_for, uid,
+        "the command line created a token"
+    );
+}
+
+/// The command line revoked a token.
+pub(crate) fn revoked_token(name: &str) {
+    let uid = uid();
+    tracing::info!(target: "audit", action = "revoke_token", token = name, uid, "the command line revoked a token");
+}
+
+/// Returns the id of the system's user who runs the program.
+fn uid() -> u32 {
+    rustix::process::getuid().as_raw()
 }

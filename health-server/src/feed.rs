@@ -11,19 +11,11 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::{
-    acceptor::peer_ip,
+    acceptor::{ConnectionLimit, peer_ip},
     app::App,
     feed::session::Session,
     tls::{Port, secure},
 };
-
-/// The lines that a connection over the limit receives before it is closed.
-pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
-    r#"{"event":"error","reason":"too many feed connections are open: try again later"}"#,
-    "\n",
-    r#"{"event":"bye","reason":"too many feed connections are open"}"#,
-    "\n"
-);
 
 /// The system's send buffer of one connection; the system uses about twice as much memory.
 ///
@@ -31,6 +23,28 @@ pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
 /// such clients, and as many samples to write before they stall. With 64 KiB and a round trip of 100 ms, some 5000 samples
 /// a second still reach a client.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// Returns the lines that a connection over a limit of open connections receives before it is closed.
+pub(crate) fn refusal(limit: ConnectionLimit) -> Vec<u8> {
+    let reason = match limit {
+        ConnectionLimit::Total => "too many feed connections are open",
+        ConnectionLimit::OfAddress => "too many feed connections from your network are open",
+    };
+    last_lines(&format!("{reason}: try again later"), reason)
+}
+
+/// Returns the lines for a client that does not speak TLS.
+fn plain_text_refusal() -> Vec<u8> {
+    let error = "this port speaks TLS: connect with TLS, for example tls://HOST:PORT";
+    last_lines(error, "this port speaks TLS")
+}
+
+/// Returns an `error` and a `bye`.
+fn last_lines(error: &str, bye: &str) -> Vec<u8> {
+    let [error, bye] =
+        [("error", error), ("bye", bye)].map(|(event, reason)| serde_json::json!({"event": event, "reason": reason}));
+    format!("{error}\n{bye}\n").into_bytes()
+}
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
@@ -40,7 +54,7 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
     }
     let peer = peer_ip(&stream);
     let stream = tokio::select! {
-        secured = secure(stream, app.tls.as_deref(), Port::Feed) => match secured {
+        secured = secure(stream, app.tls.as_deref(), Port::Feed, plain_text_refusal) => match secured {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%error, %peer, "a feed connection did not complete its TLS handshake");

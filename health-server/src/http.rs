@@ -15,6 +15,7 @@ mod line_splitter;
 mod ops;
 mod parse_errors;
 mod query;
+mod raw_response;
 mod refusal;
 mod response;
 mod route;
@@ -48,7 +49,7 @@ use tokio::{
 use tokio_util::io::InspectReader;
 
 use crate::{
-    acceptor::peer_ip,
+    acceptor::{ConnectionLimit, peer_ip},
     app::App,
     http::{
         auth::{Caller, Rule, authorize},
@@ -57,21 +58,17 @@ use crate::{
         host::{check_host_and_origin, check_one_host},
         parse_errors::ExplainParseErrors,
         query::no_parameters,
+        raw_response::closing_response,
         response::{HttpResponse, empty},
         route::Route,
         write_timeout::WriteTimeout,
     },
+    metrics::method_label,
     quote::quote,
+    refusals::{Attempt, Refusal, RefusalReason},
+    request_id::{REQUEST_ID, RequestId},
     tls::{Port, secure},
 };
-
-/// The response to a connection over the limit of open connections. It is written without hyper.
-pub(crate) const TOO_MANY_CONNECTIONS: &str = concat!(
-    "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\n",
-    "content-type: application/problem+json\r\ncontent-length: 137\r\n\r\n",
-    r#"{"type":"about:blank","title":"Service Unavailable","status":503,"#,
-    r#""detail":"Too many connections are open. Send the request again later."}"#
-);
 
 /// The size of a connection's read buffer and of its write buffer, unless a request head may be longer.
 ///
@@ -93,6 +90,23 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-
 /// The `Allow` header of `OPTIONS *`: the methods that any endpoint supports.
 const ALL_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
+/// Returns the response to a connection over a limit of open connections. It is written without hyper.
+pub(crate) fn refusal(limit: ConnectionLimit) -> Vec<u8> {
+    let detail = match limit {
+        ConnectionLimit::Total => "Too many connections are open. Send the request again later.",
+        ConnectionLimit::OfAddress => {
+            "Too many connections from your network are open. Close some, or send the request again later."
+        }
+    };
+    closing_response(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail), "")
+}
+
+/// Returns the response to a client that does not speak TLS.
+fn plain_text_refusal() -> Vec<u8> {
+    let detail = "This port speaks TLS. Use a URL with https://.";
+    closing_response(HttpError::new(StatusCode::BAD_REQUEST, detail), "")
+}
+
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
     let _open = app.metrics.http_connections.increment();
@@ -103,12 +117,14 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         // On the heap, because the future of an idle connection would otherwise have the size of the largest handler.
         Box::pin(async move {
             tracked.mark_busy();
-            let response = respond(&app, peer, request).await;
-            Ok::<_, Infallible>(tracked.idle_after(response))
+            let id = RequestId::of(request.headers());
+            let mut response = id.clone().scope(respond(&app, peer, request)).await;
+            response.headers_mut().insert(REQUEST_ID, id.header_value());
+            Ok::<_, Infallible>(tracked.idle_after(response, id))
         })
     });
     let stream = tokio::select! {
-        secured = secure(stream, app.tls.as_deref(), Port::Http) => match secured {
+        secured = secure(stream, app.tls.as_deref(), Port::Http, plain_text_refusal) => match secured {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%error, %peer, "an HTTP connection did not complete its TLS handshake");
@@ -175,11 +191,15 @@ async fn respond(app: &Arc<App>, peer: IpAddr, request: Request<Incoming>) -> Ht
     let start = Instant::now();
     let (head, mut body) = request.into_parts();
     let route = Route::find(head.uri.path());
-    let response = or_500(answer(app, peer, route, &head, &mut body)).await;
+    let attempt = Attempt {
+        verb: method_label(&head.method),
+        route: route.map_or("other", Route::template),
+        peer,
+    };
+    let response = or_500(answer(app, attempt, route, &head, &mut body)).await;
     let mut response = response.unwrap_or_else(HttpError::into_response);
-    let template = route.map_or("other", Route::template);
     app.metrics
-        .record_response(template, &head.method, response.status(), start.elapsed());
+        .record_response(attempt.route, attempt.verb, response.status(), start.elapsed());
     keep_private(&mut response);
     if !app.closing.is_cancelled() {
         declare_persistence(&head, &mut response, app.limits.header_timeout);
@@ -202,8 +222,8 @@ fn or_500(
 }
 
 fn after_panic(panic: &(dyn Any + Send)) -> HttpError {
+    // Only a fixed message: another one may contain values of samples.
     let message = panic.downcast_ref::<&str>().copied();
-    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(message, "a handler panicked");
     let detail = "The server cannot process the request. Its log has the reason.";
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, detail).closing()
@@ -212,13 +232,13 @@ fn after_panic(panic: &(dyn Any + Send)) -> HttpError {
 /// Finds the response to one request.
 async fn answer(
     app: &Arc<App>,
-    peer: IpAddr,
+    attempt: Attempt,
     route: Option<Route<'_>>,
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<HttpResponse, HttpError> {
     check_transfer_coding(&head.headers)?;
-    let caller = admit(app, route, head, peer).await?;
+    let caller = admit(app, route, head, attempt).await?;
     let (path, method) = (head.uri.path(), &head.method);
     match route {
         None if *method == Method::OPTIONS && path == "*" => Ok(with_allow(empty(StatusCode::NO_CONTENT), ALL_METHODS)),
@@ -239,29 +259,36 @@ async fn answer(
             let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail);
             Ok(with_allow(error.into_response(), route.allow()))
         }
-        Some(route) => dispatch(app, route, &caller, head.uri.query(), &head.headers, body).await,
+        Some(route) => dispatch(app, route, caller, head.uri.query(), &head.headers, body).await,
     }
 }
 
 /// Checks the host that a request names, and what its token permits.
-async fn admit(app: &App, route: Option<Route<'_>>, head: &Parts, peer: IpAddr) -> Result<Caller, HttpError> {
+async fn admit(app: &App, route: Option<Route<'_>>, head: &Parts, attempt: Attempt) -> Result<Caller, HttpError> {
     check_one_host(head)?;
     if !app.authenticator.is_token_needed() {
-        check_host_and_origin(head, &app.allowed_hosts)?;
+        check_host_and_origin(head, &app.allowed_hosts).inspect_err(|error| {
+            let reason = match error.status() {
+                StatusCode::MISDIRECTED_REQUEST => RefusalReason::Host,
+                StatusCode::FORBIDDEN => RefusalReason::Origin,
+                _ => return,
+            };
+            app.refusals.add(&Refusal::new(attempt, reason));
+        })?;
     }
     let rule = match route {
         Some(route) if route.allows(&head.method) || route.rule() == Rule::Public => route.rule(),
         // Only a caller with a token learns which paths and methods there are.
         _ => Rule::AnyToken,
     };
-    authorize(app, rule, &head.headers, peer).await
+    authorize(app, rule, &head.headers, attempt).await
 }
 
 /// Calls the handler of an endpoint.
 async fn dispatch(
     app: &Arc<App>,
     route: Route<'_>,
-    caller: &Caller,
+    caller: Caller,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &mut Incoming,
@@ -271,13 +298,13 @@ async fn dispatch(
     }
     // The futures of queries are large. On the heap, because each request would otherwise allocate and copy as many bytes.
     match route {
-        Route::Ingest => ingest::ingest(app, caller, headers, body).await,
-        Route::Stats => Box::pin(stats::stats(app, caller, query)).await,
-        Route::Series => Box::pin(stats::series(app, caller, query)).await,
-        Route::Percentiles => Box::pin(stats::percentiles(app, caller, query)).await,
-        Route::Users => Box::pin(users::list(app, caller, query)).await,
+        Route::Ingest => ingest::ingest(app, &caller, headers, body).await,
+        Route::Stats => Box::pin(stats::stats(app, &caller, query)).await,
+        Route::Series => Box::pin(stats::series(app, &caller, query)).await,
+        Route::Percentiles => Box::pin(stats::percentiles(app, &caller, query)).await,
+        Route::Users => Box::pin(users::list(app, &caller, query)).await,
         Route::User(id) => Box::pin(users::erase(app, caller, id)).await,
-        Route::Samples => Box::pin(samples::samples(app, caller, query, headers)).await,
+        Route::Samples => Box::pin(samples::samples(app, &caller, query, headers)).await,
         Route::Healthy => Ok(ops::healthy()),
         Route::Ready => Box::pin(ops::ready(app)).await,
         Route::Prometheus => Ok(ops::prometheus(app)),
@@ -321,16 +348,5 @@ mod tests {
         assert_eq!(response.headers()[header::CONNECTION], "close");
         let fine = or_500(async { Ok(empty(StatusCode::NO_CONTENT)) }).await;
         assert_eq!(fine.unwrap().status(), StatusCode::NO_CONTENT);
-    }
-
-    #[test]
-    fn the_response_to_a_connection_too_many_declares_its_length() {
-        let (head, body) = TOO_MANY_CONNECTIONS.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.ends_with(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
-        assert_eq!(serde_json::from_str::<health_core::Problem>(body).unwrap().status, 503);
     }
 }

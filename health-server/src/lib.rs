@@ -17,6 +17,7 @@
 //! ```
 
 mod acceptor;
+mod addresses;
 mod app;
 mod args;
 mod audit;
@@ -27,12 +28,16 @@ mod feed;
 mod http;
 mod limits;
 mod listeners;
+mod logging;
 mod metrics;
 mod options;
 mod program;
 mod quote;
+mod refusals;
+mod request_id;
 mod server;
 mod tls;
+mod token_rates;
 mod tokens;
 mod wrong_tokens;
 

@@ -30,6 +30,22 @@ pub struct ServerLimits {
     #[arg(long, env = "HEALTH_MAX_FEED_CONNECTIONS", value_name = "N",
         value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_feed_connections)]
     pub max_feed_connections: usize,
+    /// Maximum number of open connections from one address on each port; a further one is refused; IPv6 counts by /64.
+    #[arg(long, env = "HEALTH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N",
+        value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_connections_per_address)]
+    pub max_connections_per_address: usize,
+    /// Maximum number of HTTP requests and SUBSCRIBE commands a second with one token; a further one gets a 429 or an error.
+    #[arg(long, env = "HEALTH_MAX_TOKEN_RATE", value_name = "N",
+        value_parser = within(parse_count, RATE, count), default_value_t = Self::DEFAULT.max_token_rate)]
+    pub max_token_rate: usize,
+    /// Maximum number of exports that are sent at a time; a further one waits for a moment, then it gets a 503.
+    #[arg(long, env = "HEALTH_MAX_EXPORTS", value_name = "N",
+        value_parser = within(parse_count, EXPORTS, count), default_value_t = Self::DEFAULT.max_exports)]
+    pub max_exports: usize,
+    /// How long a feed client that needs a token may take to send AUTH; then its connection is closed.
+    #[arg(long, env = "HEALTH_AUTH_TIMEOUT", value_name = "TIME",
+        value_parser = within(parse_duration, WAIT, format_duration), default_value = format_duration(Self::DEFAULT.auth_timeout))]
+    pub auth_timeout: Duration,
     /// How long an HTTP connection must be idle before a further one replaces it; one that has sent nothing is replaced at
     /// once.
     #[arg(long, env = "HEALTH_IDLE_GRACE", value_name = "TIME",
@@ -68,6 +84,12 @@ pub struct ServerLimits {
 /// Each connection is an open file, and Linux allows about a million of them.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
+/// At the upper end nobody meets the limit.
+const RATE: RangeInclusive<usize> = 1..=1_000_000;
+
+/// Each export holds a page of samples in memory, about a megabyte.
+const EXPORTS: RangeInclusive<usize> = 1..=1_000_000;
+
 /// Any length of time works, also none.
 const ANY: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 
@@ -98,6 +120,14 @@ impl ServerLimits {
         use LimitOutOfRange as Limit;
         Limit::check("max_connections", &self.max_connections, &CONNECTIONS)?;
         Limit::check("max_feed_connections", &self.max_feed_connections, &CONNECTIONS)?;
+        Limit::check(
+            "max_connections_per_address",
+            &self.max_connections_per_address,
+            &CONNECTIONS,
+        )?;
+        Limit::check("max_token_rate", &self.max_token_rate, &RATE)?;
+        Limit::check("max_exports", &self.max_exports, &EXPORTS)?;
+        Limit::check("auth_timeout", &self.auth_timeout, &WAIT)?;
         Limit::check("idle_grace", &self.idle_grace, &ANY)?;
         Limit::check("header_timeout", &self.header_timeout, &WAIT)?;
         Limit::check("max_header", &self.max_header, &HEADER_BYTES)?;
@@ -111,6 +141,10 @@ impl ServerLimits {
     const DEFAULT: Self = Self {
         max_connections: 16_384,
         max_feed_connections: 16_384,
+        max_connections_per_address: 12_288,
+        max_token_rate: 1_000_000,
+        max_exports: 100,
+        auth_timeout: Duration::from_secs(30),
         idle_grace: Duration::from_secs(2),
         header_timeout: Duration::from_secs(30),
         max_header: 32 << 10,

@@ -59,16 +59,13 @@ struct DurationHistogram {
 
 impl Metrics {
     /// Counts the response to an HTTP request.
-    pub(crate) fn record_response(&self, route: &'static str, method: &Method, status: StatusCode, took: Duration) {
-        let method = match method.as_str() {
-            "GET" => "GET",
-            "HEAD" => "HEAD",
-            "POST" => "POST",
-            "DELETE" => "DELETE",
-            "OPTIONS" => "OPTIONS",
-            // Bounds the number of series: clients can invent any number of methods.
-            _ => "other",
-        };
+    pub(crate) fn record_response(
+        &self,
+        route: &'static str,
+        method: &'static str,
+        status: StatusCode,
+        took: Duration,
+    ) {
         let labels = ResponseLabels {
             route,
             method,
@@ -101,9 +98,10 @@ impl Metrics {
     }
 
     /// Returns all counters in the text format of Prometheus, version 0.0.4.
-    pub(crate) fn render(&self, core: &Counts, tls: Option<TlsStatus>) -> String {
+    pub(crate) fn render(&self, core: &Counts, refused: &[(&'static str, u64)], tls: Option<TlsStatus>) -> String {
         let mut text = PrometheusText::default();
         self.render_http(&mut text);
+        render_refused(&mut text, refused);
         self.render_ingest(&mut text);
         render_core(&mut text, core);
         self.render_feed(&mut text, core.missed);
@@ -188,6 +186,18 @@ fn render_tls(text: &mut PrometheusText, tls: TlsStatus) {
     );
 }
 
+fn render_refused(text: &mut PrometheusText, refused: &[(&'static str, u64)]) {
+    let name = "health_refused_total";
+    text.header(
+        name,
+        "counter",
+        "Refused HTTP requests, feed commands and uploads with refused users, by reason.",
+    );
+    for (reason, count) in refused {
+        text.sample(&format!("{name}{{reason=\"{reason}\"}}"), count);
+    }
+}
+
 fn render_core(text: &mut PrometheusText, core: &Counts) {
     let name = "health_store_samples_total";
     text.header(name, "counter", "Committed samples, by what they changed.");
@@ -224,6 +234,18 @@ fn render_core(text: &mut PrometheusText, core: &Counts) {
         "Slices of 15 minutes whose stored summary may be out of date.",
         core.dirty_slices,
     );
+}
+
+/// Returns the name of a method, as labels and audit lines have it. Bounds their number: clients can invent methods.
+pub(crate) fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
 }
 
 impl Gauge {
@@ -276,10 +298,10 @@ mod tests {
     #[test]
     fn histograms_are_cumulative() {
         let metrics = Metrics::default();
-        metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_millis(3));
-        metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_mins(1));
+        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
+        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_mins(1));
         let _connection = metrics.http_connections.increment();
-        let text = metrics.render(&Counts::default(), None);
+        let text = metrics.render(&Counts::default(), &[], None);
         let labels = r#"route="/ingest",method="POST",status="200""#;
         for line in [
             format!("health_http_request_duration_seconds_bucket{{{labels},le=\"0.0025\"}} 0"),
@@ -300,8 +322,8 @@ mod tests {
     #[test]
     fn every_metric_keeps_its_name_and_type() {
         let metrics = Metrics::default();
-        metrics.record_response("/ingest", &Method::POST, StatusCode::OK, Duration::from_millis(3));
-        let text = metrics.render(&Counts::default(), None);
+        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
+        let text = metrics.render(&Counts::default(), &[("wrong_token", 1)], None);
         let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         assert_eq!(
             types,
@@ -309,6 +331,7 @@ mod tests {
                 "health_http_request_duration_seconds histogram",
                 "health_http_connections gauge",
                 "health_connections_refused_total counter",
+                "health_refused_total counter",
                 "health_ingest_accepted_total counter",
                 "health_ingest_rejected_total counter",
                 "health_store_samples_total counter",

@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     future::{Future, pending},
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     net::SocketAddr,
     pin::pin,
     process::ExitCode,
@@ -18,7 +18,6 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep},
 };
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{Args, Command, ServeArgs},
@@ -27,6 +26,7 @@ use crate::{
     error::ProgramError,
     http::starting,
     listeners::Listeners,
+    logging,
     options::ServerOptions,
     server::run,
     tls::ServerTls,
@@ -44,12 +44,9 @@ const DATABASE_RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// more.
 const LAST_RESPONSES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The filter of log lines, unless `HEALTH_LOG` sets another one. The core itself logs each migration of the schema.
-const DEFAULT_LOG_FILTER: &str = "info,refinery_core=warn";
-
 /// Executes a command line. If that fails, writes the reason to stderr.
 pub fn main(args: Args) -> ExitCode {
-    init_tracing();
+    logging::init(args.log_format);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -280,14 +277,4 @@ fn announce(listeners: &Listeners) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{listeners}")?;
     stdout.flush()
-}
-
-/// Sends log lines to stderr. `HEALTH_LOG` sets the filter, such as `debug` or `health_core=trace`.
-fn init_tracing() {
-    let filter = EnvFilter::try_from_env("HEALTH_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER));
-    tracing_subscriber::fmt()
-        .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .init();
 }

@@ -1,21 +1,22 @@
 //! A running server: HTTP, the feed, and the order of a shutdown.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, panic::resume_unwind, sync::Arc};
 
 use health_core::{Error, Health};
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
+    task::JoinError,
     time::{Instant, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    acceptor::Acceptor,
+    acceptor::{Acceptor, ConnectionLimit},
+    addresses::Addresses,
     app::App,
     descriptors::{Share, Shares},
-    feed,
-    http::{self, TOO_MANY_CONNECTIONS},
+    feed, http,
     listeners::Listeners,
     options::ServerOptions,
 };
@@ -36,6 +37,9 @@ const DRAIN_PARTS: u32 = 3;
 /// [`Error::Limit`] if a limit is outside its range. [`Error::Unavailable`] if the database is out of reach at the start.
 /// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such
 /// sample was acknowledged.
+///
+/// # Panics
+/// If the task that accepts connections panicked, after the shutdown.
 pub async fn run(
     listeners: Listeners,
     health: Health,
@@ -47,8 +51,16 @@ pub async fn run(
     let authenticator = health.authenticator().await?;
     let app = Arc::new(App::new(health, authenticator, listeners.tls.clone(), options));
     let connections = TaskTracker::new();
-    let accepting = tokio::spawn(accept(Arc::clone(&app), listeners, connections.clone()));
-    shutdown.await;
+    let mut accepting = tokio::spawn(accept(Arc::clone(&app), listeners, connections.clone()));
+    let auditing = tokio::spawn({
+        let refusals = Arc::clone(&app.refusals);
+        async move { refusals.sum_up().await }
+    });
+    let panic = tokio::select! {
+        () = shutdown => None,
+        // Before the shutdown it ends only by a panic. A server that accepts nothing must not look alive.
+        ended = &mut accepting => ended.err().map(JoinError::into_panic),
+    };
     tracing::info!("shutting down: storing the accepted samples");
     app.closing.cancel();
     connections.close();
@@ -61,30 +73,38 @@ pub async fn run(
         }
     }
     app.abort_connections.cancel();
-    // Ended by `closing`. If it panicked, the panic was already reported.
-    let _ = accepting.await;
+    if panic.is_none() {
+        // Ended by `closing`.
+        let _ = accepting.await;
+    }
+    auditing.abort();
+    app.refusals.sum_up_all();
     let closed = timeout_at(began + drain_timeout, app.health.clone().close()).await;
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
     closed.unwrap_or(Err(Error::TimedOut(drain_timeout)))
 }
 
 /// Accepts HTTP and feed connections until the server closes.
 async fn accept(app: Arc<App>, listeners: Listeners, connections: TaskTracker) {
     let shares = Shares::of_this_process(&app.limits, app.health.limits());
-    let acceptor = |listener: TcpListener, share: Share, refusal: &'static str| Acceptor {
+    let acceptor = |listener: TcpListener, share: Share, refusal: fn(ConnectionLimit) -> Vec<u8>| Acceptor {
         listener,
         permits: Arc::new(Semaphore::new(share.connections)),
         refusals: Arc::new(Semaphore::new(share.refusals)),
-        refusal: refusal.as_bytes(),
+        refusal,
+        addresses: Arc::new(Addresses::new(app.limits.max_connections_per_address)),
         idle: None,
         closing: app.closing.clone(),
         tasks: connections.clone(),
     };
     let http = Acceptor {
         idle: Some((Arc::clone(&app.idle_connections), app.limits.idle_grace)),
-        ..acceptor(listeners.http, shares.http, TOO_MANY_CONNECTIONS)
+        ..acceptor(listeners.http, shares.http, http::refusal)
     };
     // A feed connection is silent because it listens, so none of them counts as idle.
-    let feed = acceptor(listeners.feed, shares.feed, feed::TOO_MANY_CONNECTIONS);
+    let feed = acceptor(listeners.feed, shares.feed, feed::refusal);
     let on_refused = || app.metrics.add_refused_connection();
     tokio::join!(
         http.run(on_refused, |stream| http::serve(stream, Arc::clone(&app))),

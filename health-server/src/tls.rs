@@ -101,21 +101,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first byte of every TLS connection: a record of the type handshake (RFC 8446, 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// The response to an HTTP client that does not speak TLS.
-const PLAIN_HTTP_REFUSAL: &str = concat!(
-    "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: 115\r\n\r\n",
-    r#"{"type":"about:blank","title":"Bad Request","status":400,"#,
-    r#""detail":"This port speaks TLS. Use a URL with https://."}"#
-);
-
-/// The lines for a feed client that does not speak TLS.
-const PLAIN_FEED_REFUSAL: &str = concat!(
-    r#"{"event":"error","reason":"this port speaks TLS: connect with TLS, for example tls://HOST:PORT"}"#,
-    "\n",
-    r#"{"event":"bye","reason":"this port speaks TLS"}"#,
-    "\n"
-);
-
 impl ServerTls {
     /// Reads a certificate chain and its key from PEM files.
     ///
@@ -158,16 +143,17 @@ impl ServerTls {
         }
     }
 
-    async fn accept(&self, stream: TcpStream, port: Port) -> io::Result<TlsStream<TcpStream>> {
+    async fn accept(
+        &self,
+        stream: TcpStream,
+        port: Port,
+        refusal: fn() -> Vec<u8>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut first = [0];
         // A feed client that does not speak TLS sends nothing: it waits for the first event.
         let peeked = timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await;
         if peeked.is_err() || first != [HANDSHAKE_RECORD] {
-            let refusal = match port {
-                Port::Http => PLAIN_HTTP_REFUSAL,
-                Port::Feed => PLAIN_FEED_REFUSAL,
-            };
-            refuse(stream, refusal.as_bytes()).await;
+            refuse(stream, refusal()).await;
             return Err(io::Error::other("the client does not speak TLS"));
         }
         let config = {
@@ -182,13 +168,18 @@ impl ServerTls {
     }
 }
 
-/// Performs the handshake if the server has a certificate.
-pub(crate) async fn secure(stream: TcpStream, tls: Option<&ServerTls>, port: Port) -> io::Result<Connection> {
+/// Performs the handshake if the server has a certificate. `refusal` makes the bytes for a client that does not speak TLS.
+pub(crate) async fn secure(
+    stream: TcpStream,
+    tls: Option<&ServerTls>,
+    port: Port,
+    refusal: fn() -> Vec<u8>,
+) -> io::Result<Connection> {
     let Some(tls) = tls else {
         return Ok(Either::Left(stream));
     };
     // On the heap, because the future of every connection would otherwise have room for a handshake.
-    let stream = Box::pin(tls.accept(stream, port)).await?;
+    let stream = Box::pin(tls.accept(stream, port, refusal)).await?;
     Ok(Either::Right(Box::new(stream)))
 }
 
@@ -251,18 +242,5 @@ fn explain(error: &pem::Error) -> String {
         pem::Error::Io(error) => error.to_string(),
         pem::Error::NoItemsFound => "it has none".to_owned(),
         other => format!("it is not PEM ({other})"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_refusal_of_plain_http_declares_its_length() {
-        let (head, body) = PLAIN_HTTP_REFUSAL.split_once("\r\n\r\n").unwrap();
-        let declared = head.rsplit_once("content-length: ").unwrap().1;
-        assert_eq!(declared.parse(), Ok(body.len()));
-        assert_eq!(serde_json::from_str::<health_core::Problem>(body).unwrap().status, 400);
     }
 }

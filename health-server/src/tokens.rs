@@ -15,6 +15,7 @@ use health_core::{
 
 use crate::{
     args::token::{CreateArgs, TokenCommand},
+    audit,
     database::Postgres,
     error::ProgramError,
 };
@@ -45,6 +46,7 @@ async fn execute_on(config: &Config, command: TokenCommand) -> Result<(), Progra
                 valid_for: args.expires,
             };
             let secret = admin.create(&token).await?;
+            audit::created_token(&token);
             print(secret.as_str())
         }
         TokenCommand::List { .. } => {
@@ -53,7 +55,11 @@ async fn execute_on(config: &Config, command: TokenCommand) -> Result<(), Progra
                 .iter()
                 .try_for_each(|line| print(line))
         }
-        TokenCommand::Revoke { name, .. } => Ok(admin.revoke(&name).await?),
+        TokenCommand::Revoke { name, .. } => {
+            admin.revoke(&name).await?;
+            audit::revoked_token(&name);
+            Ok(())
+        }
     }
 }
 

@@ -1,13 +1,11 @@
 //! Slows down addresses that send wrong tokens. A right token is never slowed down.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use crate::addresses::network;
 
 /// The wrong tokens of each address in the last [`MEMORY`].
 ///
@@ -74,17 +72,6 @@ fn delay(count: u32) -> Duration {
     }
 }
 
-/// Returns the address without the part that one customer can choose: the last 64 bits of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,14 +110,5 @@ mod tests {
             Duration::ZERO
         );
         assert_eq!(wrong_tokens.by_address.lock().len(), 1);
-    }
-
-    #[test]
-    fn addresses_of_one_network_count_together() {
-        let network = |text: &str| network(text.parse().unwrap());
-        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
-        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
-        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
-        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use crate::{
-    access::Access,
+    access::{Access, token_changes::audit_changes},
     error::Error,
+    panics::has_panicked,
     store::{
         connection::{Readers, checkout},
         tokens::{self, TokenGrants},
@@ -97,7 +98,9 @@ impl Authenticator {
     ) -> Result<(Self, impl Future<Output = ()> + Send), Error> {
         let first = TokenTable::new(load(&readers).await?, None);
         let (sender, tokens) = watch::channel(Arc::new(first));
-        Ok((Self { tokens }, refresh(readers, sender, changed, closing)))
+        let run = move || refresh(readers.clone(), sender.clone(), Arc::clone(&changed), closing.clone());
+        let refresh = async move { while has_panicked("tokens", run()).await {} };
+        Ok((Self { tokens }, refresh))
     }
 
     /// Returns whether clients need a token: from the first one that was ever created.
@@ -234,8 +237,10 @@ async fn refresh(
                 let before = Arc::clone(&sender.borrow());
                 // With 100 000 tokens this takes some 100 ms. So it neither holds the lock of the channel, which would block
                 // every request, nor a thread that serves connections.
-                let next = spawn_blocking(move || TokenTable::new_unless_same(read, &before)).await;
+                let known = Arc::clone(&before);
+                let next = spawn_blocking(move || TokenTable::new_unless_same(read, &known)).await;
                 if let Ok(Some(next)) = next {
+                    audit_changes(before.accesses(), next.accesses());
                     sender.send_replace(Arc::new(next));
                 }
                 pause = REFRESH_INTERVAL;

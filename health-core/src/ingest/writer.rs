@@ -21,6 +21,7 @@ use crate::{
         work::{Answer, Request, SMALL_ROWS, WorkQueue},
     },
     live::handover::Handover,
+    panics::has_panicked,
     store::{
         batch_key::BatchKey,
         commit_log,
@@ -99,6 +100,13 @@ impl Writer {
 
     /// Writes until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
+        while has_panicked("writer", self.write_all()).await {
+            // Nobody knows the state of its transaction. The callers of the batch got an error.
+            self.session = None;
+        }
+    }
+
+    async fn write_all(&mut self) {
         while self.is_connected() || self.connect().await {
             match timeout(CHECK_CONNECTION_EVERY, self.queue.wait()).await {
                 Err(_) => {

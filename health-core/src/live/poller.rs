@@ -22,6 +22,7 @@ use crate::{
         handover::HandedOver,
         ring::{Delivery, READ_BACK, Ring},
     },
+    panics::has_panicked,
     sample::Sample,
     sessions::Need,
     store::{
@@ -80,6 +81,11 @@ const OTHER_HISTORY: &str = "the database was put back to an earlier state, or a
 const PRUNED: &str =
     "this server could not reach the database for too long: some commits are no longer in the commit log";
 
+/// The cause of an error after a panic.
+#[derive(Debug, thiserror::Error)]
+#[error("the task that delivers commits panicked")]
+struct PollerPanicked;
+
 impl Poller {
     pub(crate) fn new(
         config: Config,
@@ -110,7 +116,7 @@ impl Poller {
     pub(crate) async fn run(mut self) {
         let mut is_lost = false;
         let mut need = None;
-        while let Err(error) = self.serve(&mut is_lost, &mut need).await {
+        while let Err(error) = self.serve_or_panic(&mut is_lost, &mut need).await {
             if error.is_too_many_connections() {
                 need.get_or_insert_with(|| self.config.sessions.need());
                 give_back(&self.readers).await;
@@ -130,6 +136,13 @@ impl Poller {
             }
         }
         self.ring.close();
+    }
+
+    /// Delivers over one connection. A panic is like the loss of the connection: what was not delivered is in the log.
+    async fn serve_or_panic(&mut self, was_lost: &mut bool, need: &mut Option<Need>) -> Result<(), Error> {
+        let mut outcome = Err(Error::Unavailable(Arc::new(PollerPanicked)));
+        has_panicked("poller", async { outcome = self.serve(was_lost, need).await }).await;
+        outcome
     }
 
     /// Delivers over one connection.

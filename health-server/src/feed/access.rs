@@ -9,36 +9,32 @@ use health_core::{
 };
 use tokio::time::sleep;
 
-use crate::{audit, wrong_tokens::WrongTokens};
+use crate::{
+    app::App,
+    refusals::{Attempt, Refusal, RefusalReason},
+};
 
 /// The access of one connection.
-pub(crate) struct SessionAccess {
-    authenticator: Authenticator,
+pub(crate) struct SessionAccess<'a> {
+    app: &'a App,
     peer: IpAddr,
     access: Arc<Access>,
     /// Resolves with the reason when the access ends.
     end: Pin<Box<dyn Future<Output = String> + Send>>,
 }
 
-/// How long a client may take to send AUTH, if it needs a token. Others may need the connection.
-const AUTH_TIMEOUT: Duration = Duration::from_secs(30);
-
-impl SessionAccess {
+impl<'a> SessionAccess<'a> {
     /// Begins without a token.
-    pub(crate) fn new(authenticator: Authenticator, peer: IpAddr) -> Self {
+    pub(crate) fn new(app: &'a App, peer: IpAddr) -> Self {
+        let authenticator = &app.authenticator;
         let (access, end): (_, Pin<Box<dyn Future<Output = _> + Send>>) = match authenticator.authenticate(None) {
             Ok(access) => (Arc::clone(&access), Box::pin(end(authenticator.clone(), access))),
             Err(reason) => (
                 Arc::new(Access::nothing()),
-                Box::pin(no_auth_in_time(reason.to_string())),
+                Box::pin(no_auth_in_time(reason.to_string(), app.limits.auth_timeout)),
             ),
         };
-        Self {
-            authenticator,
-            peer,
-            access,
-            end,
-        }
+        Self { app, peer, access, end }
     }
 
     /// Waits until the access ends, and returns the reason. Cancelling it loses nothing.
@@ -50,16 +46,18 @@ impl SessionAccess {
     ///
     /// # Errors
     /// The reason, for the client to read. If the token is wrong, it comes late.
-    pub(crate) async fn authenticate(&mut self, secret: &str, wrong_tokens: &WrongTokens) -> Result<(), String> {
-        match self.authenticator.authenticate(Some(secret)) {
+    pub(crate) async fn authenticate(&mut self, secret: &str) -> Result<(), String> {
+        match self.app.authenticator.authenticate(Some(secret)) {
             Ok(access) => {
                 self.access = Arc::clone(&access);
-                self.end = Box::pin(end(self.authenticator.clone(), access));
+                self.end = Box::pin(end(self.app.authenticator.clone(), access));
                 Ok(())
             }
             Err(reason) => {
-                audit::not_authenticated(reason, self.peer);
-                sleep(wrong_tokens.add(self.peer)).await;
+                self.app
+                    .refusals
+                    .add(&Refusal::new(self.attempt("AUTH"), reason.into()));
+                sleep(self.app.wrong_tokens.add(self.peer)).await;
                 Err(reason.to_string())
             }
         }
@@ -73,16 +71,37 @@ impl SessionAccess {
         &self,
         named: Option<&BTreeSet<UserId>>,
     ) -> Result<Option<BTreeSet<UserId>>, String> {
-        if let Err(reason) = self.authenticator.authenticate(None)
+        let (attempt, token) = (self.attempt("SUBSCRIBE"), self.access.name());
+        let refuse = |refusal: &Refusal<'_>| self.app.refusals.add(refusal);
+        if let Err(reason) = self.app.authenticator.authenticate(None)
             && self.access.token_id().is_none()
         {
+            refuse(&Refusal::new(attempt, reason.into()));
             return Err(format!("{reason}: send AUTH TOKEN first"));
         }
+        if let Some(Err(_)) = self.access.token_id().map(|id| self.app.token_rates.take(id)) {
+            refuse(&Refusal {
+                token: Some(token),
+                ..Refusal::new(attempt, RefusalReason::Rate)
+            });
+            return Err(format!(
+                "the token {token} has sent more than {} requests a second: send SUBSCRIBE again later",
+                self.app.limits.max_token_rate
+            ));
+        }
         self.check(named).map_err(|denied| {
-            audit::denied(&denied, self.peer);
+            refuse(&Refusal::of_token(attempt, token, &denied));
             denied.to_string()
         })?;
         Ok(named.or(self.access.users()).cloned())
+    }
+
+    fn attempt(&self, verb: &'static str) -> Attempt {
+        Attempt {
+            verb,
+            route: "",
+            peer: self.peer,
+        }
     }
 
     fn check(&self, named: Option<&BTreeSet<UserId>>) -> Result<(), AccessDenied> {
@@ -98,7 +117,7 @@ async fn end(authenticator: Authenticator, access: Arc<Access>) -> String {
     authenticator.ended(&access).await.to_string()
 }
 
-async fn no_auth_in_time(reason: String) -> String {
-    sleep(AUTH_TIMEOUT).await;
-    format!("{reason}, and AUTH was not sent within {AUTH_TIMEOUT:?}")
+async fn no_auth_in_time(reason: String, timeout: Duration) -> String {
+    sleep(timeout).await;
+    format!("{reason}, and AUTH was not sent within {timeout:?}")
 }

@@ -61,7 +61,7 @@ pub(crate) struct Session<'a, S> {
     output: WriteHalf<S>,
     /// Events that are not written yet, as JSON lines.
     unwritten: BytesMut,
-    access: SessionAccess,
+    access: SessionAccess<'a>,
     subscription: Option<ActiveSubscription<'a>>,
 }
 
@@ -96,7 +96,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             input_ended: false,
             output,
             unwritten: BytesMut::new(),
-            access: SessionAccess::new(app.authenticator.clone(), peer),
+            access: SessionAccess::new(app, peer),
             subscription: None,
         }
     }
@@ -187,7 +187,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
             self.push_error("this server needs no token".to_owned());
             return ControlFlow::Continue(());
         }
-        match self.access.authenticate(secret, &self.app.wrong_tokens).await {
+        match self.access.authenticate(secret).await {
             Ok(()) => {
                 // It was allowed by another token.
                 self.subscription = None;

@@ -1,6 +1,6 @@
 //! What an HTTP request may do: reads the token and checks the rule of the endpoint.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use health_core::{
     UserId,
@@ -10,7 +10,11 @@ use health_core::{
 use hyper::{HeaderMap, StatusCode, header};
 use tokio::time::sleep;
 
-use crate::{app::App, audit, http::error::HttpError};
+use crate::{
+    app::App,
+    http::error::HttpError,
+    refusals::{Attempt, Refusal, RefusalReason, Refusals},
+};
 
 /// What an endpoint demands of a request, once a token exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,8 @@ pub(crate) enum Rule {
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) access: Arc<Access>,
-    pub(crate) peer: IpAddr,
+    pub(crate) attempt: Attempt,
+    refusals: Arc<Refusals>,
 }
 
 /// Returns who sent a request.
@@ -35,20 +40,33 @@ pub(crate) struct Caller {
 /// A wrong token is answered late, see [`WrongTokens`](crate::wrong_tokens::WrongTokens).
 ///
 /// # Errors
-/// 401 if a token is needed and the request has no valid one; 403 if the token lacks the scope.
-pub(crate) async fn authorize(app: &App, rule: Rule, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, HttpError> {
+/// 401 if a token is needed and the request has no valid one; 429 if the token has used up its rate; 403 if it lacks the
+/// scope.
+pub(crate) async fn authorize(
+    app: &App,
+    rule: Rule,
+    headers: &HeaderMap,
+    attempt: Attempt,
+) -> Result<Caller, HttpError> {
     let access = match app.authenticator.authenticate(secret(headers)) {
         Ok(access) => access,
         Err(_) if rule == Rule::Public => Arc::new(Access::nothing()),
         Err(reason) => {
-            audit::not_authenticated(reason, peer);
+            app.refusals.add(&Refusal::new(attempt, reason.into()));
             if reason != NotAuthenticated::Missing {
-                sleep(app.wrong_tokens.add(peer)).await;
+                sleep(app.wrong_tokens.add(attempt.peer)).await;
             }
             return Err(unauthorized(reason));
         }
     };
-    let caller = Caller { access, peer };
+    let caller = Caller {
+        access,
+        attempt,
+        refusals: Arc::clone(&app.refusals),
+    };
+    if rule != Rule::Public {
+        caller.check_rate(app)?;
+    }
     if let Rule::Scope(scope) = rule {
         caller
             .access
@@ -64,8 +82,42 @@ impl Caller {
         self.access.check_user(user).map_err(|denied| self.refuse(denied))
     }
 
+    /// Notes that records of an upload were refused, because their users may not be accessed.
+    pub(crate) fn note_refused_records(&self, denied: &AccessDenied, records: u64) {
+        self.refusals.add(&Refusal {
+            records: Some(records),
+            ..Refusal::of_token(self.attempt, self.access.name(), denied)
+        });
+    }
+
+    /// Returns the response to a caller whose access has ended during the request.
+    pub(crate) fn access_ended(&self) -> HttpError {
+        self.refusals.add(&Refusal {
+            token: Some(self.access.name()),
+            ..Refusal::new(self.attempt, RefusalReason::Wrong)
+        });
+        unauthorized(NotAuthenticated::Unknown)
+    }
+
+    fn check_rate(&self, app: &App) -> Result<(), HttpError> {
+        let Some(Err(wait)) = self.access.token_id().map(|id| app.token_rates.take(id)) else {
+            return Ok(());
+        };
+        self.refusals.add(&Refusal {
+            token: Some(self.access.name()),
+            ..Refusal::new(self.attempt, RefusalReason::Rate)
+        });
+        let detail = format!(
+            "The token {} has sent more than {} requests a second. Send the request again later.",
+            self.access.name(),
+            app.limits.max_token_rate
+        );
+        Err(HttpError::new(StatusCode::TOO_MANY_REQUESTS, detail).with_retry_after(wait))
+    }
+
     fn refuse(&self, denied: AccessDenied) -> HttpError {
-        audit::denied(&denied, self.peer);
+        self.refusals
+            .add(&Refusal::of_token(self.attempt, self.access.name(), &denied));
         denied.into()
     }
 }
@@ -83,7 +135,7 @@ fn secret(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Returns the response to a request without a valid token.
-pub(crate) fn unauthorized(reason: NotAuthenticated) -> HttpError {
+fn unauthorized(reason: NotAuthenticated) -> HttpError {
     let detail = match reason {
         NotAuthenticated::Missing => {
             "This server needs a token. Send it in the header Authorization: Bearer TOKEN. An operator creates one with \

@@ -1,6 +1,6 @@
 //! Error responses: RFC 9457 problems that tell the client what is wrong and what it can do.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use health_core::{Error, IngestCounts, Problem, Rejection};
 use hyper::{
@@ -13,7 +13,7 @@ use crate::http::response::{HttpResponse, json};
 /// Seconds that a client should wait after a 429 or 503.
 ///
 /// PostgreSQL restarts in about this time. A longer wait would make the live view of a watch noticeably late.
-const RETRY_AFTER_SECONDS: u16 = 2;
+pub(crate) const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// An error response, before it is written as JSON.
 ///
@@ -28,6 +28,8 @@ pub(crate) struct HttpError {
     errors: Vec<Rejection>,
     /// Whether the connection is closed after the response.
     is_closing: bool,
+    /// Seconds after which the client should try again, in a 429 or 503.
+    retry_after: u64,
 }
 
 impl HttpError {
@@ -40,7 +42,14 @@ impl HttpError {
             rejected: None,
             errors: Vec::new(),
             is_closing: false,
+            retry_after: RETRY_AFTER_SECONDS,
         }
+    }
+
+    /// Says when the client should try again, in whole seconds.
+    pub(crate) fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self
     }
 
     /// Closes the connection after the response, because the end of the request's body is in doubt.
@@ -69,8 +78,12 @@ impl HttpError {
         self
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(crate) fn into_response(self) -> HttpResponse {
-        let (status, is_closing) = (self.status, self.is_closing);
+        let (status, is_closing, retry_after) = (self.status, self.is_closing, self.retry_after);
         let mut response = json(status, &self.into_problem());
         let headers = response.headers_mut();
         headers.insert(
@@ -81,7 +94,7 @@ impl HttpError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
         if is_closing {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

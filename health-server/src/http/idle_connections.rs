@@ -19,7 +19,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::http::response::HttpResponse;
+use crate::{http::response::HttpResponse, request_id::RequestId};
 
 /// The idle HTTP connections of a server, ordered by the time since which they are idle.
 #[derive(Debug, Default)]
@@ -56,6 +56,8 @@ pub(crate) struct TrackedConnection {
 /// A response body that marks its connection as idle when hyper drops it, which is after the last byte.
 struct BodyOfTracked {
     body: UnsyncBoxBody<Bytes, io::Error>,
+    /// For what is logged while the body is made.
+    request: RequestId,
     connection: Arc<TrackedConnection>,
 }
 
@@ -112,9 +114,16 @@ impl TrackedConnection {
     }
 
     /// Returns the response with a body that marks the connection as idle once it is sent.
-    pub(crate) fn idle_after(self: &Arc<Self>, response: HttpResponse) -> HttpResponse {
+    pub(crate) fn idle_after(self: &Arc<Self>, response: HttpResponse, request: RequestId) -> HttpResponse {
         let connection = Arc::clone(self);
-        response.map(|body| BodyOfTracked { body, connection }.boxed_unsync())
+        response.map(|body| {
+            BodyOfTracked {
+                body,
+                request,
+                connection,
+            }
+            .boxed_unsync()
+        })
     }
 
     /// Resolves when [`IdleConnections::close_longest_idle`] has chosen this connection and it is still idle.
@@ -168,7 +177,8 @@ impl Body for BodyOfTracked {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let Self { body, request, .. } = &mut *self;
+        request.scope_sync(|| Pin::new(body).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -209,7 +219,7 @@ mod tests {
         }
         assert!(!idle_connections.close_longest_idle(Duration::MAX));
         first.mark_busy();
-        let response = first.idle_after(empty(StatusCode::OK));
+        let response = first.idle_after(empty(StatusCode::OK), RequestId::random());
         assert!(close_one());
         assert!(closes(&second).await);
         drop(third);

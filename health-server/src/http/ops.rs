@@ -34,9 +34,11 @@ pub(crate) async fn ready(app: &App) -> Result<HttpResponse, HttpError> {
 
 /// `GET /-/metrics`: the server's metrics in Prometheus' text format.
 pub(crate) fn prometheus(app: &App) -> HttpResponse {
-    let text = app
-        .metrics
-        .render(&app.health.counts(), app.tls.as_deref().map(ServerTls::status));
+    let text = app.metrics.render(
+        &app.health.counts(),
+        &app.refusals.counts(),
+        app.tls.as_deref().map(ServerTls::status),
+    );
     with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 

@@ -12,7 +12,7 @@ use std::{
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::error::HttpError;
+use crate::http::{error::HttpError, raw_response::closing_response};
 
 /// A stream that replaces hyper's own error responses with problems.
 #[derive(Debug)]
@@ -87,12 +87,8 @@ fn parse_error_response(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
     PARSE_ERRORS.iter().find_map(|(status, detail)| {
         let status_line = format!("{} {}", status.as_str(), status.canonical_reason()?);
         let before = head.strip_suffix(status_line.as_bytes())?.strip_suffix(BEFORE_STATUS)?;
-        let body = serde_json::to_vec(&HttpError::new(*status, *detail).into_problem()).ok()?;
-        let headers = format!(
-            "\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ndate: ",
-            body.len()
-        );
-        let response = [BEFORE_STATUS, status_line.as_bytes(), headers.as_bytes(), date, &body].concat();
+        let date = format!("date: {}", String::from_utf8_lossy(date).trim_end());
+        let response = closing_response(HttpError::new(*status, *detail), &date);
         Some((before.len(), response))
     })
 }

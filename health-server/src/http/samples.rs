@@ -15,6 +15,7 @@ use hyper::{
     body::Frame,
     header::{self, HeaderValue},
 };
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{
     app::App,
@@ -40,6 +41,8 @@ struct Export {
     format: Format,
     /// What the caller may do, and who knows how long.
     access: (Authenticator, Arc<Access>),
+    /// The right to send one of [`ServerLimits::max_exports`](crate::ServerLimits::max_exports) exports.
+    _permit: OwnedSemaphorePermit,
 }
 
 /// How much a client wants a media type, according to its `Accept` headers (RFC 9110, 12.5.1).
@@ -68,13 +71,19 @@ pub(crate) async fn samples(
     let (user, range) = query.finish(user_and_range)?;
     caller.check_user(user)?;
     let format = Format::preferred(headers);
+    let permit = permit(app).await?;
     let mut pages = app.health.samples(user, range);
     // Reading the first page before the head is sent makes an unreachable database a 503 and not a truncated export.
     let first_page = pages.next_page().await?;
     let begin = format.write_first(&first_page);
     audit::exported(caller, user, range);
     let access = (app.authenticator.clone(), Arc::clone(&caller.access));
-    let export = Export { pages, format, access };
+    let export = Export {
+        pages,
+        format,
+        access,
+        _permit: permit,
+    };
     let rest = stream::unfold(Some(export), next_frame);
     let frames = stream::iter([begin]).chain(rest).map(|bytes| bytes.map(Frame::data));
     let mut response = empty(StatusCode::OK);
@@ -83,6 +92,21 @@ pub(crate) async fn samples(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
+}
+
+/// Waits for the permit to send an export, as long as a query waits for a database connection.
+///
+/// An export holds no connection while its client does not read, but it holds a page of samples.
+async fn permit(app: &App) -> Result<OwnedSemaphorePermit, HttpError> {
+    let waiting = timeout(
+        app.health.limits().connection_wait,
+        Arc::clone(&app.exports).acquire_owned(),
+    );
+    let permit = waiting.await.ok().and_then(Result::ok);
+    permit.ok_or_else(|| {
+        let detail = "The server is sending too many exports. Send the request again later.";
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })
 }
 
 /// Returns the next page as bytes.

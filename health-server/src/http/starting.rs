@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use crate::{
-    http::{error::HttpError, ops, response::HttpResponse},
+    http::{error::HttpError, ops, parse_errors::ExplainParseErrors, plain_text_refusal, response::HttpResponse},
     listeners::Listeners,
+    request_id::{REQUEST_ID, RequestId},
     tls::{Port, ServerTls, secure},
 };
 
@@ -55,7 +56,7 @@ pub(crate) async fn answer(listeners: &Listeners, status: &DatabaseStatus) -> In
 }
 
 async fn serve(stream: TcpStream, tls: Option<Arc<ServerTls>>, status: DatabaseStatus) {
-    let stream = match secure(stream, tls.as_deref(), Port::Http).await {
+    let stream = match secure(stream, tls.as_deref(), Port::Http, plain_text_refusal).await {
         Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(%error, "a connection did not complete its TLS handshake");
@@ -63,7 +64,9 @@ async fn serve(stream: TcpStream, tls: Option<Arc<ServerTls>>, status: DatabaseS
         }
     };
     let service = service_fn(|request| {
-        let response = respond(&request, &status);
+        let id = RequestId::of(request.headers());
+        let mut response = respond(&request, &status);
+        response.headers_mut().insert(REQUEST_ID, id.header_value());
         // The rest of the body is read, because a closed connection with unread bytes would be reset, and the client could
         // lose the response.
         let mut body = request.into_body();
@@ -77,7 +80,7 @@ async fn serve(stream: TcpStream, tls: Option<Arc<ServerTls>>, status: DatabaseS
         .header_read_timeout(CONNECTION_TIMEOUT)
         .keep_alive(false)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(ExplainParseErrors::new(stream)), service);
     if let Err(error) = pin!(connection).await {
         tracing::debug!(%error, "an HTTP connection failed");
     }

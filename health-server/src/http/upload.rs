@@ -5,18 +5,14 @@ use std::{collections::VecDeque, sync::Arc};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use health_core::{
     Ack, Error, Health, IngestCounts, Receipt, ReceiveClock, RecordFault, Rejection, Sample,
-    access::{Access, Authenticator, NotAuthenticated},
+    access::{AccessDenied, Authenticator},
     read_record,
 };
 use hyper::StatusCode;
 
 use crate::{
     app::App,
-    http::{
-        auth::{Caller, unauthorized},
-        error::HttpError,
-        refusal::refused_and_stored,
-    },
+    http::{auth::Caller, error::HttpError, refusal::refused_and_stored},
 };
 
 /// Samples that one upload buffers before it enqueues them: large enough for efficient `COPY` batches, small enough to
@@ -39,7 +35,7 @@ const MAX_LISTED_ERRORS: usize = 100;
 pub(crate) struct Upload<'a> {
     health: &'a Health,
     authenticator: &'a Authenticator,
-    access: Arc<Access>,
+    caller: &'a Caller,
     clock: ReceiveClock,
     /// Valid samples that are not in the queue yet.
     buffer: Vec<Sample>,
@@ -52,6 +48,7 @@ pub(crate) struct Upload<'a> {
     rejected: u64,
     /// Those of the rejected records that name a user whom the caller may not access.
     forbidden: u64,
+    first_denied: Option<AccessDenied>,
     errors: Vec<Rejection>,
     /// Whether the access ended during the upload.
     access_ended: bool,
@@ -84,11 +81,11 @@ pub(crate) struct UploadOutcome {
 }
 
 impl<'a> Upload<'a> {
-    pub(crate) fn new(app: &'a App, caller: &Caller) -> Self {
+    pub(crate) fn new(app: &'a App, caller: &'a Caller) -> Self {
         Self {
             health: &app.health,
             authenticator: &app.authenticator,
-            access: Arc::clone(&caller.access),
+            caller,
             clock: ReceiveClock {
                 received_at: now(),
                 max_future: app.health.limits().max_future,
@@ -100,6 +97,7 @@ impl<'a> Upload<'a> {
             counts: IngestCounts::default(),
             rejected: 0,
             forbidden: 0,
+            first_denied: None,
             errors: Vec::new(),
             access_ended: false,
             failure: None,
@@ -117,11 +115,12 @@ impl<'a> Upload<'a> {
         let index = self.records;
         self.records += 1;
         match read_record(json, &self.clock) {
-            Ok(sample) => match self.access.check_user(sample.user_id()) {
+            Ok(sample) => match self.caller.access.check_user(sample.user_id()) {
                 Ok(()) => self.add_sample(index, sample),
                 Err(denied) => {
                     self.forbidden += 1;
                     let reason = format!("is not allowed: {denied}");
+                    self.first_denied.get_or_insert(denied);
                     self.reject(
                         index,
                         [RecordFault {
@@ -172,7 +171,7 @@ impl<'a> Upload<'a> {
         while self.unacknowledged.len() >= MAX_UNACKNOWLEDGED {
             self.await_oldest().await;
         }
-        if !self.buffer.is_empty() && !self.authenticator.is_in_force(&self.access) {
+        if !self.buffer.is_empty() && !self.authenticator.is_in_force(&self.caller.access) {
             self.access_ended = true;
             self.buffer.clear();
         }
@@ -206,12 +205,17 @@ impl<'a> Upload<'a> {
             errors,
             failure,
             forbidden,
+            first_denied,
             access_ended,
+            caller,
             ..
         } = self;
+        if let Some(denied) = first_denied {
+            caller.note_refused_records(&denied, forbidden);
+        }
         let error = match (failure, end) {
             (Some(failure), _) => Some(HttpError::from(failure)),
-            (None, _) if access_ended => Some(unauthorized(NotAuthenticated::Unknown)),
+            (None, _) if access_ended => Some(caller.access_ended()),
             (None, Err(error)) => Some(error),
             (None, Ok(())) if records > 0 && forbidden == records => {
                 let detail = "The token may not write any user of this request. Nothing was stored.";

@@ -1,5 +1,8 @@
 //! `GET /users` and `DELETE /users/{user_id}`.
 
+use std::sync::Arc;
+
+use health_core::Error;
 use hyper::StatusCode;
 
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
         response::{HttpResponse, empty, json},
     },
     quote::quote,
+    request_id::RequestId,
 };
 
 /// The largest `limit` of one page, fixed by the API.
@@ -43,16 +47,27 @@ pub(crate) async fn list(app: &App, caller: &Caller, query: Option<&str>) -> Res
 }
 
 /// `DELETE /users/{user_id}`: erases all data of a user.
-pub(crate) async fn erase(app: &App, caller: &Caller, id: &str) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn erase(app: &App, caller: Caller, id: &str) -> Result<HttpResponse, HttpError> {
     let no_such_user = || HttpError::new(StatusCode::NOT_FOUND, format!("User {} has no samples.", quote(id)));
     // A number that cannot be an id belongs to no user.
     let user = user_id(id).map_err(|_| no_such_user())?;
     caller.check_user(user)?;
-    match app.health.erase(user).await? {
-        0 => Err(no_such_user()),
-        samples => {
-            audit::erased_user(caller, user, samples);
-            Ok(empty(StatusCode::NO_CONTENT))
+    // A started erasure runs to its end even if the client has gone, and then it has its audit line all the same.
+    let (health, id) = (app.health.clone(), RequestId::current());
+    let erasing = async move {
+        let samples = health.erase(user).await?;
+        if samples > 0 {
+            audit::erased_user(&caller, user, samples);
         }
+        Ok::<_, Error>(samples)
+    };
+    let erasing = match id {
+        Some(id) => tokio::spawn(id.scope(erasing)),
+        None => tokio::spawn(erasing),
+    };
+    let erased = erasing.await.map_err(|panic| Error::Unavailable(Arc::new(panic)))?;
+    match erased? {
+        0 => Err(no_such_user()),
+        _ => Ok(empty(StatusCode::NO_CONTENT)),
     }
 }

@@ -4,10 +4,11 @@ use std::{future::Future, time::Duration};
 
 use futures_util::future::join_all;
 use health_core::{
-    Config, UserId,
+    Config, Limits, UserId,
     access::TokenAdmin,
     token::{NewToken, TokenSecret},
 };
+use health_server::ServerLimits;
 use test_support::TestDatabase;
 use tokio::time::timeout;
 
@@ -20,24 +21,29 @@ use crate::{
 const EFFECT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A server on which tokens are in force.
-struct Guarded {
-    server: Server,
+pub(crate) struct Guarded {
+    pub(crate) server: Server,
     admin: TokenAdmin,
 }
 
 impl Guarded {
     async fn start() -> Self {
+        Self::with_limits(|_, _| {}).await
+    }
+
+    /// Starts a server with the default limits, changed by `change`.
+    pub(crate) async fn with_limits(change: impl FnOnce(&mut ServerLimits, &mut Limits)) -> Self {
         let database = TestDatabase::new().await;
         let mut admin = TokenAdmin::connect(&Config::from_url(database.url()).unwrap())
             .await
             .unwrap();
         admin.create(&new_token("first", "read", None)).await.unwrap();
-        let server = Server::with_database(database, None, |_, _| {}).await;
+        let server = Server::with_database(database, None, change).await;
         Self { server, admin }
     }
 
     /// Creates a token and waits until the server knows it.
-    async fn token(&mut self, name: &str, scopes: &str, users: Option<&[i64]>) -> Bearer {
+    pub(crate) async fn token(&mut self, name: &str, scopes: &str, users: Option<&[i64]>) -> Bearer {
         let secret = self.admin.create(&new_token(name, scopes, users)).await.unwrap();
         let bearer = Bearer::new(&secret);
         in_time(async { while bearer.get(&self.server, "/openapi.json").await.status == 401 {} }).await;
@@ -50,7 +56,7 @@ impl Guarded {
 }
 
 /// A client that sends a token.
-struct Bearer {
+pub(crate) struct Bearer {
     secret: String,
     header: String,
 }
@@ -75,7 +81,7 @@ impl Bearer {
             .await
     }
 
-    async fn get(&self, server: &Server, path: &str) -> Response {
+    pub(crate) async fn get(&self, server: &Server, path: &str) -> Response {
         self.request(server, "GET", path, "").await
     }
 
@@ -84,13 +90,13 @@ impl Bearer {
     }
 
     /// Opens a feed connection and sends AUTH.
-    async fn feed(&self, server: &Server) -> FeedConnection {
+    pub(crate) async fn feed(&self, server: &Server) -> FeedConnection {
         let mut feed = server.feed().await;
         feed.send(format!("AUTH {}\n", self.secret)).await;
         feed
     }
 
-    async fn subscribed(&self, server: &Server) -> FeedConnection {
+    pub(crate) async fn subscribed(&self, server: &Server) -> FeedConnection {
         let mut feed = self.feed(server).await;
         feed.send("SUBSCRIBE\n").await;
         assert_eq!(feed.event().await["event"], "subscribed");

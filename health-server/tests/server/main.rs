@@ -2,7 +2,9 @@
 
 #![cfg(test)]
 
+mod abuse;
 mod access;
+mod audit;
 mod bounds;
 mod client;
 mod connections;
@@ -14,7 +16,10 @@ mod ingest;
 mod limits;
 mod outages;
 mod pooler;
+mod program;
 mod proxy;
 mod query;
+mod request_ids;
+mod secrets;
 mod support;
 mod tls;

@@ -252,3 +252,35 @@ async fn openapi_json_describes_every_path_with_its_methods() {
         }
     }
 }
+
+#[tokio::test]
+async fn openapi_json_describes_the_request_id_and_the_refusals_of_every_operation() {
+    let server = Server::start().await;
+    let description = server.get("/openapi.json").await.json();
+    assert_eq!(
+        description["components"]["securitySchemes"]["token"]["scheme"],
+        "bearer"
+    );
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let is_public = ["/-/healthy", "/-/ready"].contains(&path.as_str());
+        for (method, operation) in methods.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            let needs_none = operation["security"]
+                .as_array()
+                .is_some_and(|rules| *rules == [serde_json::json!({})]);
+            assert_eq!(needs_none, is_public, "{method} {path}");
+            for status in ["401", "403", "421", "429"] {
+                let is_expected = !is_public || status != "401";
+                assert_eq!(responses.contains_key(status), is_expected, "{method} {path} {status}");
+            }
+            for (status, response) in responses {
+                let name = response["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+                let response = name.map_or(response, |name| &description["components"]["responses"][name]);
+                assert!(
+                    response["headers"]["X-Request-Id"].is_object(),
+                    "{method} {path} {status}"
+                );
+            }
+        }
+    }
+}

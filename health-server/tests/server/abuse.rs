@@ -1,0 +1,138 @@
+//! Limits against clients that take too much: connections of an address, requests of a token, exports, feeds without AUTH.
+
+use std::time::Duration;
+
+use crate::{
+    access::Guarded,
+    client::{FeedConnection, HttpConnection},
+    support::{Server, record},
+};
+
+/// Short enough that a test can wait until it has passed.
+const SHORT: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn a_connection_over_the_limit_of_its_address_is_told_the_reason_and_closed() {
+    let server = Server::with_limits(|server, _| server.max_connections_per_address = 2).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut http = server.connect().await;
+        assert_eq!(http.request("GET", "/-/healthy", &[], b"").await.status, 200);
+        open.push(http);
+    }
+    let mut third = HttpConnection::connect(server.http).await;
+    let response = third.response().await;
+    assert_eq!(response.status, 503);
+    assert!(response.problem().contains("from your network"), "{response:?}");
+    assert!(response.header("retry-after").is_some() && response.header("x-request-id").is_some());
+    assert!(third.is_closed().await);
+    // The end of a connection makes room.
+    open.pop();
+    loop {
+        let mut http = server.connect().await;
+        if http
+            .try_send("GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .is_ok()
+            && http.response().await.status == 200
+        {
+            break;
+        }
+    }
+
+    // The feed counts its own connections.
+    let _feeds = [server.feed().await, server.feed().await];
+    let mut third = FeedConnection::connect(server.feed).await;
+    let (event, reason) = third.event_and_reason().await;
+    assert!(
+        event == "error" && reason.contains("from your network"),
+        "{event} {reason}"
+    );
+    assert_eq!(third.event_and_reason().await.0, "bye");
+    assert!(third.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_token_over_its_rate_gets_429_and_others_are_served() {
+    let mut guarded = Guarded::with_limits(|server, _| server.max_token_rate = 20).await;
+    let (busy, other) = (
+        guarded.token("busy", "read", None).await,
+        guarded.token("other", "read", None).await,
+    );
+    let server = &guarded.server;
+    let refused = loop {
+        let response = busy.get(server, "/openapi.json").await;
+        if response.status != 200 {
+            break response;
+        }
+    };
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let problem = refused.problem();
+    assert!(problem.contains("busy") && problem.contains("20 requests"), "{problem}");
+    let mut feed = busy.feed(server).await;
+    loop {
+        feed.send("SUBSCRIBE\n").await;
+        let (event, reason) = feed.event_and_reason().await;
+        if event == "error" {
+            assert!(reason.contains("20 requests"), "{reason}");
+            break;
+        }
+    }
+    assert_eq!(other.get(server, "/openapi.json").await.status, 200);
+    // The bucket fills again.
+    while busy.get(server, "/openapi.json").await.status != 200 {}
+    let healthy = busy.get(server, "/-/healthy").await;
+    assert_eq!(healthy.status, 200, "what needs no token costs none of its rate");
+}
+
+#[tokio::test]
+async fn exports_over_the_limit_wait_for_a_moment_and_are_refused_and_queries_go_on() {
+    let server = Server::with_limits(|server, core| {
+        server.max_exports = 1;
+        core.connection_wait = Duration::from_secs(2);
+        // One connection: an export whose client does not read must not hold it.
+        core.readers = 1;
+    })
+    .await;
+    // More than the buffers of a connection hold.
+    server
+        .sql()
+        .await
+        .batch_execute(
+            "INSERT INTO health_metrics (user_id, timestamp, source, steps) \
+             SELECT 1, '2025-03-02T00:00:00Z'::timestamptz + n * interval '0.1 s', '', 1 FROM generate_series(1, 300000) n",
+        )
+        .await
+        .unwrap();
+    let export = "/samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z";
+    let mut stalled = server.connect().await;
+    stalled
+        .send(format!("GET {export} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+        .await;
+    assert_eq!(stalled.response_head().await.status, 200);
+    let refused = server.get(export).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.problem().contains("exports"), "{refused:?}");
+    assert_eq!(server.post("json", record(2, 0)).await.status, 200);
+    assert_eq!(server.samples(2).await, 1);
+    drop(stalled);
+    let short = "/samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-02T00:01:00Z";
+    while server.get(short).await.status != 200 {}
+}
+
+#[tokio::test]
+async fn a_feed_client_without_auth_is_closed_after_the_timeout_and_one_with_auth_stays() {
+    let mut guarded = Guarded::with_limits(|server, _| server.auth_timeout = SHORT).await;
+    let token = guarded.token("reader", "read", None).await;
+    let server = &guarded.server;
+    let mut with_auth = token.subscribed(server).await;
+    let mut without = server.feed().await;
+    without.send("PING\n").await;
+    assert_eq!(without.event().await["event"], "pong");
+    let (event, reason) = without.event_and_reason().await;
+    assert!(event == "bye" && reason.contains("200ms"), "{event} {reason}");
+    assert!(without.is_closed().await);
+    with_auth.send("PING\n").await;
+    assert_eq!(with_auth.event().await["event"], "pong");
+}
