@@ -109,11 +109,7 @@ async fn main() -> ExitCode {
 async fn follow(client: &mut FeedClient, out: &mut BufWriter<Stdout>, address: &str) -> End {
     loop {
         match client.next().await {
-            FeedUpdate::Samples(samples) => {
-                if print(out, &samples).await.is_err() {
-                    return End::OutputClosed;
-                }
-            }
+            FeedUpdate::Samples(samples) if print(out, &samples).await.is_err() => return End::OutputClosed,
             FeedUpdate::Heartbeat if is_closed(&io::stdout()) => return End::OutputClosed,
             FeedUpdate::Connected {
                 resumed: Some(false),

@@ -2,14 +2,12 @@
 //!
 //! They are log lines with the target `audit`, at level info. They have names of tokens and ids of users, and never secrets
 //! or values of samples. Those about an HTTP request have its id, like every line of a request.
-//! The core writes those about tokens that a server sees appear, change and vanish.
+//! `refusals.rs` writes those about clients that were refused. The core writes those about tokens that a server sees appear,
+//! change and vanish.
 
 use health_core::{TimeRange, UserId, format_timestamp, token::NewToken};
 
-use crate::{
-    http::auth::Caller,
-    refusals::{Refusal, WindowKey},
-};
+use crate::http::auth::Caller;
 
 /// All samples of a user were erased.
 pub(crate) fn erased_user(caller: &Caller, user: UserId, samples: u64) {
@@ -22,34 +20,6 @@ pub(crate) fn exported(caller: &Caller, user: UserId, range: TimeRange) {
     let (token, peer) = (caller.access.name(), caller.attempt.peer);
     let (start, end) = (format_timestamp(range.start()), format_timestamp(range.end()));
     tracing::info!(target: "audit", action = "export", token, %peer, %user, start, end, "exports samples");
-}
-
-/// A client was refused.
-pub(crate) fn refused(refusal: &Refusal<'_>) {
-    let Refusal {
-        attempt,
-        reason,
-        token,
-        user,
-        records,
-    } = refusal;
-    let (reason, peer, user) = (reason.name(), attempt.peer, user.map(UserId::get));
-    tracing::info!(target: "audit", action = "refuse", reason, what = %attempt, token, %peer, user, records, "refused a client");
-}
-
-/// Clients of one network were refused more often than there are lines.
-pub(crate) fn refused_more(key: &WindowKey, refusals: u64) {
-    let WindowKey { network, reason, token } = key;
-    let (reason, token) = (reason.name(), token.as_deref());
-    tracing::info!(
-        target: "audit", action = "refuse", reason, token, peer = %network, refusals,
-        "refused clients of this network, beside those with a line of their own"
-    );
-}
-
-/// Clients of many networks were refused, more than there are lines.
-pub(crate) fn refused_others(refusals: u64) {
-    tracing::info!(target: "audit", action = "refuse", refusals, "refused clients of further networks");
 }
 
 /// The command line created a token.

@@ -15,7 +15,7 @@ use health_core::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, interval};
 
-use crate::{addresses::network, audit};
+use crate::addresses::network;
 
 /// Why a client was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,7 +112,7 @@ impl Refusals {
             }
         }
         if self.recent.lock().admit(refusal, Instant::now()) {
-            audit::refused(refusal);
+            log_refused(refusal);
         }
     }
 
@@ -142,10 +142,10 @@ impl Refusals {
     fn sum_up_windows(&self, is_over: impl Fn(&Window) -> bool) {
         let (summaries, untold) = self.recent.lock().take(is_over);
         for (key, refusals) in &summaries {
-            audit::refused_more(key, *refusals);
+            log_refused_more(key, *refusals);
         }
         if untold > 0 {
-            audit::refused_others(untold);
+            log_refused_others(untold);
         }
     }
 }
@@ -252,6 +252,34 @@ impl fmt::Display for Attempt {
             write!(f, " {}", self.route)
         }
     }
+}
+
+/// Writes the audit line of one refusal.
+fn log_refused(refusal: &Refusal<'_>) {
+    let Refusal {
+        attempt,
+        reason,
+        token,
+        user,
+        records,
+    } = refusal;
+    let (reason, peer, user) = (reason.name(), attempt.peer, user.map(UserId::get));
+    tracing::info!(target: "audit", action = "refuse", reason, what = %attempt, token, %peer, user, records, "refused a client");
+}
+
+/// Writes how often clients of one network were refused beside those with a line.
+fn log_refused_more(key: &WindowKey, refusals: u64) {
+    let WindowKey { network, reason, token } = key;
+    let (reason, token) = (reason.name(), token.as_deref());
+    tracing::info!(
+        target: "audit", action = "refuse", reason, token, peer = %network, refusals,
+        "refused clients of this network, beside those with a line of their own"
+    );
+}
+
+/// Writes how often clients of further networks were refused, without a line for each.
+fn log_refused_others(refusals: u64) {
+    tracing::info!(target: "audit", action = "refuse", refusals, "refused clients of further networks");
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl Writer {
 
     /// Writes until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
-        while has_panicked("writer", self.write_all()).await {
+        while has_panicked("writer", Box::pin(self.write_all())).await {
             // Nobody knows the state of its transaction. The callers of the batch got an error.
             self.session = None;
         }

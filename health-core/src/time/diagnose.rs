@@ -34,7 +34,8 @@ fn reason_for_offset(text: &str) -> fn(String) -> TimestampError {
         TimestampError::NoOffset
     } else if with_plain_offset(text).is_some() {
         TimestampError::NoSuchTime
-    } else if name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+    } else if name.starts_with(|first: char| first.is_ascii_alphabetic()) && !name.trim_end().eq_ignore_ascii_case("z")
+    {
         TimestampError::ZoneName
     } else {
         TimestampError::Malformed
