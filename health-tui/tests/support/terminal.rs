@@ -170,7 +170,7 @@ impl Terminal {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            let text = self.look(|screen| screen.contents());
+            let text = self.look(vt100::Screen::contents);
             assert!(Instant::now() < end, "timed out: the program does not end\n{text}");
             thread::yield_now();
         };

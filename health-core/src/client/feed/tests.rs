@@ -1,7 +1,5 @@
 //! The feed client against servers that misbehave, with a paused clock and without a network.
 
-#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
-
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 
 use super::{
