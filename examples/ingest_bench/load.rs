@@ -36,6 +36,13 @@ pub(crate) async fn post_at_once(http: SocketAddr, bodies: &[Bytes]) -> Result<f
     post_over(http, bodies, bodies.len()).await
 }
 
+/// Posts one body over a connection. Returns how many seconds that took.
+pub(crate) async fn post_one(mut connection: Connection, body: &[u8]) -> Result<f64> {
+    let start = Instant::now();
+    connection.ingest(NDJSON, body).await?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
 /// Posts the bodies over this many kept-alive connections. Returns how many seconds that took.
 pub(crate) async fn post_over(http: SocketAddr, bodies: &[Bytes], connections: usize) -> Result<f64> {
     let start = Instant::now();
@@ -71,12 +78,21 @@ pub(crate) async fn post_as_stream(http: SocketAddr, dataset: Dataset, progress:
 }
 
 /// Posts single samples for this long, over each of the connections as fast as the server responds.
-pub(crate) async fn post_single_samples(http: SocketAddr, connections: usize, time: Duration) -> Result<CallRate> {
+pub(crate) async fn post_single_samples(
+    http: SocketAddr,
+    token: Option<&str>,
+    connections: usize,
+    time: Duration,
+) -> Result<CallRate> {
     let start = Instant::now();
     let mut clients = JoinSet::new();
     for client in 0..connections {
+        let token = token.map(str::to_owned);
         clients.spawn(async move {
             let mut connection = Connection::open(http).await?;
+            if let Some(token) = token {
+                connection = connection.with_token(&token);
+            }
             let mut latencies = Latencies::default();
             while start.elapsed() < time {
                 // No timestamp, as from a device that sends each sample at once.

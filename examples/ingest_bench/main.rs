@@ -8,6 +8,7 @@ mod baseline;
 mod dataset;
 mod load;
 mod phones;
+mod protection;
 mod sealing;
 
 use std::{process::ExitCode, time::Duration};
@@ -101,6 +102,12 @@ impl Bench<'_> {
         if self.wants("lone client") {
             rows.push(self.lone_client().await?);
         }
+        if self.wants(protection::TOKEN) {
+            rows.extend(self.single_samples_with_token().await?);
+        }
+        if self.wants(protection::TLS) {
+            rows.push(self.bulk_over_tls().await?);
+        }
         if self.args.long_body > 0 && self.wants("long body") {
             rows.push(self.long_body().await?);
         }
@@ -170,7 +177,7 @@ impl Bench<'_> {
             let database = self.baseline.fresh_database().await?;
             inserted.push(self.baseline.pgbench(&database, CLIENTS, self.args.seconds).await?);
             let mut server = self.fresh_server().await?;
-            let calls = load::post_single_samples(server.http(), CLIENTS, self.time()).await?;
+            let calls = load::post_single_samples(server.http(), None, CLIENTS, self.time()).await?;
             posted.push(calls.per_second);
             p99.push(calls.latencies.percentile_ms(99));
             server.stop().await?;
@@ -222,7 +229,7 @@ impl Bench<'_> {
             let calls = self.baseline.single_inserts(&database, self.time()).await?;
             inserted.push(calls.latencies.percentile_ms(50));
             let mut server = self.fresh_server().await?;
-            let calls = load::post_single_samples(server.http(), 1, self.time()).await?;
+            let calls = load::post_single_samples(server.http(), None, 1, self.time()).await?;
             posted.push(calls.latencies.percentile_ms(50));
             server.stop().await?;
         }

@@ -6,6 +6,7 @@
 //!
 //! With `--every 1` the year has a sample every second: 31 million, which take some minutes to store.
 
+mod token;
 mod year;
 
 use std::{process::ExitCode, time::Instant};
@@ -92,7 +93,7 @@ async fn measure(database_url: &str, every: f64, progress: &Progress) -> Result<
 
     progress.show("summarising the year");
     let start = Instant::now();
-    let mut server = ServerProcess::start(database_url).await?;
+    let server = ServerProcess::start(database_url).await?;
     year::summarise_and_vacuum(&sql).await?;
     let sealed_seconds = start.elapsed().as_secs_f64();
     let mut bench = Bench {
@@ -103,9 +104,11 @@ async fn measure(database_url: &str, every: f64, progress: &Progress) -> Result<
         rows: vec![Row::new("summarising and vacuuming", format!("{sealed_seconds:.1} s"))],
     };
     let medians = bench.run().await?;
+    // Last, because from then on every server of the database needs the token.
+    let with_token = token::compare(&mut bench, server, database_url).await?;
     let mut rows = bench.rows;
     rows.extend(medians.goals());
-    server.stop().await?;
+    rows.push(with_token);
     Ok(rows)
 }
 

@@ -1,18 +1,26 @@
 //! A minimal HTTP client for benches: a full client would take CPU time from the server on the same machine.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
+use tokio_util::either::Either;
 
 use crate::Result;
 
 /// A kept-alive connection that sends one request at a time and expects `200 OK`.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Either<TcpStream, Box<TlsStream<TcpStream>>>,
+    /// The header with the token, or nothing.
+    authorization: String,
     response: Vec<u8>,
 }
 
@@ -22,12 +30,32 @@ impl Connection {
     /// # Errors
     /// An I/O error if the server does not accept the connection.
     pub async fn open(http: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(http).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
+        Ok(Self::over(Either::Left(connect(http).await?)))
+    }
+
+    /// Connects to a server with TLS, whose certificate names `localhost`.
+    ///
+    /// # Errors
+    /// An I/O error if the server does not accept the connection, or the handshake fails.
+    pub async fn open_tls(http: SocketAddr, config: Arc<ClientConfig>) -> Result<Self> {
+        let name = ServerName::try_from("localhost")?;
+        let stream = TlsConnector::from(config).connect(name, connect(http).await?).await?;
+        Ok(Self::over(Either::Right(Box::new(stream))))
+    }
+
+    /// Sends this token with each request.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.authorization = format!("Authorization: Bearer {token}\r\n");
+        self
+    }
+
+    fn over(stream: Either<TcpStream, Box<TlsStream<TcpStream>>>) -> Self {
+        Self {
             stream,
+            authorization: String::new(),
             response: Vec::new(),
-        })
+        }
     }
 
     /// Sends a part of a request, as it is.
@@ -35,7 +63,9 @@ impl Connection {
     /// # Errors
     /// An I/O error if the connection fails.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(bytes).await?)
+        self.stream.write_all(bytes).await?;
+        // A TLS stream buffers.
+        Ok(self.stream.flush().await?)
     }
 
     /// Requests a path and waits for the whole response.
@@ -43,8 +73,9 @@ impl Connection {
     /// # Errors
     /// See [`Connection::expect_ok`].
     pub async fn get(&mut self, path: &str) -> Result<()> {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
-            .await?;
+        let authorization = &self.authorization;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n");
+        self.send(head.as_bytes()).await?;
         self.expect_ok().await
     }
 
@@ -53,7 +84,7 @@ impl Connection {
     /// # Errors
     /// See [`Connection::expect_ok`].
     pub async fn ingest(&mut self, media_type: &str, body: &[u8]) -> Result<()> {
-        let head = ingest_head(media_type, &format!("Content-Length: {}", body.len()));
+        let head = self.ingest_head(media_type, &format!("Content-Length: {}", body.len()));
         // A small request is one packet, as from any other client.
         if body.len() < 1024 {
             self.send(&[head.as_bytes(), body].concat()).await?;
@@ -69,14 +100,21 @@ impl Connection {
     /// # Errors
     /// See [`Connection::expect_ok`].
     pub async fn ingest_stream(&mut self, media_type: &str, chunks: impl Iterator<Item = String>) -> Result<()> {
-        self.send(ingest_head(media_type, "Transfer-Encoding: chunked").as_bytes())
-            .await?;
+        let head = self.ingest_head(media_type, "Transfer-Encoding: chunked");
+        self.send(head.as_bytes()).await?;
         for chunk in chunks {
             self.send(format!("{:x}\r\n{chunk}\r\n", chunk.len()).as_bytes())
                 .await?;
         }
         self.send(b"0\r\n\r\n").await?;
         self.expect_ok().await
+    }
+
+    fn ingest_head(&self, media_type: &str, length: &str) -> String {
+        let authorization = &self.authorization;
+        format!(
+            "POST /ingest HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: {media_type}\r\n{length}\r\n\r\n"
+        )
     }
 
     /// Waits for a whole response with a `Content-Length`.
@@ -100,8 +138,10 @@ impl Connection {
     }
 }
 
-fn ingest_head(media_type: &str, length: &str) -> String {
-    format!("POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n{length}\r\n\r\n")
+async fn connect(http: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(http).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Returns the length of head and body together, or `None` if the head is not complete.

@@ -1,10 +1,10 @@
 //! A server in a process of its own, so that a benchmark can measure its CPU time and its memory.
 
-use std::{io, net::SocketAddr, process::Stdio};
+use std::{io, net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc};
 
 use clap::Parser;
 use health_core::{Config, Health, Limits};
-use health_server::{Listeners, ServerLimits, run};
+use health_server::{Listeners, ServerLimits, ServerTls, run};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
@@ -29,6 +29,11 @@ struct Environment {
     server_limits: ServerLimits,
     #[command(flatten)]
     limits: Limits,
+    /// The PEM files of a certificate and its key.
+    #[arg(long, env = "HEALTH_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    #[arg(long, env = "HEALTH_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 /// Serves a database until standard input ends, within the limits that `HEALTH_…` variables set.
@@ -36,9 +41,17 @@ struct Environment {
 /// # Errors
 /// An error if the server cannot start, or cannot store all accepted samples before it ends.
 pub async fn serve(url: &str) -> Result<()> {
-    let Environment { server_limits, limits } = Environment::try_parse_from(["server"])?;
+    let Environment {
+        server_limits,
+        limits,
+        tls_cert,
+        tls_key,
+    } = Environment::try_parse_from(["server"])?;
     let health = Health::open(Config::from_url(url)?.limits(limits)).await?;
-    let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await?;
+    let mut listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await?;
+    if let (Some(certificate), Some(key)) = (tls_cert, tls_key) {
+        listeners = listeners.with_tls(Arc::new(ServerTls::load(&certificate, &key)?));
+    }
     print_addresses(&listeners);
     let parent_ended = async {
         let mut input = Vec::new();
@@ -57,7 +70,7 @@ impl ServerProcess {
         Self::start_with(database_url, &[]).await
     }
 
-    /// Starts a server with other limits: pairs of a `HEALTH_…` variable and its value.
+    /// Starts a server with other settings: pairs of a `HEALTH_…` variable and its value.
     ///
     /// # Errors
     /// An I/O error if the process ends before it serves.
@@ -155,7 +168,7 @@ fn print_addresses(listeners: &Listeners) {
 
 /// Reads the addresses from the line that a server prints when it serves.
 fn parse_addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let rest = line.strip_prefix("listening http=http://")?;
+    let (_, rest) = line.strip_prefix("listening http=")?.split_once("://")?;
     let (http, feed) = rest.split_once(" feed=")?;
     Some((http.parse().ok()?, feed.parse().ok()?))
 }
