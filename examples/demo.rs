@@ -105,7 +105,7 @@ async fn run_demo(args: &Args, database: &Database, end: impl Future<Output = ()
     let listeners = listen().await?;
     let (http, feed) = (listeners.http_address(), listeners.feed_address());
     let server: ServerUrl = format!("http://{http}").parse()?;
-    let client = Client::new(server, None)?;
+    let client = Client::new(server, &health_core::client::Credentials::default())?;
     print(&format!("{listeners}"))?;
 
     let (stop, stopped) = oneshot::channel::<()>();
@@ -183,7 +183,7 @@ async fn show(args: &Args, server: String, feed: String, end: impl Future<Output
         }
         let options = health_tui::Options {
             server,
-            feed,
+            feed: Some(feed.parse()?),
             ..health_tui::Options::default()
         };
         health_tui::run(options).await

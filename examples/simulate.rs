@@ -13,7 +13,10 @@ use std::{
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use clap::Parser;
-use examples::{Client, ClientError, Interval, Population, Result, ServerUrl, Simulation, exit_code, shutdown_signal};
+use examples::{
+    Client, ClientError, CredentialArgs, Interval, Population, Result, ServerUrl, Simulation, exit_code,
+    shutdown_signal,
+};
 use health_core::flags::parse_duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::sleep;
@@ -37,9 +40,8 @@ struct Args {
     /// End after this time instead of on Ctrl-C
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// The API token, if the server requires one
-    #[arg(long, env = "HEALTH_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Another seed makes other people with the same ids
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -53,7 +55,7 @@ async fn main() -> ExitCode {
 async fn simulate(args: Args) -> Result<()> {
     let mut end = pin!(shutdown_signal()?);
     let population = Population::new(args.seed, args.users, args.interval);
-    let client = Client::new(args.server, args.token.as_deref())?;
+    let client = Client::new(args.server, &args.credentials.into())?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let notify = {
         let bar = bar.clone();

@@ -18,8 +18,8 @@ use std::{
 };
 
 use clap::Parser;
-use examples::shutdown_signal;
-use health_core::client::{FeedClient, FeedError, FeedOptions, FeedUpdate, host_and_port};
+use examples::{CredentialArgs, shutdown_signal};
+use health_core::client::{Credentials, FeedAddress, FeedClient, FeedError, FeedOptions, FeedUpdate};
 use health_core::{Cursor, Sample, counted};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
@@ -34,9 +34,9 @@ use tokio::{
 #[derive(Debug, Parser)]
 #[command(name = "tail", max_term_width = 100)]
 struct Args {
-    /// The address of the server's feed
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001", value_parser = host_and_port)]
-    feed: String,
+    /// The address of the server's feed, with tls:// before it if the server has a certificate
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
+    feed: FeedAddress,
     /// Print only samples of these users, for example 101,202
     #[arg(long, value_name = "IDS")]
     users: Option<String>,
@@ -46,9 +46,8 @@ struct Args {
     /// Continue after this cursor, which an earlier run has printed
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
-    /// The API token, if the server requires one
-    #[arg(long, env = "HEALTH_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
 }
 
 /// Why the program ends by itself.
@@ -70,9 +69,19 @@ const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    let address = args.feed.host_and_port().to_owned();
+    let credentials = Credentials::from(args.credentials);
+    let access = match credentials.access(&address, args.feed.is_tls(false)) {
+        Ok(access) => access,
+        Err(error) => {
+            log(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
     let mut client = FeedClient::new(FeedOptions {
-        address: args.feed.clone(),
-        token: args.token,
+        address: address.clone(),
+        token: access.token,
+        tls: access.tls,
         users: args.users,
         every_milliseconds: args.every,
         after: args.after.map(Cursor::new),
@@ -81,7 +90,7 @@ async fn main() -> ExitCode {
     let mut out = BufWriter::new(tokio::io::stdout());
     let end = match shutdown_signal() {
         Ok(signal) => tokio::select! {
-            end = follow(&mut client, &mut out, &args.feed) => Some(end),
+            end = follow(&mut client, &mut out, &address) => Some(end),
             () = signal => None,
         },
         Err(error) => Some(End::Signals(error)),
@@ -120,7 +129,11 @@ async fn follow(client: &mut FeedClient, out: &mut BufWriter<Stdout>, address: &
                 "this client is too slow: it missed {}, which it requests again",
                 counted(missed, "sample")
             )),
-            FeedUpdate::Disconnected { reason, .. } if reason.is_final() => return End::Refused(reason),
+            FeedUpdate::Disconnected { reason, .. }
+                if reason.is_final() || (client.cursor().is_none() && reason.is_final_at_first()) =>
+            {
+                return End::Refused(reason);
+            }
             FeedUpdate::Disconnected { reason, retry_in, .. } => {
                 log(&format!("{address}: {reason}; reconnecting in {retry_in:.1?}"));
             }

@@ -5,7 +5,11 @@ use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::stream;
-use health_core::{IngestCounts, Problem, Sample, StatsResponse, UserId, format_timestamp};
+use health_core::{
+    IngestCounts, Problem, Sample, StatsResponse, UserId,
+    client::{ConnectError, Credentials, CredentialsError, TokenError},
+    format_timestamp,
+};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
 use hyper::{
     Method, Request, StatusCode, Uri,
@@ -14,10 +18,12 @@ use hyper::{
     http::uri::{Authority, Scheme},
 };
 use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
+    client::legacy::Client as Pool,
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::timeout;
+
+use crate::connector::Connector;
 
 /// How long a request may take, from its first byte to the last byte of the response.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
@@ -42,14 +48,17 @@ const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// A client of one `health-server`. It keeps connections open between requests, and its clones share them.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pool: Pool<HttpConnector, Body>,
+    pool: Pool<Connector, Body>,
     server: ServerUrl,
     authorization: Option<HeaderValue>,
 }
 
-/// The address of a server: `http://HOST:PORT`.
+/// The address of a server: `http://HOST:PORT` or `https://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerUrl(Authority);
+pub struct ServerUrl {
+    is_tls: bool,
+    authority: Authority,
+}
 
 /// What the server did with the records of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,11 +93,12 @@ pub enum ClientError {
         /// The reason, in the server's words.
         detail: String,
     },
-    /// The token cannot be sent in a header.
-    #[error(
-        "the API token contains characters that no token has: copy it again from the output of `health-server token create`"
-    )]
-    InvalidToken,
+    /// The server's certificate is not accepted, or the server speaks no TLS.
+    #[error("{0}")]
+    Tls(String),
+    /// The token or the authority cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
 }
 
 /// The reason why a text is no [`ServerUrl`].
@@ -102,14 +112,17 @@ impl Client {
     /// Creates a client, which connects with its first request.
     ///
     /// # Errors
-    /// [`ClientError::InvalidToken`]
-    pub fn new(server: ServerUrl, token: Option<&str>) -> Result<Self, ClientError> {
-        let authorization = token
-            .map(|token| HeaderValue::from_str(&format!("Bearer {token}")))
-            .transpose()
-            .map_err(|_| ClientError::InvalidToken)?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+    /// [`ClientError::Credentials`]
+    pub fn new(server: ServerUrl, credentials: &Credentials) -> Result<Self, ClientError> {
+        let access = credentials.access(&server.address(), server.is_tls)?;
+        let authorization = access.token.as_ref().map(|token| {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.secret()?));
+            let mut value = value.map_err(|_| TokenError::Malformed)?;
+            value.set_sensitive(true);
+            Ok::<_, TokenError>(value)
+        });
+        let authorization = authorization.transpose().map_err(CredentialsError::Token)?;
+        let connector = Connector { tls: access.tls };
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(MAX_IDLE_TIME)
@@ -200,7 +213,10 @@ impl Client {
                 .pool
                 .request(request)
                 .await
-                .map_err(|error| unreachable(&innermost(&error)))?;
+                .map_err(|error| match tls_fault(&error) {
+                    Some(fault) => ClientError::Tls(fault),
+                    None => unreachable(&innermost(&error)),
+                })?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
             let body = body.map_err(|error| unreachable(&innermost(error.as_ref())))?;
@@ -215,7 +231,14 @@ impl Client {
     }
 
     fn failed(&self, status: StatusCode, headers: &HeaderMap, response: &[u8]) -> ClientError {
-        let detail = serde_json::from_slice::<Problem>(response).map(|problem| problem.detail);
+        let remedy = match (status, &self.authorization) {
+            (StatusCode::UNAUTHORIZED, None) => ": set HEALTH_TOKEN or use --token-file",
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
+                ": use another token (`health-server token create`)"
+            }
+            _ => "",
+        };
+        let detail = serde_json::from_slice::<Problem>(response).map(|problem| problem.detail + remedy);
         match (status, detail) {
             (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, detail) => ClientError::Retryable {
                 reason: detail.unwrap_or_else(|_| format!("{} responded with {status}", self.server)),
@@ -243,6 +266,17 @@ impl Client {
     }
 }
 
+impl ServerUrl {
+    fn address(&self) -> String {
+        let default = if self.is_tls { 443 } else { 80 };
+        format!(
+            "{}:{}",
+            self.authority.host(),
+            self.authority.port_u16().unwrap_or(default)
+        )
+    }
+}
+
 impl FromStr for ServerUrl {
     type Err = InvalidServerUrl;
 
@@ -252,8 +286,14 @@ impl FromStr for ServerUrl {
         let parts = uri.into_parts();
         let path = parts.path_and_query.map_or(String::new(), |path| path.to_string());
         match parts.authority {
-            Some(authority) if parts.scheme == Some(Scheme::HTTP) && ["", "/"].contains(&path.as_str()) => {
-                Ok(Self(authority))
+            Some(authority)
+                if [Some(Scheme::HTTP), Some(Scheme::HTTPS)].contains(&parts.scheme)
+                    && ["", "/"].contains(&path.as_str()) =>
+            {
+                Ok(Self {
+                    is_tls: parts.scheme == Some(Scheme::HTTPS),
+                    authority,
+                })
             }
             _ => Err(invalid()),
         }
@@ -262,7 +302,8 @@ impl FromStr for ServerUrl {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
     }
 }
 
@@ -297,6 +338,14 @@ fn retry_after(headers: &HeaderMap) -> Duration {
         .min(MAX_RETRY_AFTER)
 }
 
+/// Returns the sentence about a failed TLS handshake, if that is the cause.
+fn tls_fault(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match error.downcast_ref::<ConnectError>() {
+        Some(ConnectError::Tls(fault)) => Some(fault.to_string()),
+        _ => tls_fault(error.source()?),
+    }
+}
+
 /// Returns the last cause: the system's message. The layers above it only say that a request failed.
 fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     error.source().map_or(error, innermost)
@@ -312,13 +361,14 @@ mod tests {
             ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
             ("http://health.example/", "http://health.example"),
             ("http://[::1]:8000", "http://[::1]:8000"),
+            ("https://health.example/", "https://health.example"),
         ] {
             assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), shown);
         }
         for text in [
             "",
             "127.0.0.1:8000",
-            "https://127.0.0.1",
+            "ftp://127.0.0.1",
             "http://",
             "http://a/b",
             "http://a?b",

@@ -3,6 +3,8 @@
 pub mod bench;
 mod client;
 mod connection;
+mod connector;
+mod credential_args;
 mod database;
 mod day;
 mod noise;
@@ -16,6 +18,7 @@ mod simulation;
 pub use crate::{
     client::{Client, ClientError, IngestResult, InvalidServerUrl, ServerUrl},
     connection::Connection,
+    credential_args::CredentialArgs,
     database::Database,
     person::Person,
     population::{Interval, InvalidInterval, Population},

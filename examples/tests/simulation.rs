@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use examples::{Client, ClientError, Population, Simulation};
-use health_core::{Config, Health, UserId};
+use health_core::{Config, Health, UserId, client::Credentials};
 use health_server::{Listeners, ServerLimits, run};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, header::RETRY_AFTER, server::conn::http1, service::service_fn};
@@ -159,7 +159,7 @@ async fn a_refused_request_is_not_repeated() {
     let refused = simulation.fill(start, end, |_| ()).await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused { status: 401, .. }));
     assert!(
-        refused.to_string().ends_with("responded with 401: a token is needed"),
+        refused.to_string().ends_with("responded with 401: a token is needed: set HEALTH_TOKEN or use --token-file"),
         "{refused}"
     );
 }
@@ -194,7 +194,7 @@ async fn present_samples_are_posted_when_they_are_due() {
 
 fn client(port: u16) -> Client {
     let server = format!("http://127.0.0.1:{port}").parse().unwrap();
-    Client::new(server, None).unwrap()
+    Client::new(server, &Credentials::default()).unwrap()
 }
 
 /// Starts a server that answers each request by a function and allows retries at once. Returns its port.

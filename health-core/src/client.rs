@@ -20,11 +20,19 @@
 //! # }
 //! ```
 
+mod address;
+mod api_token;
 mod backoff;
+mod credentials;
 mod feed;
+mod tls;
 mod transport;
 
 pub use self::{
+    address::FeedAddress,
+    api_token::{ApiToken, TokenError},
+    credentials::{Access, Credentials, CredentialsError},
     feed::{FeedClient, FeedError, FeedOptions, FeedUpdate},
-    transport::{BoxedStream, ByteStream, CONNECT_TIMEOUT, connect, host_and_port, without_error_code},
+    tls::{Tls, TlsFault, TrustError},
+    transport::{BoxedStream, ByteStream, CONNECT_TIMEOUT, ConnectError, connect, host_and_port, without_error_code},
 };

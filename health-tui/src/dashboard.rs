@@ -17,7 +17,7 @@ use crate::{
     caps::{self, Caps},
     config::{MachineDefaults, Settings},
     error::Error,
-    net::{FeedTask, HttpClient, QueryTasks, ServerUrl},
+    net::{self, FeedTask, HttpClient, QueryTasks, ServerUrl},
     options::Options,
     replay::Recording,
     run::{self, EffectOutcome, Environment},
@@ -39,13 +39,16 @@ const NETWORK_EVENTS_MAX: usize = 64;
 /// shows it and reconnects.
 pub async fn run(options: Options) -> Result<(), Error> {
     let settings = load_settings(&options)?;
+    let url = ServerUrl::parse(&options.server)?;
     let client = HttpClient {
-        url: ServerUrl::parse(&options.server)?,
-        token: options.token.clone(),
+        access: options.credentials().access(&url.authority(), url.is_tls)?,
+        url,
     };
+    let feed = net::feed_options(&options)?;
+    let address = feed.address.clone();
     let (to_loop, from_network) = mpsc::channel(NETWORK_EVENTS_MAX);
     let retry = Arc::new(Notify::new());
-    let task = tokio::spawn(FeedTask::new(&options, to_loop.clone(), retry.clone()).run());
+    let task = tokio::spawn(FeedTask::new(feed, to_loop.clone(), retry.clone()).run());
     let environment = TerminalEnvironment {
         origin: SampleOrigin::Server {
             queries: QueryTasks::new(client, to_loop),
@@ -53,7 +56,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         },
         mouse: settings.mouse,
     };
-    let result = show(settings, options.feed, environment, from_network).await;
+    let result = show(settings, address, environment, from_network).await;
     task.abort();
     result
 }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use health_core::client::FeedError;
+use health_core::client::{CredentialsError, FeedError};
 
 use crate::{config::ConfigError, net::ServerUrlError};
 
@@ -29,6 +29,9 @@ pub enum Error {
     /// `--server` is not a URL.
     #[error(transparent)]
     Server(#[from] ServerUrlError),
+    /// The token or the authority cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),

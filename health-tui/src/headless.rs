@@ -48,7 +48,7 @@ enum Job {
 pub(crate) async fn run(options: &Options, output: impl SampleOutput) -> Result<(), Error> {
     let stop = signals::stop().map_err(Error::Terminal)?;
     tokio::pin!(stop);
-    let mut client = FeedClient::new(net::feed_options(options));
+    let mut client = FeedClient::new(net::feed_options(options)?);
     let (jobs, ended) = start(output);
     let forwarded = tokio::select! {
         // The end must not wait for a flood of samples.
@@ -72,7 +72,11 @@ async fn forward(client: &mut FeedClient, jobs: &mpsc::Sender<Job>) -> Result<()
         let job = match client.next().await {
             FeedUpdate::Samples(samples) => Job::Write(samples),
             FeedUpdate::Heartbeat => Job::Check,
-            FeedUpdate::Disconnected { reason, .. } if reason.is_final() => return Err(Error::Feed(reason)),
+            FeedUpdate::Disconnected { reason, .. }
+                if reason.is_final() || (client.cursor().is_none() && reason.is_final_at_first()) =>
+            {
+                return Err(Error::Feed(reason));
+            }
             update => match report(&update) {
                 Some(text) => Job::Report(text),
                 None => continue,

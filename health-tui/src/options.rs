@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use health_core::client::{ApiToken, Credentials, FeedAddress};
 
 use crate::theme::ThemeName;
 
@@ -15,7 +16,6 @@ use crate::theme::ThemeName;
 ///
 /// health_tui::run(Options {
 ///     server: "http://127.0.0.1:8000".to_owned(),
-///     feed: "127.0.0.1:8001".to_owned(),
 ///     ..Options::default()
 /// })
 /// .await
@@ -32,18 +32,23 @@ pub struct Options {
         global = true
     )]
     pub server: String,
-    /// The address of the live feed of the server
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "HEALTH_FEED",
-        default_value = "127.0.0.1:8001",
-        global = true
-    )]
-    pub feed: String,
-    /// The API token, if the server requires one
+    /// The address of the live feed: HOST:PORT, with tls:// or tcp:// before it if it does not use TLS as --server does
+    /// [default: port 8001 of the server]
+    #[arg(long, value_name = "ADDR", env = "HEALTH_FEED", global = true)]
+    pub feed: Option<FeedAddress>,
+    /// The API token, if the server requires one; better set the variable, because others can see a command line
     #[arg(long, value_name = "T", env = "HEALTH_TOKEN", hide_env_values = true, global = true)]
-    pub token: Option<String>,
+    pub token: Option<ApiToken>,
+    /// A file with the API token that only its owner can read; --token wins
+    #[arg(long, value_name = "FILE", env = "HEALTH_TOKEN_FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+    /// The certificate of a private authority in PEM that has signed the server's [default: the authorities that this
+    /// machine trusts]
+    #[arg(long, value_name = "FILE", env = "HEALTH_CA", global = true)]
+    pub ca: Option<PathBuf>,
+    /// Send the token also without TLS to another machine: everybody on the way can read it
+    #[arg(long, global = true)]
+    pub allow_plain_token: bool,
     /// A file with names for users: on each line an id and a name
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
@@ -73,14 +78,29 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             server: "http://127.0.0.1:8000".to_owned(),
-            feed: "127.0.0.1:8001".to_owned(),
+            feed: None,
             token: None,
+            token_file: None,
+            ca: None,
+            allow_plain_token: false,
             names: None,
             tz: None,
             theme: None,
             ascii: false,
             fps: None,
             config: None,
+        }
+    }
+}
+
+impl Options {
+    /// Returns what the options say about the token and trust.
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials {
+            token: self.token.clone(),
+            token_file: self.token_file.clone(),
+            ca: self.ca.clone(),
+            allow_plain_token: self.allow_plain_token,
         }
     }
 }

@@ -341,7 +341,7 @@ async fn process_that_panics() {
         panic!("on purpose");
     });
     let options = health_tui::Options {
-        feed,
+        feed: Some(feed.parse().unwrap()),
         ..health_tui::Options::default()
     };
     let ended = health_tui::run(options).await;

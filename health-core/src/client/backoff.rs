@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// The delay after the first failure. Short, because most restarts of a server take less than a second.
 const DELAY_MIN: Duration = Duration::from_millis(250);
-/// The longest delay.
-const DELAY_MAX: Duration = Duration::from_secs(10);
+/// The longest delay, and the delay after a refusal that somebody must remedy.
+pub(super) const DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// Returns the delay after the failed attempt with the number `attempt`. The first attempt is 1.
 ///

@@ -22,7 +22,12 @@ use std::{io, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use self::connection::{Connection, Received};
-use super::{backoff, transport};
+use super::{
+    api_token::{ApiToken, TokenError},
+    backoff,
+    tls::{Tls, TlsFault},
+    transport::{self, ConnectError},
+};
 use crate::{
     sample::Sample,
     wire::{Cursor, FEED_PROTOCOL, FeedEvent},
@@ -37,7 +42,9 @@ pub struct FeedOptions {
     /// `host:port`.
     pub address: String,
     /// The API token, if the server requires one.
-    pub token: Option<String>,
+    pub token: Option<ApiToken>,
+    /// The trusted authorities. `None` means plain text.
+    pub tls: Option<Tls>,
     /// The users as the feed writes them: `101,202`. `None` means all.
     pub users: Option<String>,
     /// At most one sample of each user in this many milliseconds: the newest.
@@ -116,9 +123,18 @@ pub enum FeedError {
     #[error("a line of more than {} bytes: check --feed", connection::LINE_BYTES_MAX)]
     LineTooLong,
     /// The server requires a token, and there is none.
-    #[error("a token is needed: use --token")]
+    #[error("a token is needed: set HEALTH_TOKEN or use --token-file")]
     TokenNeeded,
-    /// The server refuses the token or the subscription.
+    /// The server refuses the token: it is unknown, was revoked, has expired, or does not permit this.
+    #[error("{0}: use another token (`health-server token create`)")]
+    TokenRefused(String),
+    /// The token cannot be sent.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The TLS handshake failed.
+    #[error(transparent)]
+    Tls(TlsFault),
+    /// The server refuses the subscription.
     #[error("{0}")]
     Refused(String),
     /// The server has no free connection at the moment.
@@ -135,7 +151,26 @@ pub enum FeedError {
 impl FeedError {
     /// Returns whether another attempt cannot succeed, unless somebody changes the options or the server.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::OtherProtocol(_) | Self::TokenNeeded | Self::Refused(_))
+        matches!(
+            self,
+            Self::OtherProtocol(_) | Self::TokenNeeded | Self::TokenRefused(_) | Self::Token(_) | Self::Refused(_)
+        )
+    }
+
+    /// Returns whether a program that was never connected should give up: its options do not fit the server.
+    ///
+    /// A program that was connected goes on, because a certificate may be renewed.
+    pub fn is_final_at_first(&self) -> bool {
+        self.is_final() || matches!(self, Self::Tls(_))
+    }
+}
+
+impl From<ConnectError> for FeedError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Io(error) => Self::Io(error),
+            ConnectError::Tls(fault) => Self::Tls(fault),
+        }
     }
 }
 
@@ -206,9 +241,9 @@ impl FeedClient {
                         attempt: self.failures + 1,
                     };
                 }
-                State::Opening => match transport::connect(&self.options.address).await {
+                State::Opening => match transport::connect(&self.options.address, self.options.tls.as_ref()).await {
                     Ok(stream) => self.state = State::Open(Box::new(Connection::new(stream))),
-                    Err(error) => return self.disconnected(FeedError::Io(error), false),
+                    Err(error) => return self.disconnected(error.into(), false),
                 },
                 State::Open(connection) => {
                     let received = connection.receive().await;
@@ -238,7 +273,12 @@ impl FeedClient {
         } else {
             self.failures.saturating_add(1)
         };
-        let retry_in = backoff::delay(self.failures, fastrand::f64());
+        // Somebody must change something first. Asking often would only load the server.
+        let retry_in = if reason.is_final() {
+            backoff::DELAY_MAX
+        } else {
+            backoff::delay(self.failures, fastrand::f64())
+        };
         self.state = State::Waiting {
             until: Instant::now() + retry_in,
         };
@@ -269,8 +309,9 @@ impl FeedClient {
                     return Err(FeedError::OtherProtocol(protocol.into_owned()));
                 }
                 if auth {
-                    let token = self.options.token.as_deref().ok_or(FeedError::TokenNeeded)?;
-                    connection.send(&format!("AUTH {token}"));
+                    let token = self.options.token.as_ref().ok_or(FeedError::TokenNeeded)?;
+                    let command = format!("AUTH {}", token.secret()?);
+                    connection.send(&command);
                 }
                 connection.is_first = self.cursor.is_none();
                 self.cursor.get_or_insert_with(|| cursor.clone());
@@ -280,6 +321,10 @@ impl FeedClient {
             FeedEvent::Subscribed { resumed, reason } => return Ok(self.subscribed(resumed, reason)),
             FeedEvent::Error { reason } if connection.hello_cursor.is_none() && !connection.was_subscribed => {
                 return Err(FeedError::Busy(reason));
+            }
+            // A refused AUTH and a refused SUBSCRIBE are the same event. Only the remedy depends on the sentence.
+            FeedEvent::Error { reason } if reason.starts_with("the token ") => {
+                return Err(FeedError::TokenRefused(reason));
             }
             FeedEvent::Error { reason } => return Err(FeedError::Refused(reason)),
             FeedEvent::Bye { reason } => return Err(FeedError::Bye(reason)),

@@ -8,6 +8,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::tls::{Tls, TlsFault};
+
 /// The timeout to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -19,16 +21,37 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 /// A connection of any kind.
 pub type BoxedStream = Box<dyn ByteStream>;
 
-/// Connects to `host:port`. An IPv6 address stands in brackets.
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The operating system reports an error, or there was no answer in time.
+    #[error("{}", without_error_code(.0))]
+    Io(#[source] io::Error),
+    /// The TLS handshake failed.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+}
+
+/// Connects to `host:port`, by TLS if `tls` is given. An IPv6 address stands in brackets.
 ///
 /// # Errors
-/// An I/O error if there is no connection after [`CONNECT_TIMEOUT`].
-pub async fn connect(address: &str) -> io::Result<BoxedStream> {
+/// [`ConnectError`], also if the connection or the handshake takes more than [`CONNECT_TIMEOUT`].
+pub async fn connect(address: &str, tls: Option<&Tls>) -> Result<BoxedStream, ConnectError> {
+    let no_answer = |_| ConnectError::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer"));
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
+        .map_err(no_answer)?
+        .map_err(ConnectError::Io)?;
     // Commands and requests are short. The kernel must not wait for more bytes to send with them.
-    stream.set_nodelay(true)?;
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    let Some(tls) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let stream = timeout(CONNECT_TIMEOUT, tls.handshake(host, stream))
+        .await
+        .map_err(no_answer)??;
     Ok(Box::new(stream))
 }
 

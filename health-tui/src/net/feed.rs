@@ -6,11 +6,13 @@ mod tests;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use health_core::Sample;
-use health_core::client::{FeedClient, FeedOptions, FeedUpdate};
+use health_core::client::{FeedAddress, FeedClient, FeedOptions, FeedUpdate};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
     app::{ConnectionEvent, NetworkEvent, ReceivedSamples},
+    error::Error,
+    net::http::ServerUrl,
     options::Options,
 };
 
@@ -19,12 +21,21 @@ use crate::{
 const LAG_RESUME_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the feed that the command line names, with every sample.
-pub(crate) fn feed_options(options: &Options) -> FeedOptions {
-    FeedOptions {
-        address: options.feed.clone(),
-        token: options.token.clone(),
+///
+/// # Errors
+/// If `--server` is no URL, or the token or the authority cannot be used.
+pub(crate) fn feed_options(options: &Options) -> Result<FeedOptions, Error> {
+    let server = ServerUrl::parse(&options.server)?;
+    let of_server = || FeedAddress::of_server(server.host());
+    let feed = options.feed.clone().unwrap_or_else(of_server);
+    let address = feed.host_and_port().to_owned();
+    let access = options.credentials().access(&address, feed.is_tls(server.is_tls))?;
+    Ok(FeedOptions {
+        address,
+        token: access.token,
+        tls: access.tls,
         ..FeedOptions::default()
-    }
+    })
 }
 
 /// The task between the client of the feed and the event loop.
@@ -73,10 +84,10 @@ impl NewestSamples {
 }
 
 impl FeedTask {
-    pub(crate) fn new(options: &Options, to: mpsc::Sender<NetworkEvent>, retry: Arc<Notify>) -> Self {
+    pub(crate) fn new(feed: FeedOptions, to: mpsc::Sender<NetworkEvent>, retry: Arc<Notify>) -> Self {
         let options = FeedOptions {
             lag_resume_interval: LAG_RESUME_INTERVAL,
-            ..feed_options(options)
+            ..feed
         };
         Self {
             client: FeedClient::new(options),

@@ -3,9 +3,16 @@
 //! It uses hyper directly: the dashboard sends GET requests to one address, one after the other.
 
 use bytes::Bytes;
-use health_core::Problem;
+use health_core::{
+    Problem,
+    client::{self, Access},
+};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, Uri, client::conn::http1::SendRequest, header};
+use hyper::{
+    Request, Uri,
+    client::conn::http1::SendRequest,
+    header::{self, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 
 use crate::app::QueryError;
@@ -18,6 +25,8 @@ const RESPONSE_MAX_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) struct ServerUrl {
     host: String,
     port: u16,
+    /// Whether the scheme is `https`.
+    pub(crate) is_tls: bool,
     /// The path before every request path, without a slash at its end.
     prefix: String,
 }
@@ -28,8 +37,8 @@ pub enum ServerUrlError {
     /// The text is not a URL.
     #[error("`{0}` is not the URL of a server. Write for example http://127.0.0.1:8000.")]
     Unreadable(String),
-    /// The URL has another scheme than `http`.
-    #[error("`{0}` is not an http URL. Use http, or a proxy on this machine that adds TLS.")]
+    /// The URL has another scheme than `http` and `https`.
+    #[error("`{0}` is neither an http nor an https URL. Write for example https://health.example.")]
     NotHttp(String),
 }
 
@@ -37,16 +46,23 @@ impl ServerUrl {
     pub(crate) fn parse(text: &str) -> Result<Self, ServerUrlError> {
         let unreadable = || ServerUrlError::Unreadable(text.to_owned());
         let uri: Uri = text.parse().map_err(|_| unreadable())?;
-        match uri.scheme_str() {
-            Some("http") => {}
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             Some(_) => return Err(ServerUrlError::NotHttp(text.to_owned())),
             None => return Err(unreadable()),
-        }
+        };
         Ok(Self {
             host: uri.host().ok_or_else(unreadable)?.to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            is_tls,
             prefix: uri.path().trim_end_matches('/').to_owned(),
         })
+    }
+
+    /// Returns the host. An IPv6 address stands in brackets.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Returns `host:port`, for messages and the Host header.
@@ -59,7 +75,7 @@ impl ServerUrl {
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     pub(crate) url: ServerUrl,
-    pub(crate) token: Option<String>,
+    pub(crate) access: Access,
 }
 
 /// A connection to the server. It sends one request at a time.
@@ -81,9 +97,9 @@ impl HttpClient {
             server: self.url.authority(),
             reason,
         };
-        let stream = health_core::client::connect(&self.url.authority())
+        let stream = client::connect(&self.url.authority(), self.access.tls.as_ref())
             .await
-            .map_err(|error| unreachable(health_core::client::without_error_code(&error)))?;
+            .map_err(|error| unreachable(error.to_string()))?;
         let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| unreachable(e.to_string()))?;
@@ -112,8 +128,12 @@ impl HttpConnection<'_> {
         let mut request = Request::get(format!("{}{path}", url.prefix))
             .header(header::HOST, url.authority())
             .header(header::USER_AGENT, concat!("health-tui/", env!("CARGO_PKG_VERSION")));
-        if let Some(token) = &self.client.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(token) = &self.client.access.token {
+            let secret = token.secret().map_err(|error| unreachable(error.to_string()))?;
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {secret}")).map_err(|e| unreachable(e.to_string()))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
         }
         let request = request.body(Empty::new()).map_err(|e| unreadable(e.to_string()))?;
         self.send.ready().await.map_err(|e| unreachable(e.to_string()))?;
@@ -137,7 +157,8 @@ impl HttpConnection<'_> {
             Err(_) => format!("The server answered with status {status}. Check that --server is a health-server."),
         };
         let detail = match status.as_u16() {
-            401 => format!("{detail} (use --token)"),
+            401 if self.client.access.token.is_none() => format!("{detail}: set HEALTH_TOKEN or use --token-file"),
+            401 | 403 => format!("{detail}: use another token (`health-server token create`)"),
             _ => detail,
         };
         Err(QueryError::Refused {
@@ -157,7 +178,9 @@ mod tests {
         assert_eq!((url.authority().as_str(), url.prefix.as_str()), ("127.0.0.1:8000", ""));
         assert_eq!(ServerUrl::parse("http://h/health/").unwrap().prefix, "/health");
         assert_eq!(ServerUrl::parse("http://[::1]:9").unwrap().authority(), "[::1]:9");
-        assert!(matches!(ServerUrl::parse("https://h"), Err(ServerUrlError::NotHttp(_))));
+        let url = ServerUrl::parse("https://h").unwrap();
+        assert_eq!((url.authority().as_str(), url.is_tls), ("h:443", true));
+        assert!(matches!(ServerUrl::parse("ftp://h"), Err(ServerUrlError::NotHttp(_))));
         assert!(matches!(
             ServerUrl::parse("localhost:8000"),
             Err(ServerUrlError::NotHttp(_) | ServerUrlError::Unreadable(_))

@@ -26,6 +26,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// The timeout for the greeting.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// If there is no greeting after this time, the client speaks first. A server with TLS waits for the first byte of a client,
+/// and then tells one without TLS what is wrong.
+const HELLO_NUDGE: Duration = Duration::from_secs(1);
+
 /// A silent feed is reported after this time. Heartbeats come every 5 s, so one is late by then.
 pub(super) const SILENCE_WARNING: Duration = Duration::from_secs(7);
 
@@ -55,6 +59,8 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WaitingFor {
     Hello,
+    /// The greeting, after the client has spoken first.
+    LateHello,
     Event,
     /// An event is late, and that is reported.
     LateEvent,
@@ -63,7 +69,8 @@ enum WaitingFor {
 impl WaitingFor {
     fn limit(self) -> Duration {
         match self {
-            Self::Hello => HELLO_TIMEOUT,
+            Self::Hello => HELLO_NUDGE,
+            Self::LateHello => HELLO_TIMEOUT,
             Self::Event => SILENCE_WARNING,
             Self::LateEvent => SILENCE_TIMEOUT,
         }
@@ -132,8 +139,14 @@ impl Connection {
                     }
                 }
                 () = sleep_until(deadline) => {
-                    if self.waiting_for != WaitingFor::Event {
-                        return Err(FeedError::Silent);
+                    match self.waiting_for {
+                        WaitingFor::Hello => {
+                            self.waiting_for = WaitingFor::LateHello;
+                            self.send("PING");
+                            continue;
+                        }
+                        WaitingFor::Event => {}
+                        WaitingFor::LateHello | WaitingFor::LateEvent => return Err(FeedError::Silent),
                     }
                     self.waiting_for = WaitingFor::LateEvent;
                     return Ok(Received::Silent { elapsed: self.last_event_at.elapsed() });
@@ -156,7 +169,7 @@ impl Connection {
 
     /// Parses a line. A line with an event that this version does not know is `None`.
     fn parse(&mut self, line: Option<Result<String, LinesCodecError>>) -> Result<Option<FeedEvent>, FeedError> {
-        let was_greeted = self.waiting_for != WaitingFor::Hello;
+        let was_greeted = !matches!(self.waiting_for, WaitingFor::Hello | WaitingFor::LateHello);
         if was_greeted {
             self.waiting_for = WaitingFor::Event;
         }

@@ -99,6 +99,11 @@ async fn every_misbehaving_server_gives_a_readable_error() {
             false,
         ),
         (format!("{HELLO}\n{SUBSCRIBED}\nplain words\n"), "not the feed", false),
+        (
+            format!("{HELLO}\n{{\"event\":\"error\",\"reason\":\"the token has expired\"}}\n"),
+            "the token has expired: use another token",
+            true,
+        ),
         // An event of a later version is skipped.
         (
             format!("{HELLO}\n{SUBSCRIBED}\n{{\"event\":\"new\"}}\n"),
@@ -205,7 +210,7 @@ async fn a_gap_is_reported_on_a_connection_and_after_lagged_and_the_position_of_
 #[tokio::test(start_paused = true)]
 async fn skipped_samples_are_requested_at_most_once_in_the_interval() {
     let mut client = client();
-    client.options.token = Some("secret".to_owned());
+    client.options.token = Some("secret".into());
     let mut server = connect(&mut client);
     server
         .send(&[&HELLO.replace("false", "true"), SUBSCRIBED, LAGGED, SUBSCRIBED, LAGGED])
@@ -273,6 +278,41 @@ async fn the_client_leaves_a_server_that_does_not_greet() {
         "{update:?}"
     );
     assert_eq!(began.elapsed(), HELLO_TIMEOUT);
+}
+
+/// A server with TLS waits for the first byte, because a client with TLS speaks first.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_waits_for_the_client_can_say_that_it_speaks_tls() {
+    let mut client = client();
+    let mut server = connect(&mut client);
+    let refusal = async {
+        assert_eq!(server.command().await, "PING");
+        server
+            .send(&[r#"{"event":"error","reason":"this port speaks TLS"}"#])
+            .await;
+    };
+    let (update, ()) = tokio::join!(client.next(), refusal);
+    let FeedUpdate::Disconnected { reason, .. } = update else {
+        panic!("{update:?}")
+    };
+    assert_eq!(reason.to_string(), "this port speaks TLS");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_tried_again_rarely_and_never_shown() {
+    let mut client = client();
+    client.options.token = Some("hlt_secret".into());
+    let refused = r#"{"event":"error","reason":"the token is unknown or was revoked"}"#;
+    for _ in 0..3 {
+        let mut server = connect(&mut client);
+        server.send(&[&HELLO.replace("false", "true"), refused]).await;
+        let update = client.next().await;
+        let FeedUpdate::Disconnected { reason, retry_in, .. } = &update else {
+            panic!("{update:?}")
+        };
+        assert_eq!(*retry_in, Duration::from_secs(10), "{reason}");
+        assert!(!format!("{update:?} {client:?}").contains("hlt_secret"));
+    }
 }
 
 /// The resume point is already after these samples. If the client dropped them, no connection would send them again.

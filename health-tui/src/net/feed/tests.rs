@@ -31,7 +31,7 @@ fn coalescing_keeps_the_newest_sample_of_each_user() {
 #[tokio::test]
 async fn a_busy_event_loop_gets_the_newest_sample_of_each_user_and_the_number_of_replaced_samples() {
     let (to, mut events) = mpsc::channel(2);
-    let mut task = FeedTask::new(&Options::default(), to, Arc::new(Notify::new()));
+    let mut task = FeedTask::new(feed_options(&Options::default()).unwrap(), to, Arc::new(Notify::new()));
     for round in 0..50 {
         for user in 1..=4 {
             let samples = vec![sample(user, round, 60.0 + f64::from(u32::try_from(round).unwrap()))];
@@ -61,7 +61,7 @@ async fn a_busy_event_loop_gets_the_newest_sample_of_each_user_and_the_number_of
 #[tokio::test]
 async fn the_task_ends_with_the_dashboard() {
     let (to, events) = mpsc::channel(2);
-    let task = FeedTask::new(&Options::default(), to, Arc::new(Notify::new()));
+    let task = FeedTask::new(feed_options(&Options::default()).unwrap(), to, Arc::new(Notify::new()));
     drop(events);
     task.run().await;
 }
