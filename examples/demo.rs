@@ -171,6 +171,7 @@ fn start_simulation(population: Population, client: Client, args: &Args) -> Join
 
 /// Shows the dashboard, if there is one, until the user or the clock ends it.
 async fn show(args: &Args, server: String, feed: String, end: impl Future<Output = ()>) -> Result<()> {
+    let feed = feed.parse()?;
     let time_is_over = async {
         match args.duration {
             Some(duration) => sleep(duration).await,
@@ -183,7 +184,7 @@ async fn show(args: &Args, server: String, feed: String, end: impl Future<Output
         }
         let options = health_tui::Options {
             server,
-            feed: Some(feed.parse()?),
+            feed: Some(feed),
             ..health_tui::Options::default()
         };
         health_tui::run(options).await
