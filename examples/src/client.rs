@@ -232,13 +232,16 @@ impl Client {
 
     fn failed(&self, status: StatusCode, headers: &HeaderMap, response: &[u8]) -> ClientError {
         let remedy = match (status, &self.authorization) {
-            (StatusCode::UNAUTHORIZED, None) => ": set HEALTH_TOKEN or use --token-file",
+            (StatusCode::UNAUTHORIZED, None) => " Set HEALTH_TOKEN or use --token-file.",
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-                ": use another token (`health-server token create`)"
+                " Use another token (`health-server token create`)."
             }
             _ => "",
         };
-        let detail = serde_json::from_slice::<Problem>(response).map(|problem| problem.detail + remedy);
+        let detail = serde_json::from_slice::<Problem>(response).map(|problem| match remedy {
+            "" => problem.detail,
+            _ => format!("{}.{remedy}", problem.detail.trim_end_matches('.')),
+        });
         match (status, detail) {
             (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, detail) => ClientError::Retryable {
                 reason: detail.unwrap_or_else(|_| format!("{} responded with {status}", self.server)),

@@ -81,12 +81,12 @@ async fn simulate_and_tail_work_by_tls_with_a_token_and_say_what_is_wrong() {
     let plain = format!("http://{http}");
     for (server, ca, token, expected) in [
         (&https, &other_ca, Some(secret.as_str()), "not from a trusted authority"),
-        (&https, &ca, None, "a token is needed: set HEALTH_TOKEN"),
+        (&https, &ca, None, "Set HEALTH_TOKEN or use --token-file."),
         (
             &https,
             &ca,
             Some("hlt_wrong"),
-            "unknown or was revoked: use another token",
+            "Use another token (`health-server token create`).",
         ),
         (&plain, &ca, Some(secret.as_str()), "This port speaks TLS"),
     ] {

@@ -159,7 +159,9 @@ async fn a_refused_request_is_not_repeated() {
     let refused = simulation.fill(start, end, |_| ()).await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused { status: 401, .. }));
     assert!(
-        refused.to_string().ends_with("responded with 401: a token is needed: set HEALTH_TOKEN or use --token-file"),
+        refused
+            .to_string()
+            .ends_with("responded with 401: a token is needed. Set HEALTH_TOKEN or use --token-file."),
         "{refused}"
     );
 }

@@ -156,9 +156,10 @@ impl HttpConnection<'_> {
             Ok(problem) => problem.title,
             Err(_) => format!("The server answered with status {status}. Check that --server is a health-server."),
         };
+        let sentence = detail.trim_end_matches('.');
         let detail = match status.as_u16() {
-            401 if self.client.access.token.is_none() => format!("{detail}: set HEALTH_TOKEN or use --token-file"),
-            401 | 403 => format!("{detail}: use another token (`health-server token create`)"),
+            401 if self.client.access.token.is_none() => format!("{sentence}. Set HEALTH_TOKEN or use --token-file."),
+            401 | 403 => format!("{sentence}. Use another token (`health-server token create`)."),
             _ => detail,
         };
         Err(QueryError::Refused {
