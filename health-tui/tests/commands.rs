@@ -201,7 +201,7 @@ fn an_invalid_option_is_explained() {
     let terminal = |args: &[&str]| Terminal::open(tui(args), 120, 24).ended_with_text();
     let (status, text) = terminal(&["--server", "ftp://x"]);
     assert_eq!(status, 1);
-    assert!(text.contains("`ftp://x` is not an http URL"), "{text}");
+    assert!(text.contains("`ftp://x` is neither an http nor an https URL"), "{text}");
     let (_, text) = terminal(&["--tz", "Mars"]);
     assert!(text.contains("`Mars` is not a time zone"), "{text}");
     let config = directory.path().join("none.toml");
