@@ -246,7 +246,8 @@ mod tests {
         let frame = vec![b'x'; 1024 * 1024];
         writer.push(&frame).unwrap();
         let refused = (0..10).filter(|_| writer.push(&frame).is_err()).count();
-        assert!(refused >= 5, "{refused}");
+        // At most 4 frames are being written, and 4 wait. It depends on the thread when the first ones are taken.
+        assert!(refused >= 3, "{refused}");
         assert!(!writer.is_idle());
         assert!(!writer.drain());
         // The terminal reads again.
