@@ -55,7 +55,7 @@ pub enum OutageReason {
 }
 
 impl DatabaseStatus {
-    /// Returns the outage, or `None` while the database runs or nobody supervises it.
+    /// Returns the outage, or `None` while the database runs or has no supervisor.
     pub fn outage(&self) -> Option<Outage> {
         *self.0.lock()
     }

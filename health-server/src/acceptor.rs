@@ -164,7 +164,7 @@ impl Acceptor {
                 drop(permit);
             });
         } else {
-            // The buffer of a new connection has room. If it is closed already, nobody reads the reason.
+            // The buffer of a new connection has room. If it is closed already, the reason is not read.
             let _ = SockRef::from(&stream).send(&refusal);
         }
     }

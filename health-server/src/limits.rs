@@ -84,7 +84,7 @@ pub struct ServerLimits {
 /// Each connection is an open file, and Linux allows about a million of them.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
-/// At the upper end nobody meets the limit.
+/// At the upper end no client meets the limit.
 const RATE: RangeInclusive<usize> = 1..=1_000_000;
 
 /// Each export holds a page of samples in memory, about a megabyte.

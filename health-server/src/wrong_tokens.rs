@@ -9,7 +9,7 @@ use crate::addresses::network;
 
 /// The wrong tokens of each address in the last [`MEMORY`].
 ///
-/// Nobody can guess a token of 256 random bits. The delay keeps a program that tries, or one with an old token, from
+/// A token of 256 random bits cannot be guessed. The delay keeps a program that tries, or one with an old token, from
 /// costing much and from filling the log.
 #[derive(Debug, Default)]
 pub(crate) struct WrongTokens {

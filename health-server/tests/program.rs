@@ -41,11 +41,8 @@ async fn run_to_end(arguments: &[&str]) -> Output {
 
 /// Starts a server on free ports and waits until it serves.
 async fn serve(arguments: &[&str]) -> (TestProcess, Addresses) {
-    let mut command = health_server(&[&FREE_PORTS, arguments].concat());
-    command.stderr(Stdio::null());
-    let mut server = TestProcess::start(command);
-    let addresses = server.listening().await;
-    (server, addresses)
+    let program = env!("CARGO_BIN_EXE_health-server");
+    TestProcess::health_server(program, "127.0.0.1:0", arguments, Stdio::null()).await
 }
 
 /// Sends a JSON body to `/ingest` and returns the whole response.

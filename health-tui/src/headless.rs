@@ -1,6 +1,6 @@
 //! The feed without a dashboard: for `--plain` and `record`. It reports the connection on stderr.
 //!
-//! A thread of its own writes, because the output may stop: a stopped terminal, or a pipe that nobody reads. The program
+//! A thread of its own writes, because the output may stop: a stopped terminal, or a pipe without a reader. The program
 //! obeys signals meanwhile.
 
 use std::{
@@ -29,7 +29,7 @@ const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) trait SampleOutput: Send + 'static {
     fn write(&mut self, samples: &[Sample]) -> Result<(), Error>;
 
-    /// Fails if nobody reads the output any more. It is called every few seconds, also while no samples arrive.
+    /// Fails if the output has no reader any more. It is called every few seconds, also while no samples arrive.
     fn check(&mut self) -> Result<(), Error> {
         Ok(())
     }

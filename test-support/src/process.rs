@@ -71,6 +71,29 @@ impl TestProcess {
         }
     }
 
+    /// Starts the program `health-server` and waits until it serves. `http` is its address for HTTP, and the port of the
+    /// feed is free. `DATABASE_URL` of this process is not passed on.
+    ///
+    /// # Panics
+    ///
+    /// Those of [`start`](Self::start) and [`listening`](Self::listening).
+    pub async fn health_server(
+        program: &str,
+        http: &str,
+        arguments: &[&str],
+        log: impl Into<Stdio>,
+    ) -> (TestProcess, Addresses) {
+        let mut command = Command::new(program);
+        command
+            .args(["--http", http, "--feed", "127.0.0.1:0"])
+            .args(arguments)
+            .env_remove("DATABASE_URL")
+            .stderr(log);
+        let mut process = TestProcess::start(command);
+        let addresses = process.listening().await;
+        (process, addresses)
+    }
+
     /// Waits until the process prints `listening http=http://… feed=…` (or `https`), and returns both addresses.
     ///
     /// # Panics

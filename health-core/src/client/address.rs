@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use super::transport::host_and_port;
 
-/// The port of the feed if nobody names another.
+/// The port of the feed if the address has none.
 const FEED_PORT: u16 = 8001;
 
 /// An address of the feed: `HOST:PORT`, `tls://HOST:PORT` or `tcp://HOST:PORT`.

@@ -42,7 +42,7 @@ pub enum CredentialsError {
     Trust(#[from] TrustError),
     /// Anybody on the way could read the token.
     #[error(
-        "The API token would travel to {0} in plain text. Use https:// for --server and tls:// for --feed, or --allow-plain-token if nobody else can listen there."
+        "The API token would travel to {0} in plain text. Use https:// for --server and tls:// for --feed, or --allow-plain-token if no other machine can listen there."
     )]
     PlainToken(String),
 }

@@ -101,7 +101,7 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         while has_panicked("writer", Box::pin(self.write_all())).await {
-            // Nobody knows the state of its transaction. The callers of the batch got an error.
+            // The state of its transaction is unknown. The callers of the batch got an error.
             self.session = None;
         }
     }
@@ -302,7 +302,7 @@ impl Writer {
 
     /// Writes the halves of a request one after the other, and so on, until only the refused samples are left.
     ///
-    /// The result is as if the samples had been sent one by one. After the deadline of the request nobody waits for it.
+    /// The result is as if the samples had been sent one by one. After the deadline of the request its caller no longer waits.
     /// Returns the parts that another writer has to write, if the connection is lost.
     async fn write_around_refused(
         &mut self,
@@ -421,7 +421,7 @@ impl Writer {
         self.counters.count_failed_write(&unknown);
         let deadline = Instant::now() + self.config.limits.ingest_deadline;
         let mut backoff = Backoff::new();
-        // While PostgreSQL is down for longer than a restart takes, nobody can say.
+        // While PostgreSQL is down for longer than a restart takes, the answer is not available.
         while Instant::now() < deadline && self.config.status.lasting_outage().is_none() {
             if let Ok(mut session) = Session::writer(&self.config).await
                 && let Ok(is_committed) = commit_log::fence(&mut session, key).await

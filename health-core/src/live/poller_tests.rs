@@ -4,7 +4,11 @@ use std::{sync::Arc, task::Poll, time::Duration};
 
 use chrono::TimeDelta;
 use test_support::TestDatabase;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_postgres::{Client, NoTls};
 
 use crate::{
@@ -12,7 +16,7 @@ use crate::{
     live::{
         event::LiveEvent,
         filter::Filter,
-        handover::Handover,
+        handover::{HandedOver, Handover},
         poller::Poller,
         ring::{Membership, Ring},
     },
@@ -72,6 +76,23 @@ async fn receive(member: &Membership) -> i32 {
     }
 }
 
+fn run_poller(
+    config: &Config,
+    ring: &Arc<Ring>,
+    handed_over: mpsc::UnboundedReceiver<HandedOver>,
+    end: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let poller = Poller::new(
+        config.clone(),
+        readers(config),
+        Arc::clone(ring),
+        handed_over,
+        Arc::default(),
+        end,
+    );
+    tokio::spawn(poller.run())
+}
+
 #[tokio::test]
 async fn a_commit_whose_row_changes_while_it_is_read_back_is_delivered_as_it_was_handed_over() {
     let database = TestDatabase::new().await;
@@ -81,17 +102,7 @@ async fn a_commit_whose_row_changes_while_it_is_read_back_is_delivered_as_it_was
     let (handover, handed_over) = Handover::new(Arc::clone(&ring));
     let (ending, end) = watch::channel(false);
     let early = ring.subscribe(&Filter::all());
-    let poller = tokio::spawn(
-        Poller::new(
-            config.clone(),
-            readers(&config),
-            Arc::clone(&ring),
-            handed_over,
-            Arc::default(),
-            end,
-        )
-        .run(),
-    );
+    let poller = run_poller(&config, &ring, handed_over, end);
     let (client, observer) = (connect(&database).await, connect(&database).await);
     client.batch_execute("BEGIN").await.unwrap();
     let first = write(&client, 1).await;
@@ -134,17 +145,7 @@ async fn a_commit_that_was_handed_over_without_listeners_is_heard_by_replays_and
     let replay = ring.listen(false);
     let mark = ring.mark();
     let late = ring.subscribe(&Filter::all());
-    let poller = tokio::spawn(
-        Poller::new(
-            config.clone(),
-            readers(&config),
-            Arc::clone(&ring),
-            handed_over,
-            Arc::default(),
-            end,
-        )
-        .run(),
-    );
+    let poller = run_poller(&config, &ring, handed_over, end);
     let joined = ring.join(&Filter::all(), mark, false).unwrap();
     drop(replay);
     assert_eq!(receive(&joined).await, 1);

@@ -241,7 +241,7 @@ pub(crate) fn drive(driver: Driver) -> IsLost {
     let is_lost = IsLost::default();
     let lost = Arc::clone(&is_lost);
     tokio::spawn(async move {
-        // The client's calls report the errors of the connection, so nobody needs them here.
+        // The calls of the client report the errors of the connection.
         let _ = driver.await;
         lost.store(true, Relaxed);
     });

@@ -14,7 +14,7 @@ pub struct TokenSecret(String);
 
 /// The SHA-256 hash of a secret's text, which is all that is stored of it.
 ///
-/// A fast hash is enough. A password hash slows down guessing, but nobody can guess 256 random bits.
+/// A fast hash is enough. A password hash slows down guessing, but 256 random bits cannot be guessed.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenHash([u8; 32]);
 

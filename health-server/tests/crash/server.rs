@@ -3,7 +3,6 @@
 use std::{fs::File, net::SocketAddr, path::Path, process::ExitStatus};
 
 use test_support::{Addresses, TestProcess};
-use tokio::process::Command;
 
 /// A running `health-server` on free ports.
 pub(crate) struct Server {
@@ -20,14 +19,8 @@ impl Server {
     /// Does the same with a given address of HTTP.
     pub(crate) async fn start_at(http: &str, arguments: &[&str], log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_health-server"));
-        command
-            .args(["--http", http, "--feed", "127.0.0.1:0"])
-            .args(arguments)
-            .env_remove("DATABASE_URL")
-            .stderr(log);
-        let mut process = TestProcess::start(command);
-        let addresses = process.listening().await;
+        let program = env!("CARGO_BIN_EXE_health-server");
+        let (process, addresses) = TestProcess::health_server(program, http, arguments, log).await;
         Self { process, addresses }
     }
 

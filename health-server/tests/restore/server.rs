@@ -3,7 +3,6 @@
 use std::{fs::File, net::SocketAddr, path::Path};
 
 use test_support::{Addresses, Signal, TestProcess};
-use tokio::process::Command;
 
 pub(crate) struct Server {
     process: TestProcess,
@@ -15,14 +14,8 @@ impl Server {
     pub(crate) async fn start(database_url: &str, directory: &Path) -> Self {
         let log = directory.join("server.log");
         let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_health-server"));
-        command
-            .args(["--http", "127.0.0.1:0", "--feed", "127.0.0.1:0"])
-            .args(["--database-url", database_url])
-            .env_remove("DATABASE_URL")
-            .stderr(log);
-        let mut process = TestProcess::start(command);
-        let addresses = process.listening().await;
+        let (program, arguments) = (env!("CARGO_BIN_EXE_health-server"), ["--database-url", database_url]);
+        let (process, addresses) = TestProcess::health_server(program, "127.0.0.1:0", &arguments, log).await;
         Self { process, addresses }
     }
 

@@ -95,16 +95,7 @@ async fn exports_over_the_limit_wait_for_a_moment_and_are_refused_and_queries_go
         core.readers = 1;
     })
     .await;
-    // More than the buffers of a connection hold.
-    server
-        .sql()
-        .await
-        .batch_execute(
-            "INSERT INTO health_metrics (user_id, timestamp, source, steps) \
-             SELECT 1, '2025-03-02T00:00:00Z'::timestamptz + n * interval '0.1 s', '', 1 FROM generate_series(1, 300000) n",
-        )
-        .await
-        .unwrap();
+    server.fill(1).await;
     let export = "/samples?user_id=1&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z";
     let mut stalled = server.connect().await;
     stalled

@@ -329,15 +329,7 @@ async fn a_revocation_ends_feeds_exports_and_uploads_in_time() {
     let mut guarded = Guarded::start().await;
     let token = guarded.token("doomed", "ingest,read", None).await;
     let server = &guarded.server;
-    server
-        .sql()
-        .await
-        .batch_execute(
-            "INSERT INTO health_metrics (user_id, timestamp, source, steps) \
-             SELECT 101, '2025-03-02T00:00:00Z'::timestamptz + n * interval '0.1 s', '', 1 FROM generate_series(0, 300000) n",
-        )
-        .await
-        .unwrap();
+    server.fill(101).await;
     let mut subscribed = token.subscribed(server).await;
     let mut silent = token.feed(server).await;
     let mut export = server.connect().await;

@@ -106,6 +106,15 @@ impl Server {
         feed
     }
 
+    /// Stores so many samples of a user on 2025-03-02 that their export does not fit into the buffers of a connection.
+    pub(crate) async fn fill(&self, user: i64) {
+        let insert = format!(
+            "INSERT INTO health_metrics (user_id, timestamp, source, steps) \
+             SELECT {user}, '2025-03-02T00:00:00Z'::timestamptz + n * interval '0.1 s', '', 1 FROM generate_series(0, 300000) n"
+        );
+        self.sql().await.batch_execute(&insert).await.unwrap();
+    }
+
     /// Opens a connection to the server's database.
     pub(crate) async fn sql(&self) -> tokio_postgres::Client {
         self.sql_in(self.database.name()).await

@@ -107,7 +107,7 @@ fn of_rule(text: &str, rule: &PosixRule, now: DateTime<Utc>) -> LocalZone {
         return LocalZone::exact(tz);
     }
     // POSIX does not say when summer time begins if the rule does not, and glibc takes the dates of the United States.
-    // Nobody in Europe means those.
+    // A text such as CET-1CEST means the dates of Europe.
     match rule.zone_by_abbreviations(text, now) {
         Some(tz) if !rule.has_dates() => LocalZone {
             tz,

@@ -83,6 +83,20 @@ impl Verifier {
     }
 }
 
+impl Verifier {
+    /// Checks a signature, unless any certificate is accepted: then it proves nothing, and rustls cannot read every
+    /// certificate.
+    fn check_signature(
+        &self,
+        check: impl FnOnce() -> Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match self.roots {
+            Some(_) => check(),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -103,11 +117,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // If any certificate is accepted, the signature proves nothing. rustls cannot read every certificate.
-        match self.roots {
-            Some(_) => verify_tls12_signature(message, certificate, signature, &self.algorithms),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.check_signature(|| verify_tls12_signature(message, certificate, signature, &self.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -116,10 +126,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.roots {
-            Some(_) => verify_tls13_signature(message, certificate, signature, &self.algorithms),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.check_signature(|| verify_tls13_signature(message, certificate, signature, &self.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
