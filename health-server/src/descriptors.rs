@@ -32,16 +32,25 @@ const REFUSALS_PART: usize = 8;
 /// Refusals at a time. Each takes a second at most.
 const REFUSALS_MAX: usize = 256;
 
+/// The defaults of the limits follow the limit of open files. Below this number of connections, an operator should know.
+const FEW_CONNECTIONS: usize = 1024;
+
 /// The smallest share with which a listener is of use.
 const SHARE_MIN: usize = 8;
 
 impl Shares {
-    /// Divides the descriptors that the system allows. Logs a warning if they are fewer than the limits ask for.
+    /// Divides the descriptors that the system allows. Logs a warning if they are fewer than the operator asked for, or few.
     pub(crate) fn of_this_process(limits: &ServerLimits, core: &Limits) -> Self {
         let available = open_files_limit();
         let shares = Self::divide(available, limits, core);
         let (http, feed) = (shares.http.connections, shares.feed.connections);
-        if http < limits.max_connections || feed < limits.max_feed_connections {
+        let default = ServerLimits::default();
+        let is_too_few = |connections: usize, limit: usize, default: usize| {
+            connections < limit && (limit != default || connections < FEW_CONNECTIONS)
+        };
+        if is_too_few(http, limits.max_connections, default.max_connections)
+            || is_too_few(feed, limits.max_feed_connections, default.max_feed_connections)
+        {
             tracing::warn!(
                 available,
                 http,
