@@ -19,6 +19,9 @@ use crate::embedded::{error::EmbeddedError, os_user::OsUser};
 /// Each line of the pipe is the name of a signal to send to the program. The end of the pipe means SIGINT. If this
 /// process is killed, the kernel closes the pipe.
 ///
+/// SIGINT is sent every second until the program has ended. A program that has just begun loses it: it inherits from the
+/// shells that the signal is ignored, until it installs its handler.
+///
 /// `PR_SET_PDEATHSIG` is no replacement: it fires when the *thread* that spawned the program ends, and macOS lacks it.
 ///
 /// * The lock comes in as standard output and is passed on as descriptor 9. So none of our own descriptors is ever
@@ -35,7 +38,8 @@ exec 8<&0 9>&1 1>&2 </dev/null
 "$@" 8<&- &
 program=$!
 exec 9>&-
-(while read -r signal; do kill -"$signal" $program; done; kill -INT $program) <&8 8<&- &
+(while read -r signal; do kill -"$signal" $program; done
+while kill -INT $program 2>/dev/null; do sleep 1; done) <&8 8<&- &
 reader=$!
 exec 8<&-
 wait $program; status=$?

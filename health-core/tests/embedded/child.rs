@@ -24,6 +24,11 @@ impl ClusterProcess {
         ClusterProcess(TestProcess::start(command))
     }
 
+    /// Waits until the process has just run the shell that runs PostgreSQL.
+    pub(crate) async fn wait_until_spawned(&mut self) {
+        self.0.line_after("starting PostgreSQL").await;
+    }
+
     /// Waits until PostgreSQL answers. Returns the data directory and the URL.
     pub(crate) async fn wait_until_ready(&mut self) -> (String, String) {
         let line = self.0.line_after("READY ").await;
@@ -45,6 +50,9 @@ impl ClusterProcess {
 #[tokio::test]
 async fn runs_a_cluster() {
     let data = std::env::var_os(DATA_DIR_VARIABLE);
+    if data.is_some() {
+        tracing_subscriber::fmt().with_writer(io::stdout).init();
+    }
     let options = match &data {
         Some(data) if !data.is_empty() => Options::new().data_dir(data),
         _ => Options::throw_away(),

@@ -98,12 +98,11 @@ async fn a_stale_pid_file_with_the_id_of_a_running_process_does_not_prevent_a_st
 #[tokio::test]
 async fn a_kill_during_initdb_leaves_nothing_to_repair() {
     let directory = TestDirectory::new();
-    // These files exist at the beginning, in the middle and near the end of initdb.
-    for milestone in ["pgdata.new/PG_VERSION", "pgdata.new/base/1", "pgdata.new/base/5"] {
+    // At the beginning, in the middle and near the end, initdb has created so many databases.
+    for databases in [0, 1, 3] {
         let process = ClusterProcess::start(&directory.data());
-        let milestone = directory.data().join(milestone);
-        wait_until("initdb creates the file", || {
-            milestone.exists() || has_cluster(&directory.data())
+        wait_until("initdb creates the databases", || {
+            count_databases(&directory.data()) >= Some(databases) || has_cluster(&directory.data())
         })
         .await;
         process.kill().await;
@@ -117,6 +116,25 @@ async fn a_kill_during_initdb_leaves_nothing_to_repair() {
     assert_eq!(count_rows(&cluster.url("postgres"), "pg_database").await, 3);
     cluster.stop().await.unwrap();
     assert!(has_cluster(&directory.data()) && !directory.data().join("pgdata.new").exists());
+}
+
+#[tokio::test]
+async fn a_kill_right_after_postgresql_was_run_ends_it() {
+    let directory = TestDirectory::new();
+    Cluster::start(directory.options()).await.unwrap().stop().await.unwrap();
+    for _ in 0..5 {
+        let mut process = ClusterProcess::start(&directory.data());
+        process.wait_until_spawned().await;
+        process.kill().await;
+        wait_until("PostgreSQL ends after its owner", || has_ended(&directory.data())).await;
+    }
+}
+
+/// Returns how many databases initdb has created, or `None` before it has begun to write files.
+fn count_databases(data: &Path) -> Option<usize> {
+    let pgdata = data.join("pgdata.new");
+    let databases = fs::read_dir(pgdata.join("base")).map_or(0, Iterator::count);
+    pgdata.join("PG_VERSION").exists().then_some(databases)
 }
 
 fn has_cluster(data: &Path) -> bool {
