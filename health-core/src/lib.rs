@@ -46,6 +46,7 @@ pub mod flags;
 pub mod token;
 
 mod bucket;
+mod erasure;
 mod range;
 mod record;
 mod sample;
@@ -101,6 +102,7 @@ mod summary;
 
 pub use crate::{
     bucket::{Bucket, ParseBucketError, TooManyBuckets},
+    erasure::Erasure,
     range::{EmptyRange, TimeRange},
     record::{ReceiveClock, RecordFault, read_record},
     sample::{Calories, HeartRate, Identity, InvalidSample, Readings, Sample, Source, Steps, UserId},

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use smol_str::SmolStr;
 
 use crate::{
+    erasure::Erasure,
     record::RecordFault,
     sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
     stats::{SourceTotals, Stats},
@@ -180,9 +181,18 @@ pub enum FeedEvent {
         #[serde(flatten)]
         sample: Sample,
     },
-    /// The subscriber was too slow and missed samples.
+    /// Samples were erased: drop what you hold of them. The event stands among the samples of its user in the order of the
+    /// commits, so a client that applies events in their order ends with what is stored.
+    Erased {
+        /// The cursor that resumes after this event.
+        cursor: Cursor,
+        /// Whose samples, and which.
+        #[serde(flatten)]
+        erasure: Erasure,
+    },
+    /// The subscriber was too slow and missed events.
     Lagged {
-        /// Number of missed samples.
+        /// Number of missed samples. A missed [`FeedEvent::Erased`] counts as one.
         missed: u64,
         /// The cursor that replays them.
         cursor: Cursor,
@@ -306,7 +316,7 @@ impl<'de> Deserialize<'de> for Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::parse_timestamp;
+    use crate::{range::TimeRange, time::parse_timestamp};
 
     fn sample() -> Sample {
         let readings = Readings {
@@ -335,6 +345,33 @@ mod tests {
             r#"{"event":"sample","cursor":"c1","user_id":101,"timestamp":"2025-03-02T18:00:00.500Z","heart_rate":72.5,"source":"watch"}"#
         );
         assert_eq!(serde_json::from_str::<FeedEvent>(&line).unwrap(), event);
+    }
+
+    #[test]
+    fn an_erasure_on_the_feed_has_its_fields_beside_the_cursor() {
+        let (start, end) = ("2025-03-02T18:00:00Z", "2025-03-02T19:00:00Z");
+        let range = TimeRange::new(parse_timestamp(start).unwrap(), parse_timestamp(end).unwrap()).unwrap();
+        let user = UserId::new(101).unwrap();
+        for (erasure, fields) in [
+            (Erasure::of_user(user), String::new()),
+            (
+                Erasure::of_range(user, range, None),
+                format!(r#","start":"{start}","end":"{end}""#),
+            ),
+            (
+                Erasure::of_range(user, range, Some(Source::default())),
+                format!(r#","start":"{start}","end":"{end}","source":"""#),
+            ),
+        ] {
+            let cursor = Cursor::new("c1");
+            let event = FeedEvent::Erased { cursor, erasure };
+            let line = serde_json::to_string(&event).unwrap();
+            assert_eq!(
+                line,
+                format!(r#"{{"event":"erased","cursor":"c1","user_id":101{fields}}}"#)
+            );
+            assert_eq!(serde_json::from_str::<FeedEvent>(&line).unwrap(), event);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{live::chunk::Chunk, sample::Sample, wire::Cursor};
+use crate::{erasure::Erasure, live::chunk::Chunk, sample::Sample, wire::Cursor};
 
 /// A committed sample, shared by all subscribers that receive it.
 ///
@@ -33,9 +33,17 @@ pub enum LiveEvent {
         /// The sample as stored.
         published: Published,
     },
-    /// The subscriber read too slowly, and missed samples.
+    /// Samples were erased. The event stands among the samples of its user in the order of the commits, so a subscriber that
+    /// applies events in their order ends with what is stored.
+    Erased {
+        /// The cursor to resume after this event.
+        cursor: Cursor,
+        /// Whose samples, and which.
+        erasure: Arc<Erasure>,
+    },
+    /// The subscriber read too slowly, and missed events.
     Lagged {
-        /// The number of missed samples. With [`every`](crate::Subscription::every) and all users, at most this many: some of
+        /// The number of missed samples. A missed erasure counts as one. With [`every`](crate::Subscription::every) and all users, at most this many: some of
         /// them may have been read.
         missed: u64,
         /// The cursor to resume from to receive them.

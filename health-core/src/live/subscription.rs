@@ -259,7 +259,9 @@ impl Drop for RunningReplay {
 
 fn remember(last_cursor: &mut Cursor, event: &LiveEvent) {
     match event {
-        LiveEvent::Sample { cursor, .. } | LiveEvent::Lagged { cursor, .. } => last_cursor.clone_from(cursor),
+        LiveEvent::Sample { cursor, .. } | LiveEvent::Erased { cursor, .. } | LiveEvent::Lagged { cursor, .. } => {
+            last_cursor.clone_from(cursor);
+        }
         LiveEvent::Subscribed { .. } => {}
     }
 }

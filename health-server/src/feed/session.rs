@@ -1,6 +1,6 @@
 //! One feed connection: executes commands and sends events, in the order in which they happen.
 
-use std::{future::pending, io, net::IpAddr, ops::ControlFlow, time::Duration};
+use std::{future::pending, io, net::IpAddr, ops::ControlFlow, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chrono::Utc;
@@ -261,6 +261,10 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
                 }
                 self.push(&FeedEvent::Subscribed { resumed, reason });
             }
+            LiveEvent::Erased { cursor, erasure } => self.push(&FeedEvent::Erased {
+                cursor,
+                erasure: Arc::unwrap_or_clone(erasure),
+            }),
             LiveEvent::Lagged { missed, cursor } => self.push(&FeedEvent::Lagged { missed, cursor }),
             _ => {}
         }

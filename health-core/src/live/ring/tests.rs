@@ -252,6 +252,7 @@ impl ModelMember {
                 self.check_cursor(&cursor)?;
                 prop_assert!(number_of(&cursor) <= expected.number);
             }
+            Poll::Ready(Some(LiveEvent::Erased { .. })) => return Err(TestCaseError::fail("nothing was erased")),
             Poll::Ready(None) => return Err(TestCaseError::fail("the ring is not closed")),
             Poll::Pending => {
                 prop_assert!(!self.is_ready());
@@ -292,6 +293,7 @@ impl ModelMember {
                 let number = number_of(&cursor);
                 prop_assert!(pace.newest.values().all(|unread| unread.number > number));
             }
+            Poll::Ready(Some(LiveEvent::Erased { .. })) => return Err(TestCaseError::fail("nothing was erased")),
             Poll::Ready(None) => return Err(TestCaseError::fail("the ring is not closed")),
             Poll::Pending => return Ok(false),
         }
