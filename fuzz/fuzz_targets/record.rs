@@ -1,11 +1,11 @@
 //! Fuzzes the parser of records.
 //!
-//! A record is either refused with at least one reason, or it is a JSON object and its sample survives a round trip.
+//! A record is either refused with at least one reason, or it is a JSON object and its samples survive a round trip.
 
 #![no_main]
 
 use chrono::TimeDelta;
-use health_core::{ReceiveClock, parse_timestamp, read_record};
+use health_core::{ReceiveClock, Record, parse_timestamp, read_record};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {
@@ -18,11 +18,15 @@ fuzz_target!(|json: &[u8]| {
     };
     match read_record(json, &clock) {
         Err(faults) => assert!(!faults.is_empty()),
-        Ok(sample) => {
+        Ok(record) => {
             let whole: serde_json::Value = serde_json::from_slice(json).expect("a record is JSON");
             assert!(whole.is_object());
-            let written = serde_json::to_vec(&sample).expect("a sample can be written");
-            assert_eq!(read_record(&written, &clock), Ok(sample));
+            let samples = record.into_samples();
+            assert!(!samples.is_empty());
+            for sample in samples {
+                let written = serde_json::to_vec(&sample).expect("a sample can be written");
+                assert_eq!(read_record(&written, &clock), Ok(Record::Sample(sample)));
+            }
         }
     }
 });

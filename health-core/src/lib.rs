@@ -22,7 +22,7 @@
 //!
 //! - [`Sample`] and its values ([`UserId`], [`HeartRate`], [`Steps`], [`Calories`], [`Source`]) are valid by
 //!   construction.
-//! - [`read_record`] parses a sample from JSON.
+//! - [`read_record`] parses a sample from JSON, or an [`Interval`], which covers a span of time.
 //! - `Health` is the handle: it stores samples, computes [`Stats`] and opens a `Subscription` to committed samples.
 //! - `Error` tells the caller what to do when something fails.
 //!
@@ -33,6 +33,7 @@
 //! - `embedded`: a PostgreSQL server that this crate starts and supervises.
 //! - `clap`: the limits as command-line options.
 //! - `client`: a client of the live feed that reconnects and resumes. It needs no database.
+//! - `formats`: the readers of what phones and devices send. They need no database and no runtime.
 
 #[cfg(feature = "store")]
 pub mod access;
@@ -45,8 +46,12 @@ pub mod flags;
 #[cfg(feature = "store")]
 pub mod token;
 
+#[cfg(feature = "formats")]
+pub mod formats;
+
 mod bucket;
 mod erasure;
+mod interval;
 mod range;
 mod record;
 mod sample;
@@ -103,8 +108,9 @@ mod summary;
 pub use crate::{
     bucket::{Bucket, ParseBucketError, TooManyBuckets},
     erasure::Erasure,
+    interval::{Interval, Parts},
     range::{EmptyRange, TimeRange},
-    record::{ReceiveClock, RecordFault, read_record},
+    record::{ReceiveClock, Record, RecordFault, read_record, read_record_of},
     sample::{Calories, HeartRate, Identity, InvalidSample, Readings, Sample, Source, Steps, UserId},
     stats::{Percentiles, READING_WEIGHT_SECONDS_MAX, RangeStats, SLICE_SECONDS, SourceTotals, Stats, winning_source},
     text::counted,

@@ -1,4 +1,4 @@
-//! Parsing of one record (the JSON form of a sample) into a [`Sample`], or into the list of all its faults.
+//! Parsing of one record (the JSON form of a sample) into a [`Record`], or into the list of all its faults.
 //!
 //! There are two parsers with the same rules. The fast one reads a valid record in one pass and borrows its strings. If
 //! it refuses the record, the thorough one reads it again, field by field, and names every fault.
@@ -13,7 +13,8 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    sample::{Calories, HeartRate, InvalidSample, Readings, Sample, Source, Steps, UserId},
+    interval::{Interval, check_end},
+    sample::{Calories, HeartRate, InvalidSample, Readings, Sample, Source, Steps, UserId, check_not_ahead},
     time::{TimestampError, parse_timestamp},
 };
 
@@ -24,6 +25,33 @@ pub struct ReceiveClock {
     pub received_at: DateTime<Utc>,
     /// How far ahead of `received_at` a timestamp may be.
     pub max_future: TimeDelta,
+}
+
+/// What a valid record describes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// One sample: the record has no `end`.
+    Sample(Sample),
+    /// A span of time, which is stored as its [parts](Interval::parts).
+    Interval(Interval),
+}
+
+impl Record {
+    /// Returns the user who was measured.
+    pub fn user_id(&self) -> UserId {
+        match self {
+            Self::Sample(sample) => sample.user_id(),
+            Self::Interval(interval) => interval.whole().user_id(),
+        }
+    }
+
+    /// Returns the samples to store, in the order of their timestamps.
+    pub fn into_samples(self) -> Vec<Sample> {
+        match self {
+            Self::Sample(sample) => vec![sample],
+            Self::Interval(interval) => interval.parts().collect(),
+        }
+    }
 }
 
 /// A reason why a record is refused.
@@ -37,37 +65,51 @@ pub struct RecordFault {
 
 /// Parses one record.
 ///
-/// The record is a JSON object with the fields `user_id` (required), `timestamp`, `heart_rate`, `steps`, `calories` and
-/// `source`. A field that is `null` counts as absent. Unknown and repeated fields are faults.
+/// The record is a JSON object with the fields `user_id` (required), `timestamp`, `end`, `heart_rate`, `steps`, `calories`
+/// and `source`. A field that is `null` counts as absent. Unknown and repeated fields are faults. A record with `end`
+/// covers the time from its timestamp to that end, see [`Interval`].
 ///
 /// # Errors
 /// All faults of the record: at least one, at most 100.
 ///
 /// ```
 /// use chrono::{TimeDelta, Utc};
-/// use health_core::{ReceiveClock, read_record};
+/// use health_core::{ReceiveClock, Record, read_record};
 ///
 /// let clock = ReceiveClock { received_at: Utc::now(), max_future: TimeDelta::minutes(5) };
-/// let sample = read_record(br#"{"user_id":101,"heart_rate":72}"#, &clock).unwrap();
+/// let record = read_record(br#"{"user_id":101,"heart_rate":72}"#, &clock).unwrap();
+/// let Record::Sample(sample) = record else { panic!("a record without end is one sample") };
 /// assert_eq!(sample.timestamp().timestamp_micros(), clock.received_at.timestamp_micros());
 ///
 /// let faults = read_record(br#"{"user_id":101,"heart_rate":255,"stpes":3}"#, &clock).unwrap_err();
 /// assert_eq!(faults.len(), 2);
 /// ```
-pub fn read_record(json: &[u8], clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
-    match serde_json::from_slice::<Record<'_>>(json) {
-        Ok(record) => record.into_sample(clock).or_else(|_| read_field_by_field(json, clock)),
-        Err(_) => read_field_by_field(json, clock),
+pub fn read_record(json: &[u8], clock: &ReceiveClock) -> Result<Record, Vec<RecordFault>> {
+    match serde_json::from_slice::<RecordFields<'_>>(json) {
+        Ok(fields) => fields
+            .into_record(clock)
+            .or_else(|_| read_field_by_field(json, clock, None)),
+        Err(_) => read_field_by_field(json, clock, None),
     }
+}
+
+/// Parses one record, of which `user_id` may be absent: then it is the record of `user`.
+///
+/// # Errors
+/// As for [`read_record`].
+pub fn read_record_of(json: &[u8], clock: &ReceiveClock, user: Option<UserId>) -> Result<Record, Vec<RecordFault>> {
+    read_field_by_field(json, clock, user)
 }
 
 /// A record before validation. A string is borrowed unless it contains an escape.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record<'a> {
+struct RecordFields<'a> {
     user_id: i64,
     #[serde(borrow)]
     timestamp: Option<BorrowedText<'a>>,
+    #[serde(borrow)]
+    end: Option<BorrowedText<'a>>,
     heart_rate: Option<f64>,
     steps: Option<i64>,
     calories: Option<f64>,
@@ -80,8 +122,9 @@ struct Record<'a> {
 #[serde(transparent)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Record<'_> {
-    fn into_sample(self, clock: &ReceiveClock) -> Result<Sample, InvalidSample> {
+impl RecordFields<'_> {
+    fn into_record(self, clock: &ReceiveClock) -> Result<Record, InvalidSample> {
+        let has_timestamp = self.timestamp.is_some();
         let timestamp = match self.timestamp {
             Some(BorrowedText(text)) => parse_timestamp(&text)?,
             None => clock.received_at,
@@ -96,8 +139,19 @@ impl Record<'_> {
         };
         let sample = Sample::new(UserId::new(self.user_id)?, timestamp, source, readings)?;
         sample.check_not_in_future(clock.received_at, clock.max_future)?;
-        Ok(sample)
+        match self.end {
+            None => Ok(Record::Sample(sample)),
+            Some(_) if !has_timestamp => Err(InvalidSample::EndWithoutTimestamp),
+            Some(BorrowedText(end)) => read_interval(sample, &end, clock),
+        }
     }
+}
+
+#[cold] // Sensors send samples. Phones send intervals, and fewer of them.
+fn read_interval(whole: Sample, end: &str, clock: &ReceiveClock) -> Result<Record, InvalidSample> {
+    let interval = Interval::new(whole, parse_timestamp(end)?)?;
+    interval.check_not_in_future(clock.received_at, clock.max_future)?;
+    Ok(Record::Interval(interval))
 }
 
 /// Passes the members of an object to a [`RecordBuilder`] one by one.
@@ -128,7 +182,11 @@ impl<'de> Visitor<'de> for FieldVisitor<'_> {
     }
 }
 
-fn read_field_by_field(json: &[u8], clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
+fn read_field_by_field(
+    json: &[u8],
+    clock: &ReceiveClock,
+    default_user: Option<UserId>,
+) -> Result<Record, Vec<RecordFault>> {
     let record_fault = |reason: String| vec![RecordFault { field: None, reason }];
     let text = std::str::from_utf8(json).map_err(|error| {
         record_fault(format!(
@@ -145,14 +203,22 @@ fn read_field_by_field(json: &[u8], clock: &ReceiveClock) -> Result<Sample, Vec<
     FieldVisitor(&mut builder)
         .deserialize(&mut serde_json::Deserializer::from_str(value.get()))
         .map_err(|error| record_fault(format!("the record has a field name that cannot be read: {error}")))?;
-    builder.into_sample(clock)
+    builder.into_record(clock, default_user)
 }
 
 /// The maximum number of faults that are reported for one record. It bounds the size of the response.
 const FAULTS_MAX: usize = 100;
 
 /// The names of all fields of a record.
-const FIELD_NAMES: [&str; 6] = ["user_id", "timestamp", "heart_rate", "steps", "calories", "source"];
+const FIELD_NAMES: [&str; 7] = [
+    "user_id",
+    "timestamp",
+    "end",
+    "heart_rate",
+    "steps",
+    "calories",
+    "source",
+];
 
 /// The fields of one record that were read so far, and their faults.
 #[derive(Default)]
@@ -161,6 +227,7 @@ struct RecordBuilder {
     seen: [bool; FIELD_NAMES.len()],
     user_id: Option<UserId>,
     timestamp: Option<DateTime<Utc>>,
+    end: Option<DateTime<Utc>>,
     source: Option<Source>,
     readings: Readings,
     faults: Vec<RecordFault>,
@@ -178,9 +245,8 @@ impl RecordBuilder {
             "user_id" => read_into(&mut self.user_id, value, |value| {
                 Ok(UserId::new(integer(value, "a user id")?)?)
             }),
-            "timestamp" => read_into(&mut self.timestamp, value, |value| {
-                Ok(parse_timestamp(&timestamp_text(value)?).map_err(InvalidSample::from)?)
-            }),
+            "timestamp" => read_into(&mut self.timestamp, value, timestamp),
+            "end" => read_into(&mut self.end, value, timestamp),
             "source" => read_into(&mut self.source, value, |value| Ok(Source::new(string(value)?)?)),
             "heart_rate" => read_into(&mut self.readings.heart_rate, value, |value| {
                 Ok(HeartRate::new(number(value)?)?)
@@ -192,7 +258,7 @@ impl RecordBuilder {
                 Ok(Calories::new(number(value)?)?)
             }),
             _ => Err(FieldError(
-                "is not a field of a record; the fields are user_id, timestamp, heart_rate, steps, calories and source"
+                "is not a field of a record; the fields are user_id, timestamp, end, heart_rate, steps, calories and source"
                     .to_owned(),
             )),
         };
@@ -201,9 +267,12 @@ impl RecordBuilder {
         }
     }
 
-    fn into_sample(mut self, clock: &ReceiveClock) -> Result<Sample, Vec<RecordFault>> {
-        if self.user_id.is_none() && !self.is_faulty("user_id") {
-            self.add_fault("user_id", "is required");
+    fn into_record(mut self, clock: &ReceiveClock, default_user: Option<UserId>) -> Result<Record, Vec<RecordFault>> {
+        if !self.is_faulty("user_id") {
+            self.user_id = self.user_id.or(default_user);
+            if self.user_id.is_none() {
+                self.add_fault("user_id", "is required");
+            }
         }
         let reading_names = ["heart_rate", "steps", "calories"];
         if self.readings.is_empty() && !reading_names.iter().any(|field| self.is_faulty(field)) {
@@ -212,16 +281,20 @@ impl RecordBuilder {
         let timestamp = self.timestamp.unwrap_or(clock.received_at);
         if timestamp < Sample::EARLIEST {
             self.add_fault("timestamp", InvalidSample::TooEarly(timestamp).to_string());
-        } else if timestamp - clock.received_at > clock.max_future {
-            let fault = InvalidSample::TooLate {
-                timestamp,
-                max_future: clock.max_future,
-            };
+        } else if let Err(fault) = check_not_ahead(timestamp, clock.received_at, clock.max_future) {
             self.add_fault("timestamp", fault.to_string());
+        }
+        if let Some(Err(fault)) = self.end.map(|end| self.check_end(end, clock)) {
+            self.add_fault("end", fault.to_string());
         }
         match self.user_id {
             Some(user_id) if self.faults.is_empty() => {
-                Sample::new(user_id, timestamp, self.source.unwrap_or_default(), self.readings).map_err(|fault| {
+                let sample = Sample::new(user_id, timestamp, self.source.unwrap_or_default(), self.readings);
+                let record = sample.and_then(|whole| match self.end {
+                    Some(end) => Interval::new(whole, end).map(Record::Interval),
+                    None => Ok(Record::Sample(whole)),
+                });
+                record.map_err(|fault| {
                     vec![RecordFault {
                         field: None,
                         reason: fault.to_string(),
@@ -230,6 +303,16 @@ impl RecordBuilder {
             }
             _ => Err(self.faults),
         }
+    }
+
+    fn check_end(&self, end: DateTime<Utc>, clock: &ReceiveClock) -> Result<(), InvalidSample> {
+        match self.timestamp {
+            Some(start) => check_end(start, end)?,
+            // The fault of the timestamp is named, and the end has none that is known.
+            None if self.is_faulty("timestamp") => {}
+            None => return Err(InvalidSample::EndWithoutTimestamp),
+        }
+        check_not_ahead(end, clock.received_at, clock.max_future)
     }
 
     fn is_faulty(&self, field: &str) -> bool {
@@ -273,6 +356,10 @@ fn string(value: &RawValue) -> Result<String, FieldError> {
         return Err(FieldError(format!("is {}; a string is required", kind_of(value))));
     }
     serde_json::from_str(value.get()).map_err(|error| FieldError(format!("is not valid Unicode text: {error}")))
+}
+
+fn timestamp(value: &RawValue) -> Result<DateTime<Utc>, FieldError> {
+    Ok(parse_timestamp(&timestamp_text(value)?).map_err(InvalidSample::from)?)
 }
 
 fn timestamp_text(value: &RawValue) -> Result<String, FieldError> {
@@ -342,7 +429,7 @@ mod tests {
     use super::*;
     use crate::time::format_timestamp;
 
-    fn read(json: &str) -> Result<Sample, Vec<RecordFault>> {
+    fn read(json: &str) -> Result<Record, Vec<RecordFault>> {
         let received_at = parse_timestamp("2025-03-02T18:00:00Z").unwrap();
         read_record(
             json.as_bytes(),
@@ -372,9 +459,83 @@ mod tests {
         ] {
             assert!(read(json).is_ok(), "{json}: {:?}", read(json));
         }
-        let sample = read(r#"{"user_id":1,"steps":0}"#).unwrap();
+        let Ok(Record::Sample(sample)) = read(r#"{"user_id":1,"steps":0}"#) else {
+            panic!("a record without end is one sample");
+        };
         assert_eq!(format_timestamp(sample.timestamp()), "2025-03-02T18:00:00Z");
         assert_eq!(sample.source().as_str(), "");
+    }
+
+    #[test]
+    fn a_record_with_an_end_is_an_interval_within_the_limits_of_both_times() {
+        let record = |times: &str| read(&format!(r#"{{"user_id":1,"steps":100,{times}}}"#));
+        for (times, parts) in [
+            (r#""timestamp":"2025-03-02T17:00:00Z","end":null"#, 1),
+            (r#""timestamp":"2025-03-02T17:00:00Z","end":"2025-03-02T17:10:00Z""#, 1),
+            (
+                r#""end":"2025-03-02 18:40:00 +0100","timestamp":"2025-03-02T17:00:00Z""#,
+                3,
+            ),
+            (
+                r#""timestamp":"2025-03-01T17:00:00Z","end":"2025-03-02T18:00:00Z""#,
+                100,
+            ),
+            (r#""timestamp":"2025-03-02T18:00:00Z","end":"2025-03-02T18:05:00Z""#, 1),
+        ] {
+            assert_eq!(record(times).unwrap().into_samples().len(), parts, "{times}");
+        }
+        for (times, reason) in [
+            (
+                r#""end":"2025-03-02T17:10:00Z""#,
+                "needs the field timestamp, where the interval begins",
+            ),
+            (
+                r#""timestamp":null,"end":"2025-03-02T17:10:00Z""#,
+                "needs the field timestamp, where the interval begins",
+            ),
+            (
+                r#""timestamp":"2025-03-02T17:00:00Z","end":"2025-03-02T17:00:00.0000001Z""#,
+                "2025-03-02T17:00:00Z is not later than the timestamp 2025-03-02T17:00:00Z",
+            ),
+            (
+                r#""timestamp":"2025-03-01T16:59:59Z","end":"2025-03-02T18:00:00Z""#,
+                "2025-03-02T18:00:00Z is more than 25 hours after the timestamp 2025-03-01T16:59:59Z: divide the interval",
+            ),
+            (
+                r#""timestamp":"2025-03-02T17:00:00Z","end":"2025-03-02T18:05:01Z""#,
+                "2025-03-02T18:05:01Z is more than 300 s ahead of the server's clock: check the device's clock",
+            ),
+            (
+                r#""timestamp":"2025-03-02T17:00:00Z","end":1740938400"#,
+                "1740938400 is a number: Unix time is not accepted; write 2025-03-02T18:00:00Z",
+            ),
+        ] {
+            let faults = record(times).unwrap_err();
+            let found: Vec<_> = faults
+                .iter()
+                .map(|fault| (fault.field.as_deref(), fault.reason.as_str()))
+                .collect();
+            assert_eq!(found, [(Some("end"), reason)], "{times}");
+        }
+        let faults = record(r#""timestamp":"x","end":"y""#).unwrap_err();
+        let fields: Vec<_> = faults.iter().filter_map(|fault| fault.field.as_deref()).collect();
+        assert_eq!(fields, ["timestamp", "end"]);
+    }
+
+    #[test]
+    fn a_given_user_is_that_of_records_without_one_and_replaces_none() {
+        let clock = ReceiveClock {
+            received_at: Utc::now(),
+            max_future: TimeDelta::minutes(5),
+        };
+        let read = |json: &str, user| {
+            let user = UserId::new(user).ok();
+            read_record_of(json.as_bytes(), &clock, user).map(|record| record.user_id().get())
+        };
+        assert_eq!(read(r#"{"steps":1}"#, 7), Ok(7));
+        assert_eq!(read(r#"{"user_id":8,"steps":1}"#, 7), Ok(8));
+        assert!(read(r#"{"user_id":0,"steps":1}"#, 7).is_err());
+        assert!(read(r#"{"steps":1}"#, 0).is_err());
     }
 
     #[test]

@@ -119,6 +119,29 @@ pub enum InvalidSample {
         /// How far a timestamp may be ahead.
         max_future: TimeDelta,
     },
+    /// An interval without a timestamp, where it would begin.
+    #[error("needs the field timestamp, where the interval begins")]
+    EndWithoutTimestamp,
+    /// The end of an interval is not later than its start.
+    #[error("{} is not later than the timestamp {}", time::format_timestamp(*.end), time::format_timestamp(*.start))]
+    EndNotLater {
+        /// The timestamp of the record.
+        start: DateTime<Utc>,
+        /// The end of the interval.
+        end: DateTime<Utc>,
+    },
+    /// The interval is longer than [`Interval::LENGTH_MAX`](crate::Interval::LENGTH_MAX).
+    #[error(
+        "{} is more than 25 hours after the timestamp {}: divide the interval",
+        time::format_timestamp(*.end),
+        time::format_timestamp(*.start)
+    )]
+    IntervalTooLong {
+        /// The timestamp of the record.
+        start: DateTime<Utc>,
+        /// The end of the interval.
+        end: DateTime<Utc>,
+    },
     /// The heart rate is 0, -1 or 255, which devices send when they are not worn.
     #[error("{0} means that the device was not worn: leave the field out")]
     NotWorn(f64),
@@ -322,13 +345,7 @@ impl Sample {
     /// # Errors
     /// [`InvalidSample::TooLate`] if the timestamp is more than `max_future` after `now`.
     pub fn check_not_in_future(&self, now: DateTime<Utc>, max_future: TimeDelta) -> Result<(), InvalidSample> {
-        if self.timestamp() - now > max_future {
-            return Err(InvalidSample::TooLate {
-                timestamp: self.timestamp(),
-                max_future,
-            });
-        }
-        Ok(())
+        check_not_ahead(self.timestamp(), now, max_future)
     }
 
     /// Returns the key of the sample.
@@ -379,6 +396,21 @@ impl Sample {
             readings: self.readings.merged_with(newer),
         }
     }
+}
+
+/// Checks that a time is at most `max_future` after `now`.
+pub(crate) fn check_not_ahead(
+    time: DateTime<Utc>,
+    now: DateTime<Utc>,
+    max_future: TimeDelta,
+) -> Result<(), InvalidSample> {
+    if time - now > max_future {
+        return Err(InvalidSample::TooLate {
+            timestamp: time,
+            max_future,
+        });
+    }
+    Ok(())
 }
 
 impl fmt::Display for UserId {

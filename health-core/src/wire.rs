@@ -415,7 +415,8 @@ mod tests {
             received_at: Utc::now(),
             max_future: chrono::TimeDelta::minutes(5),
         };
-        assert_eq!(crate::record::read_record(&json, &clock).unwrap(), sample());
+        let record = crate::record::read_record(&json, &clock).unwrap();
+        assert_eq!(record.into_samples(), [sample()]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use proptest::{prelude::*, sample::Index};
 use super::*;
 
 /// Fragments that are inserted into records to damage them.
-const FRAGMENTS: [&str; 43] = [
+const FRAGMENTS: [&str; 45] = [
     "{",
     "}",
     "[",
@@ -41,6 +41,8 @@ const FRAGMENTS: [&str; 43] = [
     "source",
     "\"x\":1,",
     "\"steps\":1,",
+    "end",
+    "\"end\":\"2025-03-02T17:59:00Z\",",
     "2025-03-02T18:00:00Z",
     "+01:00",
     "T23:59:60Z",
@@ -84,6 +86,9 @@ fn record() -> impl Strategy<Value = String> {
         (1..4_i64).prop_map(|user| format!("\"user_id\":{user}")),
         number().prop_map(|number| format!("\"user_id\":{number}")),
         text().prop_map(|time| format!("\"timestamp\":{time}")),
+        text().prop_map(|time| format!("\"end\":{time}")),
+        (0..40_i64).prop_map(|hour| format!("\"timestamp\":\"2025-03-0{}T{:02}:00:00Z\"", 1 + hour / 24, hour % 24)),
+        (0..44_i64).prop_map(|hour| format!("\"end\":\"2025-03-0{}T{:02}:00:00Z\"", 1 + hour / 24, hour % 24)),
         number().prop_map(|rate| format!("\"heart_rate\":{rate}")),
         (20..=250_i64).prop_map(|rate| format!("\"heart_rate\": {rate}")),
         number().prop_map(|steps| format!("\"steps\" :{steps}")),
@@ -114,16 +119,20 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 /// Checks that both parsers give the same result for an input, and that an accepted input is a JSON object.
 fn check(json: &[u8]) -> Result<(), TestCaseError> {
     let clock = clock();
-    let thorough = read_field_by_field(json, &clock);
-    if let Ok(record) = serde_json::from_slice::<Record<'_>>(json)
-        && let Ok(sample) = record.into_sample(&clock)
+    let thorough = read_field_by_field(json, &clock, None);
+    if let Ok(fields) = serde_json::from_slice::<RecordFields<'_>>(json)
+        && let Ok(record) = fields.into_record(&clock)
     {
-        prop_assert_eq!(thorough.as_ref(), Ok(&sample));
+        prop_assert_eq!(thorough.as_ref(), Ok(&record));
     }
     match (&thorough, read_record(json, &clock)) {
-        (Ok(thorough), Ok(sample)) => {
-            prop_assert_eq!(thorough, &sample);
-            prop_assert!(sample.check_not_in_future(clock.received_at, clock.max_future).is_ok());
+        (Ok(thorough), Ok(record)) => {
+            prop_assert_eq!(thorough, &record);
+            let samples = record.into_samples();
+            prop_assert!(!samples.is_empty());
+            for sample in samples {
+                prop_assert!(sample.check_not_in_future(clock.received_at, clock.max_future).is_ok());
+            }
             prop_assert!(serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|value| value.is_object()));
         }
         (Err(thorough), Err(faults)) => {

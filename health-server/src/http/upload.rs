@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use health_core::{
-    Ack, Error, Health, IngestCounts, Receipt, ReceiveClock, RecordFault, Rejection, Sample,
+    Ack, Error, Health, IngestCounts, Receipt, ReceiveClock, Record, RecordFault, Rejection, Sample,
     access::{AccessDenied, Authenticator},
     read_record,
 };
@@ -41,6 +41,10 @@ pub(crate) struct Upload<'a> {
     buffer: Vec<Sample>,
     /// The index of the record of each of them.
     buffer_records: Vec<u64>,
+    /// Records that are not divided into samples yet, with their indexes. If there are any, the buffer is full.
+    ///
+    /// A record of a hundred bytes may become 101 samples, so a portion of a body could become a large buffer.
+    waiting: VecDeque<(u64, Record)>,
     /// Portions in the queue, oldest first.
     unacknowledged: VecDeque<Portion>,
     records: u64,
@@ -92,6 +96,7 @@ impl<'a> Upload<'a> {
             },
             buffer: Vec::new(),
             buffer_records: Vec::new(),
+            waiting: VecDeque::new(),
             unacknowledged: VecDeque::new(),
             records: 0,
             counts: IngestCounts::default(),
@@ -115,8 +120,8 @@ impl<'a> Upload<'a> {
         let index = self.records;
         self.records += 1;
         match read_record(json, &self.clock) {
-            Ok(sample) => match self.caller.access.check_user(sample.user_id()) {
-                Ok(()) => self.add_sample(index, sample),
+            Ok(record) => match self.caller.access.check_user(record.user_id()) {
+                Ok(()) => self.add_valid(index, record),
                 Err(denied) => {
                     self.forbidden += 1;
                     let reason = format!("is not allowed: {denied}");
@@ -134,13 +139,33 @@ impl<'a> Upload<'a> {
         }
     }
 
-    fn add_sample(&mut self, index: u64, sample: Sample) {
-        if sample.timestamp() == self.clock.received_at {
+    fn add_valid(&mut self, index: u64, record: Record) {
+        if let Record::Sample(sample) = &record
+            && sample.timestamp() == self.clock.received_at
+        {
             // Two records without a timestamp are two samples, so they must not get the same time.
             self.clock.received_at += TimeDelta::microseconds(1);
         }
-        self.buffer.push(sample);
-        self.buffer_records.push(index);
+        match record {
+            Record::Sample(sample) if self.waiting.is_empty() => {
+                self.buffer.push(sample);
+                self.buffer_records.push(index);
+            }
+            record => {
+                self.waiting.push_back((index, record));
+                self.divide_waiting();
+            }
+        }
+    }
+
+    /// Divides records that wait into samples, until the buffer is full.
+    fn divide_waiting(&mut self) {
+        while !self.is_full()
+            && let Some((index, record)) = self.waiting.pop_front()
+        {
+            self.buffer.extend(record.into_samples());
+            self.buffer_records.resize(self.buffer.len(), index);
+        }
     }
 
     fn reject(&mut self, index: u64, faults: impl IntoIterator<Item = RecordFault>) {
@@ -166,8 +191,19 @@ impl<'a> Upload<'a> {
         self.buffer.is_empty()
     }
 
-    /// Enqueues the buffered samples. Waits for space in the queue, and for older portions if too many are in it.
+    /// Enqueues all samples of the records so far. Waits for space in the queue, and for older portions if too many are
+    /// in it.
     pub(crate) async fn enqueue(&mut self) -> Result<(), QueueFailed> {
+        loop {
+            self.enqueue_buffer().await?;
+            self.divide_waiting();
+            if self.buffer.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn enqueue_buffer(&mut self) -> Result<(), QueueFailed> {
         while self.unacknowledged.len() >= MAX_UNACKNOWLEDGED {
             self.await_oldest().await;
         }
@@ -242,14 +278,19 @@ impl<'a> Upload<'a> {
             Ok(receipt) => self.add_stored(receipt),
             Err(Error::SamplesRefused(refused)) => {
                 self.add_stored(refused.stored);
-                self.rejected += u64::try_from(refused.positions.len()).unwrap_or(u64::MAX);
+                let refused = refused.positions.iter().filter_map(|position| records.get(*position));
+                let mut refused: Vec<u64> = refused.copied().collect();
+                // Several parts of one record are one refused record.
+                refused.sort_unstable();
+                refused.dedup();
+                self.rejected += u64::try_from(refused.len()).unwrap_or(u64::MAX);
                 let listed = MAX_LISTED_ERRORS.saturating_sub(self.errors.len());
-                let refused = refused.positions.iter().take(listed);
-                self.errors.extend(refused.map(|position| Rejection {
-                    index: records.get(*position).copied().unwrap_or_default(),
-                    field: None,
-                    reason: REFUSED_BY_DATABASE.to_owned(),
-                }));
+                self.errors
+                    .extend(refused.into_iter().take(listed).map(|index| Rejection {
+                        index,
+                        field: None,
+                        reason: REFUSED_BY_DATABASE.to_owned(),
+                    }));
             }
             // The response reports the first failure, because later ones often follow from it.
             Err(error) => self.failure = self.failure.take().or(Some(error)),
