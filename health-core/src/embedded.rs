@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod base_backup;
 mod cluster;
 mod directory;
 mod error;
@@ -31,6 +32,8 @@ mod ready;
 mod socket;
 mod supervisor;
 mod watchdog;
+
+pub(crate) use crate::embedded::base_backup::{copy_running, put_back};
 
 pub use crate::embedded::{
     cluster::Cluster,

@@ -37,6 +37,8 @@
 
 #[cfg(feature = "store")]
 pub mod access;
+#[cfg(feature = "embedded")]
+pub mod backup;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "embedded")]

@@ -33,6 +33,8 @@ pub(crate) mod rows;
 pub(crate) mod summarise;
 pub(crate) mod tables;
 pub(crate) mod tokens;
+#[cfg(feature = "embedded")]
+pub(crate) mod totals;
 pub(crate) mod transaction;
 pub(crate) mod update;
 pub(crate) mod users;

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod backup;
 pub(crate) mod database;
 pub(crate) mod token;
 
@@ -8,7 +9,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
-    args::{database::DatabaseArgs, token::TokenCommand},
+    args::{
+        backup::{BackupArgs, RestoreArgs},
+        database::DatabaseArgs,
+        token::TokenCommand,
+    },
     limits::ServerLimits,
     logging::LogFormat,
 };
@@ -47,6 +52,10 @@ pub(crate) enum Command {
     },
     /// Migrate the database schema, then exit.
     Migrate(MigrateArgs),
+    /// Back up the server's own PostgreSQL, also while a server runs on it.
+    Backup(BackupArgs),
+    /// Put a backup back into an empty data directory.
+    Restore(RestoreArgs),
 }
 
 /// Options of `serve`.

@@ -10,7 +10,7 @@ use health_core::{
 use crate::{args::database::DatabaseArgs, error::ProgramError};
 
 /// The name of the database in a PostgreSQL that the program runs itself.
-const EMBEDDED_DATABASE: &str = "health_db";
+pub(crate) const EMBEDDED_DATABASE: &str = "health_db";
 
 /// The name of this program in `pg_stat_activity`.
 const APPLICATION: &str = "health-server";
@@ -69,7 +69,8 @@ impl Postgres {
     }
 }
 
-fn options(args: &DatabaseArgs) -> Options {
+/// Returns the options of the PostgreSQL that the program runs itself.
+pub(crate) fn options(args: &DatabaseArgs) -> Options {
     let options = Options::new();
     match &args.data_dir {
         Some(directory) => options.data_dir(directory),

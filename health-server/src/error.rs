@@ -2,7 +2,7 @@
 
 use std::io;
 
-use health_core::{Error, embedded::EmbeddedError};
+use health_core::{Error, backup::BackupError, embedded::EmbeddedError};
 
 use crate::{listeners::BindError, tls::TlsError};
 
@@ -22,6 +22,28 @@ pub enum ProgramError {
     /// The server's own PostgreSQL could not start, or ended.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// A backup could not be made, restored or verified.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The data directory has no database.
+    #[error(
+        "there is nothing to back up: {directory} has no database. Name the data directory of the server with --data-dir, or \
+         in HEALTH_DATA_DIR."
+    )]
+    NothingToBackUp {
+        /// The data directory.
+        directory: String,
+    },
+    /// Only the server's own PostgreSQL is backed up by this program.
+    #[error(
+        "a database URL is given (--database-url or DATABASE_URL), but `{command}` is for the PostgreSQL that health-server runs \
+         itself. Back up your own server with its tools (pg_basebackup or pg_dump); or leave the URL out, and name the data \
+         directory with --data-dir."
+    )]
+    NotOwnPostgres {
+        /// The command that was given.
+        command: &'static str,
+    },
     /// Other machines can reach the address, no token exists, and `--allow-anonymous` was not given.
     #[error(
         "other machines can reach {flag} {address}, and no token exists, so every client could read, write and erase all \

@@ -21,6 +21,7 @@ mod addresses;
 mod app;
 mod args;
 mod audit;
+mod backup;
 mod database;
 mod descriptors;
 mod error;

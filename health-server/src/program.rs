@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use health_core::{Config, DatabaseStatus, Error, Health, Limits, grants, migrate};
+use health_core::{Config, DatabaseStatus, Error, Health, Limits, backup::BackupError, grants, migrate};
 use tokio::{
     net::lookup_host,
     signal::unix::{Signal, SignalKind, signal},
@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     args::{Args, Command, ServeArgs},
+    backup,
     database::Postgres,
     descriptors::{raise_open_files_limit, shortage},
     error::ProgramError,
@@ -57,8 +58,10 @@ pub fn main(args: Args) -> ExitCode {
         Err(error) => {
             let message = match &error {
                 // Has several lines and needs no prefix.
-                ProgramError::Embedded(error) => error.to_string(),
-                ProgramError::Health(error) => format!("health-server: {}", error.chain()),
+                ProgramError::Embedded(error) | ProgramError::Backup(BackupError::Embedded(error)) => error.to_string(),
+                ProgramError::Health(error) | ProgramError::Backup(BackupError::Database(error)) => {
+                    format!("health-server: {}", error.chain())
+                }
                 error => format!("health-server: {error}"),
             };
             // If stderr is closed, the exit status remains.
@@ -73,6 +76,8 @@ async fn execute(args: Args) -> Result<(), ProgramError> {
         None => serve(args.serve).await,
         Some(Command::Serve(args)) => serve(*args).await,
         Some(Command::Token { command }) => tokens::execute(command).await,
+        Some(Command::Backup(args)) => backup::back_up(args).await,
+        Some(Command::Restore(args)) => backup::restore(args).await,
         Some(Command::Migrate(args)) => {
             let postgres = Postgres::for_command(&args.database).await?;
             let migrated = migrate_and_print(&postgres, args.print_grants.as_deref()).await;

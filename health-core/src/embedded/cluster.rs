@@ -41,6 +41,8 @@ use crate::{
 pub struct Cluster {
     directory: Directory,
     address: Address,
+    /// The only directory to look in for the server programs, if one was given.
+    bindir: Option<PathBuf>,
     /// Present if this process started PostgreSQL.
     supervisor: Option<Supervisor>,
 }
@@ -121,6 +123,7 @@ impl Cluster {
                     return Ok(Cluster {
                         directory,
                         address,
+                        bindir: options.chosen_bindir().map(Path::to_owned),
                         supervisor: None,
                     });
                 }
@@ -151,6 +154,18 @@ impl Cluster {
     /// Returns the data directory.
     pub fn data_dir(&self) -> &Path {
         self.directory.path()
+    }
+
+    pub(crate) fn pgdata(&self) -> PathBuf {
+        self.directory.pgdata()
+    }
+
+    pub(crate) fn bindir(&self) -> Option<&Path> {
+        self.bindir.as_deref()
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Returns whether this process started PostgreSQL. If not, another process did.
@@ -193,6 +208,7 @@ impl Cluster {
         let mut cluster = Cluster {
             directory,
             address: address.clone(),
+            bindir: options.chosen_bindir().map(Path::to_owned),
             supervisor: None,
         };
         let ready = wait_until_ready(&address, cluster.data_dir(), &instance.end_of(&run)).await;

@@ -165,6 +165,31 @@ impl Directory {
         Ok(entries.next().is_none())
     }
 
+    /// Returns an error if the directory holds a cluster, or anything that this program did not leave there.
+    pub(crate) fn check_is_unused(&self) -> Result<(), EmbeddedError> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(EmbeddedError::io("read the directory", &self.path))?,
+        };
+        let own = [
+            self.server_lock(),
+            self.pg_lock(),
+            self.run(),
+            self.log(),
+            self.pgdata_new(),
+        ];
+        for entry in entries {
+            let entry = entry.map_err(EmbeddedError::io("read the directory", &self.path))?;
+            if !own.contains(&entry.path()) {
+                return Err(EmbeddedError::NotEmpty {
+                    directory: self.path.clone(),
+                    entry: entry.file_name().to_string_lossy().into_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Locks the directory for this process, or returns an error that names the owner.
     pub(crate) fn lock_for_owner(&self, user: &OsUser, kind: OwnerKind) -> Result<OwnerLock, EmbeddedError> {
         let path = self.server_lock();

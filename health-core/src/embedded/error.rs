@@ -232,6 +232,46 @@ pub enum EmbeddedError {
         seconds: u64,
     },
 
+    /// A backup is not put back into a directory that is in use.
+    #[error(
+        "{} is not empty: it holds {entry}. A backup is restored into a new data directory only, so that nothing is \
+         overwritten. Move the directory away, or choose another one with --data-dir.",
+        directory.display()
+    )]
+    NotEmpty {
+        /// The data directory.
+        directory: PathBuf,
+        /// Something that is in it.
+        entry: String,
+    },
+
+    /// The program that copies a running cluster is missing.
+    #[error(
+        "pg_basebackup was not found beside the server programs in {} or in PATH. It belongs to the client programs of \
+         PostgreSQL {major} (Debian, Ubuntu: sudo apt-get install postgresql-client-{major}).",
+        bindir.display()
+    )]
+    NoBaseBackup {
+        /// The directory of the server programs.
+        bindir: PathBuf,
+        /// Their major version.
+        major: u32,
+    },
+
+    /// `pg_basebackup` failed.
+    #[error(
+        "pg_basebackup could not copy the database in {} ({status}). Its last output may say what to change:\n{log}",
+        directory.display()
+    )]
+    BaseBackup {
+        /// The data directory.
+        directory: PathBuf,
+        /// The exit status of `pg_basebackup`.
+        status: ExitStatus,
+        /// The end of its output.
+        log: LogTail,
+    },
+
     /// The operating system refused an operation on a file, directory or program.
     #[error("Cannot {action} {}: {source}", path.display())]
     Io {

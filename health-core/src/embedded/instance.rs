@@ -228,7 +228,7 @@ impl Instance {
 }
 
 /// Runs a function that waits for files and short-lived programs on a thread for blocking work.
-async fn run_blocking<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EmbeddedError> + Send + 'static,
 ) -> Result<T, EmbeddedError> {
     match spawn_blocking(work).await {

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{embedded::error::EmbeddedError, outage::DatabaseStatus};
+use crate::{
+    embedded::{directory::Directory, error::EmbeddedError},
+    outage::DatabaseStatus,
+};
 
 /// The default limit of connections: writers, a pool of readers, the feed's connection, and some for `psql`.
 const CONNECTIONS_MAX: u32 = 100;
@@ -122,6 +125,17 @@ impl Options {
         self
     }
 
+    /// Returns whether the data directory holds a cluster. For a throw-away cluster, it never does.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::NoHome`] if no directory was given and none can be chosen.
+    pub fn has_cluster(&self) -> Result<bool, EmbeddedError> {
+        if self.is_throw_away() {
+            return Ok(false);
+        }
+        Ok(Directory::new(self.resolve_data_dir()?).pgdata().exists())
+    }
+
     pub(crate) fn restarts(&self) -> bool {
         self.restart
     }
@@ -143,7 +157,10 @@ impl Options {
     }
 
     /// Returns the absolute path of the data directory. For a throw-away cluster, each call creates a new directory.
-    pub(crate) fn resolve_data_dir(&self) -> Result<PathBuf, EmbeddedError> {
+    ///
+    /// # Errors
+    /// [`EmbeddedError::NoHome`] if no directory was given and none can be chosen.
+    pub fn resolve_data_dir(&self) -> Result<PathBuf, EmbeddedError> {
         let directory = match &self.data_dir {
             Some(directory) => directory.clone(),
             None if self.throw_away => create_temporary_directory()?,

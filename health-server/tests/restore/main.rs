@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod backup;
 mod client;
 mod history;
 mod postgres;

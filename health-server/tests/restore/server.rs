@@ -12,10 +12,15 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server and waits until it serves. Its log is a file in `directory`.
     pub(crate) async fn start(database_url: &str, directory: &Path) -> Self {
+        Self::start_with(&["--database-url", database_url], directory).await
+    }
+
+    /// Starts a server with these arguments, which name its database.
+    pub(crate) async fn start_with(arguments: &[&str], directory: &Path) -> Self {
         let log = directory.join("server.log");
         let log = File::options().create(true).append(true).open(log).unwrap();
-        let (program, arguments) = (env!("CARGO_BIN_EXE_health-server"), ["--database-url", database_url]);
-        let (process, addresses) = TestProcess::health_server(program, "127.0.0.1:0", &arguments, log).await;
+        let program = env!("CARGO_BIN_EXE_health-server");
+        let (process, addresses) = TestProcess::health_server(program, "127.0.0.1:0", arguments, log).await;
         Self { process, addresses }
     }
 

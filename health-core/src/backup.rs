@@ -1,0 +1,395 @@
+//! Backups of an [embedded](crate::embedded) PostgreSQL: made while it runs, put back, and verified.
+//!
+//! A backup is a directory with a copy of all files of the cluster, made by PostgreSQL's `pg_basebackup`, and a file that
+//! describes it. It is consistent: it holds exactly what was committed when the copy ended. Only the same major version
+//! of PostgreSQL can read it.
+//!
+//! After a restore, the feed refuses the cursors of the time that was lost, as after any return to an earlier state.
+
+mod compare;
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    backup::compare::{Comparison, compare, total_samples},
+    config::Config,
+    embedded::{Cluster, EmbeddedError, Options, copy_running, put_back},
+    error::Error,
+    store::{connection::Session, totals},
+};
+
+/// The copy of the cluster in a backup.
+const CLUSTER: &str = "pgdata";
+
+/// The copy while it is being made.
+const UNFINISHED: &str = "pgdata.new";
+
+/// The file that describes a backup.
+const DESCRIPTION: &str = "backup.json";
+
+/// The file in a data directory that tells when it was last backed up.
+const LAST_BACKUP: &str = "last-backup.json";
+
+/// A finished backup.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use health_core::{
+///     backup::Backup,
+///     embedded::{Cluster, Options},
+/// };
+///
+/// let cluster = Cluster::attach(Options::new()).await?;
+/// let backup = Backup::make(&cluster, "/backups/monday").await?;
+/// let verified = backup.verify(Some(&cluster), "health_db").await?;
+/// println!("{} samples can be restored", verified.samples);
+/// cluster.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Backup {
+    directory: PathBuf,
+    description: Description,
+}
+
+/// What the description of a backup says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Description {
+    finished_at: DateTime<Utc>,
+    /// The version of this crate.
+    version: String,
+}
+
+/// What the data directory says of the last backup that was made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LastBackup {
+    /// When it was finished.
+    pub finished_at: DateTime<Utc>,
+    /// Where it was written to.
+    pub directory: PathBuf,
+}
+
+/// The result of a verification that found no fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The users in the backup.
+    pub users: usize,
+    /// The samples in the backup. All of them were read.
+    pub samples: i64,
+    /// How they compare with those in the database.
+    pub compared: Compared,
+}
+
+/// How much of a backup was compared with the database that it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compared {
+    /// The numbers and sums of all samples that were not written or erased since are equal.
+    Equal {
+        /// How many users were changed since the backup. Their later samples were left out.
+        changed_users: usize,
+    },
+    /// There was no database to compare with.
+    NoDatabase,
+    /// The commit log of the database does not reach back to the backup, or belongs to another history.
+    OtherHistory,
+}
+
+/// The reason why a backup cannot be made, restored or verified.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The directory for a new backup is not empty.
+    #[error(
+        "{} is not empty. A backup is written into a new directory, so that no older one is lost; choose another name.",
+        directory.display()
+    )]
+    NotNew {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// There is no finished backup in the directory.
+    #[error(
+        "{} is not a finished backup: it has no {missing}. Give the directory that `health-server backup DIR` has written.",
+        directory.display()
+    )]
+    NoBackup {
+        /// The directory.
+        directory: PathBuf,
+        /// The file that is missing.
+        missing: &'static str,
+    },
+    /// The file that describes the backup is damaged.
+    #[error("the backup in {} is damaged: its {DESCRIPTION} cannot be read: {reason}", directory.display())]
+    Damaged {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong with the file.
+        reason: String,
+    },
+    /// The restored backup differs from the database.
+    #[error("the backup in {} does not equal the database: {difference}. Do not rely on it; make another one.", directory.display())]
+    Differs {
+        /// The directory.
+        directory: PathBuf,
+        /// The first difference, as a clause.
+        difference: String,
+    },
+    /// PostgreSQL did not start or was not found, or a file could not be copied.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The database refused to answer.
+    #[error(transparent)]
+    Database(#[from] Error),
+    /// The operating system refused an operation on a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// The operation, as a verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Backup {
+    /// Copies the cluster into a new directory of mode 0700, while it runs.
+    ///
+    /// When this returns, the backup is on the disk. If it fails or is dropped, what was copied so far is no backup, and
+    /// [`open`](Self::open) refuses it.
+    ///
+    /// # Errors
+    /// [`BackupError::NotNew`] if the directory holds something, [`BackupError::Embedded`] if `pg_basebackup` is missing or
+    /// fails.
+    pub async fn make(cluster: &Cluster, directory: impl Into<PathBuf>) -> Result<Self, BackupError> {
+        let directory = directory.into();
+        create_new(&directory)?;
+        let unfinished = directory.join(UNFINISHED);
+        if let Err(error) = copy_running(cluster, &unfinished).await {
+            // The first error says more than a failure to clean up.
+            let _ = fs::remove_dir_all(&unfinished);
+            return Err(error.into());
+        }
+        let description = Description {
+            finished_at: Utc::now(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        write_json(&directory.join(DESCRIPTION), &description)?;
+        // The last step: a directory without this name is not a backup.
+        fs::rename(&unfinished, directory.join(CLUSTER)).map_err(io("rename", &unfinished))?;
+        sync(&directory)?;
+        if let Some(parent) = directory.parent() {
+            // As in PostgreSQL, a file system that cannot sync a directory is no reason to fail.
+            let _ = sync(parent);
+        }
+        let last = LastBackup {
+            finished_at: description.finished_at,
+            directory: std::path::absolute(&directory).unwrap_or_else(|_| directory.clone()),
+        };
+        if let Err(error) = write_json(&cluster.data_dir().join(LAST_BACKUP), &last) {
+            tracing::warn!(%error, "the backup is finished, but the data directory does not tell of it");
+        }
+        Ok(Self { directory, description })
+    }
+
+    /// Opens a backup that was made before.
+    ///
+    /// # Errors
+    /// [`BackupError::NoBackup`] if the directory holds no finished backup.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, BackupError> {
+        let directory = directory.into();
+        if !directory.join(CLUSTER).is_dir() {
+            return Err(BackupError::NoBackup {
+                directory,
+                missing: CLUSTER,
+            });
+        }
+        let path = directory.join(DESCRIPTION);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(BackupError::NoBackup {
+                    directory,
+                    missing: DESCRIPTION,
+                });
+            }
+            text => text.map_err(io("read", &path))?,
+        };
+        match serde_json::from_slice(&text) {
+            Ok(description) => Ok(Self { directory, description }),
+            Err(error) => Err(BackupError::Damaged {
+                directory,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Returns the directory of the backup.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns when the backup was finished.
+    pub fn finished_at(&self) -> DateTime<Utc> {
+        self.description.finished_at
+    }
+
+    /// Copies the backup into the data directory of `options`, and returns that directory.
+    ///
+    /// The cluster is not started; [`Cluster::start`] does that as usual. A kill meanwhile leaves a directory without
+    /// cluster, into which a backup can be restored again.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::NotEmpty`] if the data directory holds anything, [`EmbeddedError::OtherVersion`] if the major
+    /// version of PostgreSQL that made the backup is not installed.
+    pub async fn restore(&self, options: &Options) -> Result<PathBuf, BackupError> {
+        Ok(put_back(&self.directory.join(CLUSTER), options).await?)
+    }
+
+    /// Restores the backup into a directory beside it, starts PostgreSQL there, reads all samples, and compares their
+    /// number and sums with those in `database` of the cluster that it was made of.
+    ///
+    /// The database may have been written to since. Then what was written or erased since is left out of the comparison. If
+    /// there is no cluster, the samples are only read; PostgreSQL checks its files' checksums meanwhile.
+    ///
+    /// # Errors
+    /// [`BackupError::Differs`] if a sample is missing or differs, [`BackupError::Embedded`] if the backup does not start,
+    /// [`BackupError::Database`] if a row cannot be read.
+    pub async fn verify(&self, cluster: Option<&Cluster>, database: &str) -> Result<Verified, BackupError> {
+        let place = Place::beside(&self.directory)?;
+        let options = Options::new().data_dir(place.data()).durable(false).restart(false);
+        self.restore(&options).await?;
+        let restored = Cluster::start(options).await?;
+        let verified = self.compare(&restored, cluster, database).await;
+        let stopped = restored.stop().await;
+        let verified = verified?;
+        stopped?;
+        Ok(verified)
+    }
+
+    async fn compare(
+        &self,
+        restored: &Cluster,
+        original: Option<&Cluster>,
+        database: &str,
+    ) -> Result<Verified, BackupError> {
+        let mut backup = session(restored, database).await?;
+        let totals = totals::of_all(&mut backup).await.map_err(Error::from)?;
+        let mut verified = Verified {
+            users: totals.users.len(),
+            samples: total_samples(&totals.users),
+            compared: Compared::NoDatabase,
+        };
+        let Some(original) = original else { return Ok(verified) };
+        let mut original = session(original, database).await?;
+        let unchanged = totals::unchanged_since(&mut original, totals.newest).await;
+        let Some((unchanged, bound)) = unchanged.map_err(Error::from)? else {
+            verified.compared = Compared::OtherHistory;
+            return Ok(verified);
+        };
+        let restored = totals::below(&mut backup, bound).await.map_err(Error::from)?;
+        match compare(&restored, &unchanged) {
+            Comparison::Equal { changed_users } => verified.compared = Compared::Equal { changed_users },
+            Comparison::Differs(difference) => {
+                return Err(BackupError::Differs {
+                    directory: self.directory.clone(),
+                    difference,
+                });
+            }
+        }
+        Ok(verified)
+    }
+}
+
+/// Returns when a data directory was last backed up; `None` if it never was, or if its note cannot be read.
+pub fn last_backup(data_dir: &Path) -> Option<LastBackup> {
+    serde_json::from_slice(&fs::read(data_dir.join(LAST_BACKUP)).ok()?).ok()
+}
+
+/// A directory beside a backup that is removed at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn beside(backup: &Path) -> Result<Self, BackupError> {
+        let absolute = fs::canonicalize(backup).map_err(io("resolve the path", backup))?;
+        let mut name = absolute.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".verify-{}", std::process::id()));
+        Ok(Self(absolute.with_file_name(name)))
+    }
+
+    fn data(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(directory = %self.0.display(), %error, "cannot remove the restored copy; remove it by hand");
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn session(cluster: &Cluster, database: &str) -> Result<Session, BackupError> {
+    let config = Config::from_url(&cluster.url(database))?;
+    Ok(Session::writer(&config).await?)
+}
+
+/// Creates the directory of a new backup. An empty directory is used.
+fn create_new(directory: &Path) -> Result<(), BackupError> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => return created.map_err(io("create the directory", directory)),
+    }
+    let mut entries = fs::read_dir(directory).map_err(io("read the directory", directory))?;
+    if entries.next().is_some() {
+        return Err(BackupError::NotNew {
+            directory: directory.to_owned(),
+        });
+    }
+    fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(io("change the permissions of", directory))
+}
+
+/// Writes a value as JSON, under its name only when it is complete and on the disk.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BackupError> {
+    let unfinished = path.with_extension("json.new");
+    let write = || {
+        let mut file = File::create(&unfinished)?;
+        serde_json::to_writer_pretty(&mut file, value)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    };
+    write().map_err(io("write", path))
+}
+
+fn sync(directory: &Path) -> Result<(), BackupError> {
+    File::open(directory)
+        .and_then(|file| file.sync_all())
+        .map_err(io("sync to the disk", directory))
+}
+
+/// Returns a function for `map_err` that adds the operation and the path.
+fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io {
+        action,
+        path,
+        source: Arc::new(source),
+    }
+}
