@@ -229,6 +229,35 @@ impl IngestCounts {
     }
 }
 
+impl FeedEvent {
+    /// Returns the name of the event: the field `event` of its JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "hello",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Sample { .. } => "sample",
+            Self::Erased { .. } => "erased",
+            Self::Lagged { .. } => "lagged",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::Pong => "pong",
+            Self::Error { .. } => "error",
+            Self::Bye { .. } => "bye",
+        }
+    }
+
+    /// Returns the cursor that the event carries, if it has one.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        match self {
+            Self::Hello { cursor, .. }
+            | Self::Sample { cursor, .. }
+            | Self::Erased { cursor, .. }
+            | Self::Lagged { cursor, .. }
+            | Self::Heartbeat { cursor, .. } => Some(cursor),
+            Self::Subscribed { .. } | Self::Pong | Self::Error { .. } | Self::Bye { .. } => None,
+        }
+    }
+}
+
 impl Rejection {
     /// Returns the rejection of the record at `index` for this fault.
     pub fn new(index: u64, fault: RecordFault) -> Self {
@@ -371,6 +400,45 @@ mod tests {
                 format!(r#"{{"event":"erased","cursor":"c1","user_id":101{fields}}}"#)
             );
             assert_eq!(serde_json::from_str::<FeedEvent>(&line).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn the_name_and_the_cursor_of_an_event_are_those_of_its_json() {
+        let (cursor, reason) = (Cursor::new("c1"), "why".to_owned());
+        for event in [
+            FeedEvent::Hello {
+                protocol: FEED_PROTOCOL.into(),
+                auth: false,
+                cursor: cursor.clone(),
+            },
+            FeedEvent::Subscribed {
+                resumed: true,
+                reason: None,
+            },
+            FeedEvent::Sample {
+                cursor: cursor.clone(),
+                sample: sample(),
+            },
+            FeedEvent::Erased {
+                cursor: cursor.clone(),
+                erasure: Erasure::of_user(UserId::new(101).unwrap()),
+            },
+            FeedEvent::Lagged {
+                missed: 1,
+                cursor: cursor.clone(),
+            },
+            FeedEvent::Heartbeat {
+                cursor: cursor.clone(),
+                time: Utc::now(),
+            },
+            FeedEvent::Pong,
+            FeedEvent::Error { reason: reason.clone() },
+            FeedEvent::Bye { reason },
+        ] {
+            let json = serde_json::to_value(&event).unwrap();
+            assert_eq!(json["event"], event.name());
+            assert_eq!(json["cursor"].as_str(), event.cursor().map(Cursor::as_str));
         }
     }
 

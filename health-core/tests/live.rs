@@ -611,7 +611,9 @@ async fn a_replay_that_is_overtaken_by_pruning_says_that_samples_may_be_missing(
                 received += 1;
                 assert_eq!(published.sample().user_id().get(), received, "in order, without gaps");
             }
-            LiveEvent::Subscribed { resumed: false, reason } => break reason.unwrap(),
+            LiveEvent::Subscribed {
+                resumed: false, reason, ..
+            } => break reason.unwrap(),
             other => panic!("{other:?}"),
         }
     };

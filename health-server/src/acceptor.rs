@@ -20,36 +20,24 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    addresses::{AddressPermit, Addresses},
+    connection_slots::{ConnectionLimit, ConnectionSlot, ConnectionSlots},
     http::idle_connections::IdleConnections,
 };
 
 /// Accepts the connections of one listener, up to a limit, and serves each in a task of its own.
 pub(crate) struct Acceptor {
     pub(crate) listener: TcpListener,
-    /// Holds a permit for each further connection that may be open.
-    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) slots: ConnectionSlots,
     /// Holds a permit for each further refusal that may be under way.
     pub(crate) refusals: Arc<Semaphore>,
     /// Returns the bytes that a connection over a limit receives before it is closed.
     pub(crate) refusal: fn(ConnectionLimit) -> Vec<u8>,
-    /// The open connections of each client address.
-    pub(crate) addresses: Arc<Addresses>,
     /// The connections of which one makes room for a new one at the limit, and how long it must have been idle.
     pub(crate) idle: Option<(Arc<IdleConnections>, Duration)>,
     /// Ends the acceptor.
     pub(crate) closing: CancellationToken,
     /// Tracks the tasks of the connections.
     pub(crate) tasks: TaskTracker,
-}
-
-/// Which limit of open connections is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectionLimit {
-    /// That of all connections.
-    Total,
-    /// That of the connections from one address.
-    OfAddress,
 }
 
 /// TCP keep-alive: after 1 min of silence the system probes the peer, and after 2 min it reports the connection as
@@ -71,7 +59,9 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Acceptor {
     /// Accepts connections until the server closes. Calls `on_refused` for each connection that is refused.
-    pub(crate) async fn run<F>(self, on_refused: impl Fn(), serve: impl Fn(TcpStream) -> F)
+    ///
+    /// The future of a connection holds its slot, so the slot is free when the connection ends, also by a panic.
+    pub(crate) async fn run<F>(self, on_refused: impl Fn(), serve: impl Fn(TcpStream, ConnectionSlot) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -96,13 +86,12 @@ impl Acceptor {
                 continue;
             }
             match self.admit(peer_ip(&stream)).await {
-                Ok(permits) => {
-                    let connection = serve(stream);
+                Ok(slot) => {
+                    let connection = serve(stream, slot);
                     self.tasks.spawn(async move {
                         if AssertUnwindSafe(connection).catch_unwind().await.is_err() {
                             tracing::error!("a connection was closed because its task panicked");
                         }
-                        drop(permits);
                     });
                 }
                 Err(limit) => {
@@ -126,27 +115,27 @@ impl Acceptor {
         sleep(PAUSE_AFTER_FAILURE).await;
     }
 
-    /// Returns the permits for one more connection of an address, or the limit that is reached.
-    async fn admit(&self, peer: IpAddr) -> Result<(AddressPermit, OwnedSemaphorePermit), ConnectionLimit> {
-        let of_address = self.addresses.admit(peer).ok_or(ConnectionLimit::OfAddress)?;
+    /// Returns the slot of one more connection of an address, or the limit that is reached.
+    async fn admit(&self, peer: IpAddr) -> Result<ConnectionSlot, ConnectionLimit> {
+        let of_address = self.slots.of_address(peer)?;
         let of_all = self.permit().await.ok_or(ConnectionLimit::Total)?;
-        Ok((of_address, of_all))
+        Ok(ConnectionSlot::new(of_address, of_all))
     }
 
     /// Returns the permit for one more connection, or `None` if the limit is reached and no connection makes room.
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         loop {
-            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            if let Some(permit) = self.slots.of_all() {
                 return Some(permit);
             }
             let (connections, min_idle) = self.idle.as_ref()?;
             if !connections.close_longest_idle(*min_idle) {
                 return None;
             }
-            let released = timeout(MAKE_ROOM_TIMEOUT, Arc::clone(&self.permits).acquire_owned());
+            let released = timeout(MAKE_ROOM_TIMEOUT, self.slots.wait_for_all());
             tokio::select! {
                 permit = released => if let Ok(permit) = permit {
-                    return permit.ok();
+                    return permit;
                 },
                 // A request has arrived meanwhile: another connection has to make room.
                 () = connections.declined() => {}

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    connection_slots::ConnectionSlots,
     http::{body_memory::BodyMemoryBudget, idle_connections::IdleConnections},
     limits::ServerLimits,
     metrics::Metrics,
@@ -32,6 +33,8 @@ pub(crate) struct App {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) metrics: Metrics,
+    /// The slots of feed connections: those over TCP, and the streams of `GET /feed`.
+    pub(crate) feed_slots: ConnectionSlots,
     /// The HTTP connections that wait for a request.
     pub(crate) idle_connections: Arc<IdleConnections>,
     /// First step of a shutdown: requests that were received are answered, new ones are not accepted.
@@ -50,6 +53,7 @@ impl App {
         health: Health,
         authenticator: Authenticator,
         tls: Option<Arc<ServerTls>>,
+        feed_slots: ConnectionSlots,
         options: ServerOptions,
     ) -> Self {
         let ServerOptions { limits, allowed_hosts } = options;
@@ -65,6 +69,7 @@ impl App {
             allowed_hosts,
             tls,
             metrics: Metrics::default(),
+            feed_slots,
             idle_connections: Arc::default(),
             closing: CancellationToken::new(),
             abort_uploads: CancellationToken::new(),

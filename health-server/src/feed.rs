@@ -1,18 +1,26 @@
-//! The live feed: JSON lines over TCP, so that `nc` is a client.
+//! The live feed: one implementation of subscribing, resuming, lagging and ending, with two encodings.
+//!
+//! JSON lines over TCP, so that `nc` is a client, are served here. Server-sent events, so that a browser is one, are served
+//! by `http/feed.rs`.
 
-mod access;
+pub(crate) mod access;
 mod command;
+pub(crate) mod encoding;
 mod lines;
+mod login;
+pub(crate) mod outbox;
 mod session;
+pub(crate) mod subscribe;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::{
-    acceptor::{ConnectionLimit, peer_ip},
+    acceptor::peer_ip,
     app::App,
+    connection_slots::{ConnectionLimit, ConnectionSlot},
     feed::session::Session,
     tls::{Port, secure},
 };
@@ -23,6 +31,16 @@ use crate::{
 /// such clients, and as many samples to write before they stall. With 64 KiB and a round trip of 100 ms, some 5000 samples
 /// a second still reach a client.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long a client may take to read its last events.
+pub(crate) const BYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Limits the system's send buffer of a connection.
+pub(crate) fn limit_send_buffer(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
+        tracing::debug!(%error, "cannot limit the send buffer of a feed connection");
+    }
+}
 
 /// Returns the lines that a connection over a limit of open connections receives before it is closed.
 pub(crate) fn refusal(limit: ConnectionLimit) -> Vec<u8> {
@@ -47,11 +65,9 @@ fn last_lines(error: &str, bye: &str) -> Vec<u8> {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
+pub(crate) async fn serve(stream: TcpStream, _slot: ConnectionSlot, app: Arc<App>) {
     let _connection = app.metrics.feed_connections.increment();
-    if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
-        tracing::debug!(%error, "cannot limit the send buffer of a feed connection");
-    }
+    limit_send_buffer(&stream);
     let peer = peer_ip(&stream);
     let stream = tokio::select! {
         secured = secure(stream, app.tls.as_deref(), Port::Feed, plain_text_refusal) => match secured {

@@ -5,6 +5,7 @@ mod body;
 mod body_error;
 pub(crate) mod body_memory;
 mod error;
+mod feed;
 mod framing;
 mod gunzip;
 mod host;
@@ -12,6 +13,7 @@ pub(crate) mod idle_connections;
 mod ingest;
 mod json_records;
 mod line_splitter;
+mod open_connection;
 mod ops;
 mod parse_errors;
 mod query;
@@ -26,9 +28,7 @@ mod upload;
 mod users;
 mod write_timeout;
 
-use std::{
-    any::Any, convert::Infallible, future::Future, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration,
-};
+use std::{any::Any, convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -49,13 +49,15 @@ use tokio::{
 use tokio_util::io::InspectReader;
 
 use crate::{
-    acceptor::{ConnectionLimit, peer_ip},
+    acceptor::peer_ip,
     app::App,
+    connection_slots::{ConnectionLimit, ConnectionSlot},
     http::{
         auth::{Caller, Rule, authorize},
         error::HttpError,
         framing::{check_transfer_coding, declare_persistence},
         host::{check_host_and_origin, check_one_host},
+        open_connection::OpenConnection,
         parse_errors::ExplainParseErrors,
         query::no_parameters,
         raw_response::closing_response,
@@ -108,17 +110,17 @@ fn plain_text_refusal() -> Vec<u8> {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
-    let _open = app.metrics.http_connections.increment();
+pub(crate) async fn serve(stream: TcpStream, slot: ConnectionSlot, app: Arc<App>) {
     let tracked = app.idle_connections.track();
     let peer = peer_ip(&stream);
+    let open = Arc::new(OpenConnection::new(&app, peer, slot));
     let service = service_fn(|request| {
-        let (app, tracked) = (Arc::clone(&app), Arc::clone(&tracked));
+        let (app, tracked, open) = (Arc::clone(&app), Arc::clone(&tracked), Arc::clone(&open));
         // On the heap, because the future of an idle connection would otherwise have the size of the largest handler.
         Box::pin(async move {
             tracked.mark_busy();
             let id = RequestId::of(request.headers());
-            let mut response = id.clone().scope(respond(&app, peer, request)).await;
+            let mut response = id.clone().scope(respond(&app, &open, request)).await;
             response.headers_mut().insert(REQUEST_ID, id.header_value());
             Ok::<_, Infallible>(tracked.idle_after(response, id))
         })
@@ -134,7 +136,7 @@ pub(crate) async fn serve(stream: TcpStream, app: Arc<App>) {
         () = tracked.close_requested() => return,
         () = app.closing.cancelled() => return,
     };
-    let stream = ExplainParseErrors::new(WriteTimeout::new(stream, app.limits.write_timeout));
+    let stream = ExplainParseErrors::new(WriteTimeout::new(stream, app.limits.write_timeout, Arc::clone(&open)));
     let mut silent = Some(Arc::clone(&tracked));
     let stream = InspectReader::new(stream, move |bytes: &[u8]| {
         if let Some(connection) = silent.take_if(|_| !bytes.is_empty()) {
@@ -187,16 +189,16 @@ async fn discard_connection(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 }
 
 /// Responds to one request, and counts it.
-async fn respond(app: &Arc<App>, peer: IpAddr, request: Request<Incoming>) -> HttpResponse {
+async fn respond(app: &Arc<App>, open: &OpenConnection, request: Request<Incoming>) -> HttpResponse {
     let start = Instant::now();
     let (head, mut body) = request.into_parts();
     let route = Route::find(head.uri.path());
     let attempt = Attempt {
         verb: method_label(&head.method),
         route: route.map_or("other", Route::template),
-        peer,
+        peer: open.peer,
     };
-    let response = or_500(answer(app, attempt, route, &head, &mut body)).await;
+    let response = or_500(answer(app, open, attempt, route, &head, &mut body)).await;
     let mut response = response.unwrap_or_else(HttpError::into_response);
     app.metrics
         .record_response(attempt.route, attempt.verb, response.status(), start.elapsed());
@@ -232,6 +234,7 @@ fn after_panic(panic: &(dyn Any + Send)) -> HttpError {
 /// Finds the response to one request.
 async fn answer(
     app: &Arc<App>,
+    open: &OpenConnection,
     attempt: Attempt,
     route: Option<Route<'_>>,
     head: &Parts,
@@ -259,7 +262,7 @@ async fn answer(
             let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail);
             Ok(with_allow(error.into_response(), route.allow()))
         }
-        Some(route) => dispatch(app, route, caller, head.uri.query(), &head.headers, body).await,
+        Some(route) => dispatch(app, open, route, caller, head.uri.query(), &head.headers, body).await,
     }
 }
 
@@ -287,6 +290,7 @@ async fn admit(app: &App, route: Option<Route<'_>>, head: &Parts, attempt: Attem
 /// Calls the handler of an endpoint.
 async fn dispatch(
     app: &Arc<App>,
+    open: &OpenConnection,
     route: Route<'_>,
     caller: Caller,
     query: Option<&str>,
@@ -305,6 +309,7 @@ async fn dispatch(
         Route::Users => Box::pin(users::list(app, &caller, query)).await,
         Route::User(id) => Box::pin(users::erase(app, caller, id)).await,
         Route::Samples => Box::pin(samples::samples(app, &caller, query, headers)).await,
+        Route::Feed => feed::feed(app, &caller, open, query, headers),
         Route::Healthy => Ok(ops::healthy()),
         Route::Ready => Box::pin(ops::ready(app)).await,
         Route::Prometheus => Ok(ops::prometheus(app)),

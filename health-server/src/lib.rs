@@ -22,6 +22,7 @@ mod app;
 mod args;
 mod audit;
 mod backup;
+mod connection_slots;
 mod database;
 mod descriptors;
 mod error;

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     fmt::{Display, Write},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -29,17 +32,18 @@ pub(crate) struct Metrics {
     pub(crate) http_connections: Gauge,
     pub(crate) feed_connections: Gauge,
     pub(crate) feed_subscribers: Gauge,
+    pub(crate) feed_streams: Gauge,
     connections_refused: AtomicU64,
     feed_samples: AtomicU64,
 }
 
 /// A number that can rise and fall.
-#[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicU64);
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Gauge(Arc<AtomicU64>);
 
 /// Keeps a [`Gauge`] raised by one until it is dropped.
 #[derive(Debug)]
-pub(crate) struct GaugeGuard<'a>(&'a Gauge);
+pub(crate) struct GaugeGuard(Gauge);
 
 /// The labels by which responses are counted.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,8 +156,13 @@ impl Metrics {
     fn render_feed(&self, text: &mut PrometheusText, missed: u64) {
         text.gauge(
             "health_feed_connections",
-            "Open feed connections.",
+            "Open feed connections, over TCP and over HTTP.",
             self.feed_connections.get(),
+        );
+        text.gauge(
+            "health_feed_streams",
+            "Feed connections over HTTP: server-sent events.",
+            self.feed_streams.get(),
         );
         text.gauge(
             "health_feed_subscribers",
@@ -250,9 +259,9 @@ pub(crate) fn method_label(method: &Method) -> &'static str {
 
 impl Gauge {
     /// Raises the gauge by one until the guard is dropped.
-    pub(crate) fn increment(&self) -> GaugeGuard<'_> {
+    pub(crate) fn increment(&self) -> GaugeGuard {
         self.0.fetch_add(1, Relaxed);
-        GaugeGuard(self)
+        GaugeGuard(self.clone())
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -260,7 +269,7 @@ impl Gauge {
     }
 }
 
-impl Drop for GaugeGuard<'_> {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }
@@ -342,6 +351,7 @@ mod tests {
                 "health_summary_lag_seconds gauge",
                 "health_summary_dirty_slices gauge",
                 "health_feed_connections gauge",
+                "health_feed_streams gauge",
                 "health_feed_subscribers gauge",
                 "health_feed_samples_total counter",
                 "health_feed_missed_total counter",

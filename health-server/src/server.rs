@@ -12,9 +12,9 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    acceptor::{Acceptor, ConnectionLimit},
-    addresses::Addresses,
+    acceptor::Acceptor,
     app::App,
+    connection_slots::{ConnectionLimit, ConnectionSlots},
     descriptors::{Share, Shares},
     feed, http,
     listeners::Listeners,
@@ -49,9 +49,17 @@ pub async fn run(
     let options = options.into();
     options.limits.check()?;
     let authenticator = health.authenticator().await?;
-    let app = Arc::new(App::new(health, authenticator, listeners.tls.clone(), options));
+    let shares = Shares::of_this_process(&options.limits, health.limits());
+    let feed_slots = ConnectionSlots::new(shares.feed.connections, options.limits.max_connections_per_address);
+    let app = Arc::new(App::new(
+        health,
+        authenticator,
+        listeners.tls.clone(),
+        feed_slots,
+        options,
+    ));
     let connections = TaskTracker::new();
-    let mut accepting = tokio::spawn(accept(Arc::clone(&app), listeners, connections.clone()));
+    let mut accepting = tokio::spawn(accept(Arc::clone(&app), listeners, shares, connections.clone()));
     let auditing = tokio::spawn({
         let refusals = Arc::clone(&app.refusals);
         async move { refusals.sum_up().await }
@@ -87,27 +95,26 @@ pub async fn run(
 }
 
 /// Accepts HTTP and feed connections until the server closes.
-async fn accept(app: Arc<App>, listeners: Listeners, connections: TaskTracker) {
-    let shares = Shares::of_this_process(&app.limits, app.health.limits());
-    let acceptor = |listener: TcpListener, share: Share, refusal: fn(ConnectionLimit) -> Vec<u8>| Acceptor {
+async fn accept(app: Arc<App>, listeners: Listeners, shares: Shares, connections: TaskTracker) {
+    let acceptor = |listener: TcpListener, slots, share: Share, refusal: fn(ConnectionLimit) -> Vec<u8>| Acceptor {
         listener,
-        permits: Arc::new(Semaphore::new(share.connections)),
+        slots,
         refusals: Arc::new(Semaphore::new(share.refusals)),
         refusal,
-        addresses: Arc::new(Addresses::new(app.limits.max_connections_per_address)),
         idle: None,
         closing: app.closing.clone(),
         tasks: connections.clone(),
     };
+    let http_slots = ConnectionSlots::new(shares.http.connections, app.limits.max_connections_per_address);
     let http = Acceptor {
         idle: Some((Arc::clone(&app.idle_connections), app.limits.idle_grace)),
-        ..acceptor(listeners.http, shares.http, http::refusal)
+        ..acceptor(listeners.http, http_slots, shares.http, http::refusal)
     };
     // A feed connection is silent because it listens, so none of them counts as idle.
-    let feed = acceptor(listeners.feed, shares.feed, feed::refusal);
+    let feed = acceptor(listeners.feed, app.feed_slots.clone(), shares.feed, feed::refusal);
     let on_refused = || app.metrics.add_refused_connection();
     tokio::join!(
-        http.run(on_refused, |stream| http::serve(stream, Arc::clone(&app))),
-        feed.run(on_refused, |stream| feed::serve(stream, Arc::clone(&app))),
+        http.run(on_refused, |stream, slot| http::serve(stream, slot, Arc::clone(&app))),
+        feed.run(on_refused, |stream, slot| feed::serve(stream, slot, Arc::clone(&app))),
     );
 }

@@ -183,6 +183,14 @@ pub(crate) async fn secure(
     Ok(Either::Right(Box::new(stream)))
 }
 
+/// Returns the socket of a connection.
+pub(crate) fn socket(connection: &Connection) -> &TcpStream {
+    match connection {
+        Either::Left(socket) => socket,
+        Either::Right(tls) => tls.get_ref().0,
+    }
+}
+
 impl Files {
     fn load(&self) -> Result<Loaded, TlsError> {
         let certificate_error = |reason: String| TlsError::File {

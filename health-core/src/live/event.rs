@@ -25,6 +25,8 @@ pub enum LiveEvent {
         resumed: bool,
         /// The reason, if `resumed` is false.
         reason: Option<String>,
+        /// The cursor to resume from here.
+        cursor: Cursor,
     },
     /// A sample was committed. A changed sample is sent as a whole.
     Sample {

@@ -96,7 +96,7 @@ impl Replay {
             LogPage::OtherHistory => return self.refuse(OTHER_HISTORY).await,
             LogPage::Records { records, .. } => records,
         };
-        link.send(subscribed(None)).await?;
+        link.send(subscribed(None, from)).await?;
         let mut pass = Pass::new(mark, from);
         loop {
             match self.every {
@@ -116,13 +116,13 @@ impl Replay {
     /// Continues from now instead.
     async fn refuse(&self, reason: &str) -> Result<(), Gone> {
         let ring = &self.link.ring;
-        let membership = loop {
-            let joined = ring.join(&self.filter, ring.mark(), self.every.is_some());
-            if let Some(membership) = joined {
-                break membership;
+        let (membership, position) = loop {
+            let mark = ring.mark();
+            if let Some(membership) = ring.join(&self.filter, mark, self.every.is_some()) {
+                break (membership, mark.position);
             }
         };
-        self.link.send(subscribed(Some(reason))).await?;
+        self.link.send(subscribed(Some(reason), position)).await?;
         self.link.send_membership(membership).await
     }
 }

@@ -186,6 +186,7 @@ impl Ring {
                 count: state.gaps() + 1,
                 index: state.delivered,
                 reason: reason.to_owned(),
+                cursor: to_cursor(position),
             });
             state.take_wakers()
         };

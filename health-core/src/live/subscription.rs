@@ -83,12 +83,14 @@ struct RunningReplay {
 
 impl Subscription {
     pub(crate) fn new(ring: &Arc<Ring>, source: &Arc<ReplaySource>, filter: Filter) -> Self {
+        // Read first: a commit that is delivered in between is sent again to a client that resumes, and not left out.
+        let last_cursor = ring.cursor();
         Self {
             ring: Arc::clone(ring),
             source: Arc::clone(source),
             reading: Reading::Ring(ring.subscribe(&filter)),
             filter,
-            last_cursor: ring.cursor(),
+            last_cursor,
             every: None,
         }
     }
@@ -259,9 +261,9 @@ impl Drop for RunningReplay {
 
 fn remember(last_cursor: &mut Cursor, event: &LiveEvent) {
     match event {
-        LiveEvent::Sample { cursor, .. } | LiveEvent::Erased { cursor, .. } | LiveEvent::Lagged { cursor, .. } => {
-            last_cursor.clone_from(cursor);
-        }
-        LiveEvent::Subscribed { .. } => {}
+        LiveEvent::Subscribed { cursor, .. }
+        | LiveEvent::Sample { cursor, .. }
+        | LiveEvent::Erased { cursor, .. }
+        | LiveEvent::Lagged { cursor, .. } => last_cursor.clone_from(cursor),
     }
 }

@@ -1,123 +1,103 @@
-//! What a feed connection may hear of, and when that ends.
+//! What a feed client may hear of, and when its stream ends.
 
-use std::{collections::BTreeSet, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use health_core::{
     UserId,
-    access::{Access, AccessDenied, Authenticator},
+    access::{Access, AccessDenied, Authenticator, NotAuthenticated},
     token::Scope,
 };
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::{
-    app::App,
-    refusals::{Attempt, Refusal, RefusalReason},
-};
+use crate::app::App;
 
-/// The access of one connection.
-pub(crate) struct SessionAccess<'a> {
-    app: &'a App,
-    peer: IpAddr,
+/// The access of one feed client.
+pub(crate) struct FeedAccess {
     access: Arc<Access>,
     /// Resolves with the reason when the access ends.
-    end: Pin<Box<dyn Future<Output = String> + Send>>,
+    access_ended: Pin<Box<dyn Future<Output = String> + Send>>,
+    closing: CancellationToken,
 }
 
-impl<'a> SessionAccess<'a> {
-    /// Begins without a token.
-    pub(crate) fn new(app: &'a App, peer: IpAddr) -> Self {
-        let authenticator = &app.authenticator;
-        let (access, end): (_, Pin<Box<dyn Future<Output = _> + Send>>) = match authenticator.authenticate(None) {
-            Ok(access) => (Arc::clone(&access), Box::pin(end(authenticator.clone(), access))),
-            Err(reason) => (
-                Arc::new(Access::nothing()),
-                Box::pin(no_auth_in_time(reason.to_string(), app.limits.auth_timeout)),
-            ),
-        };
-        Self { app, peer, access, end }
+/// Why the stream of a client ends.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    /// The access has ended, or the client has not sent AUTH in time. The reason is for the client.
+    Access(String),
+    /// The server shuts down.
+    Shutdown,
+}
+
+impl FeedAccess {
+    /// The access of a token, or that of every client while no token exists.
+    pub(crate) fn new(app: &App, access: Arc<Access>) -> Self {
+        let (authenticator, of_end) = (app.authenticator.clone(), Arc::clone(&access));
+        Self::ending(app, access, async move { ended(&authenticator, &of_end).await })
     }
 
-    /// Waits until the access ends, and returns the reason. Cancelling it loses nothing.
-    pub(crate) async fn ended(&mut self) -> String {
-        (&mut self.end).await
+    /// The access of a client that has to send AUTH first.
+    pub(crate) fn before_auth(app: &App, reason: NotAuthenticated) -> Self {
+        let timeout = app.limits.auth_timeout;
+        Self::ending(app, Arc::new(Access::nothing()), no_auth_in_time(reason, timeout))
     }
 
-    /// Takes the access of a token.
-    ///
-    /// # Errors
-    /// The reason, for the client to read. If the token is wrong, it comes late.
-    pub(crate) async fn authenticate(&mut self, secret: &str) -> Result<(), String> {
-        match self.app.authenticator.authenticate(Some(secret)) {
-            Ok(access) => {
-                self.access = Arc::clone(&access);
-                self.end = Box::pin(end(self.app.authenticator.clone(), access));
-                Ok(())
-            }
-            Err(reason) => {
-                self.app
-                    .refusals
-                    .add(&Refusal::new(self.attempt("AUTH"), reason.into()));
-                sleep(self.app.wrong_tokens.add(self.peer)).await;
-                Err(reason.to_string())
-            }
+    /// Waits for the end of the stream. Cancelling it loses nothing.
+    pub(crate) async fn ended(&mut self) -> StreamEnd {
+        tokio::select! {
+            biased; // The more specific reason.
+            reason = &mut self.access_ended => StreamEnd::Access(reason),
+            () = self.closing.cancelled() => StreamEnd::Shutdown,
         }
     }
 
     /// Returns the users of a subscription: those that the client names, or all that it may hear of.
     ///
     /// # Errors
-    /// The reason, for the client to read, if there is no token, or if it does not permit this.
+    /// Why it may not hear of them.
     pub(crate) fn users_to_hear_of(
         &self,
-        named: Option<&BTreeSet<UserId>>,
-    ) -> Result<Option<BTreeSet<UserId>>, String> {
-        let (attempt, token) = (self.attempt("SUBSCRIBE"), self.access.name());
-        let refuse = |refusal: &Refusal<'_>| self.app.refusals.add(refusal);
-        if let Err(reason) = self.app.authenticator.authenticate(None)
-            && self.access.token_id().is_none()
-        {
-            refuse(&Refusal::new(attempt, reason.into()));
-            return Err(format!("{reason}: send AUTH TOKEN first"));
-        }
-        if let Some(Err(_)) = self.access.token_id().map(|id| self.app.token_rates.take(id)) {
-            refuse(&Refusal {
-                token: Some(token),
-                ..Refusal::new(attempt, RefusalReason::Rate)
-            });
-            return Err(format!(
-                "the token {token} has sent more than {} requests a second: send SUBSCRIBE again later",
-                self.app.limits.max_token_rate
-            ));
-        }
-        self.check(named).map_err(|denied| {
-            refuse(&Refusal::of_token(attempt, token, &denied));
-            denied.to_string()
-        })?;
-        Ok(named.or(self.access.users()).cloned())
-    }
-
-    fn attempt(&self, verb: &'static str) -> Attempt {
-        Attempt {
-            verb,
-            route: "",
-            peer: self.peer,
-        }
-    }
-
-    fn check(&self, named: Option<&BTreeSet<UserId>>) -> Result<(), AccessDenied> {
+        named: Option<BTreeSet<UserId>>,
+    ) -> Result<Option<BTreeSet<UserId>>, AccessDenied> {
         self.access.check_scope(Scope::Read)?;
-        named
-            .into_iter()
-            .flatten()
-            .try_for_each(|user| self.access.check_user(*user))
+        let mut all_named = named.iter().flatten();
+        all_named.try_for_each(|user| self.access.check_user(*user))?;
+        Ok(named.or_else(|| self.access.users().cloned()))
+    }
+
+    /// Returns the name of the token.
+    pub(crate) fn token(&self) -> &str {
+        self.access.name()
+    }
+
+    pub(crate) fn token_id(&self) -> Option<i64> {
+        self.access.token_id()
+    }
+
+    fn ending(app: &App, access: Arc<Access>, ended: impl Future<Output = String> + Send + 'static) -> Self {
+        Self {
+            access,
+            access_ended: Box::pin(ended),
+            closing: app.closing.clone(),
+        }
     }
 }
 
-async fn end(authenticator: Authenticator, access: Arc<Access>) -> String {
-    authenticator.ended(&access).await.to_string()
+impl StreamEnd {
+    /// Returns the reason, for the client to read.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Access(reason) => reason,
+            Self::Shutdown => "the server is shutting down",
+        }
+    }
 }
 
-async fn no_auth_in_time(reason: String, timeout: Duration) -> String {
+async fn ended(authenticator: &Authenticator, access: &Arc<Access>) -> String {
+    authenticator.ended(access).await.to_string()
+}
+
+async fn no_auth_in_time(reason: NotAuthenticated, timeout: Duration) -> String {
     sleep(timeout).await;
     format!("{reason}, and AUTH was not sent within {timeout:?}")
 }

@@ -1,13 +1,11 @@
 //! The commands that a feed client can send.
 
-use std::{collections::BTreeSet, str::FromStr, time::Duration};
+use health_core::Cursor;
 
-use health_core::{Cursor, UserId};
-
-use crate::quote::quote;
-
-/// The longest interval of `every=`: one hour. For anything rarer, `GET /metrics` serves better.
-const EVERY_MS_MAX: u64 = 60 * 60 * 1000;
+use crate::{
+    feed::subscribe::{self, SubscribeOptions},
+    quote::quote,
+};
 
 /// One command of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,17 +15,6 @@ pub(crate) enum Command {
     Auth(String),
     Ping,
     Quit,
-}
-
-/// The options of SUBSCRIBE.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct SubscribeOptions {
-    /// The users whose samples are sent; `None` means all users.
-    pub(crate) users: Option<BTreeSet<UserId>>,
-    /// The cursor to resume from.
-    pub(crate) after: Option<Cursor>,
-    /// The interval in which at most one sample of each user is sent.
-    pub(crate) every: Option<Duration>,
 }
 
 /// Parses a line. Returns `None` for a blank line.
@@ -40,7 +27,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
     let Some(name) = words.next() else { return Ok(None) };
     let name_in_capitals = name.to_ascii_uppercase();
     let command = match name_in_capitals.as_str() {
-        "SUBSCRIBE" => return SubscribeOptions::parse(words).map(|subscribe| Some(Command::Subscribe(subscribe))),
+        "SUBSCRIBE" => return options(words).map(|options| Some(Command::Subscribe(options))),
         "AUTH" => match (words.next(), words.next()) {
             (Some(secret), None) => return Ok(Some(Command::Auth(secret.to_owned()))),
             _ => return Err("AUTH takes exactly one token".to_owned()),
@@ -63,38 +50,36 @@ pub(crate) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
     }
 }
 
-impl SubscribeOptions {
-    fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, String> {
-        let mut options = Self::default();
-        for word in words {
-            let unknown = || {
-                format!(
-                    "{} is not an option of SUBSCRIBE: use users=, after= or every=",
-                    quote(word)
-                )
-            };
-            let (name, value) = word.split_once('=').ok_or_else(unknown)?;
-            let name = name.to_ascii_lowercase();
-            let is_repeated = match name.as_str() {
-                "users" => options.users.replace(users(value)?).is_some(),
-                "after" => options.after.replace(cursor(value)?).is_some(),
-                "every" => options.every.replace(every(value)?).is_some(),
-                _ => return Err(unknown()),
-            };
-            if is_repeated {
-                return Err(format!("{name}= is given more than once"));
-            }
+/// Reads the options of SUBSCRIBE.
+fn options<'a>(words: impl Iterator<Item = &'a str>) -> Result<SubscribeOptions, String> {
+    let mut options = SubscribeOptions::default();
+    for word in words {
+        let unknown = || {
+            format!(
+                "{} is not an option of SUBSCRIBE: use users=, after= or every=",
+                quote(word)
+            )
+        };
+        let (name, value) = word.split_once('=').ok_or_else(unknown)?;
+        let name = name.to_ascii_lowercase();
+        let is_wrong = |reason| format!("{name}={reason}");
+        let is_repeated = match name.as_str() {
+            "users" => options
+                .users
+                .replace(subscribe::users(value).map_err(is_wrong)?)
+                .is_some(),
+            "after" => options.after.replace(cursor(value)?).is_some(),
+            "every" => options
+                .every
+                .replace(subscribe::every(value).map_err(is_wrong)?)
+                .is_some(),
+            _ => return Err(unknown()),
+        };
+        if is_repeated {
+            return Err(format!("{name}= is given more than once"));
         }
-        Ok(options)
     }
-}
-
-fn users(value: &str) -> Result<BTreeSet<UserId>, String> {
-    let ids = value
-        .split(',')
-        .map(|id| UserId::new(unsigned(id)?).ok())
-        .collect::<Option<_>>();
-    ids.ok_or_else(|| format!("users={} is not a list of user ids such as users=101,202", quote(value)))
+    Ok(options)
 }
 
 fn cursor(value: &str) -> Result<Cursor, String> {
@@ -105,24 +90,12 @@ fn cursor(value: &str) -> Result<Cursor, String> {
     }
 }
 
-fn every(value: &str) -> Result<Duration, String> {
-    let millis = unsigned(value).filter(|millis| (1..=EVERY_MS_MAX).contains(millis));
-    millis.map(Duration::from_millis).ok_or_else(|| {
-        format!(
-            "every={} is not a number of milliseconds from 1 to {EVERY_MS_MAX}",
-            quote(value)
-        )
-    })
-}
-
-/// Reads a number that consists of digits alone. `str::parse` would also take a sign.
-fn unsigned<N: FromStr>(text: &str) -> Option<N> {
-    let has_only_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| has_only_digits)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use health_core::UserId;
+
     use super::*;
 
     fn subscribe(line: &str) -> SubscribeOptions {

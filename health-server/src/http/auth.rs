@@ -115,7 +115,8 @@ impl Caller {
         Err(HttpError::new(StatusCode::TOO_MANY_REQUESTS, detail).with_retry_after(wait))
     }
 
-    fn refuse(&self, denied: AccessDenied) -> HttpError {
+    /// Returns the response to something that the token does not permit.
+    pub(crate) fn refuse(&self, denied: AccessDenied) -> HttpError {
         self.refusals
             .add(&Refusal::of_token(self.attempt, self.access.name(), &denied));
         denied.into()

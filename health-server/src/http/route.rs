@@ -15,6 +15,7 @@ pub(crate) enum Route<'a> {
     Users,
     User(&'a str),
     Samples,
+    Feed,
     Healthy,
     Ready,
     Prometheus,
@@ -31,6 +32,7 @@ impl<'a> Route<'a> {
             "/metrics/percentiles" => Self::Percentiles,
             "/users" => Self::Users,
             "/samples" => Self::Samples,
+            "/feed" => Self::Feed,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
             "/-/metrics" => Self::Prometheus,
@@ -65,9 +67,13 @@ impl<'a> Route<'a> {
     pub(crate) fn rule(self) -> Rule {
         match self {
             Self::Ingest => Rule::Scope(Scope::Ingest),
-            Self::Stats | Self::Series | Self::Percentiles | Self::Users | Self::Samples | Self::Prometheus => {
-                Rule::Scope(Scope::Read)
-            }
+            Self::Stats
+            | Self::Series
+            | Self::Percentiles
+            | Self::Users
+            | Self::Samples
+            | Self::Feed
+            | Self::Prometheus => Rule::Scope(Scope::Read),
             Self::User(_) => Rule::Scope(Scope::Erase),
             Self::Healthy | Self::Ready => Rule::Public,
             Self::OpenApi => Rule::AnyToken,
@@ -78,7 +84,7 @@ impl<'a> Route<'a> {
     pub(crate) fn has_parameters(self) -> bool {
         matches!(
             self,
-            Self::Stats | Self::Series | Self::Percentiles | Self::Users | Self::Samples
+            Self::Stats | Self::Series | Self::Percentiles | Self::Users | Self::Samples | Self::Feed
         )
     }
 
@@ -92,6 +98,7 @@ impl<'a> Route<'a> {
             Self::Users => "/users",
             Self::User(_) => "/users/{user_id}",
             Self::Samples => "/samples",
+            Self::Feed => "/feed",
             Self::Healthy => "/-/healthy",
             Self::Ready => "/-/ready",
             Self::Prometheus => "/-/metrics",
@@ -112,6 +119,7 @@ mod tests {
             "/metrics/series",
             "/users",
             "/samples",
+            "/feed",
             "/-/ready",
             "/openapi.json",
         ] {

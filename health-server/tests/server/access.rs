@@ -27,18 +27,23 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with_limits(|_, _| {}).await
     }
 
     /// Starts a server with the default limits, changed by `change`.
     pub(crate) async fn with_limits(change: impl FnOnce(&mut ServerLimits, &mut Limits)) -> Self {
         let database = TestDatabase::new().await;
-        let mut admin = TokenAdmin::connect(&Config::from_url(database.url()).unwrap())
-            .await
-            .unwrap();
+        let mut admin = admin(&database).await;
         admin.create(&new_token("first", "read", None)).await.unwrap();
         let server = Server::with_database(database, None, change).await;
+        Self { server, admin }
+    }
+
+    /// Starts a server that serves everyone until the first token is created.
+    pub(crate) async fn before_the_first_token() -> Self {
+        let server = Server::start().await;
+        let admin = admin(&server.database).await;
         Self { server, admin }
     }
 
@@ -50,15 +55,21 @@ impl Guarded {
         bearer
     }
 
-    async fn revoke(&mut self, name: &str) {
+    pub(crate) async fn revoke(&mut self, name: &str) {
         self.admin.revoke(name).await.unwrap();
     }
+}
+
+async fn admin(database: &TestDatabase) -> TokenAdmin {
+    TokenAdmin::connect(&Config::from_url(database.url()).unwrap())
+        .await
+        .unwrap()
 }
 
 /// A client that sends a token.
 pub(crate) struct Bearer {
     secret: String,
-    header: String,
+    pub(crate) header: String,
 }
 
 impl Bearer {
@@ -85,7 +96,7 @@ impl Bearer {
         self.request(server, "GET", path, "").await
     }
 
-    async fn post(&self, server: &Server, body: &str) -> Response {
+    pub(crate) async fn post(&self, server: &Server, body: &str) -> Response {
         self.request(server, "POST", "/ingest", body).await
     }
 
@@ -113,7 +124,7 @@ fn new_token(name: &str, scopes: &str, users: Option<&[i64]>) -> NewToken {
     }
 }
 
-async fn in_time<T>(event: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(event: impl Future<Output = T>) -> T {
     timeout(EFFECT_TIME_MAX, event)
         .await
         .expect("the change takes effect within 10 s")
@@ -140,7 +151,7 @@ fn scope_of(method: &str, path: &str) -> Option<&'static str> {
         ("POST", "/ingest" | "/ingest/") => Some("ingest"),
         (
             "GET" | "HEAD",
-            "/metrics" | "/metrics/series" | "/metrics/percentiles" | "/users" | "/samples" | "/-/metrics",
+            "/metrics" | "/metrics/series" | "/metrics/percentiles" | "/users" | "/samples" | "/feed" | "/-/metrics",
         ) => Some("read"),
         ("DELETE", "/users/{user_id}") => Some("erase"),
         ("GET" | "HEAD", "/openapi.json") | ("OPTIONS", _) => Some(""),
@@ -165,7 +176,12 @@ async fn endpoints(server: &Server, token: &Bearer) -> Vec<(String, String, Opti
         let head = methods.get("get").map(|_| "HEAD".to_owned());
         for method in described.chain(head).chain(["OPTIONS".to_owned()]) {
             let scope = scope_of(&method, path);
-            endpoints.push((method, path.replace("{user_id}", "999"), scope));
+            // A stream would not end.
+            let request = match path.as_str() {
+                "/feed" => "/feed?users=none",
+                path => &path.replace("{user_id}", "999"),
+            };
+            endpoints.push((method, request.to_owned(), scope));
         }
     }
     endpoints

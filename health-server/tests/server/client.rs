@@ -26,6 +26,21 @@ pub(crate) struct Response {
 /// A feed connection.
 pub(crate) struct FeedConnection(BufReader<TcpStream>);
 
+/// A stream of server-sent events, with what was read of it already.
+pub(crate) struct EventStream {
+    connection: HttpConnection,
+    pub(crate) head: Response,
+    unread: String,
+}
+
+/// A server-sent event.
+#[derive(Debug, PartialEq)]
+pub(crate) struct StreamEvent {
+    pub(crate) name: String,
+    pub(crate) id: Option<String>,
+    pub(crate) data: Value,
+}
+
 impl HttpConnection {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
@@ -79,13 +94,11 @@ impl HttpConnection {
             timeout(TIMEOUT, self.0.read_exact(&mut body)).await.unwrap().unwrap();
         } else if response.header("transfer-encoding") == Some("chunked") {
             loop {
-                let size = usize::from_str_radix(self.line().await.trim(), 16).unwrap();
-                let mut chunk = vec![0; size + 2];
-                timeout(TIMEOUT, self.0.read_exact(&mut chunk)).await.unwrap().unwrap();
-                if size == 0 {
+                let chunk = self.chunk().await;
+                if chunk.is_empty() {
                     break;
                 }
-                body.extend_from_slice(&chunk[..size]);
+                body.extend_from_slice(&chunk);
             }
         }
         response.body = String::from_utf8(body).unwrap();
@@ -114,6 +127,15 @@ impl HttpConnection {
             headers,
             body: String::new(),
         }
+    }
+
+    /// Returns the next chunk of a chunked body. The last one is empty.
+    async fn chunk(&mut self) -> Vec<u8> {
+        let size = usize::from_str_radix(self.line().await.trim(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        timeout(TIMEOUT, self.0.read_exact(&mut chunk)).await.unwrap().unwrap();
+        chunk.truncate(size);
+        chunk
     }
 
     /// Reads until the connection ends.
@@ -164,6 +186,76 @@ impl Response {
         assert_eq!(problem["status"], self.status, "{self:?}");
         assert!(problem["type"].is_string() && problem["title"].is_string(), "{self:?}");
         problem["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+impl EventStream {
+    /// Requests a stream and reads the head of the response.
+    pub(crate) async fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut connection = HttpConnection::connect(address).await;
+        let mut head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n");
+        for (name, value) in headers {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        connection.send(head + "\r\n").await;
+        let head = connection.response_head().await;
+        Self::after(connection, head)
+    }
+
+    /// The stream of which the head was read.
+    pub(crate) fn after(connection: HttpConnection, head: Response) -> Self {
+        Self {
+            connection,
+            head,
+            unread: String::new(),
+        }
+    }
+
+    /// Returns the next block of lines, without the empty line that ends it, or `None` after the last one.
+    pub(crate) async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.unread.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.unread = rest;
+                return Some(block);
+            }
+            let chunk = self.connection.chunk().await;
+            if chunk.is_empty() {
+                assert_eq!(self.unread, "", "the stream ends with a whole event");
+                return None;
+            }
+            self.unread += &String::from_utf8(chunk).unwrap();
+        }
+    }
+
+    /// Returns the next event.
+    pub(crate) async fn event(&mut self) -> StreamEvent {
+        let block = self.block().await.expect("an event");
+        let field = |name: &str| {
+            let mut lines = block.lines().filter_map(|line| line.strip_prefix(name));
+            let value = lines.next().map(str::to_owned);
+            assert_eq!(lines.next(), None, "one {name} in {block}");
+            value
+        };
+        let data = field("data: ").unwrap_or_else(|| panic!("no data in {block}"));
+        let event = StreamEvent {
+            name: field("event: ").unwrap_or_else(|| panic!("no event in {block}")),
+            id: field("id: "),
+            data: serde_json::from_str(&data).unwrap(),
+        };
+        assert_eq!(event.data["event"], event.name.as_str());
+        assert_eq!(block.lines().count(), 2 + usize::from(event.id.is_some()), "{block}");
+        event
+    }
+
+    /// Closes the sending side of the connection.
+    pub(crate) async fn finish(&mut self) {
+        self.connection.finish().await;
+    }
+
+    /// Waits for the server, and returns whether it closed the connection after the end of the stream.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        self.block().await.is_none() && self.connection.is_closed().await
     }
 }
 

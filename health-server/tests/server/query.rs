@@ -237,7 +237,7 @@ async fn openapi_json_describes_every_path_with_its_methods() {
             );
         }
     }
-    assert_eq!(description["paths"].as_object().unwrap().len(), 12);
+    assert_eq!(description["paths"].as_object().unwrap().len(), 13);
     assert_eq!(
         description["components"]["securitySchemes"]["token"]["scheme"],
         "bearer"

@@ -8,7 +8,7 @@ use serde_json::Value;
 use test_support::TestDatabase;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::client::{FeedConnection, HttpConnection, Response};
+use crate::client::{EventStream, FeedConnection, HttpConnection, Response};
 
 /// A server on free ports with a database of its own. It runs until it is stopped or dropped.
 pub(crate) struct Server {
@@ -104,6 +104,19 @@ impl Server {
         feed.send(format!("SUBSCRIBE {options}\n")).await;
         assert_eq!(feed.event().await["event"], "subscribed");
         feed
+    }
+
+    /// Requests a stream of server-sent events with these query parameters, and reads its start.
+    pub(crate) async fn stream(&self, parameters: &str) -> EventStream {
+        self.resumed_stream(parameters, &[]).await
+    }
+
+    /// Requests a stream with these query parameters and headers, and reads its start.
+    pub(crate) async fn resumed_stream(&self, parameters: &str, headers: &[(&str, &str)]) -> EventStream {
+        let mut stream = EventStream::open(self.http, &format!("/feed?{parameters}"), headers).await;
+        assert_eq!(stream.head.status, 200, "{:?}", stream.head);
+        assert_eq!(stream.block().await.as_deref(), Some("retry: 2000"));
+        stream
     }
 
     /// Stores so many samples of a user on 2025-03-02 that their export does not fit into the buffers of a connection.

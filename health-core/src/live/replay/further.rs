@@ -2,13 +2,14 @@
 
 use crate::{
     live::{
+        cursor::to_cursor,
         event::LiveEvent,
         replay::{
             link::{Gone, Link},
             pass::Pass,
         },
     },
-    store::commit_log::{CommitRecord, LogPage},
+    store::commit_log::{CommitRecord, LogPage, LogPosition},
 };
 
 pub(super) const TOO_OLD: &str = "the cursor is too old: some commits after it are older than the replay window";
@@ -25,15 +26,17 @@ pub(super) async fn further(link: &Link, pass: &mut Pass) -> Result<Vec<CommitRe
         LogPage::Pruned => TOO_OLD,
         LogPage::OtherHistory => OTHER_HISTORY,
     };
-    link.send(subscribed(Some(reason))).await?;
-    pass.skip_to(link.ring.mark());
+    let mark = link.ring.mark();
+    link.send(subscribed(Some(reason), mark.position)).await?;
+    pass.skip_to(mark);
     Ok(Vec::new())
 }
 
-/// The event that says whether the subscription continues without a gap.
-pub(super) fn subscribed(refusal: Option<&str>) -> LiveEvent {
+/// The event that says whether the subscription continues without a gap, and after which position.
+pub(super) fn subscribed(refusal: Option<&str>, after: LogPosition) -> LiveEvent {
     LiveEvent::Subscribed {
         resumed: refusal.is_none(),
         reason: refusal.map(str::to_owned),
+        cursor: to_cursor(after),
     }
 }

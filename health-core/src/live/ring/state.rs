@@ -61,6 +61,8 @@ pub(super) struct Gap {
     /// The index of the first sample after it.
     pub(super) index: u64,
     pub(super) reason: String,
+    /// The cursor to resume after it.
+    pub(super) cursor: Cursor,
 }
 
 /// Up to this number of users in a filter, the next chunk is found through the users' audiences. For longer filters it is
@@ -284,6 +286,7 @@ impl State {
         Some(LiveEvent::Subscribed {
             resumed: false,
             reason: Some(gap.reason.clone()),
+            cursor: gap.cursor.clone(),
         })
     }
 

@@ -232,7 +232,7 @@ impl ModelMember {
                 self.told += self.untold;
                 self.untold = 0;
             }
-            Poll::Ready(Some(LiveEvent::Subscribed { resumed, reason })) => {
+            Poll::Ready(Some(LiveEvent::Subscribed { resumed, reason, .. })) => {
                 prop_assert!(!resumed && reason.as_deref() == Some("gap"));
                 prop_assert!(self.untold == 0 && self.gap.is_some_and(|gap| gap <= index));
                 self.gap = None;
