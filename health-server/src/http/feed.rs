@@ -104,8 +104,9 @@ fn options(query: Option<&str>, headers: &HeaderMap) -> Result<SubscribeOptions,
 fn last_event_id(headers: &HeaderMap) -> Option<Cursor> {
     let ids = headers.get_all(LAST_EVENT_ID).iter();
     let ids: Vec<_> = ids.map(|id| String::from_utf8_lossy(id.as_bytes())).collect();
-    // Several make no cursor that the server has given.
-    (!ids.is_empty()).then(|| Cursor::new(ids.join(", ")))
+    // Several make no cursor that the server has given. An empty one means that the client has none yet.
+    let id = ids.join(", ");
+    (!id.is_empty()).then(|| Cursor::new(id))
 }
 
 /// Returns the response to a stream over a limit of feed connections.

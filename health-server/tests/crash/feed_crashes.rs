@@ -1,4 +1,4 @@
-//! Subscribers disconnect and resume while two servers and PostgreSQL are killed in turn, and clients write late and
+//! Subscribers, over TCP and over HTTP, disconnect and resume while two servers and PostgreSQL are killed in turn, and clients write late and
 //! corrected samples. Every subscriber gets every committed sample, and none that was never committed.
 
 mod subscriber;
@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     database::Database,
     feed_crashes::{
-        subscriber::{Received, Subscriber},
+        subscriber::{Received, Subscriber, Transport},
         two_servers::{TIMEOUT, TwoServers},
         version::{AUDIT, versions},
         writer::write,
@@ -28,6 +28,9 @@ use crate::{
 
 const WRITERS: i64 = 4;
 const SUBSCRIBERS: usize = 6;
+
+/// The subscribers of these that read server-sent events.
+const STREAMS: usize = 3;
 
 /// The number of faults, unless `HEALTH_TEST_ROUNDS` sets another one: each entry of [`FAULTS`] once.
 const ROUNDS: usize = 12;
@@ -99,7 +102,13 @@ async fn every_subscriber_gets_every_committed_sample_whatever_is_killed() {
     let mut subscribers = JoinSet::new();
     for number in 0..SUBSCRIBERS {
         let (users, final_versions) = (subscribed_users(number, &mut rng), final_versions.subscribe());
-        let subscriber = Subscriber::new(rng.fork(), users, cursor.clone(), servers.running(), final_versions);
+        let transport = if number < STREAMS {
+            Transport::Stream
+        } else {
+            Transport::Lines
+        };
+        let (rng, cursor) = (rng.fork(), cursor.clone());
+        let subscriber = Subscriber::new(rng, transport, users, cursor, servers.running(), final_versions);
         subscribers.spawn(subscriber.run());
     }
     let acknowledged = watch::Sender::new(0_usize);

@@ -24,9 +24,19 @@ use crate::feed_crashes::{
 /// The stored version of every sample. `None` until all writers have ended.
 pub(crate) type FinalVersions = watch::Receiver<Option<Arc<BTreeMap<Identity, Version>>>>;
 
+/// How a subscriber gets its events.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Transport {
+    /// Lines over TCP.
+    Lines,
+    /// Server-sent events over HTTP.
+    Stream,
+}
+
 /// A subscriber that checks what it receives.
 pub(crate) struct Subscriber {
     rng: Rng,
+    transport: Transport,
     /// The users that it subscribes to; `None` means all users.
     users: Option<BTreeSet<i64>>,
     /// The cursor that it resumes from.
@@ -51,6 +61,7 @@ pub(crate) struct Received {
 impl Subscriber {
     pub(crate) fn new(
         rng: Rng,
+        transport: Transport,
         users: Option<BTreeSet<i64>>,
         cursor: Cursor,
         servers: RunningServers,
@@ -58,6 +69,7 @@ impl Subscriber {
     ) -> Self {
         Self {
             rng,
+            transport,
             users,
             cursor,
             servers,
@@ -90,9 +102,13 @@ impl Subscriber {
             Some(_) => usize::MAX,
             None => self.rng.usize(1..2000),
         };
-        let address = self.servers.any(&mut self.rng).await.feed;
+        let server = self.servers.any(&mut self.rng).await;
+        let (address, request) = match self.transport {
+            Transport::Lines => (server.feed, self.subscribe_command()),
+            Transport::Stream => (server.http, self.stream_request()),
+        };
         let mut feed = BufReader::new(TcpStream::connect(address).await?);
-        feed.get_mut().write_all(self.subscribe_command().as_bytes()).await?;
+        feed.get_mut().write_all(request.as_bytes()).await?;
         self.received.connections += 1;
         let mut last_request = HashMap::new();
         let mut line = String::new();
@@ -114,12 +130,27 @@ impl Subscriber {
             if read? == 0 || !line.ends_with('\n') {
                 return Ok(());
             }
-            let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let Some(event) = self.event_of(line.trim_end()) else {
+                continue;
+            };
+            let event = serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {line}"));
             if !self.handle(event, &mut last_request) || self.has_everything() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Returns the JSON of the event that a line has, if it has one. Keeps the id of a server-sent event.
+    fn event_of<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+        if self.transport == Transport::Lines {
+            return Some(line);
+        }
+        if let Some(id) = line.strip_prefix("id: ") {
+            self.cursor = Cursor::new(id);
+        }
+        assert!(!line.starts_with("HTTP/") || line.ends_with("200 OK"), "{line}");
+        line.strip_prefix("data: ")
     }
 
     /// Handles an event. Returns whether the connection can go on.
@@ -167,11 +198,20 @@ impl Subscriber {
     }
 
     fn subscribe_command(&self) -> String {
-        let users = self.users.as_ref().map_or(String::new(), |users| {
+        format!("SUBSCRIBE{} after={}\n", self.users_option(' '), self.cursor)
+    }
+
+    /// A body of HTTP/1.0 has no chunks, so its lines are those of the stream.
+    fn stream_request(&self) -> String {
+        let (users, cursor) = (self.users_option('?'), &self.cursor);
+        format!("GET /feed{users} HTTP/1.0\r\nhost: localhost\r\nlast-event-id: {cursor}\r\n\r\n")
+    }
+
+    fn users_option(&self, separator: char) -> String {
+        self.users.as_ref().map_or(String::new(), |users| {
             let users: Vec<_> = users.iter().map(i64::to_string).collect();
-            format!(" users={}", users.join(","))
-        });
-        format!("SUBSCRIBE{users} after={}\n", self.cursor)
+            format!("{separator}users={}", users.join(","))
+        })
     }
 
     fn is_subscribed_to(&self, user: i64) -> bool {
