@@ -51,6 +51,7 @@ pub mod token;
 #[cfg(feature = "formats")]
 pub mod formats;
 
+mod alert;
 mod bucket;
 mod erasure;
 mod interval;
@@ -108,6 +109,7 @@ mod store;
 mod summary;
 
 pub use crate::{
+    alert::{Alert, AlertThresholds},
     bucket::{Bucket, ParseBucketError, TooManyBuckets},
     erasure::Erasure,
     interval::{Interval, Parts},

@@ -15,6 +15,7 @@ mod json_records;
 mod line_splitter;
 mod open_connection;
 mod ops;
+mod page;
 mod parse_errors;
 mod query;
 mod raw_response;
@@ -314,13 +315,17 @@ async fn dispatch(
         Route::Ready => Box::pin(ops::ready(app)).await,
         Route::Prometheus => Ok(ops::prometheus(app)),
         Route::OpenApi => Ok(ops::open_api()),
+        Route::Page(file) => Ok(page::page(file, headers)),
     }
 }
 
 /// Keeps responses out of caches, and out of web pages of other servers, which could embed them without reading them.
 fn keep_private(response: &mut HttpResponse) {
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // The files of the page contain no data, and say how long they may be kept.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
 }

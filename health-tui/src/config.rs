@@ -13,6 +13,7 @@ use std::{
 use chrono::Utc;
 use chrono_tz::Tz;
 use etcetera::BaseStrategy;
+use health_core::AlertThresholds;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -22,7 +23,7 @@ use crate::{
     caps::{Caps, ColourDepth},
     keys::{KeyError, Keymap},
     options::Options,
-    store::{AlertThresholds, Column},
+    store::Column,
     theme::{Theme, ThemeName},
 };
 

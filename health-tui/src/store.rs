@@ -9,5 +9,5 @@ pub(crate) use self::{
     filter::RowFilter,
     order::{Column, RowOrder, Sorting},
     ring::{PackedSample, RING_SAMPLES_MAX},
-    users::{Alert, AlertThresholds, User, Users},
+    users::{User, Users},
 };

@@ -3,7 +3,10 @@
 use health_core::token::Scope;
 use hyper::Method;
 
-use crate::http::auth::Rule;
+use crate::http::{
+    auth::Rule,
+    page::{self, PageFile},
+};
 
 /// An endpoint, as its path names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) enum Route<'a> {
     Ready,
     Prometheus,
     OpenApi,
+    /// A file of the page for browsers.
+    Page(&'static PageFile),
 }
 
 impl<'a> Route<'a> {
@@ -37,6 +42,7 @@ impl<'a> Route<'a> {
             "/-/ready" => Self::Ready,
             "/-/metrics" => Self::Prometheus,
             "/openapi.json" => Self::OpenApi,
+            _ if path == "/" || path.starts_with(page::FOLDER) => Self::Page(page::find(path)?),
             _ => {
                 let id = path.strip_prefix("/users/")?;
                 let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
@@ -75,7 +81,8 @@ impl<'a> Route<'a> {
             | Self::Feed
             | Self::Prometheus => Rule::Scope(Scope::Read),
             Self::User(_) => Rule::Scope(Scope::Erase),
-            Self::Healthy | Self::Ready => Rule::Public,
+            // The files are in every copy of the program. The page asks the person for a token and sends it with its requests.
+            Self::Healthy | Self::Ready | Self::Page(_) => Rule::Public,
             Self::OpenApi => Rule::AnyToken,
         }
     }
@@ -103,6 +110,8 @@ impl<'a> Route<'a> {
             Self::Ready => "/-/ready",
             Self::Prometheus => "/-/metrics",
             Self::OpenApi => "/openapi.json",
+            Self::Page(file) if file.path == "/" => "/",
+            Self::Page(_) => "/page/{file}",
         }
     }
 }
@@ -122,14 +131,19 @@ mod tests {
             "/feed",
             "/-/ready",
             "/openapi.json",
+            "/",
         ] {
             assert_eq!(Route::find(path).map(Route::template), Some(path));
         }
         assert_eq!(Route::find("/ingest/"), Some(Route::Ingest));
+        assert_eq!(Route::find("/page/main.js").map(Route::template), Some("/page/{file}"));
         assert_eq!(Route::find("/users/101"), Some(Route::User("101")));
         for path in [
-            "/",
             "",
+            "/page",
+            "/page/",
+            "/page/../main.js",
+            "/page/openapi.json",
             "*",
             "/metrics/",
             "/INGEST",

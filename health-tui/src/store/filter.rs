@@ -1,8 +1,9 @@
 //! The filter language of `/`: words, flags and comparisons. A row must match all of them. `!` inverts one.
 
 use chrono::{DateTime, Utc};
+use health_core::AlertThresholds;
 
-use crate::store::users::{AlertThresholds, User};
+use crate::store::users::User;
 
 /// A row of the live table, as a filter sees it.
 pub(crate) struct Row<'a> {

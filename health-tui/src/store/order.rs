@@ -3,11 +3,12 @@
 use std::{cmp::Ordering, collections::HashMap};
 
 use chrono::{DateTime, Utc};
+use health_core::AlertThresholds;
 use serde::Deserialize;
 
 use crate::store::{
     filter::{Row, RowFilter},
-    users::{AlertThresholds, User, Users},
+    users::{User, Users},
 };
 
 /// A column of the live table.

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use health_core::{Calories, HeartRate, Sample, Source};
-use serde::Deserialize;
+use health_core::{Alert, AlertThresholds, Calories, HeartRate, Sample, Source};
 
 use crate::store::ring::{PackedSample, SampleRing};
 
@@ -12,43 +11,6 @@ use crate::store::ring::{PackedSample, SampleRing};
 ///
 /// Few people wear more than three devices, and the names count against the memory budget of a user.
 const SOURCES_MAX: usize = 8;
-
-/// The thresholds of the alerts.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct AlertThresholds {
-    /// A heart rate is high from this many beats per minute.
-    pub(crate) high: f64,
-    /// A heart rate is low below this many beats per minute.
-    pub(crate) low: f64,
-    /// A user is stale if the newest sample is older than this many seconds.
-    pub(crate) stale_s: u32,
-}
-
-impl Default for AlertThresholds {
-    /// Most adults do not reach 150 by walking, and few resting rates are below 40. Both values draw attention. They
-    /// are no diagnosis.
-    fn default() -> Self {
-        Self {
-            high: 150.0,
-            low: 40.0,
-            stale_s: 120,
-        }
-    }
-}
-
-impl AlertThresholds {
-    pub(crate) fn stale_after(&self) -> TimeDelta {
-        TimeDelta::seconds(i64::from(self.stale_s))
-    }
-}
-
-/// Why the newest heart rate of a user is an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Alert {
-    Low,
-    High,
-}
 
 /// A user, with the newest values and the ring of samples.
 #[derive(Clone, Debug)]
@@ -113,13 +75,7 @@ impl User {
         if heart_rate_age > thresholds.stale_after() {
             return None;
         }
-        if bpm >= thresholds.high {
-            Some(Alert::High)
-        } else if bpm < thresholds.low {
-            Some(Alert::Low)
-        } else {
-            None
-        }
+        thresholds.alert(bpm)
     }
 
     fn add(&mut self, sample: &Sample) {

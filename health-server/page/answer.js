@@ -1,0 +1,116 @@
+// The server's answer about one user and one range: the numbers of /metrics, a chart of /metrics/series, and the sources.
+
+import { Chart } from './chart.js';
+import { el } from './dom.js';
+import { showNotice } from './notice.js';
+import { get, getJson, parse } from './server.js';
+import { HOUR, NONE, count, decimal, fullTime, rfc3339 } from './text.js';
+import { sourceTable } from './table.js';
+
+/** Ranges up to this length show each sample, unless there are too many to tell them apart. */
+const SAMPLES_RANGE_MAX = HOUR;
+const SAMPLES_MAX = 4000;
+
+/** The part of a view that shows an answer. It keeps the last one while the next is on its way. */
+export class Answer {
+  #root;
+  #request = null;
+  #range = el('p', { class: 'note' });
+  #numbers = el('dl', { class: 'numbers' });
+  #message = el('div', { class: 'card message', role: 'status', hidden: true });
+  #sources = el('div');
+  #chart;
+  #body;
+
+  /** `isChartFirst` puts the chart above the numbers. */
+  constructor(root, onZoom, isChartFirst) {
+    this.#root = root;
+    this.#chart = new Chart(onZoom);
+    const parts = isChartFirst ? [this.#chart.element, this.#numbers] : [this.#numbers, this.#chart.element];
+    this.#body = el('div', { class: 'answer', hidden: true }, this.#range, ...parts, this.#sources);
+    root.append(this.#message, this.#body);
+  }
+
+  /** Takes everything away, because another user was chosen. */
+  clear() {
+    this.#request?.abort();
+    this.#body.hidden = true;
+    showNotice(this.#message, null);
+  }
+
+  /**
+   * Asks the server and shows what it answers. Throws the Problem if it refuses. Times are milliseconds.
+   * An answer that a later question has overtaken is dropped.
+   */
+  async ask({ user_id, start, end, bucket, tz }, isQuiet = false) {
+    this.#request?.abort();
+    const { signal } = (this.#request = new AbortController());
+    const range = { user_id, start: rfc3339(start), end: rfc3339(end) };
+    if (!isQuiet) this.#root.setAttribute('aria-busy', 'true');
+    if (this.#body.hidden) showNotice(this.#message, { title: 'Asking the server…', text: '' });
+    try {
+      const [stats, series, readings] = await Promise.all([
+        getJson('/metrics', range, { signal }),
+        getJson('/metrics/series', { ...range, bucket, tz }, { signal }),
+        end - start <= SAMPLES_RANGE_MAX ? samples(range, signal) : null,
+      ]);
+      this.#show({ stats, series, readings, tz, start, end });
+      return stats;
+    } catch (error) {
+      if (signal.aborted) return null;
+      this.#body.hidden = true;
+      showNotice(this.#message, null);
+      throw error;
+    } finally {
+      if (!signal.aborted) this.#root.removeAttribute('aria-busy');
+    }
+  }
+
+  #show({ stats, series, readings, tz, start, end }) {
+    const isEmpty = stats.samples === 0;
+    showNotice(this.#message, isEmpty ? { title: stats.message, text: `User ${stats.user_id} has no samples in this range.` } : null);
+    this.#range.textContent = `${fullTime(start, tz)} to ${fullTime(end, tz)}, ${tz}`;
+    this.#numbers.replaceChildren(...numbers(stats));
+    const buckets = series.buckets.map((one) => ({ ...one, start: Date.parse(one.start), end: Date.parse(one.end) }));
+    this.#body.hidden = false;
+    this.#chart.element.hidden = isEmpty;
+    this.#chart.show({ buckets, readings, start, end, zone: tz, label: `Heart rate and steps of user ${stats.user_id}` });
+    this.#sources.replaceChildren(isEmpty ? '' : sourceTable(stats.sources));
+  }
+}
+
+/** Returns the samples of a range, or null if there are too many for a chart. */
+async function samples(range, signal) {
+  const response = await get('/samples', range, { signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const found = [];
+  for (let rest = ''; ; ) {
+    const { done, value } = await reader.read();
+    if (done) return found;
+    const lines = (rest + value).split('\n');
+    rest = lines.pop();
+    for (const line of lines) {
+      const sample = parse(line);
+      found.push({ ...sample, start: Date.parse(sample.timestamp) });
+    }
+    if (found.length > SAMPLES_MAX) {
+      await reader.cancel();
+      return null;
+    }
+  }
+}
+
+function numbers(stats) {
+  const share = stats.heart_rate_coverage * 100;
+  const one = (name, value, unit, note) =>
+    el('div', {}, el('dt', {}, name), el('dd', {}, el('b', {}, value), value === NONE || !unit ? '' : ` ${unit}`, note ? el('small', {}, note) : ''));
+  return [
+    one('Average heart rate', decimal(stats.average_heart_rate), 'bpm', 'mean of all readings'),
+    one('Weighted by time', decimal(stats.time_weighted_heart_rate), 'bpm', `covers ${decimal(share)} % of the range`),
+    one('Lowest', decimal(stats.min_heart_rate), 'bpm'),
+    one('Highest', decimal(stats.max_heart_rate), 'bpm'),
+    one('Steps', count(stats.total_steps), 'steps'),
+    one('Calories', decimal(stats.total_calories), 'kcal'),
+    one('Samples', count(stats.samples)),
+  ];
+}

@@ -1,0 +1,130 @@
+// The range form: the statistics of any user over any range, as the server answers them.
+
+import { Answer } from './answer.js';
+import { byId, el } from './dom.js';
+import { DAY, HOUR, MINUTE, fromField, toField, viewerZone, zoneOffset } from './text.js';
+
+const PRESETS = { '15m': ['15 min', 15 * MINUTE, '1m'], '1h': ['1 h', HOUR, '1m'], '24h': ['24 h', DAY, '15m'], '7d': ['7 d', 7 * DAY, '1h'], '30d': ['30 d', 30 * DAY, '1d'] };
+const FIELDS = ['user_id', 'start', 'end', 'bucket', 'tz'];
+
+/** The view with the form. */
+export class RangeView {
+  #now;
+  #form = byId('range-form');
+  #error = byId('range-error');
+  #answer = new Answer(byId('range-answer'), (start, end) => this.#look(start, end));
+  #zone = viewerZone;
+
+  constructor(now) {
+    this.#now = now;
+    const chip = (value, text) => el('label', {}, el('input', { type: 'radio', name: 'preset', value }), el('span', {}, text));
+    byId('range-presets').append(...Object.entries(PRESETS).map(([value, [text]]) => chip(value, text)), chip('custom', 'Custom'));
+    byId('zones').append(...(Intl.supportedValuesOf?.('timeZone') ?? []).map((zone) => el('option', { value: zone })), el('option', { value: 'UTC' }));
+    this.#form.tz.value = viewerZone;
+    this.#form.addEventListener('change', (event) => this.#change(event.target));
+    this.#form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#preset('24h');
+  }
+
+  /** Shows the form with what the address names, and asks if it is complete. */
+  open(parameters) {
+    const { elements } = this.#form;
+    if (parameters.has('tz')) elements.tz.value = parameters.get('tz');
+    this.#readZone();
+    if (parameters.has('user_id')) elements.user_id.value = parameters.get('user_id');
+    if (parameters.has('preset')) this.#preset(parameters.get('preset'));
+    for (const name of ['start', 'end', 'bucket']) if (parameters.has(name)) elements[name].value = parameters.get(name);
+    if (parameters.has('start')) elements.preset.value = 'custom';
+    if (elements.user_id.value) this.#ask();
+    else elements.user_id.focus();
+  }
+
+  #preset(name) {
+    const [, span, bucket] = PRESETS[name] ?? [];
+    if (!span) return;
+    const end = Math.ceil(this.#now() / 1000) * 1000;
+    const { elements } = this.#form;
+    elements.preset.value = name;
+    elements.start.value = toField(end - span, this.#zone);
+    elements.end.value = toField(end, this.#zone);
+    elements.bucket.value = bucket;
+  }
+
+  #change(field) {
+    const { elements } = this.#form;
+    if (field.name === 'preset') this.#preset(field.value);
+    else if (field.name === 'start' || field.name === 'end') elements.preset.value = 'custom';
+    else if (field.name === 'tz') {
+      const times = ['start', 'end'].map((name) => [name, fromField(elements[name].value, this.#zone)]);
+      if (!this.#readZone()) return;
+      // The instants stay; the clock that shows them is another.
+      for (const [name, at] of times) if (!Number.isNaN(at)) elements[name].value = toField(at, this.#zone);
+    }
+  }
+
+  /** Takes the zone of the form if the browser knows it. */
+  #readZone() {
+    const zone = this.#form.tz.value.trim();
+    try {
+      zoneOffset(0, zone);
+    } catch {
+      this.#fail('tz', `Zone: ${zone || 'nothing'} is not the name of a time zone, such as Europe/Berlin.`);
+      return false;
+    }
+    this.#zone = zone;
+    this.#fail(null, '');
+    return true;
+  }
+
+  /** Writes the question into the address, which then asks it. */
+  #submit() {
+    const { elements } = this.#form;
+    if (!this.#readZone()) return;
+    if (elements.preset.value !== 'custom') this.#preset(elements.preset.value);
+    const names = elements.preset.value === 'custom' ? FIELDS : ['user_id', 'preset', 'bucket', 'tz'];
+    const query = new URLSearchParams(names.map((name) => [name, elements[name].value.trim()]));
+    const address = `#/range?${query}`;
+    if (location.hash === address) this.#ask();
+    else location.hash = address;
+  }
+
+  #look(start, end) {
+    const { elements } = this.#form;
+    elements.preset.value = 'custom';
+    elements.start.value = toField(Math.floor(start / 1000) * 1000, this.#zone);
+    elements.end.value = toField(Math.ceil(end / 1000) * 1000, this.#zone);
+    this.#submit();
+  }
+
+  #fail(name, text) {
+    this.#error.textContent = text;
+    for (const field of FIELDS) {
+      const { elements } = this.#form;
+      if (field === name) {
+        elements[field].setAttribute('aria-invalid', 'true');
+        elements[field].setAttribute('aria-describedby', 'range-error');
+        elements[field].focus();
+      } else {
+        elements[field].removeAttribute('aria-invalid');
+        elements[field].removeAttribute('aria-describedby');
+      }
+    }
+  }
+
+  async #ask() {
+    const { elements } = this.#form;
+    const [start, end] = [elements.start, elements.end].map((field) => fromField(field.value, this.#zone));
+    // The server judges every value; only times must be read before they can be sent.
+    if (Number.isNaN(start)) return this.#fail('start', 'Start: enter a date and a time.');
+    if (Number.isNaN(end)) return this.#fail('end', 'End: enter a date and a time.');
+    this.#fail(null, '');
+    try {
+      await this.#answer.ask({ user_id: elements.user_id.value.trim(), start, end, bucket: elements.bucket.value, tz: this.#zone });
+    } catch (error) {
+      this.#fail(FIELDS.find((name) => error.message.includes(`${name} `) || error.message.startsWith(`${name}:`)) ?? null, error.message);
+    }
+  }
+}

@@ -1,0 +1,96 @@
+// Numbers, ages and times as text, always with their unit or zone.
+
+/** The zone of the viewer. */
+export const viewerZone = Intl.DateTimeFormat().resolvedOptions().timeZone ?? 'UTC';
+
+export const MINUTE = 60_000;
+export const HOUR = 60 * MINUTE;
+export const DAY = 24 * HOUR;
+
+/** Stands for a value that there is not. */
+export const NONE = '–';
+
+const whole = new Intl.NumberFormat('en-GB', { maximumFractionDigits: 0 });
+const tenth = new Intl.NumberFormat('en-GB', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+/** Returns a whole number with separators between thousands. */
+export const count = (value) => (value == null ? NONE : whole.format(value));
+
+/** Returns a number with one decimal. */
+export const decimal = (value) => (value == null ? NONE : tenth.format(value));
+
+/** Returns "1 user" or "2 users". */
+export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
+
+/** Returns an age such as "8 s ago". A device whose clock is ahead has a negative age. */
+export function age(ms) {
+  const seconds = Math.round(Math.abs(ms) / 1000);
+  const [value, unit] =
+    seconds < 120 ? [seconds, 's']
+    : seconds < 7200 ? [Math.floor(seconds / 60), 'min']
+    : seconds < 172_800 ? [Math.floor(seconds / 3600), 'h']
+    : [Math.floor(seconds / 86_400), 'd'];
+  return ms < -2000 ? `${count(value)} ${unit} ahead` : `${count(value)} ${unit} ago`;
+}
+
+/** Returns a length of time such as "1 h". */
+export function duration(ms) {
+  if (ms === DAY) return '24 h';
+  for (const [size, unit] of [[DAY, 'd'], [HOUR, 'h'], [MINUTE, 'min']]) {
+    if (ms >= size) return `${decimal(ms / size).replace('.0', '')} ${unit}`;
+  }
+  return `${count(ms / 1000)} s`;
+}
+
+const formats = new Map();
+
+/** Returns the format of times in a zone; making one is slow. Throws RangeError if the browser does not know the zone. */
+function format(zone, style) {
+  const key = `${zone} ${style}`;
+  if (!formats.has(key)) {
+    const day = { day: 'numeric', month: 'short' };
+    const time = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
+    const options = {
+      time,
+      day,
+      second: { ...day, ...time, second: '2-digit' },
+      full: { ...day, year: 'numeric', ...time, second: '2-digit' },
+      offset: { timeZoneName: 'longOffset' },
+    }[style];
+    formats.set(key, new Intl.DateTimeFormat('en-GB', { ...options, timeZone: zone }));
+  }
+  return formats.get(key);
+}
+
+/** Returns "18:05". */
+export const clock = (ms, zone = viewerZone) => format(zone, 'time').format(ms);
+/** Returns "2 Mar". */
+export const date = (ms, zone = viewerZone) => format(zone, 'day').format(ms);
+/** Returns "2 Mar, 18:05:09". */
+export const moment = (ms, zone = viewerZone) => format(zone, 'second').format(ms);
+/** Returns "2 Mar 2025, 18:05:09". */
+export const fullTime = (ms, zone = viewerZone) => format(zone, 'full').format(ms);
+
+/** Returns how far the clocks of a zone are ahead of UTC, in milliseconds. */
+export function zoneOffset(ms, zone) {
+  const name = format(zone, 'offset').formatToParts(ms).find((part) => part.type === 'timeZoneName').value;
+  const [, sign, hours, minutes, seconds = 0] = /([+-])(\d\d):(\d\d)(?::(\d\d))?/.exec(name) ?? [];
+  return sign ? Number(`${sign}1`) * ((hours * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000 : 0;
+}
+
+/**
+ * Returns when the clocks of a zone show a local time, which is given as if it were UTC. Of a time that occurs twice, it is
+ * the first or the second; one that is left out becomes a time close to it. The server reports the range that it used.
+ */
+export function instant(local, zone) {
+  return local - zoneOffset(local - zoneOffset(local, zone), zone);
+}
+
+/** Returns the value of a datetime-local field for an instant. */
+export const toField = (ms, zone) => new Date(ms + zoneOffset(ms, zone)).toISOString().slice(0, 19);
+
+/** Returns the instant of a datetime-local field, or NaN. */
+export const fromField = (text, zone) => (text ? instant(Date.parse(`${text}Z`), zone) : NaN);
+
+/** Returns an instant in RFC 3339. */
+export const rfc3339 = (ms) => new Date(ms).toISOString();

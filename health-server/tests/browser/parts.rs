@@ -1,0 +1,79 @@
+//! The modules of the page that compute something, called by themselves.
+
+use serde_json::json;
+
+use crate::{chromium::Browser, server::Server};
+
+#[tokio::test]
+async fn events_are_parsed_by_the_rules_of_the_standard_however_they_are_cut() {
+    let Some(browser) = Browser::start("UTC").await else {
+        return;
+    };
+    let server = Server::start().await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    for (stream, events, last_id) in [
+        ("data: a\n\n", json!([["message", "a"]]), ""),
+        (
+            "event: sample\ndata: {\"a\":1}\nid: 5.c\n\n",
+            json!([["sample", "{\"a\":1}"]]),
+            "5.c",
+        ),
+        ("data:a\r\ndata: b\r\n\r\n", json!([["message", "a\nb"]]), ""),
+        ("data: a\rdata\rdata:  b\r\r", json!([["message", "a\n\n b"]]), ""),
+        (": comment\n\ndata: a\n\n", json!([["message", "a"]]), ""),
+        ("id: 1\n\ndata: a\n\n", json!([["message", "a"]]), "1"),
+        (
+            "id: 1\ndata: a\n\nid\ndata: b\n\n",
+            json!([["message", "a"], ["message", "b"]]),
+            "",
+        ),
+        ("id: 1\n\nid: 2\0\n\n", json!([]), "1"),
+        ("event: x\n\ndata: a\n\n", json!([["message", "a"]]), ""),
+        (
+            "retry: 2000\n\nretry: 1x\n\nunknown: a\ndata\n\n",
+            json!([["message", ""]]),
+            "",
+        ),
+        ("data: a\n\ndata: unfinished\nid: 9\n", json!([["message", "a"]]), ""),
+    ] {
+        let script = format!(
+            "import('/page/events.js').then(({{ EventParser }}) => {{ const stream = {}; const results = []; \
+             for (let size = 1; size <= stream.length; size++) {{ const parser = new EventParser(); const events = []; \
+             for (let at = 0; at < stream.length; at += size) events.push(...parser.push(stream.slice(at, at + size))); \
+             results.push([events.map(({{ type, data }}) => [type, data]), parser.lastId]); }} return results; }})",
+            json!(stream)
+        );
+        let results = tab.eval(&script).await;
+        for result in results.as_array().unwrap() {
+            assert_eq!(*result, json!([events, last_id]), "{stream:?}");
+        }
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn local_times_become_instants_of_their_zone() {
+    let Some(browser) = Browser::start("UTC").await else {
+        return;
+    };
+    let server = Server::start().await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    for (local, zone, instant) in [
+        ("2025-03-02T18:00:00", "UTC", "2025-03-02T18:00:00.000Z"),
+        ("2025-03-02T18:00", "Europe/Berlin", "2025-03-02T17:00:00.000Z"),
+        ("2025-03-30T03:00", "Europe/Berlin", "2025-03-30T01:00:00.000Z"),
+        ("2025-03-30T01:59:59", "Europe/Berlin", "2025-03-30T00:59:59.000Z"),
+        ("2025-10-26T03:00", "Europe/Berlin", "2025-10-26T02:00:00.000Z"),
+        ("2025-10-26T01:59", "Europe/Berlin", "2025-10-25T23:59:00.000Z"),
+        ("2025-03-02T18:00", "Asia/Kathmandu", "2025-03-02T12:15:00.000Z"),
+        ("2025-03-02T00:00", "America/St_Johns", "2025-03-02T03:30:00.000Z"),
+    ] {
+        let script = format!(
+            "import('/page/text.js').then(({{ fromField, toField, rfc3339 }}) => {{ const at = fromField('{local}', '{zone}'); return [rfc3339(at), toField(at, '{zone}').startsWith('{local}')]; }})"
+        );
+        assert_eq!(tab.eval(&script).await, json!([instant, true]), "{local} {zone}");
+    }
+    browser.close().await;
+}
