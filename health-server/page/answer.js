@@ -73,7 +73,7 @@ export class Answer {
     this.#numbers.replaceChildren(...numbers(stats));
     const buckets = series.buckets.map((one) => ({ ...one, start: Date.parse(one.start), end: Date.parse(one.end) }));
     this.#body.hidden = false;
-    this.#chart.element.hidden = isEmpty;
+    this.#chart.element.hidden = this.#numbers.hidden = isEmpty;
     this.#chart.show({ buckets, readings, start, end, zone: tz, label: `Heart rate and steps of user ${stats.user_id}` });
     this.#sources.replaceChildren(isEmpty ? '' : sourceTable(stats.sources));
   }

@@ -13,7 +13,7 @@ const BARS = 64;
 const GAP = 42;
 /** Readings further apart are not joined: nobody knows what was between them. The server also weighs one for 300 s at most. */
 const JOIN_MAX = 5 * MINUTE;
-const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 180, 360, 720, 1440, 2880, 10_080, 20_160, 44_640].map((n) => n * MINUTE);
+const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 180, 360, 720, 1440, 2880, 4320, 10_080, 20_160, 44_640].map((n) => n * MINUTE);
 
 /** A chart. `onZoom(start, end)` is called after the pointer was dragged over a part of it. */
 export class Chart {
@@ -26,6 +26,7 @@ export class Chart {
   #stop = null;
   #drag = null;
   #marker = null;
+  #bandKey = el('span', { class: 'key band' }, 'lowest to highest');
 
   constructor(onZoom) {
     this.onZoom = onZoom;
@@ -34,7 +35,7 @@ export class Chart {
       'p',
       { class: 'legend' },
       el('span', { class: 'key line' }, 'Heart rate, bpm'),
-      el('span', { class: 'key band' }, 'lowest to highest'),
+      this.#bandKey,
       el('span', { class: 'key bars' }, 'Steps'),
     );
     this.element = el('figure', { class: 'chart' }, legend, this.#plot, this.#readout, this.#details);
@@ -56,9 +57,11 @@ export class Chart {
    */
   show(data) {
     const stop = this.#stop?.start;
+    this.#stop = null;
     this.#data = data;
     this.#data.stops = data.readings ?? data.buckets;
     setAttribute(this.#plot, 'aria-label', data.label);
+    this.#bandKey.hidden = Boolean(data.readings);
     setAttribute(this.#plot, 'aria-valuemax', String(Math.max(0, data.stops.length - 1)));
     this.#draw();
     const isKept = stop !== undefined && this.#plot.contains(document.activeElement);

@@ -2,6 +2,7 @@
 
 import { byId, el, setAttribute, setText } from './dom.js';
 import { showNotice } from './notice.js';
+import { now } from './server.js';
 import { Sparkline } from './sparkline.js';
 import { NONE, age, count, counted, decimal } from './text.js';
 
@@ -14,7 +15,6 @@ const WORDS = { high: '▲ high', low: '▼ low' };
 /** The live view. It draws in one animation frame whatever changed since the last one. */
 export class Live {
   #users;
-  #now;
   #list = byId('tiles');
   #message = byId('live-message');
   #choice = { find: '', show: 'all', sort: 'id' };
@@ -29,13 +29,12 @@ export class Live {
   #columns = 1;
   #size = { width: 1, height: 1 };
   #frame = 0;
-  /** What stands in place of tiles: `{title, text, action, run}` or null. */
+  /** What is shown while there are no users: `{title, text, action, run}`. */
   #notice = null;
 
-  /** `now` returns the server's time. `onVisible` is called with the users whose tiles can be seen. */
-  constructor(users, now, onVisible) {
+  /** `onVisible` is called with the users whose tiles can be seen. */
+  constructor(users, onVisible) {
     this.#users = users;
-    this.#now = now;
     this.onVisible = onVisible;
     byId('find').addEventListener('input', (event) => this.#choose({ find: event.target.value }));
     byId('show').addEventListener('change', (event) => this.#choose({ show: event.target.value }));
@@ -61,7 +60,7 @@ export class Live {
     this.draw();
   }
 
-  /** Shows a sentence in place of the tiles: loading, empty, failed. Null shows the tiles again. */
+  /** Sets what is shown while there are no users: loading, empty, failed. */
   notice(notice) {
     this.#notice = notice;
     this.rearrange();
@@ -106,25 +105,25 @@ export class Live {
     return this.#list.matches(':hover') || this.#list.contains(document.activeElement);
   }
 
-  #arrange(now) {
+  #arrange(time) {
     const { sort, show } = this.#choice;
-    const isMoving = (sort !== 'id' || show !== 'all') && now - this.#orderedAt > ORDER_EVERY;
+    const isMoving = (sort !== 'id' || show !== 'all') && time - this.#orderedAt > ORDER_EVERY;
     if (!this.#isOrderOld && !isMoving) return;
-    const selected = this.#users.select(this.#choice, now);
+    const selected = this.#users.select(this.#choice, time);
     if (this.#isHeld && !this.#isForced) {
       const known = new Set(this.#order);
       this.#order = this.#order.concat(selected.filter((user) => !known.has(user)));
     } else {
       this.#order = selected;
     }
-    this.#orderedAt = now;
+    this.#orderedAt = time;
     this.#isOrderOld = this.#isForced = false;
   }
 
   #draw() {
-    const now = this.#now();
-    this.#arrange(now);
-    this.#summarise(now);
+    const time = now();
+    this.#arrange(time);
+    this.#summarise(time);
     if (this.#list.clientWidth === 0) return; // Another view is shown.
     const { height, gap } = this.#size;
     const rowHeight = height + gap;
@@ -136,18 +135,18 @@ export class Live {
     const position = (row) => Math.min(Math.max(0, row), rows) * this.#columns;
     const first = position(firstVisible - ROWS_AROUND);
     const last = Math.min(position(lastVisible + ROWS_AROUND), this.#order.length);
-    this.#place(first, last, now);
+    this.#place(first, last, time);
     this.onVisible(this.#order.slice(position(firstVisible), position(lastVisible)));
   }
 
   /** Lets exactly the tiles of these positions exist, in order, and the focused one. */
-  #place(first, last, now) {
+  #place(first, last, time) {
     let next = null;
     for (const [position, tile] of this.#tiles) {
       if (position >= first && position < last) continue;
       if (position < this.#order.length && tile.item.contains(document.activeElement)) {
         if (position >= last) next = tile.item;
-        tile.show(this.#order[position], now);
+        tile.show(this.#order[position], time);
         continue;
       }
       tile.item.remove();
@@ -163,7 +162,7 @@ export class Live {
       }
       next = tile.item;
       tile.move(position, this.#order.length, this.#columns, this.#size);
-      tile.show(this.#order[position], now);
+      tile.show(this.#order[position], time);
     }
     // The Tab key enters the tiles once: at the focused tile or at the first.
     const focused = [...this.#tiles.values()].find((tile) => tile.item.contains(document.activeElement));
@@ -171,14 +170,14 @@ export class Live {
     for (const tile of this.#tiles.values()) setAttribute(tile.link, 'tabindex', tile === entry ? '0' : '-1');
   }
 
-  #summarise(now) {
+  #summarise(time) {
     const { size } = this.#users;
-    const { alerts, stale } = this.#users.totals(now);
+    const { alerts, stale } = this.#users.totals(time);
     const parts = [counted(size, 'user'), counted(alerts, 'alert'), `${count(stale)} silent`];
     if (this.#order.length !== size) parts.unshift(`${count(this.#order.length)} shown of`);
     setText(byId('live-summary'), size ? parts.join(' · ').replace('of ·', 'of') : '\u00a0');
-    const notice = this.#notice ?? (size && !this.#order.length ? NOBODY(() => this.showAll()) : null);
-    showNotice(this.#message, size && this.#order.length ? null : notice);
+    const notice = size ? NOBODY(() => this.showAll()) : this.#notice;
+    showNotice(this.#message, this.#order.length ? null : notice);
   }
 
   #key(event) {
@@ -189,6 +188,16 @@ export class Live {
     const wanted = { Home: 0, End: end }[event.key] ?? (step && held[0] + step);
     if (wanted === undefined || wanted < 0 || wanted > end) return;
     event.preventDefault();
+    this.#focus(wanted);
+  }
+
+  /** Moves the focus to the tile of a user, if there is one, and scrolls to it. */
+  focus(id) {
+    const position = this.#order.findIndex((user) => user.id === id);
+    if (position >= 0) this.#focus(position);
+  }
+
+  #focus(wanted) {
     const top = this.#list.getBoundingClientRect().top + Math.floor(wanted / this.#columns) * (this.#size.height + this.#size.gap);
     const header = document.querySelector('header').offsetHeight + this.#size.gap;
     if (top < header) scrollBy(0, top - header);
@@ -241,16 +250,16 @@ class Tile {
   }
 
   /** Shows the newest values of a user. Only what differs is touched. */
-  show(user, now) {
+  show(user, time) {
     if (this.#user !== user) {
       this.#user = user;
       setAttribute(this.link, 'href', `#/user/${user.id}`);
     }
-    const alert = user.alert(now);
-    const isStale = user.isStale(now);
+    const alert = user.alert(time);
+    const isStale = user.isStale(time);
     setAttribute(this.item, 'data-state', alert ?? (isStale ? 'stale' : 'live'));
     put(this.#name, user.id);
-    put(this.#age, age(user.age(now)));
+    put(this.#age, age(user.age(time)));
     put(this.#rate, user.heart_rate === null ? NONE : count(user.heart_rate));
     put(this.#alert, alert ? WORDS[alert] : isStale ? 'silent' : '');
     put(this.#steps, user.steps === null ? NONE : `+${count(user.steps)}`);

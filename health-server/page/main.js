@@ -4,7 +4,7 @@ import { byId, setText } from './dom.js';
 import { Feed } from './feed.js';
 import { Live } from './live.js';
 import { RangeView } from './range.js';
-import { getJson, hasToken, newestSample, onTokenNeeded, setToken } from './server.js';
+import { getJson, hasToken, hearTime, newestSample, now, onTokenNeeded, setToken } from './server.js';
 import { MINUTE, rfc3339, viewerZone } from './text.js';
 import { MINUTES } from './sparkline.js';
 import { UserView } from './user.js';
@@ -12,25 +12,21 @@ import { Users } from './users.js';
 
 const PAGE_USERS = 1000;
 /** Samples a second that the page wants to hear at most: more would cost the browser time, and nobody could read them. */
-const SAMPLES_A_SECOND = 2000;
+const SAMPLES_A_SECOND = 4000;
 const EVERY_MIN = 250;
 /** A tab that is hidden for longer gives its connection up, in milliseconds. It resumes when it is seen again. */
 const HIDDEN_MAX = 10_000;
 /** Sparklines that are asked for at a time. */
 const SPARKLINES_AT_ONCE = 3;
 
-/** How far the server's clock is ahead of the viewer's, which may be wrong by hours. */
-let ahead = 0;
-const now = () => Date.now() + ahead;
-
 const users = new Users();
-const live = new Live(users, now, wantSparklines);
-const userView = new UserView(users, now);
-const rangeView = new RangeView(now);
+const live = new Live(users, wantSparklines);
+const userView = new UserView(users);
+const rangeView = new RangeView();
 const feed = new Feed({
   state: showConnection,
   event: onEvent,
-  batchEnd: () => live.draw(),
+  batchEnd: () => (byId('user').hidden ? live.draw() : userView.tick()),
   every: () => Math.max(EVERY_MIN, Math.ceil((users.size / SAMPLES_A_SECOND) * 4) * 250),
 });
 
@@ -43,7 +39,7 @@ function onEvent(name, event, isResuming) {
     if (users.size !== size) live.added();
     userView.changed(event.user_id);
   } else if (name === 'heartbeat') {
-    ahead = Date.parse(event.time) - Date.now();
+    hearTime(Date.parse(event.time));
   } else if (name === 'erased') {
     erased(event);
   } else if (name === 'subscribed' && !event.resumed && isResuming) {
@@ -72,7 +68,6 @@ async function loadUsers() {
   loading?.abort();
   const { signal } = (loading = new AbortController());
   const seen = new Set();
-  const began = Date.now();
   users.forgetMinutes();
   if (!users.size) live.notice({ title: 'Loading users…', text: '' });
   try {
@@ -85,14 +80,16 @@ async function loadUsers() {
       after = page.next === null ? null : page.users.at(-1).last.user_id;
       live.rearrange();
     }
-    users.keepOnly(seen, began + ahead);
+    users.keepOnly(seen);
     feed.adjust();
     live.notice({
       title: 'No samples yet',
       text: ['Users appear here as soon as the server stores a sample, for instance by:', example()],
     });
   } catch (error) {
-    if (!signal.aborted) live.notice({ title: 'The users could not be loaded', text: error.message, action: 'Load again', run: loadUsers });
+    if (signal.aborted) return;
+    if (users.size) note(`The users could not be loaded again: ${error.message}`);
+    live.notice({ title: 'The users could not be loaded', text: error.message, action: 'Load again', run: loadUsers });
   }
 }
 
@@ -144,6 +141,11 @@ async function askSparkline(user, minute) {
 
 // Views.
 
+/** The view and the user that are shown, so that the focus goes on from there. */
+let shown = {};
+/** Whether the person wants to find somebody in the next view. */
+let isFinding = false;
+
 function route() {
   const [path, query = ''] = location.hash.slice(1).split('?');
   const [, id] = /^\/user\/(\d+)$/.exec(path) ?? [];
@@ -159,6 +161,22 @@ function route() {
   else userView.close();
   if (view === 'range') rangeView.open(new URLSearchParams(query));
   tick();
+  if (shown.view && (shown.view !== view || shown.id !== id)) moveFocus(view);
+  shown = { view, id };
+}
+
+/** Lets a reader of the screen and the Tab key go on in a view that was just opened. */
+function moveFocus(view) {
+  if (isFinding) find();
+  else if (view === 'live' && shown.id) live.focus(shown.id);
+  else if (!byId(view).contains(document.activeElement)) byId(`${view}-title`).focus();
+}
+
+function find() {
+  isFinding = byId('live').hidden;
+  if (isFinding) location.hash = '#/';
+  byId('find').focus();
+  byId('find').select();
 }
 
 function tick() {
@@ -177,10 +195,7 @@ addEventListener('keydown', (event) => {
     else if (!byId('live').hidden) document.activeElement.blur();
     else location.hash = '#/';
   } else if (event.key === '/' && !isTyping) {
-    if (byId('live').hidden) location.hash = '#/';
-    byId('live').hidden = false;
-    byId('find').focus();
-    byId('find').select();
+    find();
   } else if (!isTyping && !byId('user').hidden && userView.key(event.key)) {
     // Handled.
   } else {
@@ -224,7 +239,8 @@ function askForToken(reason) {
   byId('token').hidden = false;
   document.body.dataset.token = 'needed';
   // Without a token before, there was no mistake to report.
-  setText(byId('token-error'), hasToken() ? reason : '');
+  // The rest of the sentence tells programs what to send.
+  setText(byId('token-error'), hasToken() ? `${reason.split('. ')[0].replace(/\.$/, '')}.` : '');
   if (isNew) byId('token-input').focus();
 }
 

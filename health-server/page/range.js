@@ -2,6 +2,7 @@
 
 import { Answer } from './answer.js';
 import { byId, el } from './dom.js';
+import { now } from './server.js';
 import { DAY, HOUR, MINUTE, fromField, toField, viewerZone, zoneOffset } from './text.js';
 
 const PRESETS = { '15m': ['15 min', 15 * MINUTE, '1m'], '1h': ['1 h', HOUR, '1m'], '24h': ['24 h', DAY, '15m'], '7d': ['7 d', 7 * DAY, '1h'], '30d': ['30 d', 30 * DAY, '1d'] };
@@ -9,14 +10,12 @@ const FIELDS = ['user_id', 'start', 'end', 'bucket', 'tz'];
 
 /** The view with the form. */
 export class RangeView {
-  #now;
   #form = byId('range-form');
   #error = byId('range-error');
   #answer = new Answer(byId('range-answer'), (start, end) => this.#look(start, end));
   #zone = viewerZone;
 
-  constructor(now) {
-    this.#now = now;
+  constructor() {
     const chip = (value, text) => el('label', {}, el('input', { type: 'radio', name: 'preset', value }), el('span', {}, text));
     byId('range-presets').append(...Object.entries(PRESETS).map(([value, [text]]) => chip(value, text)), chip('custom', 'Custom'));
     byId('zones').append(...(Intl.supportedValuesOf?.('timeZone') ?? []).map((zone) => el('option', { value: zone })), el('option', { value: 'UTC' }));
@@ -33,11 +32,12 @@ export class RangeView {
   open(parameters) {
     const { elements } = this.#form;
     if (parameters.has('tz')) elements.tz.value = parameters.get('tz');
-    this.#readZone();
+    const isZoneKnown = this.#readZone();
     if (parameters.has('user_id')) elements.user_id.value = parameters.get('user_id');
     if (parameters.has('preset')) this.#preset(parameters.get('preset'));
     for (const name of ['start', 'end', 'bucket']) if (parameters.has(name)) elements[name].value = parameters.get(name);
     if (parameters.has('start')) elements.preset.value = 'custom';
+    if (!isZoneKnown) return;
     if (elements.user_id.value) this.#ask();
     else elements.user_id.focus();
   }
@@ -45,7 +45,7 @@ export class RangeView {
   #preset(name) {
     const [, span, bucket] = PRESETS[name] ?? [];
     if (!span) return;
-    const end = Math.ceil(this.#now() / 1000) * 1000;
+    const end = Math.ceil(now() / 1000) * 1000;
     const { elements } = this.#form;
     elements.preset.value = name;
     elements.start.value = toField(end - span, this.#zone);

@@ -12,6 +12,17 @@ export class Problem extends Error {
   }
 }
 
+/** How far the server's clock is ahead of the viewer's, which may be wrong by hours. */
+let ahead = 0;
+
+/** Returns the server's time in milliseconds. */
+export const now = () => Date.now() + ahead;
+
+/** Takes the server's time from an event. */
+export const hearTime = (ms) => {
+  ahead = ms - Date.now();
+};
+
 let secret = '';
 try {
   secret = sessionStorage.getItem(KEY) ?? '';
@@ -52,6 +63,9 @@ export async function get(path, parameters = {}, { signal, headers = {} } = {}) 
     if (signal?.aborted) throw error;
     throw new Problem(0, 'The server does not answer.');
   }
+  // In whole seconds, so only to notice a clock that is wrong before the first event says it better.
+  const date = Date.parse(response.headers.get('Date'));
+  if (Math.abs(date - now()) > 3000) hearTime(date);
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
   const detail = problem.detail ?? `The server answered ${response.status}.`;

@@ -3,7 +3,7 @@
 import { Answer } from './answer.js';
 import { byId, el, setText } from './dom.js';
 import { showNotice } from './notice.js';
-import { newestSample } from './server.js';
+import { newestSample, now } from './server.js';
 import { DAY, HOUR, MINUTE, NONE, age, count, decimal, duration, viewerZone } from './text.js';
 
 const SPANS = [15 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY];
@@ -22,7 +22,6 @@ export const bucketFor = (span) => (BUCKETS.find(([, size]) => span / size <= BU
 /** The view of one user. */
 export class UserView {
   #users;
-  #now;
   #id = null;
   #span = HOUR;
   /** The end of the window, or null if it follows the present. */
@@ -35,9 +34,8 @@ export class UserView {
   #follow;
   #length = el('output', {});
 
-  constructor(users, now) {
+  constructor(users) {
     this.#users = users;
-    this.#now = now;
     byId('user-answer').prepend(this.#message);
     const button = (text, run, attributes = {}) => el('button', { type: 'button', on: { click: run }, ...attributes }, text);
     this.#buttons = SPANS.map((span) => [span, button(duration(span), () => this.#look(span, this.#end))]);
@@ -68,7 +66,7 @@ export class UserView {
     this.#showControls();
     this.#ask(false);
     // The list of all users may still be on its way.
-    if (!this.#users.get(id)) newestSample(id).then((sample) => sample && this.#users.add(sample), () => {});
+    if (!this.#users.get(id)) newestSample(id).then((sample) => sample && this.#users.add(sample) && this.tick(), () => {});
   }
 
   close() {
@@ -83,19 +81,19 @@ export class UserView {
 
   /** Called each second while the view is open. */
   tick() {
-    const now = this.#now();
+    const time = now();
     const user = this.#users.get(this.#id);
-    const alert = user?.alert(now);
+    const alert = user?.alert(time);
     const values = user && [
       `${user.heart_rate === null ? NONE : count(user.heart_rate)} bpm`,
       ...(alert ? [alert === 'high' ? '▲ high' : '▼ low'] : []),
       `+${user.steps === null ? NONE : count(user.steps)} steps`,
       `+${user.calories === null ? NONE : decimal(user.calories)} kcal`,
-      age(user.age(now)),
+      age(user.age(time)),
     ];
     setText(byId('user-now'), values?.join(' · ') ?? '');
     byId('user-now').dataset.state = alert ?? '';
-    const isDue = now - this.#askedAt > Math.max(REFRESH_MIN, this.#span * REFRESH_SHARE);
+    const isDue = time - this.#askedAt > Math.max(REFRESH_MIN, this.#span * REFRESH_SHARE);
     if (isDue && this.#isChanged && this.#end === null) this.#ask(true);
   }
 
@@ -114,15 +112,15 @@ export class UserView {
   }
 
   #pan(direction) {
-    const end = (this.#end ?? this.#now()) + (direction * this.#span) / 2;
-    this.#look(this.#span, end >= this.#now() ? null : end);
+    const end = (this.#end ?? now()) + (direction * this.#span) / 2;
+    this.#look(this.#span, end >= now() ? null : end);
   }
 
   /** Zooms around the middle, or around the present while the window follows it. */
   #zoom(factor) {
     const span = Math.min(SPAN_MAX, Math.max(SPAN_MIN, this.#span * factor));
     const end = this.#end === null ? null : this.#end + (span - this.#span) / 2;
-    this.#look(span, end !== null && end >= this.#now() ? null : end);
+    this.#look(span, end !== null && end >= now() ? null : end);
   }
 
   /** Moves the window, and writes it into the address so that a reload and a bookmark show the same. */
@@ -142,11 +140,11 @@ export class UserView {
   }
 
   async #ask(isQuiet) {
-    const now = this.#now();
-    this.#askedAt = now;
+    const time = now();
+    this.#askedAt = time;
     this.#isChanged = false;
     // The next whole second, so that a sample of this moment is inside of the half-open range.
-    const end = this.#end ?? Math.ceil(now / 1000) * 1000 + 1000;
+    const end = this.#end ?? Math.ceil(time / 1000) * 1000 + 1000;
     try {
       await this.#answer.ask({ user_id: this.#id, start: end - this.#span, end, bucket: bucketFor(this.#span), tz: viewerZone }, isQuiet);
       showNotice(this.#message, null);

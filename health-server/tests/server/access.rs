@@ -147,7 +147,7 @@ const RANGE: &str = "user_id=101&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00
 /// Returns the scope that an endpoint needs according to the contract: `None` for no token, empty for any token.
 fn scope_of(method: &str, path: &str) -> Option<&'static str> {
     match (method, path) {
-        ("GET" | "HEAD" | "OPTIONS", "/-/healthy" | "/-/ready") => None,
+        ("GET" | "HEAD" | "OPTIONS", "/-/healthy" | "/-/ready" | "/" | "/page/{file}") => None,
         ("POST", "/ingest" | "/ingest/") => Some("ingest"),
         (
             "GET" | "HEAD",
@@ -179,7 +179,7 @@ async fn endpoints(server: &Server, token: &Bearer) -> Vec<(String, String, Opti
             // A stream would not end.
             let request = match path.as_str() {
                 "/feed" => "/feed?users=none",
-                path => &path.replace("{user_id}", "999"),
+                path => &path.replace("{user_id}", "999").replace("{file}", "main.js"),
             };
             endpoints.push((method, request.to_owned(), scope));
         }
@@ -220,7 +220,7 @@ async fn each_endpoint_and_method_demands_its_scope() {
         check_refusal(&response, *scope, &format!("{method} {path} with a wrong token"));
     });
     join_all(with_wrong).await;
-    for (method, path) in [("GET", "/nothing"), ("PUT", "/ingest"), ("OPTIONS", "*"), ("GET", "/")] {
+    for (method, path) in [("GET", "/nothing"), ("PUT", "/ingest"), ("OPTIONS", "*"), ("GET", "/page/")] {
         let response = server.connect().await.request(method, path, &[], b"").await;
         assert_eq!(response.status, 401, "{method} {path}");
         let response = tokens[0].1.request(server, method, path, "").await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Server, record};
 
-const GET_PATHS: [&str; 9] = [
+const GET_PATHS: [&str; 11] = [
     "/metrics",
     "/metrics/series",
     "/metrics/percentiles",
@@ -14,13 +14,19 @@ const GET_PATHS: [&str; 9] = [
     "/-/ready",
     "/-/metrics",
     "/openapi.json",
+    "/",
+    "/page/main.js",
 ];
 
 #[tokio::test]
 async fn an_unknown_path_is_a_404_and_an_unsupported_method_a_405() {
     let server = Server::start().await;
     for path in [
-        "/",
+        "/index.html",
+        "/page",
+        "/page/",
+        "/page/nothing.js",
+        "/page/../openapi.json",
         "/ingests",
         "/INGEST",
         "/metrics/",

@@ -16,6 +16,7 @@ mod http;
 mod ingest;
 mod limits;
 mod outages;
+mod page;
 mod pooler;
 mod program;
 mod proxy;

@@ -228,7 +228,7 @@ async fn openapi_json_describes_every_path_with_its_methods() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3."));
     let mut http = server.connect().await;
     for (path, methods) in description["paths"].as_object().unwrap() {
-        let response = http.request("OPTIONS", &path.replace("{user_id}", "1"), &[], b"").await;
+        let response = http.request("OPTIONS", &path.replace("{user_id}", "1").replace("{file}", "main.js"), &[], b"").await;
         assert_eq!(response.status, 204, "{path}");
         for method in methods.as_object().unwrap().keys() {
             assert!(
@@ -237,13 +237,13 @@ async fn openapi_json_describes_every_path_with_its_methods() {
             );
         }
     }
-    assert_eq!(description["paths"].as_object().unwrap().len(), 13);
+    assert_eq!(description["paths"].as_object().unwrap().len(), 15);
     assert_eq!(
         description["components"]["securitySchemes"]["token"]["scheme"],
         "bearer"
     );
     for (path, methods) in description["paths"].as_object().unwrap() {
-        let is_public = ["/-/healthy", "/-/ready"].contains(&path.as_str());
+        let is_public = ["/-/healthy", "/-/ready", "/", "/page/{file}"].contains(&path.as_str());
         for (method, operation) in methods.as_object().unwrap() {
             for status in ["403", "421", "429"] {
                 assert!(operation["responses"][status].is_object(), "{status} {method} {path}");
@@ -262,7 +262,7 @@ async fn openapi_json_describes_the_request_id_and_the_refusals_of_every_operati
         "bearer"
     );
     for (path, methods) in description["paths"].as_object().unwrap() {
-        let is_public = ["/-/healthy", "/-/ready"].contains(&path.as_str());
+        let is_public = ["/-/healthy", "/-/ready", "/", "/page/{file}"].contains(&path.as_str());
         for (method, operation) in methods.as_object().unwrap() {
             let responses = operation["responses"].as_object().unwrap();
             let needs_none = operation["security"]
