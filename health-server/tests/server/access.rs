@@ -220,7 +220,12 @@ async fn each_endpoint_and_method_demands_its_scope() {
         check_refusal(&response, *scope, &format!("{method} {path} with a wrong token"));
     });
     join_all(with_wrong).await;
-    for (method, path) in [("GET", "/nothing"), ("PUT", "/ingest"), ("OPTIONS", "*"), ("GET", "/page/")] {
+    for (method, path) in [
+        ("GET", "/nothing"),
+        ("PUT", "/ingest"),
+        ("OPTIONS", "*"),
+        ("GET", "/page/"),
+    ] {
         let response = server.connect().await.request(method, path, &[], b"").await;
         assert_eq!(response.status, 401, "{method} {path}");
         let response = tokens[0].1.request(server, method, path, "").await;

@@ -20,7 +20,7 @@ async fn the_page_and_all_its_files_come_from_this_server_with_a_strict_policy()
     let server = Server::start().await;
     let mut http = server.connect().await;
     let mut waiting = BTreeSet::from(["/".to_owned()]);
-    let mut served = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     while let Some(path) = waiting.pop_first() {
         let response = http.request("GET", &path, &[], b"").await;
         assert_eq!(response.status, 200, "{path}");
@@ -40,21 +40,38 @@ async fn the_page_and_all_its_files_come_from_this_server_with_a_strict_policy()
             assert_eq!(response.header(header), Some(value), "{path}");
         }
         let policy = response.header("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
-        let hosts = response.body.split("://").skip(1).filter(|rest| !rest.starts_with("www.w3.org/2000/svg"));
+        assert!(
+            policy.starts_with("default-src 'none';") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        let hosts = response
+            .body
+            .split("://")
+            .skip(1)
+            .filter(|rest| !rest.starts_with("www.w3.org/2000/svg"));
         assert_eq!(hosts.collect::<Vec<_>>(), [""; 0], "{path} names another host");
-        served.insert(path);
-        waiting.extend(named_files(&response.body).difference(&served).cloned());
+        seen.insert(path);
+        waiting.extend(named_files(&response.body).difference(&seen).cloned());
     }
-    assert!(served.len() > 15, "{served:?}");
+    assert!(seen.len() > 15, "{seen:?}");
 }
 
 #[tokio::test]
 async fn a_browser_that_has_the_current_version_gets_no_second_copy() {
     let server = Server::start().await;
     let mut http = server.connect().await;
-    let tag = http.request("GET", "/", &[], b"").await.header("etag").unwrap().to_owned();
-    let other = http.request("GET", "/page/main.js", &[], b"").await.header("etag").unwrap().to_owned();
+    let tag = http
+        .request("GET", "/", &[], b"")
+        .await
+        .header("etag")
+        .unwrap()
+        .to_owned();
+    let other = http
+        .request("GET", "/page/main.js", &[], b"")
+        .await
+        .header("etag")
+        .unwrap()
+        .to_owned();
     assert_ne!(tag, other);
     for (known, status) in [
         (tag.clone(), 304),
@@ -65,6 +82,10 @@ async fn a_browser_that_has_the_current_version_gets_no_second_copy() {
         ("\"\"".to_owned(), 200),
     ] {
         let response = http.request("HEAD", "/", &[("if-none-match", &known)], b"").await;
-        assert_eq!((response.status, response.header("etag")), (status, Some(tag.as_str())), "{known}");
+        assert_eq!(
+            (response.status, response.header("etag")),
+            (status, Some(tag.as_str())),
+            "{known}"
+        );
     }
 }

@@ -228,7 +228,14 @@ async fn openapi_json_describes_every_path_with_its_methods() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3."));
     let mut http = server.connect().await;
     for (path, methods) in description["paths"].as_object().unwrap() {
-        let response = http.request("OPTIONS", &path.replace("{user_id}", "1").replace("{file}", "main.js"), &[], b"").await;
+        let response = http
+            .request(
+                "OPTIONS",
+                &path.replace("{user_id}", "1").replace("{file}", "main.js"),
+                &[],
+                b"",
+            )
+            .await;
         assert_eq!(response.status, 204, "{path}");
         for method in methods.as_object().unwrap().keys() {
             assert!(
