@@ -10,6 +10,8 @@ import { NONE, age, count, counted, decimal } from './text.js';
 const ROWS_AROUND = 2;
 /** While nobody points at the tiles, they take their new order after this time. */
 const ORDER_EVERY = 5000;
+/** Characters of most ages. */
+const AGE_LENGTH = 10;
 const WORDS = { high: '▲ high', low: '▼ low' };
 
 /** The live view. It draws in one animation frame whatever changed since the last one. */
@@ -229,7 +231,7 @@ class Tile {
       {},
       el('span', { class: 'name' }, el('span', { class: 'unit' }, 'User '), el('b', {}, this.#name)),
       el('span', { class: 'age' }, this.#age),
-      el('span', { class: 'rate' }, el('b', {}, this.#rate), ' ', el('span', { class: 'unit' }, 'bpm'), ' ', el('span', { class: 'alert' }, this.#alert)),
+      el('span', { class: 'rate' }, el('b', {}, this.#rate), el('span', { class: 'unit' }, ' bpm '), el('span', { class: 'alert' }, this.#alert)),
       this.#sparkline.svg,
       el('span', { class: 'counts' }, value(this.#steps, 'steps'), ' ', value(this.#calories, 'kcal'), ' ', el('span', { class: 'source' }, this.#source)),
     );
@@ -259,7 +261,8 @@ class Tile {
     const isStale = user.isStale(time);
     setAttribute(this.item, 'data-state', alert ?? (isStale ? 'stale' : 'live'));
     put(this.#name, user.id);
-    put(this.#age, age(user.age(time)));
+    // Spaces as wide as a digit, so that the text begins at the same place while it becomes longer.
+    put(this.#age, age(user.age(time)).padStart(AGE_LENGTH, '\u2007'));
     put(this.#rate, user.heart_rate === null ? NONE : count(user.heart_rate));
     put(this.#alert, alert ? WORDS[alert] : isStale ? 'silent' : '');
     put(this.#steps, user.steps === null ? NONE : `+${count(user.steps)}`);

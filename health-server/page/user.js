@@ -13,7 +13,7 @@ const BUCKETS = [['1m', MINUTE], ['5m', 5 * MINUTE], ['15m', 15 * MINUTE], ['1h'
 /** More buckets than this are narrower than a few pixels. */
 const BUCKETS_MAX = 400;
 /** A window that follows the present asks again after this share of its length, and after 5 s at the earliest. */
-const REFRESH_SHARE = 1 / 200;
+const REFRESH_SHARE = 1 / 1000;
 const REFRESH_MIN = 5000;
 
 /** Returns the smallest bucket that is wide enough for a chart of this span. */

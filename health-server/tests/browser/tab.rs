@@ -42,6 +42,11 @@ impl Tab {
         self.link.call(&self.session, method, parameters).await
     }
 
+    /// Brings the tab to the front. A tab in the background draws nothing.
+    pub(crate) async fn show(&self) {
+        self.call("Page.bringToFront", json!({})).await;
+    }
+
     /// Sets the size of the window, in CSS pixels.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
@@ -95,19 +100,22 @@ impl Tab {
         }
     }
 
-    /// Waits until the text that a person sees in an element contains a part.
+    /// Waits until the text that a person sees in an element contains a part. Any white space counts as one space.
     pub(crate) async fn wait_for_text(&self, selector: &str, part: &str) {
         let (selector, part) = (json!(selector), json!(part));
         self.wait_for(&format!(
-            "document.querySelector({selector})?.innerText.includes({part})"
+            "document.querySelector({selector})?.innerText.replace(/\\s+/g, ' ').includes({part})"
         ))
         .await;
     }
 
-    /// Returns the text that a person sees in an element.
+    /// Returns the text that a person sees in an element, with single spaces.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let text = self
-            .eval(&format!("document.querySelector({}).innerText", json!(selector)))
+            .eval(&format!(
+                "document.querySelector({}).innerText.replace(/\\s+/g, ' ')",
+                json!(selector)
+            ))
             .await;
         text.as_str().unwrap_or_default().to_owned()
     }

@@ -63,6 +63,7 @@ async fn the_page_asks_for_a_token_and_keeps_it_for_the_tab() {
     let other = browser.tab().await;
     other.open(&server.page("/")).await;
     other.wait_for_text("#token", "A token is needed").await;
+    tab.show().await;
     // A revoked token ends the stream, and the page asks for another one.
     admin.revoke("reader").await.unwrap();
     tab.wait_for_text("#token-error", "unknown or was revoked").await;

@@ -60,7 +60,7 @@ async fn the_range_form_shows_the_numbers_of_metrics_and_a_chart_by_bucket() {
     let digits = text.replace(',', "");
     for part in [
         format!("{} steps", overall.total_steps),
-        format!("Samples\n{}", overall.samples),
+        format!("Samples {}", overall.samples),
     ] {
         assert!(digits.contains(&part), "{part}: {text}");
     }
