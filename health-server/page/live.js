@@ -225,7 +225,6 @@ class Tile {
   #user = null;
 
   constructor() {
-    const value = (text, unit) => el('span', { class: 'count' }, el('b', {}, text), ` ${unit}`);
     this.link = el(
       'a',
       {},
@@ -233,7 +232,7 @@ class Tile {
       el('span', { class: 'age' }, this.#age),
       el('span', { class: 'rate' }, el('b', {}, this.#rate), el('span', { class: 'unit' }, ' bpm '), el('span', { class: 'alert' }, this.#alert)),
       this.#sparkline.svg,
-      el('span', { class: 'counts' }, value(this.#steps, 'steps'), ' ', value(this.#calories, 'kcal'), ' ', el('span', { class: 'source' }, this.#source)),
+      el('span', { class: 'counts' }, el('span', { class: 'count' }, this.#steps), ' ', el('span', { class: 'count' }, this.#calories), ' ', el('span', { class: 'source' }, this.#source)),
     );
     this.item = el('li', { class: 'tile' }, this.link);
   }
@@ -265,8 +264,9 @@ class Tile {
     put(this.#age, age(user.age(time)).padStart(AGE_LENGTH, '\u2007'));
     put(this.#rate, user.heart_rate === null ? NONE : count(user.heart_rate));
     put(this.#alert, alert ? WORDS[alert] : isStale ? 'silent' : '');
-    put(this.#steps, user.steps === null ? NONE : `+${count(user.steps)}`);
-    put(this.#calories, user.calories === null ? NONE : `+${decimal(user.calories)}`);
+    // A unit in a text of its own would move with each digit.
+    put(this.#steps, `${user.steps === null ? NONE : `+${count(user.steps)}`} steps`);
+    put(this.#calories, `${user.calories === null ? NONE : `+${decimal(user.calories)}`} kcal`);
     put(this.#source, user.source);
     this.#sparkline.show(user.minutes, isStale ? null : user.heart_rate);
   }
