@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use examples::{Connection, Result};
+use examples::{Connection, Result, server_process::ServerProcess};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -112,12 +112,39 @@ pub(crate) async fn post_evenly(http: SocketAddr, pace: Pace) -> Result<Vec<Post
     Ok(posts)
 }
 
+/// How subscribers get their events.
+#[derive(Clone, Copy)]
+pub(crate) enum Transport {
+    /// Lines over TCP.
+    Lines,
+    /// Server-sent events over HTTP.
+    Streams,
+}
+
+impl Transport {
+    pub(crate) fn address(self, server: &ServerProcess) -> SocketAddr {
+        match self {
+            Self::Lines => server.feed(),
+            Self::Streams => server.http(),
+        }
+    }
+
+    /// Returns what a client sends to subscribe. A body of HTTP/1.0 has no chunks, so its lines are those of the stream.
+    pub(crate) fn request(self, options: &[&str]) -> String {
+        match self {
+            Self::Lines => format!("SUBSCRIBE {}\n", options.join(" ")),
+            Self::Streams => format!("GET /feed?{} HTTP/1.0\r\nHost: localhost\r\n\r\n", options.join("&")),
+        }
+    }
+}
+
 /// Opens a connection and subscribes to all users.
-pub(crate) async fn subscribe(feed: SocketAddr) -> Result<BufReader<TcpStream>> {
-    let mut stream = BufReader::with_capacity(16 << 10, TcpStream::connect(feed).await?);
-    stream.get_mut().write_all(b"SUBSCRIBE\n").await?;
+pub(crate) async fn subscribe(server: &ServerProcess, transport: Transport) -> Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect(transport.address(server)).await?;
+    let mut stream = BufReader::with_capacity(16 << 10, stream);
+    stream.get_mut().write_all(transport.request(&[]).as_bytes()).await?;
     let mut line = String::new();
-    while !line.contains("\"subscribed\"") {
+    while !line.contains("\"event\":\"subscribed\"") {
         line.clear();
         if stream.read_line(&mut line).await? == 0 {
             return Err("the feed closed the connection".into());
@@ -148,9 +175,10 @@ pub(crate) fn count_events(mut stream: BufReader<TcpStream>) -> Arc<EventCounts>
     tokio::spawn(async move {
         let mut line = Vec::new();
         while stream.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
-            if line.starts_with(br#"{"event":"sample""#) {
+            let json = line.strip_prefix(b"data: ").unwrap_or(&line);
+            if json.starts_with(br#"{"event":"sample""#) {
                 task_counts.samples.fetch_add(1, Relaxed);
-            } else if line.starts_with(br#"{"event":"lagged""#) {
+            } else if json.starts_with(br#"{"event":"lagged""#) {
                 task_counts.lagged.fetch_add(1, Relaxed);
             }
             line.clear();

@@ -16,7 +16,7 @@ use examples::{
     exit_code,
 };
 
-use crate::measure::Bench;
+use crate::{clients::Transport, measure::Bench};
 
 /// Measures the live feed. The measurements are latency, crowd, sleeper, stalled all, stalled users, stalled every and
 /// stalled resumed
@@ -31,8 +31,17 @@ struct Args {
     /// Subscribers to all users in the measurements crowd and stalled
     #[arg(long, value_name = "N", default_value_t = 1000)]
     readers: usize,
+    /// The subscribers read server-sent events over HTTP in place of lines over TCP
+    #[arg(long)]
+    sse: bool,
     #[command(flatten)]
     serve: ServeArgs,
+}
+
+impl Args {
+    fn transport(&self) -> Transport {
+        if self.sse { Transport::Streams } else { Transport::Lines }
+    }
 }
 
 #[tokio::main]

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     Args,
-    clients::{NDJSON, Pace, Post, body, count_events, post_evenly, record_arrivals, subscribe},
+    clients::{NDJSON, Pace, Post, Transport, body, count_events, post_evenly, record_arrivals, subscribe},
     stalled::stalled,
 };
 
@@ -170,7 +170,7 @@ impl<'a> Bench<'a> {
             for pair in 0..PAIRS_PER_ROUND {
                 // The second load of a pair finds warmer caches.
                 for has_sleeper in [pair % 2 == 0, pair % 2 != 0] {
-                    let load = load(&self.fresh_database(), usize::from(has_sleeper)).await?;
+                    let load = load(&self.fresh_database(), self.args.transport(), usize::from(has_sleeper)).await?;
                     if has_sleeper { &mut with } else { &mut without }.push(load);
                 }
             }
@@ -208,7 +208,7 @@ async fn latency_round(args: &Args, database_url: &str) -> Result<LatencyRound> 
     let mut server = ServerProcess::start(database_url).await?;
     let mut subscribers = Vec::new();
     for _ in 0..SUBSCRIBERS {
-        subscribers.push(record_arrivals(subscribe(server.feed()).await?));
+        subscribers.push(record_arrivals(subscribe(&server, args.transport()).await?));
     }
     let pace = Pace {
         connections: 10,
@@ -250,7 +250,7 @@ async fn crowd_round(args: &Args, database_url: &str) -> Result<CrowdRound> {
     let mut server = ServerProcess::start(database_url).await?;
     let mut subscribers = Vec::new();
     for _ in 0..args.readers {
-        subscribers.push(count_events(subscribe(server.feed()).await?));
+        subscribers.push(count_events(subscribe(&server, args.transport()).await?));
     }
     let pace = Pace {
         connections: 10,
@@ -286,7 +286,7 @@ async fn crowd_round(args: &Args, database_url: &str) -> Result<CrowdRound> {
 }
 
 /// Posts samples from four connections as fast as possible, while some subscribers do not read.
-async fn load(database_url: &str, sleepers: usize) -> Result<Load> {
+async fn load(database_url: &str, transport: Transport, sleepers: usize) -> Result<Load> {
     const CONNECTIONS: usize = 4;
     const SAMPLES_PER_POST: usize = 1000;
     let mut server = ServerProcess::start(database_url).await?;
@@ -299,7 +299,7 @@ async fn load(database_url: &str, sleepers: usize) -> Result<Load> {
     let memory_before = server.rss_mib()?;
     let mut sleeping = Vec::new();
     for _ in 0..sleepers {
-        sleeping.push(subscribe(server.feed()).await?);
+        sleeping.push(subscribe(&server, transport).await?);
     }
     let start = Instant::now();
     let mut clients = Vec::new();

@@ -14,15 +14,14 @@ use tokio::{
 };
 
 use crate::{
-    clients::{NDJSON, body_of_users},
+    clients::{NDJSON, Transport, body_of_users},
     measure::Bench,
 };
 
 /// A kind of subscription.
 struct Kind {
     name: &'static str,
-    /// What follows `SUBSCRIBE`.
-    options: &'static str,
+    options: &'static [&'static str],
     /// Resumes from before the backlog.
     resumes: bool,
     /// Gets the number of samples that it misses. The others read the newest samples only, or everything from the table.
@@ -43,25 +42,25 @@ struct Load {
 const KINDS: [Kind; 4] = [
     Kind {
         name: "stalled all",
-        options: "",
+        options: &[],
         resumes: false,
         misses: true,
     },
     Kind {
         name: "stalled users",
-        options: " users=90,91",
+        options: &["users=90,91"],
         resumes: false,
         misses: true,
     },
     Kind {
         name: "stalled every",
-        options: " every=1000",
+        options: &["every=1000"],
         resumes: false,
         misses: false,
     },
     Kind {
         name: "stalled resumed",
-        options: "",
+        options: &[],
         resumes: true,
         misses: false,
     },
@@ -110,7 +109,7 @@ async fn stalled_kind(bench: &mut Bench<'_>, kind: &Kind) -> Result<Vec<Row>> {
         // The second load of a pair finds warmer caches.
         for has_readers in [round % 2 == 0, round % 2 != 0] {
             let readers = if has_readers { bench.args.readers } else { 0 };
-            let load = load(&bench.fresh_database(), kind, readers).await?;
+            let load = load(&bench.fresh_database(), kind, bench.args.transport(), readers).await?;
             if has_readers { &mut with } else { &mut without }.push(load);
         }
     }
@@ -159,11 +158,11 @@ async fn stalled_kind(bench: &mut Bench<'_>, kind: &Kind) -> Result<Vec<Row>> {
 }
 
 /// Posts samples from two connections as fast as possible beside subscribers that do not read.
-async fn load(database_url: &str, kind: &Kind, readers: usize) -> Result<Load> {
+async fn load(database_url: &str, kind: &Kind, transport: Transport, readers: usize) -> Result<Load> {
     let mut server = ServerProcess::start(database_url).await?;
-    let (feed, http) = (server.feed(), server.http());
+    let http = server.http();
     let mut hello = String::new();
-    BufReader::new(TcpStream::connect(feed).await?)
+    BufReader::new(TcpStream::connect(server.feed()).await?)
         .read_line(&mut hello)
         .await?;
     let cursor = hello
@@ -184,18 +183,16 @@ async fn load(database_url: &str, kind: &Kind, readers: usize) -> Result<Load> {
     }
     until_idle(&server).await?;
     let fill_start = Instant::now();
-    let after = if kind.resumes {
-        format!(" after={cursor}")
-    } else {
-        String::new()
-    };
-    let command = format!("SUBSCRIBE{}{after}\n", kind.options);
+    let after = format!("after={cursor}");
+    let after = kind.resumes.then_some(after.as_str());
+    let options: Vec<_> = kind.options.iter().copied().chain(after).collect();
+    let request = transport.request(&options);
     let mut sleeping = Vec::new();
     for _ in 0..readers {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-        let mut stream = socket.connect(feed).await?;
-        stream.write_all(command.as_bytes()).await?;
+        let mut stream = socket.connect(transport.address(&server)).await?;
+        stream.write_all(request.as_bytes()).await?;
         sleeping.push(stream);
     }
 
