@@ -25,12 +25,13 @@ pub struct ServerLimits {
     #[arg(long, env = "HEALTH_MAX_CONNECTIONS", value_name = "N",
         value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_connections)]
     pub max_connections: usize,
-    /// Maximum number of open feed connections, if the system allows that many open files; a further one gets the reason
-    /// and is closed.
+    /// Maximum number of open feed connections, over TCP and by GET /feed, if the system allows that many open files; a
+    /// further one gets the reason and is closed, or a 503.
     #[arg(long, env = "HEALTH_MAX_FEED_CONNECTIONS", value_name = "N",
         value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_feed_connections)]
     pub max_feed_connections: usize,
-    /// Maximum number of open connections from one address on each port; a further one is refused; IPv6 counts by /64.
+    /// Maximum number of open connections from one address, of HTTP and of the feed each; a further one is refused; IPv6
+    /// counts by /64.
     #[arg(long, env = "HEALTH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N",
         value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_connections_per_address)]
     pub max_connections_per_address: usize,
@@ -63,7 +64,7 @@ pub struct ServerLimits {
     #[arg(long, env = "HEALTH_BODY_TIMEOUT", value_name = "TIME",
         value_parser = within(parse_duration, WAIT, format_duration), default_value = format_duration(Self::DEFAULT.body_timeout))]
     pub body_timeout: Duration,
-    /// How long a client may leave a response unread.
+    /// How long a client may leave a response unread. Streams of the feed may be left unread.
     #[arg(long, env = "HEALTH_WRITE_TIMEOUT", value_name = "TIME",
         value_parser = within(parse_duration, WAIT, format_duration), default_value = format_duration(Self::DEFAULT.write_timeout))]
     pub write_timeout: Duration,

@@ -232,8 +232,13 @@ impl ModelMember {
                 self.told += self.untold;
                 self.untold = 0;
             }
-            Poll::Ready(Some(LiveEvent::Subscribed { resumed, reason, .. })) => {
+            Poll::Ready(Some(LiveEvent::Subscribed {
+                resumed,
+                reason,
+                cursor,
+            })) => {
                 prop_assert!(!resumed && reason.as_deref() == Some("gap"));
+                self.check_cursor(&cursor)?;
                 prop_assert!(self.untold == 0 && self.gap.is_some_and(|gap| gap <= index));
                 self.gap = None;
             }
