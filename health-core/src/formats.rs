@@ -1,18 +1,33 @@
 //! What phones and devices send, read into records: pure functions from bytes to entries, without a database or a runtime.
 //!
 //! Every entry of a file or body has one of three fates, see [`Entry`]. The readers of all formats share the rules of
-//! [`rules`]: names of sources, fractions of steps, units of energy, devices that are not worn, and lengths of intervals.
+//! [`rules`]: units of energy, devices that are not worn, and lengths of intervals. [`source_name`] and [`StepFractions`]
+//! are rules too.
+//!
+//! The readers of [`HealthAutoExport`], [`HealthConnect`] and [`LineProtocol`] read a body while it arrives, in memory that
+//! the length of one entry bounds.
 
 mod entry;
+mod format_error;
+mod health_auto_export;
+mod health_connect;
 mod ignored;
+mod json;
+mod line_protocol;
 mod sources;
 mod step_fractions;
 
 pub mod rules;
+#[cfg(test)]
+pub(crate) mod test_entries;
 
 pub use crate::formats::{
     entry::{Entry, EntryRecord, Fault, Place, Refused},
+    format_error::{ASIDE_BYTES_MAX, ENTRY_BYTES_MAX, FormatError},
+    health_auto_export::{Grouping, HealthAutoExport},
+    health_connect::HealthConnect,
     ignored::IgnoredCounts,
+    line_protocol::{LineProtocol, Precision},
     sources::source_name,
     step_fractions::StepFractions,
 };

@@ -46,6 +46,8 @@ pub(crate) struct App {
     /// Counts the requests whose samples are being read: one clone for each.
     pub(crate) active_uploads: Arc<()>,
     pub(crate) body_memory: BodyMemoryBudget,
+    /// Memory for the entries that bodies of phones keep aside.
+    pub(crate) aside_memory: BodyMemoryBudget,
 }
 
 impl App {
@@ -58,6 +60,7 @@ impl App {
     ) -> Self {
         let ServerOptions { limits, allowed_hosts } = options;
         let body_memory = BodyMemoryBudget::new(&limits, health.limits().ingest_deadline);
+        let aside_memory = BodyMemoryBudget::of_entries_aside(&limits, health.limits().ingest_deadline);
         Self {
             health,
             authenticator,
@@ -76,6 +79,7 @@ impl App {
             abort_connections: CancellationToken::new(),
             active_uploads: Arc::default(),
             body_memory,
+            aside_memory,
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod body;
 mod body_error;
 pub(crate) mod body_memory;
+mod doors;
 mod error;
 mod feed;
 mod framing;
@@ -304,6 +305,9 @@ async fn dispatch(
     // The futures of queries are large. On the heap, because each request would otherwise allocate and copy as many bytes.
     match route {
         Route::Ingest => ingest::ingest(app, &caller, headers, body).await,
+        Route::HealthAutoExport => Box::pin(doors::health_auto_export(app, &caller, query, headers, body)).await,
+        Route::HealthConnect => Box::pin(doors::health_connect(app, &caller, query, headers, body)).await,
+        Route::WriteV2 | Route::WriteV1 => Box::pin(doors::line_protocol(app, &caller, query, headers, body)).await,
         Route::Stats => Box::pin(stats::stats(app, &caller, query)).await,
         Route::Series => Box::pin(stats::series(app, &caller, query)).await,
         Route::Percentiles => Box::pin(stats::percentiles(app, &caller, query)).await,

@@ -12,13 +12,14 @@ use std::{
 };
 
 /// The pages whose files and tests must exist.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
     "docs/limits.md",
     "docs/performance.md",
+    "docs/phones.md",
 ];
 
 fn root() -> PathBuf {

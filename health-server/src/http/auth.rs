@@ -82,6 +82,12 @@ impl Caller {
         self.access.check_user(user).map_err(|denied| self.refuse(denied))
     }
 
+    /// Returns the user to whom the token is limited, if it is only one.
+    pub(crate) fn only_user(&self) -> Option<UserId> {
+        let users = self.access.users()?;
+        users.first().copied().filter(|_| users.len() == 1)
+    }
+
     /// Notes that records of an upload were refused, because their users may not be accessed.
     pub(crate) fn note_refused_records(&self, denied: &AccessDenied, records: u64) {
         self.refusals.add(&Refusal {
@@ -123,15 +129,21 @@ impl Caller {
     }
 }
 
-/// Returns the secret of `Authorization: Bearer SECRET`. A repeated header, or one of another form, is a wrong token.
+/// Returns the secret of `Authorization: Bearer SECRET`, or of `Token SECRET` as senders of line protocol write it. A repeated
+/// header, or one of another form, is a wrong token.
 fn secret(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?;
     if values.next().is_some() {
         return Some("");
     }
-    let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
-    let secret = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let words = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let is_known = |scheme: &str| {
+        ["bearer", "token"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+    };
+    let secret = words.filter(|(scheme, _)| is_known(scheme));
     Some(secret.map_or("", |(_, secret)| secret.trim_matches(' ')))
 }
 
@@ -161,12 +173,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_secret_follows_the_scheme_bearer_in_any_case() {
+    fn the_secret_follows_the_scheme_bearer_or_token_in_any_case() {
         for (value, expected) in [
             ("Bearer abc", Some("abc")),
             ("bearer abc", Some("abc")),
             ("BEARER   abc ", Some("abc")),
+            ("Token abc", Some("abc")),
+            ("TOKEN abc", Some("abc")),
             ("Bearer", Some("")),
+            ("Token", Some("")),
             ("Basic abc", Some("")),
             ("abc", Some("")),
         ] {

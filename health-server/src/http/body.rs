@@ -119,7 +119,7 @@ impl From<BodyError> for HttpError {
     }
 }
 
-fn media_type(headers: &HeaderMap) -> Result<MediaType, HttpError> {
+pub(crate) fn media_type(headers: &HeaderMap) -> Result<MediaType, HttpError> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let value = match (values.next(), values.next()) {
         (Some(value), None) => value,
@@ -144,7 +144,7 @@ fn unsupported_media_type(problem: &str) -> HttpError {
     HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{problem}: {remedy}."))
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, HttpError> {
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, HttpError> {
     let mut found = Encoding::Identity;
     for value in headers.get_all(header::CONTENT_ENCODING) {
         let text = String::from_utf8_lossy(value.as_bytes());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use health_core::formats::ASIDE_BYTES_MAX;
 use tokio::{
     sync::{AcquireError, Semaphore, SemaphorePermit},
     time::timeout,
@@ -41,6 +42,9 @@ const SMALL_BODY_BYTES: usize = 64 << 10;
 /// Most bodies that are not small fit into this size.
 const MEDIUM_BODY_BYTES: usize = 1 << 20;
 
+/// The part of the budget for entries aside that a body can use which keeps up to [`MEDIUM_BODY_BYTES`].
+const MEDIUM_ASIDE_BYTES: usize = 8 << 20;
+
 /// The smallest allocation for a large body: just over 32 MiB, the upper end of glibc's dynamic `mmap` threshold.
 ///
 /// glibc returns such an allocation to the system as soon as it is freed. After it has seen smaller ones freed, it
@@ -67,6 +71,16 @@ impl BodyMemoryBudget {
             max_body,
             acquire_timeout,
         }
+    }
+
+    /// Creates the budget for entries that bodies keep aside until the name of their list is known.
+    pub(crate) fn of_entries_aside(limits: &ServerLimits, acquire_timeout: Duration) -> Self {
+        let limits = ServerLimits {
+            max_body: ASIDE_BYTES_MAX,
+            body_memory: ASIDE_BYTES_MAX + MEDIUM_ASIDE_BYTES,
+            ..limits.clone()
+        };
+        Self::new(&limits, acquire_timeout)
     }
 
     /// Waits for a permit for a body of at least `needed` bytes. Returns `None` after the timeout.
@@ -175,5 +189,20 @@ mod tests {
         let only = budget.acquire(70_000, None).await.unwrap();
         assert_eq!(only.max_bytes, 16 << 20);
         assert!(budget.acquire(70_000, Some(70_000)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn one_body_may_keep_much_aside_and_many_may_keep_little() {
+        let budget = BodyMemoryBudget::of_entries_aside(&ServerLimits::default(), Duration::from_millis(1));
+        let large = budget.acquire(2 << 20, None).await.unwrap();
+        assert_eq!(large.max_bytes, ASIDE_BYTES_MAX);
+        assert!(budget.acquire(2 << 20, None).await.is_none());
+        let mut medium = Vec::new();
+        for _ in 0..MEDIUM_ASIDE_BYTES / MEDIUM_BODY_BYTES {
+            medium.push(budget.acquire(70_000, None).await.unwrap());
+        }
+        assert!(budget.acquire(70_000, None).await.is_none());
+        drop(large);
+        assert!(budget.acquire(2 << 20, None).await.is_some());
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 /// How long an NDJSON upload may pause before the samples that have arrived are enqueued.
 ///
 /// A sensor may keep one upload open for hours, and its samples should still appear on the live feed at once.
-const MAX_PAUSE_BEFORE_ENQUEUE: Duration = Duration::from_millis(100);
+pub(crate) const MAX_PAUSE_BEFORE_ENQUEUE: Duration = Duration::from_millis(100);
 
 /// Stores the samples of a request and responds after they are committed.
 pub(crate) async fn ingest(
@@ -146,7 +146,7 @@ async fn read_lines(app: &App, reader: &mut BodyReader<'_>, upload: &mut Upload<
 }
 
 /// Returns the next bytes of a body. Fails when the server no longer waits for uploads.
-async fn next_bytes(app: &App, reader: &mut BodyReader<'_>) -> Result<Option<Bytes>, HttpError> {
+pub(crate) async fn next_bytes(app: &App, reader: &mut BodyReader<'_>) -> Result<Option<Bytes>, HttpError> {
     tokio::select! {
         biased; // Bytes that have arrived are read even if the server shuts down.
         bytes = reader.next() => Ok(bytes?),
@@ -180,7 +180,7 @@ fn line_too_long(app: &App, upload: &Upload<'_>) -> HttpError {
     HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-fn body_memory_exhausted() -> HttpError {
+pub(crate) fn body_memory_exhausted() -> HttpError {
     let detail =
         "The server is reading too many large bodies. Send the request again later, or send application/x-ndjson.";
     HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail)

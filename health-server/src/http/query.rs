@@ -47,11 +47,23 @@ impl<'a> Query<'a> {
     /// A `+` stays a `+`, because times have it in their offset; [`time`] turns some into spaces. That is why this is not `form_urlencoded`, which also
     /// replaces invalid UTF-8 in silence.
     pub(crate) fn parse(query: Option<&'a str>, known: &[&str]) -> Self {
+        Self::parse_with(query, known, true)
+    }
+
+    /// Parses a query string of which only the `known` parameters are read.
+    pub(crate) fn parse_known(query: Option<&'a str>, known: &[&str]) -> Self {
+        Self::parse_with(query, known, false)
+    }
+
+    fn parse_with(query: Option<&'a str>, known: &[&str], refuse_others: bool) -> Self {
         let mut parsed = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = percent_decode_str(name).decode_utf8_lossy();
             if !known.contains(&name.as_ref()) {
+                if !refuse_others {
+                    continue;
+                }
                 let remedy = match known {
                     [] => "this endpoint has no parameters".to_owned(),
                     known => format!("this endpoint has {}", known.join(", ")),
@@ -140,18 +152,26 @@ impl QueryErrors {
     }
 }
 
-impl From<QueryErrors> for HttpError {
-    fn from(QueryErrors(errors): QueryErrors) -> Self {
-        let phrases: Vec<_> = errors
+impl std::fmt::Display for QueryErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let phrases: Vec<_> = self
+            .0
             .iter()
             .take(MAX_ERRORS_IN_DETAIL)
             .map(|QueryError { parameter, reason }| format!("{parameter} {reason}"))
             .collect();
-        let more = match errors.len().saturating_sub(MAX_ERRORS_IN_DETAIL) {
+        let more = match self.0.len().saturating_sub(MAX_ERRORS_IN_DETAIL) {
             0 => "",
             _ => "; and more",
         };
-        let error = Self::new(StatusCode::BAD_REQUEST, format!("{}{more}.", phrases.join("; ")));
+        write!(f, "{}{more}", phrases.join("; "))
+    }
+}
+
+impl From<QueryErrors> for HttpError {
+    fn from(errors: QueryErrors) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, format!("{errors}."));
+        let QueryErrors(errors) = errors;
         if errors.len() < 2 {
             return error;
         }

@@ -12,6 +12,10 @@ use crate::http::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
     Ingest,
+    HealthAutoExport,
+    HealthConnect,
+    WriteV2,
+    WriteV1,
     Stats,
     Series,
     Percentiles,
@@ -32,6 +36,10 @@ impl<'a> Route<'a> {
     pub(crate) fn find(path: &'a str) -> Option<Self> {
         Some(match path {
             "/ingest" | "/ingest/" => Self::Ingest,
+            "/ingest/health-auto-export" | "/ingest/health-auto-export/" => Self::HealthAutoExport,
+            "/ingest/health-connect" | "/ingest/health-connect/" => Self::HealthConnect,
+            "/api/v2/write" | "/api/v2/write/" => Self::WriteV2,
+            "/write" | "/write/" => Self::WriteV1,
             "/metrics" => Self::Stats,
             "/metrics/series" => Self::Series,
             "/metrics/percentiles" => Self::Percentiles,
@@ -54,7 +62,7 @@ impl<'a> Route<'a> {
     /// Returns the supported methods, in the form of the `Allow` header.
     pub(crate) fn allow(self) -> &'static str {
         match self {
-            Self::Ingest => "POST, OPTIONS",
+            route if route.takes_samples() => "POST, OPTIONS",
             Self::User(_) => "DELETE, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -63,7 +71,7 @@ impl<'a> Route<'a> {
     /// Returns whether the endpoint has a handler for the method. `OPTIONS` needs none.
     pub(crate) fn allows(self, method: &Method) -> bool {
         match self {
-            Self::Ingest => method == Method::POST,
+            route if route.takes_samples() => method == Method::POST,
             Self::User(_) => method == Method::DELETE,
             _ => method == Method::GET || method == Method::HEAD,
         }
@@ -72,7 +80,9 @@ impl<'a> Route<'a> {
     /// Returns what a request needs once a token exists. Each endpoint has a rule, whatever its method.
     pub(crate) fn rule(self) -> Rule {
         match self {
-            Self::Ingest => Rule::Scope(Scope::Ingest),
+            Self::Ingest | Self::HealthAutoExport | Self::HealthConnect | Self::WriteV2 | Self::WriteV1 => {
+                Rule::Scope(Scope::Ingest)
+            }
             Self::Stats
             | Self::Series
             | Self::Percentiles
@@ -87,11 +97,28 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Returns whether the endpoint stores the samples of a body.
+    fn takes_samples(self) -> bool {
+        matches!(
+            self,
+            Self::Ingest | Self::HealthAutoExport | Self::HealthConnect | Self::WriteV2 | Self::WriteV1
+        )
+    }
+
     /// Returns whether the endpoint takes query parameters. Its handler then checks them.
     pub(crate) fn has_parameters(self) -> bool {
         matches!(
             self,
-            Self::Stats | Self::Series | Self::Percentiles | Self::Users | Self::Samples | Self::Feed
+            Self::HealthAutoExport
+                | Self::HealthConnect
+                | Self::WriteV2
+                | Self::WriteV1
+                | Self::Stats
+                | Self::Series
+                | Self::Percentiles
+                | Self::Users
+                | Self::Samples
+                | Self::Feed
         )
     }
 
@@ -99,6 +126,10 @@ impl<'a> Route<'a> {
     pub(crate) fn template(self) -> &'static str {
         match self {
             Self::Ingest => "/ingest",
+            Self::HealthAutoExport => "/ingest/health-auto-export",
+            Self::HealthConnect => "/ingest/health-connect",
+            Self::WriteV2 => "/api/v2/write",
+            Self::WriteV1 => "/write",
             Self::Stats => "/metrics",
             Self::Series => "/metrics/series",
             Self::Percentiles => "/metrics/percentiles",
@@ -124,6 +155,10 @@ mod tests {
     fn paths_are_not_normalized() {
         for path in [
             "/ingest",
+            "/ingest/health-auto-export",
+            "/ingest/health-connect",
+            "/api/v2/write",
+            "/write",
             "/metrics",
             "/metrics/series",
             "/users",
@@ -137,6 +172,8 @@ mod tests {
         }
         assert_eq!(Route::find("/ingest/"), Some(Route::Ingest));
         assert_eq!(Route::find("/page/main.js").map(Route::template), Some("/page/{file}"));
+        assert_eq!(Route::find("/ingest/health-connect/"), Some(Route::HealthConnect));
+        assert_eq!(Route::find("/write/"), Some(Route::WriteV1));
         assert_eq!(Route::find("/users/101"), Some(Route::User("101")));
         for path in [
             "",
@@ -147,6 +184,8 @@ mod tests {
             "*",
             "/metrics/",
             "/INGEST",
+            "/ingest/health",
+            "/api/v2",
             "//ingest",
             "/users/",
             "/users/abc",

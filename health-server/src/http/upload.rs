@@ -84,6 +84,18 @@ pub(crate) struct UploadOutcome {
     pub(crate) error: Option<HttpError>,
 }
 
+/// What happened to the records of an upload.
+pub(crate) struct Settled {
+    pub(crate) counts: IngestCounts,
+    pub(crate) records: u64,
+    pub(crate) rejected: u64,
+    /// Those of the rejected records that name a user whom the caller may not access.
+    pub(crate) forbidden: u64,
+    pub(crate) errors: Vec<Rejection>,
+    /// Why samples may be missing: the queue or the database failed, or the access ended.
+    pub(crate) failure: Option<HttpError>,
+}
+
 impl<'a> Upload<'a> {
     pub(crate) fn new(app: &'a App, caller: &'a Caller) -> Self {
         Self {
@@ -120,26 +132,26 @@ impl<'a> Upload<'a> {
         let index = self.records;
         self.records += 1;
         match read_record(json, &self.clock) {
-            Ok(record) => match self.caller.access.check_user(record.user_id()) {
-                Ok(()) => self.add_valid(index, record),
-                Err(denied) => {
-                    self.forbidden += 1;
-                    let reason = format!("is not allowed: {denied}");
-                    self.first_denied.get_or_insert(denied);
-                    self.reject(
-                        index,
-                        [RecordFault {
-                            field: Some("user_id".into()),
-                            reason,
-                        }],
-                    );
-                }
-            },
+            Ok(record) => self.add_parsed(index, record),
             Err(faults) => self.reject(index, faults),
         }
     }
 
-    fn add_valid(&mut self, index: u64, record: Record) {
+    /// Adds a valid record. `index` is its position, with which an error will name it.
+    pub(crate) fn add_parsed(&mut self, index: u64, record: Record) {
+        match self.caller.access.check_user(record.user_id()) {
+            Ok(()) => self.add_allowed(index, record),
+            Err(denied) => {
+                self.forbidden += 1;
+                let reason = format!("is not allowed: {denied}");
+                self.first_denied.get_or_insert(denied);
+                let field = Some("user_id".into());
+                self.reject(index, [RecordFault { field, reason }]);
+            }
+        }
+    }
+
+    fn add_allowed(&mut self, index: u64, record: Record) {
         if let Record::Sample(sample) = &record
             && sample.timestamp() == self.clock.received_at
         {
@@ -168,11 +180,17 @@ impl<'a> Upload<'a> {
         }
     }
 
-    fn reject(&mut self, index: u64, faults: impl IntoIterator<Item = RecordFault>) {
+    /// Counts a record that is refused.
+    pub(crate) fn reject(&mut self, index: u64, faults: impl IntoIterator<Item = RecordFault>) {
         self.rejected += 1;
         let listed = MAX_LISTED_ERRORS.saturating_sub(self.errors.len());
         let faults = faults.into_iter().take(listed);
         self.errors.extend(faults.map(|fault| Rejection::new(index, fault)));
+    }
+
+    /// Returns the time of arrival of the records that follow.
+    pub(crate) fn clock(&self) -> &ReceiveClock {
+        &self.clock
     }
 
     /// Returns how many records were parsed, valid and invalid ones.
@@ -228,30 +246,17 @@ impl<'a> Upload<'a> {
     }
 
     /// Waits until every sample is committed or has failed. `end` says whether the body was read to its end.
-    pub(crate) async fn finish(mut self, end: Result<(), HttpError>) -> UploadOutcome {
-        // Complete records before a broken end are stored too. A failure is in `self.failure`.
-        let _ = self.enqueue().await;
-        while !self.unacknowledged.is_empty() {
-            self.await_oldest().await;
-        }
-        let Self {
+    pub(crate) async fn finish(self, end: Result<(), HttpError>) -> UploadOutcome {
+        let Settled {
             counts,
             records,
             rejected,
+            forbidden,
             errors,
             failure,
-            forbidden,
-            first_denied,
-            access_ended,
-            caller,
-            ..
-        } = self;
-        if let Some(denied) = first_denied {
-            caller.note_refused_records(&denied, forbidden);
-        }
+        } = self.settle().await;
         let error = match (failure, end) {
-            (Some(failure), _) => Some(HttpError::from(failure)),
-            (None, _) if access_ended => Some(caller.access_ended()),
+            (Some(failure), _) => Some(failure),
             (None, Err(error)) => Some(error),
             (None, Ok(())) if records > 0 && forbidden == records => {
                 let detail = "The token may not write any user of this request. Nothing was stored.";
@@ -267,6 +272,27 @@ impl<'a> Upload<'a> {
             counts,
             rejected,
             error: error.map(|error| error.with_counts(counts, rejected).with_errors(errors)),
+        }
+    }
+
+    /// Waits until every sample is committed or has failed, and returns what happened.
+    pub(crate) async fn settle(mut self) -> Settled {
+        // Complete records before a broken end are stored too. A failure is in `self.failure`.
+        let _ = self.enqueue().await;
+        while !self.unacknowledged.is_empty() {
+            self.await_oldest().await;
+        }
+        if let Some(denied) = &self.first_denied {
+            self.caller.note_refused_records(denied, self.forbidden);
+        }
+        let access_ended = self.access_ended.then(|| self.caller.access_ended());
+        Settled {
+            counts: self.counts,
+            records: self.records,
+            rejected: self.rejected,
+            forbidden: self.forbidden,
+            errors: self.errors,
+            failure: self.failure.map(HttpError::from).or(access_ended),
         }
     }
 

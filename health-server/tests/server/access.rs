@@ -68,7 +68,7 @@ async fn admin(database: &TestDatabase) -> TokenAdmin {
 
 /// A client that sends a token.
 pub(crate) struct Bearer {
-    secret: String,
+    pub(crate) secret: String,
     pub(crate) header: String,
 }
 
@@ -148,7 +148,15 @@ const RANGE: &str = "user_id=101&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00
 fn scope_of(method: &str, path: &str) -> Option<&'static str> {
     match (method, path) {
         ("GET" | "HEAD" | "OPTIONS", "/-/healthy" | "/-/ready" | "/" | "/page/{file}") => None,
-        ("POST", "/ingest" | "/ingest/") => Some("ingest"),
+        (
+            "POST",
+            "/ingest"
+            | "/ingest/"
+            | "/ingest/health-auto-export"
+            | "/ingest/health-connect"
+            | "/api/v2/write"
+            | "/write",
+        ) => Some("ingest"),
         (
             "GET" | "HEAD",
             "/metrics" | "/metrics/series" | "/metrics/percentiles" | "/users" | "/samples" | "/feed" | "/-/metrics",

@@ -9,6 +9,7 @@ mod bounds;
 mod client;
 mod connections;
 mod database;
+mod doors;
 mod event_streams;
 mod feed;
 mod framing;

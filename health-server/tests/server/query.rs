@@ -244,7 +244,7 @@ async fn openapi_json_describes_every_path_with_its_methods() {
             );
         }
     }
-    assert_eq!(description["paths"].as_object().unwrap().len(), 15);
+    assert_eq!(description["paths"].as_object().unwrap().len(), 19);
     assert_eq!(
         description["components"]["securitySchemes"]["token"]["scheme"],
         "bearer"

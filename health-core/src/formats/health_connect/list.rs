@@ -1,0 +1,144 @@
+//! The lists of Health Connect, and the meaning of their rows.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    formats::{
+        entry::{Entry, EntryRecord, Fault, Place},
+        json::row::{Fields, Row},
+        rules,
+        sources::source_name,
+        step_fractions::StepFractions,
+    },
+    record::ReceiveClock,
+    sample::{HeartRate, InvalidSample, Readings, Source},
+    time::parse_timestamp,
+};
+
+/// The fields of a row that we read, by index below.
+pub(super) const FIELDS: Fields = &[
+    &["time"],
+    &["start_time"],
+    &["end_time"],
+    &["bpm"],
+    &["avg"],
+    &["count"],
+    &["calories"],
+    &["metadata", "device", "model"],
+    &["metadata", "data_origin"],
+];
+
+const TIME: usize = 0;
+const START_TIME: usize = 1;
+const END_TIME: usize = 2;
+const BPM: usize = 3;
+const AVG: usize = 4;
+const COUNT: usize = 5;
+const CALORIES: usize = 6;
+const MODEL: usize = 7;
+const DATA_ORIGIN: usize = 8;
+
+/// The lists that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    HeartRate,
+    Steps,
+    ActiveCalories,
+}
+
+/// The state that the rows of one body share.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    fractions: StepFractions,
+}
+
+/// Timestamp, end, source and readings.
+type Found = (DateTime<Utc>, Option<DateTime<Utc>>, Source, Readings);
+
+impl Kind {
+    /// Returns the kind of a list that is kept.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        [Self::HeartRate, Self::Steps, Self::ActiveCalories]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::HeartRate => "heart_rate",
+            Self::Steps => "steps",
+            Self::ActiveCalories => "active_calories",
+        }
+    }
+}
+
+impl Rows {
+    /// Returns the entry of a row.
+    pub(super) fn entry(&mut self, kind: Kind, place: Place, row: &Row, clock: &ReceiveClock) -> Entry {
+        match self.read(kind, row, clock) {
+            Err(fault) => Entry::refused(place, fault),
+            Ok((.., readings)) if readings.is_empty() => Entry::ignored(rules::NOT_WORN, 1),
+            Ok((timestamp, end, source, readings)) => Entry::Record(EntryRecord {
+                place,
+                user: None,
+                timestamp,
+                end,
+                source,
+                readings,
+            }),
+        }
+    }
+
+    /// The readings are empty if the device was not worn.
+    fn read(&mut self, kind: Kind, row: &Row, clock: &ReceiveClock) -> Result<Found, Fault> {
+        if row.is_no_object {
+            return Err(Fault::new("is no object"));
+        }
+        let source = match row.text(MODEL, "metadata.device.model")? {
+            Some(model) if !model.is_empty() => Some(model),
+            _ => row.text(DATA_ORIGIN, "metadata.data_origin")?,
+        };
+        let source = source_name(source.unwrap_or_default());
+        let mut readings = Readings::default();
+        if kind == Kind::HeartRate {
+            let time = time(TIME, "time", row)?;
+            rules::check_time(time, clock).map_err(|fault| Fault::of_value("time", &fault))?;
+            readings.heart_rate = heart_rate(row)?;
+            return Ok((time, None, source, readings));
+        }
+        let (start, end) = (time(START_TIME, "start_time", row)?, time(END_TIME, "end_time", row)?);
+        rules::check_time(start, clock).map_err(|fault| Fault::of_value("start_time", &fault))?;
+        let end = rules::end_of_interval(start, end, Some(clock.received_at))
+            .map_err(|fault| Fault::of_value("end_time", &fault))?;
+        if kind == Kind::Steps {
+            let count = number(COUNT, "count", row)?;
+            readings.steps = Some(self.fractions.add("count", &source, count)?);
+        } else {
+            readings.calories = Some(rules::energy("calories", number(CALORIES, "calories", row)?, "kcal")?);
+        }
+        Ok((start, end, source, readings))
+    }
+}
+
+fn heart_rate(row: &Row) -> Result<Option<HeartRate>, Fault> {
+    let (name, bpm) = match row.number(BPM, "bpm")? {
+        Some(bpm) => ("bpm", bpm),
+        None => match row.number(AVG, "avg")? {
+            Some(average) => ("avg", average),
+            None => return Err(Fault::new("has neither bpm nor avg")),
+        },
+    };
+    rules::heart_rate(bpm).map_err(|fault| Fault::of_value(name, &fault))
+}
+
+fn time(field: usize, name: &str, row: &Row) -> Result<DateTime<Utc>, Fault> {
+    let text = row
+        .text(field, name)?
+        .ok_or_else(|| Fault::new(format!("has no {name}")))?;
+    parse_timestamp(text).map_err(|fault| Fault::of_value(name, &InvalidSample::from(fault)))
+}
+
+fn number(field: usize, name: &str, row: &Row) -> Result<f64, Fault> {
+    row.number(field, name)?
+        .ok_or_else(|| Fault::new(format!("has no {name}")))
+}
