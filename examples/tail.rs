@@ -20,14 +20,15 @@ use std::{
 use clap::Parser;
 use examples::{CredentialArgs, shutdown_signal};
 use health_core::client::{Credentials, FeedAddress, FeedClient, FeedError, FeedOptions, FeedUpdate};
-use health_core::{Cursor, Sample, counted};
+use health_core::{Cursor, Erasure, RecordedEvent, Sample, counted};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncWriteExt, BufWriter, Stdout},
     time::timeout,
 };
 
-/// Prints every sample that the server stores, as a line of JSON that can be posted to /ingest.
+/// Prints every sample that the server stores, as a line of JSON that can be posted to /ingest. If samples are erased, it prints
+/// {"event":"erased","user_id":…} among them: drop what you hold of them.
 ///
 /// It reconnects by itself and misses nothing in between. When it ends, it prints to stderr how to continue from there:
 /// --after CURSOR.
@@ -119,6 +120,9 @@ async fn follow(client: &mut FeedClient, out: &mut BufWriter<Stdout>, address: &
     loop {
         match client.next().await {
             FeedUpdate::Samples(samples) if print(out, &samples).await.is_err() => return End::OutputClosed,
+            FeedUpdate::Erased(erasure) if print_erased(out, erasure.clone()).await.is_err() => {
+                return End::OutputClosed;
+            }
             FeedUpdate::Heartbeat if is_closed(&io::stdout()) => return End::OutputClosed,
             FeedUpdate::Connected {
                 resumed: Some(false),
@@ -149,6 +153,14 @@ async fn print(out: &mut BufWriter<Stdout>, samples: &[Sample]) -> io::Result<()
         line.push(b'\n');
         out.write_all(&line).await?;
     }
+    out.flush().await
+}
+
+/// Prints an erasure as an event of the feed without its cursor.
+async fn print_erased(out: &mut BufWriter<Stdout>, erasure: Erasure) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&RecordedEvent::Erased(erasure))?;
+    line.push(b'\n');
+    out.write_all(&line).await?;
     out.flush().await
 }
 

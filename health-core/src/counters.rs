@@ -32,6 +32,10 @@ pub struct Counts {
     pub failed_writes: u64,
     /// Samples that wait for a writer or are being written.
     pub queued_rows: u64,
+    /// Transactions that erased samples: one for an erasure, or several for many samples.
+    pub erasures: u64,
+    /// Samples that were erased.
+    pub erased_samples: u64,
     /// Samples that live subscribers missed because they read too slowly.
     pub missed: u64,
     /// Seconds from `sealed_before` to now: older samples have summaries or are in dirty slices. With the default
@@ -57,6 +61,8 @@ pub(crate) struct Counters {
     batches: AtomicU64,
     conflicts: AtomicU64,
     failed_writes: AtomicU64,
+    erasures: AtomicU64,
+    erased_samples: AtomicU64,
     /// The last failed write, until a write succeeds.
     last_write_failure: Mutex<Option<(Instant, Error)>>,
     /// The database is read-only, as far as any task knows.
@@ -82,6 +88,12 @@ impl Counters {
             self.note_writable(true);
         }
         *self.last_write_failure.lock() = None;
+    }
+
+    /// Counts a committed transaction that erased samples.
+    pub(crate) fn count_erasure(&self, samples: u64) {
+        self.erasures.fetch_add(1, Relaxed);
+        self.erased_samples.fetch_add(samples, Relaxed);
     }
 
     /// Returns the number of committed batches.
@@ -155,6 +167,8 @@ impl Counters {
             batches: self.batches.load(Relaxed),
             conflicts: self.conflicts.load(Relaxed),
             failed_writes: self.failed_writes.load(Relaxed),
+            erasures: self.erasures.load(Relaxed),
+            erased_samples: self.erased_samples.load(Relaxed),
             queued_rows: u64::try_from(queued_rows).unwrap_or(u64::MAX),
             missed,
             summary_lag_seconds: self.summary_lag_seconds.load(Relaxed),

@@ -75,6 +75,17 @@ impl Erasure {
         self.user_id == sample.user_id() && self.covers_reading(sample.timestamp(), sample.source())
     }
 
+    /// Returns whether everything that another erasure covers is covered.
+    pub fn includes(&self, other: &Self) -> bool {
+        let includes_range = match (self.range, other.range) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(range), Some(other)) => range.start() <= other.start() && other.end() <= range.end(),
+        };
+        let includes_source = self.source.is_none() || self.source == other.source;
+        self.user_id == other.user_id && includes_range && includes_source
+    }
+
     /// Returns whether a sample of the user that was stored before is erased, by its time and source.
     pub fn covers_reading(&self, timestamp: DateTime<Utc>, source: &Source) -> bool {
         self.range.is_none_or(|range| range.contains(timestamp))

@@ -55,6 +55,8 @@ struct Inner {
     queue: IngestQueue,
     readers: Readers,
     ring: Arc<Ring>,
+    /// Erasures go to the poller the same way as what writers commit.
+    handover: Handover,
     replays: Arc<ReplaySource>,
     counters: Arc<Counters>,
     limits: Limits,
@@ -138,6 +140,7 @@ impl Health {
                 queue,
                 readers,
                 ring,
+                handover,
                 replays,
                 counters,
                 limits,

@@ -120,8 +120,8 @@ pub use crate::{
     text::counted,
     time::{TimestampError, format_timestamp, parse_timestamp},
     wire::{
-        Cursor, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesResponse, Problem, Rejection, SeriesBucket,
-        SeriesResponse, StatsResponse, UserEntry, UsersResponse,
+        Cursor, ErasedResponse, FEED_PROTOCOL, FeedEvent, IngestCounts, PercentilesResponse, Problem, RecordedEvent,
+        Rejection, SeriesBucket, SeriesResponse, StatsResponse, UserEntry, UsersResponse,
     },
 };
 

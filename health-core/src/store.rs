@@ -48,6 +48,8 @@ mod commit_log_model_tests;
 #[cfg(test)]
 mod commit_log_tests;
 #[cfg(test)]
+mod erase_tests;
+#[cfg(test)]
 mod sealing_tests;
 #[cfg(test)]
 mod shape_rule_tests;

@@ -146,6 +146,13 @@ pub struct UserEntry {
     pub last: Sample,
 }
 
+/// The response to `DELETE /samples`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedResponse {
+    /// How many samples were erased.
+    pub erased: u64,
+}
+
 /// A resume point in the feed. Opaque to clients; contains no spaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -217,6 +224,15 @@ pub enum FeedEvent {
         /// Why the server closes the connection.
         reason: String,
     },
+}
+
+/// A line of a recording that is no sample: an event of the feed without its cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RecordedEvent {
+    /// Samples were erased: those of earlier lines as well.
+    Erased(Erasure),
 }
 
 impl IngestCounts {
@@ -400,6 +416,13 @@ mod tests {
                 format!(r#"{{"event":"erased","cursor":"c1","user_id":101{fields}}}"#)
             );
             assert_eq!(serde_json::from_str::<FeedEvent>(&line).unwrap(), event);
+            let FeedEvent::Erased { erasure, .. } = event else {
+                unreachable!()
+            };
+            let recorded = RecordedEvent::Erased(erasure);
+            let line = serde_json::to_string(&recorded).unwrap();
+            assert_eq!(line, format!(r#"{{"event":"erased","user_id":101{fields}}}"#));
+            assert_eq!(serde_json::from_str::<RecordedEvent>(&line).unwrap(), recorded);
         }
     }
 

@@ -1,5 +1,5 @@
-//! Ingest is linearizable: for any interleaving of requests over two handles there is an order of single samples that
-//! gives the same table and the same receipts.
+//! Ingest and erasing are linearizable: for any interleaving of requests over two handles there is an order of single samples
+//! and single erased samples that gives the same table, the same receipts and the same numbers of erased samples.
 
 #![cfg(test)]
 
@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use health_core::{Config, Health, HeartRate, Limits, Readings, Receipt, Sample, Source, Steps, UserId};
+use health_core::{Config, Health, HeartRate, Limits, Readings, Receipt, Sample, Source, Steps, TimeRange, UserId};
 use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
@@ -20,10 +20,10 @@ use tokio::{runtime::Runtime, task::JoinSet};
 /// Identities of a case: two of one user and one of another, who has a different writer.
 const IDENTITIES: usize = 3;
 
-/// One sample: the index of its identity, and its readings.
-type Write = (usize, Readings);
+/// One sample: the index of its identity, and its readings. Without readings it is erased.
+type Write = (usize, Option<Readings>);
 
-/// The requests of one client, which sends one after another.
+/// The requests of one client, which sends one after another. Each only writes or only erases.
 type Client = Vec<Vec<Write>>;
 
 /// A request with its receipt, and when it began and ended.
@@ -33,10 +33,10 @@ struct Answered {
     writes: Vec<Write>,
     began: Instant,
     ended: Instant,
-    receipt: Receipt,
+    receipt: [u64; 3],
 }
 
-/// The receipts of all requests, in the order of [`Answered`]: inserted, updated, unchanged.
+/// The receipts of all requests, in the order of [`Answered`]: inserted, updated, unchanged; of an erasure: erased, 0, 0.
 type Receipts = Vec<[u64; 3]>;
 
 fn write() -> impl Strategy<Value = Write> {
@@ -47,20 +47,56 @@ fn write() -> impl Strategy<Value = Write> {
             steps: [None, Steps::new(0).ok(), Steps::new(5).ok()][steps],
             calories: None,
         };
-        (identity, readings)
+        (identity, Some(readings))
     })
 }
 
+/// Erases one identity, or all of a user.
+fn erasure() -> impl Strategy<Value = Vec<Write>> {
+    let identities = prop_oneof![Just(vec![0]), Just(vec![1]), Just(vec![0, 1]), Just(vec![2])];
+    identities.prop_map(|identities| identities.into_iter().map(|identity| (identity, None)).collect())
+}
+
 fn clients() -> impl Strategy<Value = Vec<Client>> {
-    let request = prop::collection::vec(write(), 1..4);
+    let request = prop_oneof![4 => prop::collection::vec(write(), 1..4), 1 => erasure()];
     prop::collection::vec(prop::collection::vec(request, 1..4), 1..5)
 }
 
 /// Makes the sample of a write. Each case has identities of its own.
-fn sample(case: i64, (identity, readings): Write) -> Sample {
-    let user = 2 * case + [1, 1, 2][identity];
-    let time = Sample::EARLIEST + TimeDelta::seconds([0, 1, 0][identity]);
-    Sample::new(UserId::new(user).unwrap(), time, Source::default(), readings).unwrap()
+fn sample(case: i64, identity: usize, readings: Readings) -> Sample {
+    let time = Sample::EARLIEST + TimeDelta::seconds(second(identity));
+    Sample::new(user(case, identity), time, Source::default(), readings).unwrap()
+}
+
+fn user(case: i64, identity: usize) -> UserId {
+    UserId::new(2 * case + [1, 1, 2][identity]).unwrap()
+}
+
+fn second(identity: usize) -> i64 {
+    [0, 1, 0][identity]
+}
+
+/// Sends one request, and returns its receipt.
+async fn request(health: &Health, case: i64, writes: &[Write]) -> [u64; 3] {
+    let samples = writes
+        .iter()
+        .filter_map(|(identity, readings)| Some(sample(case, *identity, (*readings)?)));
+    let samples: Vec<_> = samples.collect();
+    let (Some((first, _)), Some((last, _))) = (writes.first(), writes.last()) else {
+        return [0; 3];
+    };
+    if samples.is_empty() {
+        let erased = if *first == 2 {
+            health.erase(user(case, *first)).await
+        } else {
+            let time = |second| Sample::EARLIEST + TimeDelta::seconds(second);
+            let range = TimeRange::new(time(second(*first)), time(second(*last) + 1)).unwrap();
+            health.erase_range(user(case, *first), range, None).await
+        };
+        return [erased.unwrap(), 0, 0];
+    }
+    let receipt = health.ingest(samples).await.unwrap();
+    [receipt.inserted, receipt.updated, receipt.unchanged]
 }
 
 async fn open(database: &TestDatabase, batch_rows: usize) -> Health {
@@ -82,10 +118,7 @@ async fn send(case: i64, handles: &[Health], clients: Vec<Client>) -> Vec<Answer
             let mut answered = Vec::new();
             for writes in requests {
                 let began = Instant::now();
-                let receipt = health
-                    .ingest(writes.iter().map(|write| sample(case, *write)))
-                    .await
-                    .unwrap();
+                let receipt = request(&health, case, &writes).await;
                 answered.push(Answered {
                     client,
                     writes,
@@ -104,7 +137,7 @@ async fn send(case: i64, handles: &[Health], clients: Vec<Client>) -> Vec<Answer
 struct Search<'a> {
     requests: &'a [Answered],
     /// For each client, the request and the readings of its writes, in order.
-    writes: Vec<Vec<(usize, Readings)>>,
+    writes: Vec<Vec<(usize, Option<Readings>)>>,
     /// What the table contains in the end.
     stored: Option<Readings>,
     results: HashMap<(Vec<usize>, String), BTreeSet<Receipts>>,
@@ -143,16 +176,19 @@ impl<'a> Search<'a> {
             if self.must_wait(request, done) {
                 continue;
             }
-            let after = current.unwrap_or_default().merged_with(readings);
-            let count = match current {
-                None => 0,
-                Some(current) if current != after => 1,
-                Some(_) => 2,
+            let after = readings.map(|readings| current.unwrap_or_default().merged_with(readings));
+            let count = match (current, after) {
+                (None, None) => None,
+                (None, Some(_)) | (Some(_), None) => Some(0),
+                (Some(current), Some(after)) if current != after => Some(1),
+                (Some(_), Some(_)) => Some(2),
             };
             let mut next = done.to_vec();
             next[client] += 1;
-            for mut receipts in self.orders(&next, Some(after)) {
-                receipts[request][count] += 1;
+            for mut receipts in self.orders(&next, after) {
+                if let Some(count) = count {
+                    receipts[request][count] += 1;
+                }
                 all.insert(receipts);
             }
         }
@@ -177,16 +213,7 @@ impl<'a> Search<'a> {
 
 /// Returns whether there is an order for each identity such that together they give every receipt.
 fn is_linearizable(requests: &[Answered], table: &[Option<Readings>]) -> bool {
-    let actual: Receipts = requests
-        .iter()
-        .map(|request| {
-            [
-                request.receipt.inserted,
-                request.receipt.updated,
-                request.receipt.unchanged,
-            ]
-        })
-        .collect();
+    let actual: Receipts = requests.iter().map(|request| request.receipt).collect();
     let mut sums = BTreeSet::from([vec![[0; 3]; requests.len()]]);
     for (identity, stored) in table.iter().enumerate() {
         let mut search = Search::new(requests, identity, *stored);
@@ -234,7 +261,7 @@ async fn table(client: &tokio_postgres::Client, case: i64) -> Vec<Option<Reading
         };
         let key = (row.get(0), row.get(1));
         let identity = (0..IDENTITIES).find(|identity| {
-            let sample = sample(case, (*identity, readings));
+            let sample = sample(case, *identity, readings);
             (sample.user_id().get(), sample.timestamp()) == key
         });
         table[identity.unwrap()] = Some(readings);

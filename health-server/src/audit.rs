@@ -15,6 +15,16 @@ pub(crate) fn erased_user(caller: &Caller, user: UserId, samples: u64) {
     tracing::info!(target: "audit", action = "erase", token, %peer, %user, samples, "erased a user");
 }
 
+/// Samples of a user in a range were erased. The line does not name the source, which is a value of samples.
+pub(crate) fn erased_range(caller: &Caller, user: UserId, range: TimeRange, is_one_source: bool, samples: u64) {
+    let (token, peer) = (caller.access.name(), caller.attempt.peer);
+    let (start, end) = (format_timestamp(range.start()), format_timestamp(range.end()));
+    tracing::info!(
+        target: "audit", action = "erase", token, %peer, %user, start, end, is_one_source, samples,
+        "erased samples of a range"
+    );
+}
+
 /// An export of samples begins.
 pub(crate) fn exported(caller: &Caller, user: UserId, range: TimeRange) {
     let (token, peer) = (caller.access.name(), caller.attempt.peer);

@@ -5,6 +5,7 @@ mod body;
 mod body_error;
 pub(crate) mod body_memory;
 mod doors;
+mod erase;
 mod error;
 mod feed;
 mod framing;
@@ -35,7 +36,7 @@ use std::{any::Any, convert::Infallible, future::Future, panic::AssertUnwindSafe
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::{
-    HeaderMap, Method, Request, StatusCode,
+    Method, Request, StatusCode,
     body::{Body, Incoming},
     header::{self, HeaderName, HeaderValue},
     http::request::Parts,
@@ -264,7 +265,7 @@ async fn answer(
             let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail);
             Ok(with_allow(error.into_response(), route.allow()))
         }
-        Some(route) => dispatch(app, open, route, caller, head.uri.query(), &head.headers, body).await,
+        Some(route) => dispatch(app, open, route, caller, head, body).await,
     }
 }
 
@@ -282,7 +283,9 @@ async fn admit(app: &App, route: Option<Route<'_>>, head: &Parts, attempt: Attem
         })?;
     }
     let rule = match route {
-        Some(route) if route.allows(&head.method) || route.rule() == Rule::Public => route.rule(),
+        Some(route) if route.allows(&head.method) || route.rule(&head.method) == Rule::Public => {
+            route.rule(&head.method)
+        }
         // Only a caller with a token learns which paths and methods there are.
         _ => Rule::AnyToken,
     };
@@ -295,10 +298,10 @@ async fn dispatch(
     open: &OpenConnection,
     route: Route<'_>,
     caller: Caller,
-    query: Option<&str>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: &mut Incoming,
 ) -> Result<HttpResponse, HttpError> {
+    let (method, query, headers) = (&head.method, head.uri.query(), &head.headers);
     if !route.has_parameters() {
         no_parameters(query)?;
     }
@@ -312,7 +315,8 @@ async fn dispatch(
         Route::Series => Box::pin(stats::series(app, &caller, query)).await,
         Route::Percentiles => Box::pin(stats::percentiles(app, &caller, query)).await,
         Route::Users => Box::pin(users::list(app, &caller, query)).await,
-        Route::User(id) => Box::pin(users::erase(app, caller, id)).await,
+        Route::User(id) => Box::pin(erase::user(app, caller, id)).await,
+        Route::Samples if *method == Method::DELETE => Box::pin(erase::samples(app, caller, query)).await,
         Route::Samples => Box::pin(samples::samples(app, &caller, query, headers)).await,
         Route::Feed => feed::feed(app, &caller, open, query, headers),
         Route::Healthy => Ok(ops::healthy()),

@@ -228,6 +228,16 @@ fn render_core(text: &mut PrometheusText, core: &Counts) {
         "Failed attempts to write a batch.",
         core.failed_writes,
     );
+    text.counter(
+        "health_store_erasures_total",
+        "Transactions that erased samples; many samples take several.",
+        core.erasures,
+    );
+    text.counter(
+        "health_store_erased_samples_total",
+        "Samples that were erased.",
+        core.erased_samples,
+    );
     text.gauge(
         "health_store_queued_rows",
         "Samples that wait or are being written.",
@@ -347,6 +357,8 @@ mod tests {
                 "health_store_batches_total counter",
                 "health_store_raced_batches_total counter",
                 "health_store_failed_writes_total counter",
+                "health_store_erasures_total counter",
+                "health_store_erased_samples_total counter",
                 "health_store_queued_rows gauge",
                 "health_summary_lag_seconds gauge",
                 "health_summary_dirty_slices gauge",

@@ -5,6 +5,7 @@
 
 mod chart_point;
 mod effect;
+mod erased;
 mod event;
 mod export;
 mod feed_connection;

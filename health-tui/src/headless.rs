@@ -10,7 +10,7 @@ use std::{
 };
 
 use health_core::client::{FeedClient, FeedUpdate};
-use health_core::{Sample, counted};
+use health_core::{Erasure, Sample, counted};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -29,6 +29,9 @@ const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) trait SampleOutput: Send + 'static {
     fn write(&mut self, samples: &[Sample]) -> Result<(), Error>;
 
+    /// Notes that samples were erased.
+    fn write_erased(&mut self, erasure: &Erasure) -> Result<(), Error>;
+
     /// Fails if the output has no reader any more. It is called every few seconds, also while no samples arrive.
     fn check(&mut self) -> Result<(), Error> {
         Ok(())
@@ -37,6 +40,7 @@ pub(crate) trait SampleOutput: Send + 'static {
 
 enum Job {
     Write(Vec<Sample>),
+    WriteErased(Erasure),
     Report(String),
     Check,
 }
@@ -71,6 +75,7 @@ async fn forward(client: &mut FeedClient, jobs: &mpsc::Sender<Job>) -> Result<()
     loop {
         let job = match client.next().await {
             FeedUpdate::Samples(samples) => Job::Write(samples),
+            FeedUpdate::Erased(erasure) => Job::WriteErased(erasure),
             FeedUpdate::Heartbeat => Job::Check,
             FeedUpdate::Disconnected { reason, .. }
                 if reason.is_final() || (client.cursor().is_none() && reason.is_final_at_first()) =>
@@ -99,6 +104,7 @@ fn start(mut output: impl SampleOutput) -> (mpsc::Sender<Job>, oneshot::Receiver
         {
             result = match job {
                 Job::Write(samples) => output.write(&samples),
+                Job::WriteErased(erasure) => output.write_erased(&erasure),
                 Job::Check => output.check(),
                 Job::Report(text) => {
                     // If stderr is closed, there is no reader for this line.

@@ -1,6 +1,8 @@
 //! `record`: writes the samples of the feed to a file, one JSON object per line.
 //!
-//! `GET /samples` returns the same format, and `POST /ingest` accepts it.
+//! `GET /samples` returns the same format, and `POST /ingest` accepts it. An erasure is a line as well, see
+//! [`RecordedEvent`]: a recording must not keep samples alive that were erased. `replay` drops them, and `POST /ingest` refuses
+//! the line by name.
 
 use std::{
     fs::File,
@@ -12,7 +14,7 @@ use std::{
     },
 };
 
-use health_core::{Sample, counted};
+use health_core::{Erasure, RecordedEvent, Sample, counted};
 
 use crate::{
     error::Error,
@@ -54,13 +56,27 @@ impl SampleOutput for RecordingOutput {
             serde_json::to_writer(&mut self.lines, sample).map_err(|error| file_error(&self.path, error.into()))?;
             self.lines.push(b'\n');
         }
-        // One write for whole lines: if the process is killed, the file still ends with a whole sample.
-        self.file
-            .write_all(&self.lines)
-            .map_err(|source| file_error(&self.path, source))?;
+        self.write_lines()?;
         let count = u64::try_from(samples.len()).unwrap_or(u64::MAX);
         self.written.fetch_add(count, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn write_erased(&mut self, erasure: &Erasure) -> Result<(), Error> {
+        self.lines.clear();
+        let event = RecordedEvent::Erased(erasure.clone());
+        serde_json::to_writer(&mut self.lines, &event).map_err(|error| file_error(&self.path, error.into()))?;
+        self.lines.push(b'\n');
+        self.write_lines()
+    }
+}
+
+impl RecordingOutput {
+    /// One write for whole lines: if the process is killed, the file still ends with a whole line.
+    fn write_lines(&mut self) -> Result<(), Error> {
+        self.file
+            .write_all(&self.lines)
+            .map_err(|source| file_error(&self.path, source))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `replay`: shows a recording as if its samples arrived now.
 //!
-//! A recording has one JSON object per line, as `record` writes it and `GET /samples` returns it.
+//! A recording has one JSON object per line, as `record` writes it and `GET /samples` returns it. A line that says that samples
+//! were erased belongs to the moment of the line before it.
 
 use std::{
     fs::File,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use health_core::Sample;
+use health_core::{Erasure, RecordedEvent, Sample};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -34,6 +35,23 @@ pub(crate) struct Recording {
     /// The number of the last line that was read. The first line is 1.
     line: u64,
     next: Option<Sample>,
+    /// What was erased between the sample before `next` and `next`.
+    erased: Vec<Erasure>,
+}
+
+/// A line of a recording.
+enum Line {
+    Sample(Sample),
+    Erased(Erasure),
+}
+
+/// What is due at a moment.
+struct Due {
+    samples: Vec<Sample>,
+    /// What was erased after these samples.
+    erased: Vec<Erasure>,
+    /// What ended the recording too early.
+    error: Option<Error>,
 }
 
 impl Recording {
@@ -48,8 +66,11 @@ impl Recording {
             path: path.to_owned(),
             line: 0,
             next: None,
+            erased: Vec::new(),
         };
         recording.next = recording.read_sample()?;
+        // Nothing was sent yet that could be dropped.
+        recording.erased.clear();
         if recording.next.is_none() {
             return Err(recording.invalid("the file has no samples".to_owned()));
         }
@@ -67,8 +88,19 @@ impl Recording {
         Ok(std::mem::replace(&mut self.next, following))
     }
 
-    /// Reads the next line that is not empty.
+    /// Reads the next sample, and what was erased before it.
     fn read_sample(&mut self) -> Result<Option<Sample>, Error> {
+        loop {
+            match self.read_line()? {
+                Some(Line::Sample(sample)) => return Ok(Some(sample)),
+                Some(Line::Erased(erasure)) => self.erased.push(erasure),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads the next line that is not empty.
+    fn read_line(&mut self) -> Result<Option<Line>, Error> {
         loop {
             let mut line = Vec::new();
             let length = io::Read::take(&mut self.reader, LINE_MAX_BYTES)
@@ -88,9 +120,14 @@ impl Recording {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            return serde_json::from_slice(&line)
-                .map(Some)
-                .map_err(|error| self.invalid(error.to_string()));
+            let sample = match serde_json::from_slice(&line) {
+                Ok(sample) => return Ok(Some(Line::Sample(sample))),
+                Err(error) => error,
+            };
+            return match serde_json::from_slice(&line) {
+                Ok(RecordedEvent::Erased(erasure)) => Ok(Some(Line::Erased(erasure))),
+                _ => Err(self.invalid(sample.to_string())),
+            };
         }
     }
 
@@ -122,10 +159,12 @@ impl Recording {
             }
             let elapsed = started_at.elapsed().mul_f64(speed);
             let now = first + TimeDelta::from_std(elapsed).unwrap_or(TimeDelta::MAX);
-            let (samples, error) = self.take_until(now.max(next));
-            let received = ReceivedSamples { samples, replaced: 0 };
-            if to.send(NetworkEvent::Samples(received)).await.is_err() {
-                return;
+            let Due { samples, erased, error } = self.take_until(now.max(next));
+            let received = NetworkEvent::Samples(ReceivedSamples { samples, replaced: 0 });
+            for event in std::iter::once(received).chain(erased.into_iter().map(NetworkEvent::Erased)) {
+                if to.send(event).await.is_err() {
+                    return;
+                }
             }
             if let Some(error) = error {
                 break error.to_string();
@@ -136,15 +175,28 @@ impl Recording {
         to.closed().await;
     }
 
-    /// Returns the samples up to the time `until`, but at most [`SAMPLES_AT_ONCE`], and the error that ended them.
-    fn take_until(&mut self, until: DateTime<Utc>) -> (Vec<Sample>, Option<Error>) {
+    /// Returns the samples up to the time `until`, but at most [`SAMPLES_AT_ONCE`], and none after an erasure.
+    fn take_until(&mut self, until: DateTime<Utc>) -> Due {
         let mut samples = Vec::new();
-        while samples.len() < SAMPLES_AT_ONCE && self.next_timestamp().is_some_and(|next| next <= until) {
+        let mut error = None;
+        while self.erased.is_empty()
+            && samples.len() < SAMPLES_AT_ONCE
+            && self.next_timestamp().is_some_and(|next| next <= until)
+        {
             match self.take_next() {
                 Ok(sample) => samples.extend(sample),
-                Err(error) => return (samples, Some(error)),
+                Err(end) => {
+                    // The sample before the damaged line.
+                    samples.extend(self.next.take());
+                    error = Some(end);
+                    break;
+                }
             }
         }
-        (samples, None)
+        Due {
+            samples,
+            erased: std::mem::take(&mut self.erased),
+            error,
+        }
     }
 }

@@ -9,7 +9,8 @@
 //! 3. **Reconnect with the resume point,** however the connection ended.
 //! 4. **Treat silence as a lost connection.** The server sends an event at least every five seconds.
 //! 5. **Resume after `lagged`** from the cursor it names. Ignore what arrives before the server has confirmed that.
-//! 6. **Report `"resumed": false`.** Samples may be missing, and the server cannot send them any more.
+//! 6. **Apply `erased` among the samples, in the order of the events:** drop what you hold of it. Samples that come later are stored.
+//! 7. **Report `"resumed": false`.** Samples may be missing, and the server cannot send them any more.
 //!
 //! The server may repeat samples, for example after a reconnect.
 
@@ -29,6 +30,7 @@ use super::{
     transport::{self, ConnectError},
 };
 use crate::{
+    erasure::Erasure,
     sample::Sample,
     wire::{Cursor, FEED_PROTOCOL, FeedEvent},
 };
@@ -76,6 +78,8 @@ pub enum FeedUpdate {
     },
     /// Samples in the order of the feed.
     Samples(Vec<Sample>),
+    /// Samples were erased: drop what you hold of them. Samples of later updates are stored.
+    Erased(Erasure),
     /// The server is alive: it sends this every five seconds.
     Heartbeat,
     /// The server skipped samples, because this client reads too slowly.
@@ -331,6 +335,10 @@ impl FeedClient {
             // The event belongs to the subscription that a new SUBSCRIBE has replaced.
             _ if connection.is_subscribing => {}
             FeedEvent::Sample { cursor, sample } => return Ok(Some(self.samples(cursor, sample))),
+            FeedEvent::Erased { cursor, erasure } => {
+                self.cursor_of_update = Some(cursor);
+                return Ok(Some(FeedUpdate::Erased(erasure)));
+            }
             FeedEvent::Heartbeat { cursor, .. } => {
                 self.cursor = Some(cursor);
                 return Ok(Some(FeedUpdate::Heartbeat));

@@ -1,6 +1,6 @@
 //! The queries of a [`Health`].
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use chrono_tz::Tz;
@@ -8,12 +8,14 @@ use tokio::time::timeout;
 
 use crate::{
     bucket::Bucket,
+    erasure::Erasure,
     error::Error,
     health::Health,
     range::TimeRange,
-    sample::UserId,
+    sample::{Source, UserId},
     stats::{Percentiles, RangeStats},
     store::{
+        commit_log::erasures::ErasureCommit,
         erase,
         export::Samples,
         read::{self, StatsQuery},
@@ -151,16 +153,46 @@ impl Health {
         Samples::new(self.inner.readers.clone(), user, range, self.query_timeout())
     }
 
-    /// Removes everything that is stored of a user, and returns the number of samples.
+    /// Removes everything that is stored of a user, and returns the number of samples. Subscribers get
+    /// [`LiveEvent::Erased`](crate::LiveEvent::Erased).
     ///
-    /// A sample of the same user that arrives later is a new one. A started erasure runs to its end, even if the caller
-    /// drops the future.
+    /// A sample of the same user that arrives later is a new one. Many samples take several transactions, so another caller
+    /// may see that only some of them are erased. A started erasure runs to its end, even if the caller drops the future.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the database does not answer; nothing is erased then.
+    /// [`Error::Unavailable`] if the database does not answer. Some of the samples may be erased then; call again.
     pub async fn erase(&self, user: UserId) -> Result<u64, Error> {
+        self.run_erasure(Erasure::of_user(user)).await
+    }
+
+    /// Removes a user's samples in a range, of one source if it is named (the empty one is the unnamed source), and returns
+    /// their number. Every later answer is as if they had never been stored. The rest is as for [`Health::erase`].
+    ///
+    /// # Errors
+    /// Those of [`Health::erase`].
+    ///
+    /// ```no_run
+    /// # async fn example(health: health_core::Health) -> Result<(), Box<dyn std::error::Error>> {
+    /// use chrono::TimeDelta;
+    /// use health_core::{Source, TimeRange, UserId};
+    ///
+    /// let last_hour = TimeRange::last(TimeDelta::hours(1));
+    /// let erased = health.erase_range(UserId::new(101)?, last_hour, Some(Source::new("watch")?)).await?;
+    /// println!("{erased} samples of the watch are gone");
+    /// # Ok(()) }
+    /// ```
+    pub async fn erase_range(&self, user: UserId, range: TimeRange, source: Option<Source>) -> Result<u64, Error> {
+        self.run_erasure(Erasure::of_range(user, range, source)).await
+    }
+
+    async fn run_erasure(&self, erasure: Erasure) -> Result<u64, Error> {
         self.check_not_stopped()?;
-        erase::erase(&self.inner.readers, user).await
+        let (handover, counters) = (self.inner.handover.clone(), Arc::clone(&self.inner.counters));
+        let on_commit = move |commit: ErasureCommit| {
+            counters.count_erasure(commit.samples);
+            handover.hand_over_erasure(commit);
+        };
+        erase::erase(&self.inner.readers, erasure, on_commit).await
     }
 
     /// Waits for a query, but not for ever: a stopped server, or a broken network, never answers.

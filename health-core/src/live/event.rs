@@ -53,6 +53,22 @@ pub enum LiveEvent {
     },
 }
 
+impl LiveEvent {
+    /// The event of what a chunk has at an index.
+    pub(crate) fn of(chunk: Arc<Chunk>, index: usize, cursor: Cursor) -> Self {
+        match chunk.erasure() {
+            Some(erasure) => Self::Erased {
+                cursor,
+                erasure: Arc::clone(erasure),
+            },
+            None => Self::Sample {
+                cursor,
+                published: Published::new(chunk, index),
+            },
+        }
+    }
+}
+
 impl Published {
     /// The sample at an index of a chunk.
     pub(crate) fn new(chunk: Arc<Chunk>, index: usize) -> Self {

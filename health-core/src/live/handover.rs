@@ -7,7 +7,11 @@ use std::sync::{
 
 use tokio::sync::mpsc;
 
-use crate::{live::ring::Ring, sample::Sample, store::commit_log::CommitRecord};
+use crate::{
+    live::{chunk::Change, ring::Ring},
+    sample::Sample,
+    store::commit_log::{CommitRecord, erasures::ErasureCommit},
+};
 
 /// A commit of this server, as its writer hands it over before it acknowledges the samples.
 #[derive(Debug)]
@@ -17,8 +21,8 @@ pub(crate) struct HandedOver {
     pub(crate) previous_writer_id: i64,
     /// The order of handing over, see [`Ring::hand_over`].
     pub(crate) order: u64,
-    /// The samples as stored. Without them the poller reads the rows back, if there is a subscription by then.
-    pub(crate) samples: Option<Vec<Sample>>,
+    /// What it did. Without it the poller reads the rows back, if there is a subscription by then.
+    pub(crate) change: Option<Change>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -57,13 +61,25 @@ impl Handover {
     ) {
         let order = self.ring.hand_over();
         let keep = self.ring.has_listeners() && self.waiting.load(Relaxed) < WAITING_MAX;
-        let samples = keep.then(|| samples.collect::<Vec<_>>());
-        self.waiting.fetch_add(samples.as_ref().map_or(0, Vec::len), Relaxed);
+        let change = keep.then(|| Change::Samples(samples.collect()));
+        self.send(record, previous_writer_id, order, change);
+    }
+
+    /// Hands an erasure over. To be called before its caller gets the answer.
+    pub(crate) fn hand_over_erasure(&self, commit: ErasureCommit) {
+        let order = self.ring.hand_over();
+        let change = Some(Change::Erasure(commit.erasure));
+        self.send(commit.record, commit.previous_writer_id, order, change);
+    }
+
+    fn send(&self, record: CommitRecord, previous_writer_id: i64, order: u64, change: Option<Change>) {
+        self.waiting
+            .fetch_add(change.as_ref().map_or(0, Change::samples), Relaxed);
         let commit = HandedOver {
             record,
             previous_writer_id,
             order,
-            samples,
+            change,
             waiting: Arc::clone(&self.waiting),
         };
         // If the poller has ended, the handle is closed and there is no subscription.
@@ -72,17 +88,18 @@ impl Handover {
 }
 
 impl HandedOver {
-    /// Takes the samples out; `None` if they have to be read back.
-    pub(crate) fn take_samples(&mut self) -> Option<Vec<Sample>> {
-        let samples = self.samples.take();
-        self.waiting.fetch_sub(samples.as_ref().map_or(0, Vec::len), Relaxed);
-        samples
+    /// Takes out what it did; `None` if its rows have to be read back.
+    pub(crate) fn take_change(&mut self) -> Option<Change> {
+        let change = self.change.take();
+        self.waiting
+            .fetch_sub(change.as_ref().map_or(0, Change::samples), Relaxed);
+        change
     }
 }
 
 impl Drop for HandedOver {
     fn drop(&mut self) {
         self.waiting
-            .fetch_sub(self.samples.as_ref().map_or(0, Vec::len), Relaxed);
+            .fetch_sub(self.change.as_ref().map_or(0, Change::samples), Relaxed);
     }
 }

@@ -19,14 +19,14 @@ use crate::{
     config::Config,
     error::Error,
     live::{
+        chunk::Change,
         handover::HandedOver,
         ring::{Delivery, READ_BACK, Ring},
     },
     panics::has_panicked,
-    sample::Sample,
     sessions::Need,
     store::{
-        commit_log::{CommitRecord, LogPage, LogPosition, fingerprint},
+        commit_log::{CommitRecord, LogPage, LogPosition, erasures::Erasures, fingerprint},
         connection::{Readers, give_back},
         doorbell::{Doorbell, Notification},
     },
@@ -242,28 +242,28 @@ impl Poller {
 
     /// Delivers a commit of this server from memory. Returns false if its samples have to be read back.
     fn deliver_kept(&mut self, record: &CommitRecord) -> bool {
-        let samples = self.take_kept(record);
-        self.deliver(record, samples)
+        let change = self.take_kept(record);
+        self.deliver(record, change)
     }
 
-    /// Takes the samples of a commit, if a writer of this server has handed them over.
-    fn take_kept(&mut self, record: &CommitRecord) -> Option<Vec<Sample>> {
+    /// Takes what a commit did, if this server made the commit and it was kept.
+    fn take_kept(&mut self, record: &CommitRecord) -> Option<Change> {
         let commit = self.pending.get_mut(&record.number)?;
         if commit.record == *record {
-            commit.take_samples()
+            commit.take_change()
         } else {
             None
         }
     }
 
-    /// Delivers a commit and moves the position to it. Does nothing and returns false if there is a subscription and the
-    /// samples are not given.
-    fn deliver(&mut self, record: &CommitRecord, samples: Option<Vec<Sample>>) -> bool {
+    /// Delivers a commit and moves the position to it. Does nothing and returns false if there is a subscription and what the
+    /// commit did is not given.
+    fn deliver(&mut self, record: &CommitRecord, change: Option<Change>) -> bool {
         let Self {
             ring, pending, commits, ..
         } = self;
         let delivery = Delivery {
-            samples,
+            change,
             batch_number: record.batch_number,
             position: record.position(),
         };
@@ -290,7 +290,9 @@ impl Poller {
             let window = self.config.limits.replay_window;
             match doorbell.page(self.position, PAGE_RECORDS, window).await? {
                 LogPage::Records { records, .. } if records.is_empty() => break,
-                LogPage::Records { records, .. } => self.deliver_records(doorbell, &records).await?,
+                LogPage::Records { records, erasures, .. } => {
+                    self.deliver_records(doorbell, &records, &erasures).await?;
+                }
                 LogPage::Pruned => self.continue_after_gap(doorbell, PRUNED).await?,
                 LogPage::OtherHistory => self.continue_after_gap(doorbell, OTHER_HISTORY).await?,
             }
@@ -311,7 +313,12 @@ impl Poller {
     }
 
     /// Delivers records of the log in their order, from memory if this server wrote them.
-    async fn deliver_records(&mut self, doorbell: &mut Doorbell, records: &[CommitRecord]) -> Result<(), Error> {
+    async fn deliver_records(
+        &mut self,
+        doorbell: &mut Doorbell,
+        records: &[CommitRecord],
+        erasures: &Erasures,
+    ) -> Result<(), Error> {
         let mut rest = records;
         while let Some((first, later)) = rest.split_first() {
             if self.deliver_kept(first) {
@@ -320,17 +327,22 @@ impl Poller {
             }
             let is_read = |record: &&CommitRecord| {
                 let commit = self.pending.get(&record.number);
-                commit.is_none_or(|commit| commit.record != **record || commit.samples.is_none())
+                commit.is_none_or(|commit| commit.record != **record || commit.change.is_none())
             };
             let run = rest.iter().take_while(is_read).count().max(1);
             let (run, later) = rest.split_at(run);
-            self.deliver_from_table(doorbell, run).await?;
+            self.deliver_from_table(doorbell, run, erasures).await?;
             rest = later;
         }
         Ok(())
     }
 
-    async fn deliver_from_table(&mut self, doorbell: &mut Doorbell, records: &[CommitRecord]) -> Result<(), Error> {
+    async fn deliver_from_table(
+        &mut self,
+        doorbell: &mut Doorbell,
+        records: &[CommitRecord],
+        erasures: &Erasures,
+    ) -> Result<(), Error> {
         let mut rest = records;
         while !rest.is_empty() {
             let group = &rest[..group_len(rest)];
@@ -342,14 +354,15 @@ impl Poller {
             };
             let mut rows = rows.into_iter().peekable();
             for record in group {
-                let read = has_listeners.then(|| {
+                let erasure = erasures.get(&record.number).map(Arc::clone).map(Change::Erasure);
+                let read = erasure.or_else(|| {
                     let rows = std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number));
-                    rows.map(|row| row.sample).collect()
+                    has_listeners.then(|| Change::Samples(rows.map(|row| row.sample).collect()))
                 });
                 // If a later commit has changed a row before it was read, this commit was acknowledged, and so handed over.
                 self.keep_handed_over();
-                let samples = self.take_kept(record).or(read);
-                if !self.deliver(record, samples) {
+                let change = self.take_kept(record).or(read);
+                if !self.deliver(record, change) {
                     break; // A subscription began meanwhile. Read the rows from this record on.
                 }
                 rest = &rest[1..];

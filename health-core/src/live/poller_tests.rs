@@ -62,6 +62,7 @@ async fn write(client: &Client, steps: i32) -> CommitRecord {
         batch_number: batch,
         writer_id: WRITER,
         rows: 1,
+        is_erasure: false,
     }
 }
 

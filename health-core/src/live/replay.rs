@@ -91,13 +91,14 @@ impl Replay {
         };
         let mark = link.ring.mark();
         let page = link.page(from).await?;
-        let mut records = match page {
+        let (mut records, erasures) = match page {
             LogPage::Records { is_too_old: true, .. } | LogPage::Pruned => return self.refuse(TOO_OLD).await,
             LogPage::OtherHistory => return self.refuse(OTHER_HISTORY).await,
-            LogPage::Records { records, .. } => records,
+            LogPage::Records { records, erasures, .. } => (records, erasures),
         };
         link.send(subscribed(None, from)).await?;
         let mut pass = Pass::new(mark, from);
+        pass.erasures = erasures;
         loop {
             match self.every {
                 None => commits::send_all(link, &mut pass, records).await?,

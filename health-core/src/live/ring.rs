@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use crate::{
     config::Limits,
     live::{
-        chunk::Chunk,
+        chunk::{Change, Chunk},
         cursor::to_cursor,
         event::LiveEvent,
         filter::Filter,
@@ -43,7 +43,6 @@ use crate::{
             state::{Gap, State},
         },
     },
-    sample::Sample,
     store::commit_log::LogPosition,
     wire::Cursor,
 };
@@ -63,8 +62,8 @@ pub(crate) struct Ring {
 /// One commit, as the poller delivers it.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    /// The samples; `None` if they were not kept.
-    pub(crate) samples: Option<Vec<Sample>>,
+    /// What it did; `None` if its samples were not kept.
+    pub(crate) change: Option<Change>,
     pub(crate) batch_number: i64,
     /// The position after the commit.
     pub(crate) position: LogPosition,
@@ -150,7 +149,7 @@ impl Ring {
             let state = &mut *self.state.lock();
             // A listener that comes now takes its position from the state after this delivery.
             let has_listeners = self.has_listeners();
-            if has_listeners && delivery.samples.is_none() {
+            if has_listeners && delivery.change.is_none() {
                 return false;
             }
             let before = state.cursor.clone();
@@ -160,7 +159,18 @@ impl Ring {
                 return true;
             }
             let order = order_of();
-            let mut rest = delivery.samples.unwrap_or_default().into_iter();
+            let samples = match delivery.change {
+                Some(Change::Samples(samples)) => samples,
+                Some(Change::Erasure(erasure)) => {
+                    let mut chunk = Chunk::of_erasure(erasure, delivery.batch_number, order, before.clone());
+                    chunk.after = Some(state.cursor.clone());
+                    state.push(chunk, self.bytes_max / 2, &mut wakers);
+                    state.evict(self.samples_max, self.bytes_max);
+                    Vec::new()
+                }
+                None => Vec::new(),
+            };
+            let mut rest = samples.into_iter();
             let chunk_len = CHUNK_SAMPLES.min(self.samples_max);
             while rest.len() > 0 {
                 let samples = rest.by_ref().take(chunk_len).collect();

@@ -96,6 +96,7 @@ impl Append {
                 batch_number: self.key.batch_number,
                 writer_id: self.key.writer_id,
                 rows: self.rows,
+                is_erasure: false,
             },
             previous_writer_id: row.get(1),
             next_batch_number: row.get(2),

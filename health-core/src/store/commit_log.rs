@@ -17,8 +17,15 @@
 //!
 //! Records that are some minutes old are moved to `health_commit_packs`, up to [`PACK_RECORDS`] in one row, without losing
 //! anything: see [`codec`].
+//!
+//! # Erasures
+//!
+//! A transaction that erased samples has a record too. Its number of rows is NULL, so that a server which does not know erasures
+//! fails at the record in place of skipping it; in a pack, the version byte does the same. What was erased is a row of
+//! `health_erasures`, see [`erasures`].
 
 pub(crate) mod codec;
+pub(crate) mod erasures;
 
 use std::time::Duration;
 
@@ -26,7 +33,8 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use crate::store::{
-    batch_key::BatchKey, connection::Session, error::StoreError, micros::Micros, transaction::Transaction,
+    batch_key::BatchKey, commit_log::erasures::Erasures, connection::Session, error::StoreError, micros::Micros,
+    transaction::Transaction,
 };
 
 /// One committed transaction.
@@ -36,8 +44,10 @@ pub(crate) struct CommitRecord {
     /// The batch number. The transaction's rows have the ids from `batch_number << BATCH_BITS` on.
     pub(crate) batch_number: i64,
     pub(crate) writer_id: i64,
-    /// How many rows the transaction wrote.
+    /// How many rows the transaction wrote; 0 for a fence and for an erasure.
     pub(crate) rows: i32,
+    /// Whether the transaction erased samples.
+    pub(crate) is_erasure: bool,
 }
 
 /// A position in the commit log: everything up to this record.
@@ -53,6 +63,8 @@ pub(crate) enum LogPage {
     /// The position is in the log. These records follow it, and none is missing.
     Records {
         records: Vec<CommitRecord>,
+        /// What those of the records erased that are erasures.
+        erasures: Erasures,
         /// Whether the first of them is older than the replay window.
         is_too_old: bool,
     },
@@ -165,7 +177,7 @@ impl CommitRecord {
             number: self.number,
             // The record of a fence has the writer id of the batch that it keeps out. If the database was put back, the lost
             // history may hold that batch under the same number. So a fence has the high half of the id as its fingerprint.
-            fingerprint: fingerprint(if self.rows == 0 {
+            fingerprint: fingerprint(if self.rows == 0 && !self.is_erasure {
                 self.writer_id >> 32
             } else {
                 self.writer_id
@@ -233,10 +245,16 @@ pub(crate) async fn page(
     };
     // A copy, because a pack is longer than the page, and a subscriber that has stopped keeps the page.
     let records: Vec<_> = records[first..].iter().take(limit).copied().collect();
-    Ok(if records.is_empty() && !is_complete {
-        LogPage::Pruned
-    } else {
-        LogPage::Records { records, is_too_old }
+    if records.is_empty() && !is_complete {
+        return Ok(LogPage::Pruned);
+    }
+    Ok(match erasures::of_records(session, &records).await? {
+        Some(erasures) => LogPage::Records {
+            records,
+            erasures,
+            is_too_old,
+        },
+        None => LogPage::Pruned,
     })
 }
 
@@ -308,7 +326,7 @@ async fn has_rows(session: &mut Session, key: BatchKey) -> Result<bool, StoreErr
     for row in session.client().query(&statement, &[&writer_id, &batch_number]).await? {
         match row.get::<_, Option<&[u8]>>(2) {
             Some(pack) => codec::decode(row.get(0), pack, &mut packed).ok_or(StoreError::UnreadableCommitPack)?,
-            None if row.get::<_, i32>(1) > 0 => return Ok(true),
+            None if row.get::<_, Option<i32>>(1).is_some_and(|rows| rows > 0) => return Ok(true),
             None => {}
         }
     }
@@ -325,7 +343,7 @@ pub(crate) async fn maintain(session: &mut Session, window: Duration) -> Result<
     let take = session.prepare(TAKE_OLD).await?;
     let insert = session.prepare(INSERT_PACK).await?;
     let prune = session.prepare(PRUNE).await?;
-    let transaction = Transaction::begin(session, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    let mut transaction = Transaction::begin(session, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
     let client = transaction.client();
     if !client.query_one(&lock, &[]).await?.get::<_, bool>(0) {
         return Ok(false);
@@ -353,17 +371,20 @@ pub(crate) async fn maintain(session: &mut Session, window: Duration) -> Result<
         client.execute(&insert, &params).await?;
     }
     client.execute(&prune, &[&micros(window.max(PACK_AFTER))]).await?;
+    erasures::prune(&mut transaction).await?;
     transaction.commit().await?;
     Ok(i64::try_from(records.len()).is_ok_and(|count| count == PACK_RECORDS))
 }
 
 /// The record of a row that begins with number, batch, writer and rows.
 fn record(row: &Row) -> CommitRecord {
+    let rows: Option<i32> = row.get(3);
     CommitRecord {
         number: row.get(0),
         batch_number: row.get(1),
         writer_id: row.get(2),
-        rows: row.get(3),
+        rows: rows.unwrap_or_default(),
+        is_erasure: rows.is_none(),
     }
 }
 

@@ -347,6 +347,7 @@ async fn records_after(session: &Session, number: i64) -> Vec<CommitRecord> {
         batch_number: row.get(1),
         writer_id: row.get(2),
         rows: row.get(3),
+        is_erasure: false,
     };
     rows.iter().map(record).collect()
 }

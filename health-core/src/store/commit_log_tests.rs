@@ -143,7 +143,9 @@ async fn records_after(session: &mut Session, mut from: LogPosition, limit: usiz
     let mut all = Vec::new();
     loop {
         match page(session, from, limit, DAY).await.unwrap() {
-            LogPage::Records { records, is_too_old } => {
+            LogPage::Records {
+                records, is_too_old, ..
+            } => {
                 assert!(!is_too_old && records.len() <= limit);
                 let Some(last) = records.last() else { return all };
                 from = last.position();
@@ -274,7 +276,10 @@ async fn packs_older_than_the_window_are_deleted_and_the_position_of_an_idle_cli
         if position.number < first {
             assert!(matches!(answer, LogPage::Pruned), "{position:?}: {answer:?}");
         } else {
-            let LogPage::Records { records, is_too_old } = answer else {
+            let LogPage::Records {
+                records, is_too_old, ..
+            } = answer
+            else {
                 panic!("{position:?}: {answer:?}")
             };
             assert_eq!(records.len(), usize::try_from(41 - position.number).unwrap());

@@ -24,6 +24,9 @@ pub(crate) enum StoreError {
     #[error("a name in health_tokens breaks the rules of names. Another program wrote it")]
     InvalidTokenName,
     /// Only another program can have written such a row.
+    #[error("a row of health_erasures breaks the rules of an erasure. Another program wrote it")]
+    InvalidErasure,
+    /// Only another program can have written such a row.
     #[error("a row of health_metrics breaks the rules of a sample. Another program wrote it")]
     InvalidSample,
 }

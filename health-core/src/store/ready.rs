@@ -21,8 +21,8 @@ const READY: &str = "SET LOCAL lock_timeout = '1s'; \
      SELECT pg_backend_pid() AS backend_pid, pg_postmaster_start_time()::text AS server_started; \
      SELECT current_setting('transaction_read_only')::boolean, pg_is_in_recovery(), \
      has_sequence_privilege('health_batch_numbers', 'USAGE') AND (SELECT bool_and(has_table_privilege(name, privilege)) \
-     FROM unnest(ARRAY['health_metrics', 'health_commits', 'health_commit_packs', 'health_dirty', 'health_sealing', \
-     'health_rollups']) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege)";
+     FROM unnest(ARRAY['health_metrics', 'health_commits', 'health_commit_packs', 'health_erasures', 'health_dirty', \
+     'health_sealing', 'health_rollups']) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege)";
 
 /// The longest wait for the answer: twice the lock timeout of the query. A slower database stores nothing in time
 /// either.

@@ -85,7 +85,7 @@ const EPOCH_MIN: Duration = Duration::from_secs(5);
 
 /// See [`Roller::dense_samples`]. A reader reads a part of a slice with fewer samples within 0.1 ms. In a slice
 /// with more, the minutes take at most a tenth of the space that the samples take.
-const DENSE_SAMPLES: u64 = 240;
+pub(crate) const DENSE_SAMPLES: u64 = 240;
 
 /// Takes the lock of rollers and erasers if it is free: a roller does not wait, it comes back later.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('health rollers'))";

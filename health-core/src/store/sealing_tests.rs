@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use test_support::TestDatabase;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     config::{Config, Limits},
+    erasure::Erasure,
     fold::assemble,
     grain::Grain,
     health::Health,
     histogram::Histogram,
+    range::TimeRange,
     sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
     stats::{RangeStats, SourceTotals, Stats},
     store::{
@@ -131,8 +133,17 @@ async fn compare_while_everything_changes(database: &TestDatabase, tables: Table
                 if batches % 10 == 0 {
                     health.ingest(dense_slice(any_user(), now)).await.unwrap();
                 }
+                if writer == 1 && batches % 8 == 0 {
+                    // Near the threshold, so that it cuts slices, hours and days that are being sealed.
+                    let start = any_time(near_threshold, Duration::from_hours(5));
+                    let length = TimeDelta::minutes(fastrand::i64(1..300));
+                    let range = TimeRange::new(start, start + length).unwrap();
+                    let source = fastrand::bool().then(|| Source::new("watch").unwrap());
+                    let erasure = Erasure::of_range(any_user(), range, source);
+                    erase::erase(&pool, erasure, |_| ()).await.unwrap();
+                }
                 if writer == 0 && batches % 40 == 0 {
-                    erase::erase(&pool, any_user()).await.unwrap();
+                    erase::erase(&pool, Erasure::of_user(any_user()), |_| ()).await.unwrap();
                 }
             }
         });

@@ -11,9 +11,10 @@ use crate::store::tables::Tables;
 pub(super) const DISTRIBUTED_TABLES: [&str; 3] = ["health_dirty", "health_metrics", "health_rollups"];
 
 /// The tables without a `user_id`, which stay in the coordinator's database.
-pub(super) const LOCAL_TABLES: [&str; 4] = [
+pub(super) const LOCAL_TABLES: [&str; 5] = [
     "health_commit_packs",
     "health_commits",
+    "health_erasures",
     "health_sealing",
     "health_tokens",
 ];

@@ -77,7 +77,7 @@ const FINER: &str = "SELECT spans.user_id, r.start, r.source, r.summary, r.histo
      ORDER BY spans.user_id, r.start, r.source";
 
 /// Stores summaries of one grain. A summary that exists is replaced. None is deleted: only erasing removes samples,
-/// and it removes the user's summaries too.
+/// and the eraser removes their summaries too.
 const STORE: &str = "INSERT INTO health_rollups (user_id, minutes, start, source, samples, summary, histogram) \
      SELECT user_id, $1, start, source, samples, summary, histogram \
      FROM unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[]) \

@@ -64,6 +64,7 @@ impl<'a> Route<'a> {
         match self {
             route if route.takes_samples() => "POST, OPTIONS",
             Self::User(_) => "DELETE, OPTIONS",
+            Self::Samples => "GET, HEAD, DELETE, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -73,16 +74,18 @@ impl<'a> Route<'a> {
         match self {
             route if route.takes_samples() => method == Method::POST,
             Self::User(_) => method == Method::DELETE,
+            Self::Samples => [Method::GET, Method::HEAD, Method::DELETE].contains(method),
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
 
-    /// Returns what a request needs once a token exists. Each endpoint has a rule, whatever its method.
-    pub(crate) fn rule(self) -> Rule {
+    /// Returns what a request needs once a token exists. Each endpoint has a rule for each of its methods.
+    pub(crate) fn rule(self, method: &Method) -> Rule {
         match self {
             Self::Ingest | Self::HealthAutoExport | Self::HealthConnect | Self::WriteV2 | Self::WriteV1 => {
                 Rule::Scope(Scope::Ingest)
             }
+            Self::Samples if *method == Method::DELETE => Rule::Scope(Scope::Erase),
             Self::Stats
             | Self::Series
             | Self::Percentiles

@@ -1,21 +1,16 @@
-//! `GET /users` and `DELETE /users/{user_id}`.
+//! `GET /users`.
 
-use std::sync::Arc;
-
-use health_core::Error;
 use hyper::StatusCode;
 
 use crate::{
     app::App,
-    audit,
     http::{
         auth::Caller,
         error::HttpError,
         query::{Query, integer, user_id},
-        response::{HttpResponse, empty, json},
+        response::{HttpResponse, json},
     },
     quote::quote,
-    request_id::RequestId,
 };
 
 /// The largest `limit` of one page, fixed by the API.
@@ -44,30 +39,4 @@ pub(crate) async fn list(app: &App, caller: &Caller, query: Option<&str>) -> Res
         }
     };
     Ok(json(StatusCode::OK, &page))
-}
-
-/// `DELETE /users/{user_id}`: erases all data of a user.
-pub(crate) async fn erase(app: &App, caller: Caller, id: &str) -> Result<HttpResponse, HttpError> {
-    let no_such_user = || HttpError::new(StatusCode::NOT_FOUND, format!("User {} has no samples.", quote(id)));
-    // A number that cannot be an id belongs to no user.
-    let user = user_id(id).map_err(|_| no_such_user())?;
-    caller.check_user(user)?;
-    // A started erasure runs to its end even if the client has gone, and then it has its audit line all the same.
-    let (health, id) = (app.health.clone(), RequestId::current());
-    let erasing = async move {
-        let samples = health.erase(user).await?;
-        if samples > 0 {
-            audit::erased_user(&caller, user, samples);
-        }
-        Ok::<_, Error>(samples)
-    };
-    let erasing = match id {
-        Some(id) => tokio::spawn(id.scope(erasing)),
-        None => tokio::spawn(erasing),
-    };
-    let erased = erasing.await.map_err(|panic| Error::Unavailable(Arc::new(panic)))?;
-    match erased? {
-        0 => Err(no_such_user()),
-        _ => Ok(empty(StatusCode::NO_CONTENT)),
-    }
 }

@@ -1,5 +1,6 @@
 //! Subscribers, over TCP and over HTTP, disconnect and resume while two servers and PostgreSQL are killed in turn, and clients write late and
-//! corrected samples. Every subscriber gets every committed sample, and none that was never committed.
+//! corrected samples and erase some. Every subscriber gets every committed sample that is left, none that was never committed, and is told of
+//! each that was erased.
 
 mod subscriber;
 mod two_servers;
@@ -150,16 +151,19 @@ async fn every_subscriber_gets_every_committed_sample_whatever_is_killed() {
         let invented: Vec<_> = received.versions.difference(&committed).collect();
         assert!(invented.is_empty(), "these versions were never committed: {invented:?}");
         total.samples += received.samples;
+        total.erasures += received.erasures;
         total.connections += received.connections;
     }
+    assert!(total.erasures > 0, "nothing was erased");
     // `--nocapture` shows this for runs of many rounds.
     eprintln!(
         "{rounds} rounds in {:?}: {} requests acknowledged, {} versions committed, \
-         {} samples received over {} connections",
+         {} samples and {} erasures received over {} connections",
         start.elapsed(),
         *acknowledged.borrow(),
         committed.len(),
         total.samples,
+        total.erasures,
         total.connections
     );
 }

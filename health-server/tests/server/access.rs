@@ -161,7 +161,7 @@ fn scope_of(method: &str, path: &str) -> Option<&'static str> {
             "GET" | "HEAD",
             "/metrics" | "/metrics/series" | "/metrics/percentiles" | "/users" | "/samples" | "/feed" | "/-/metrics",
         ) => Some("read"),
-        ("DELETE", "/users/{user_id}") => Some("erase"),
+        ("DELETE", "/users/{user_id}" | "/samples") => Some("erase"),
         ("GET" | "HEAD", "/openapi.json") | ("OPTIONS", _) => Some(""),
         _ => panic!("decide which scope {method} {path} needs, here and in the product"),
     }
@@ -291,13 +291,11 @@ async fn a_token_limited_to_users_neither_writes_nor_reads_nor_erases_another() 
         }
     }
     for other in [202, 999] {
-        assert_eq!(
-            limited
-                .request(server, "DELETE", &format!("/users/{other}"), "")
-                .await
-                .status,
-            403
-        );
+        let range = RANGE.replace("101", &other.to_string());
+        for path in [format!("/users/{other}"), format!("/samples?{range}")] {
+            let refused = limited.request(server, "DELETE", &path, "").await;
+            assert_eq!(refused.status, 403, "{path}");
+        }
     }
     assert_eq!(limited.request(server, "DELETE", "/users/303", "").await.status, 204);
     let seen = all

@@ -94,6 +94,16 @@ async fn erasures_exports_and_refusals_are_audited_with_who_what_whom_and_from_w
     for (method, path, token, id, body, status) in [
         ("POST", "/ingest", &all, "1", record(101, 0), 200),
         ("GET", &export, &all, "2", String::new(), 200),
+        (
+            "DELETE",
+            &format!("{export}&source=phone"),
+            &all,
+            "9",
+            String::new(),
+            200,
+        ),
+        ("DELETE", &export, &all, "10", String::new(), 200),
+        ("POST", "/ingest", &all, "11", record(101, 0), 200),
         ("DELETE", "/users/101", &all, "3", String::new(), 204),
         ("GET", &export, &limited, "4", String::new(), 403),
         ("POST", "/ingest", &limited, "5", two_users, 422),
@@ -124,6 +134,10 @@ async fn erasures_exports_and_refusals_are_audited_with_who_what_whom_and_from_w
         (
             "3",
             json!({"action": "erase", "token": "all", "user": "101", "samples": 1}),
+        ),
+        (
+            "10",
+            json!({"action": "erase", "user": "101", "start": "2025-03-02T00:00:00Z", "is_one_source": false, "samples": 1}),
         ),
         (
             "4",

@@ -39,7 +39,8 @@ async fn an_unknown_path_is_a_404_and_an_unsupported_method_a_405() {
         assert!(response.problem().contains(path), "{response:?}");
     }
     let mut http = server.connect().await;
-    for path in GET_PATHS {
+    // `DELETE /samples` exists, see `erasing.rs`.
+    for path in GET_PATHS.into_iter().filter(|path| *path != "/samples") {
         for method in ["POST", "PUT", "DELETE", "PATCH", "BREW"] {
             let response = http.request(method, path, &[], b"").await;
             assert_eq!(

@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod database;
 mod doors;
+mod erasing;
 mod event_streams;
 mod feed;
 mod framing;

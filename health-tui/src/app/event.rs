@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crossterm::event::MouseEvent;
-use health_core::Sample;
+use health_core::{Erasure, Sample};
 
 use crate::{
     app::query::{QueryError, QueryResponse},
@@ -41,6 +41,8 @@ pub(crate) enum Tone {
 pub(crate) enum NetworkEvent {
     Connection(ConnectionEvent),
     Samples(ReceivedSamples),
+    /// The server has erased samples. Samples before this event may be among them, and samples after it are not.
+    Erased(Erasure),
     /// The response to the query with this id.
     Response {
         id: u64,

@@ -100,6 +100,7 @@ impl App {
         match event {
             NetworkEvent::Connection(event) => self.handle_connection_event(&event, effects),
             NetworkEvent::Samples(received) => self.add_samples(&received),
+            NetworkEvent::Erased(erasure) => self.forget(&erasure, effects),
             NetworkEvent::Response { id, result } => self.handle_response(id, result),
         }
     }

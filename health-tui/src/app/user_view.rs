@@ -1,7 +1,7 @@
 //! The view of one user: a movable time window, and what the server says about it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use health_core::{Bucket, Sample, StatsResponse};
+use health_core::{Bucket, Erasure, Sample, StatsResponse};
 
 use crate::{
     app::{
@@ -219,6 +219,17 @@ impl UserView {
             self.readings.drain(..excess);
             self.points = ChartPoint::from_readings(&self.readings);
         }
+    }
+
+    /// Drops what was erased, and what may contain it: statistics and buckets. Then everything is asked for again.
+    pub(crate) fn forget(&mut self, erasure: &Erasure) {
+        self.readings
+            .retain(|reading| !erasure.covers_reading(reading.at, &reading.source));
+        // Without readings, these are buckets.
+        self.points = ChartPoint::from_readings(&self.readings);
+        self.stats = None;
+        self.loaded = None;
+        self.reload();
     }
 
     /// Returns the id of the pending query.

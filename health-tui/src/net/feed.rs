@@ -5,8 +5,8 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use health_core::Sample;
 use health_core::client::{FeedAddress, FeedClient, FeedOptions, FeedUpdate};
+use health_core::{Erasure, Sample};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
@@ -71,6 +71,10 @@ impl NewestSamples {
         }
     }
 
+    fn forget(&mut self, erasure: &Erasure) {
+        self.samples.retain(|_, sample| !erasure.covers(sample));
+    }
+
     fn take(&mut self) -> ReceivedSamples {
         ReceivedSamples {
             samples: self.samples.drain().map(|(_, sample)| sample).collect(),
@@ -123,6 +127,11 @@ impl FeedTask {
     async fn pass_on(&mut self, update: FeedUpdate) -> Option<()> {
         let event = match update {
             FeedUpdate::Samples(samples) => return self.send_samples(ReceivedSamples { samples, replaced: 0 }),
+            FeedUpdate::Erased(erasure) => {
+                // Samples that still wait come after this event.
+                self.waiting.forget(&erasure);
+                return self.to.send(NetworkEvent::Erased(erasure)).await.ok();
+            }
             FeedUpdate::Connecting { attempt } => ConnectionEvent::Connecting { attempt },
             FeedUpdate::Connected { resumed, reason } => ConnectionEvent::Connected { resumed, reason },
             FeedUpdate::Disconnected {

@@ -103,7 +103,7 @@ impl RowOrder {
                 now,
                 thresholds,
             };
-            if user.pinned || filter.matches(&row) {
+            if !user.is_empty() && (user.pinned || filter.matches(&row)) {
                 self.rows.push(u32::try_from(i).unwrap_or(u32::MAX));
             }
         }

@@ -56,6 +56,11 @@ impl PackedSample {
         DateTime::from_timestamp(seconds, u32::from(self.fraction) * 3_906_250).unwrap_or_default()
     }
 
+    /// Returns the end of the time that has the same packed form as the timestamp.
+    pub(crate) fn timestamp_end(self) -> DateTime<Utc> {
+        self.timestamp() + TimeDelta::nanoseconds(3_907_000)
+    }
+
     /// Returns beats per minute.
     pub(crate) fn heart_rate(self) -> Option<f64> {
         (self.centi_bpm > 0).then(|| f64::from(self.centi_bpm) / 100.0)
@@ -116,6 +121,11 @@ impl SampleRing {
 
     pub(crate) fn samples(&self) -> impl DoubleEndedIterator<Item = PackedSample> + ExactSizeIterator {
         self.samples.iter().copied()
+    }
+
+    /// Drops the samples for which `is_erased` is true.
+    pub(crate) fn forget(&mut self, is_erased: impl Fn(PackedSample) -> bool) {
+        self.samples.retain(|sample| !is_erased(*sample));
     }
 
     /// Returns the memory that the ring has allocated.

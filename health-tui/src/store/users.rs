@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use health_core::{Alert, AlertThresholds, Calories, HeartRate, Sample, Source};
+use health_core::{Alert, AlertThresholds, Calories, Erasure, HeartRate, Sample, Source};
 
 use crate::store::ring::{PackedSample, SampleRing};
 
@@ -96,6 +96,51 @@ impl User {
         }
     }
 
+    /// Returns whether nothing is known of the user. Such a user has no row.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest == DateTime::<Utc>::MIN_UTC
+    }
+
+    /// Drops what was erased. The newest values become those of the samples that are left. In case of doubt, more is dropped:
+    /// the ring keeps times and the names of sources with less precision, and its samples can be requested again.
+    fn forget(&mut self, erasure: &Erasure) {
+        let Some(range) = erasure.range() else {
+            *self = Self {
+                pinned: self.pinned,
+                ..Self::new(self.id)
+            };
+            return;
+        };
+        let source = erasure.source();
+        let index = source.and_then(|source| self.sources.iter().position(|known| known == source));
+        let may_share_the_last = self.sources.len() == SOURCES_MAX;
+        let is_source = |sample: PackedSample| {
+            let at = usize::from(sample.source);
+            source.is_none() || index == Some(at) || (may_share_the_last && at == SOURCES_MAX - 1)
+        };
+        self.ring.forget(|sample| {
+            sample.timestamp_end() > range.start() && sample.timestamp() < range.end() && is_source(sample)
+        });
+        self.history_requested = false;
+        let metrics: [(&mut Option<f64>, fn(PackedSample) -> Option<f64>); 3] = [
+            (&mut self.heart_rate, PackedSample::heart_rate),
+            (&mut self.steps, PackedSample::steps),
+            (&mut self.calories, PackedSample::calories),
+        ];
+        for ((newest, value), time) in metrics.into_iter().zip(&mut self.times) {
+            if range.contains(*time) {
+                let left = self.ring.samples().rev().find(|sample| value(*sample).is_some());
+                *newest = left.and_then(value);
+                *time = left.map_or(DateTime::<Utc>::MIN_UTC, PackedSample::timestamp);
+            }
+        }
+        if range.contains(self.newest) {
+            let in_ring = self.ring.samples().next_back().map(PackedSample::timestamp);
+            let times = self.times.iter().copied().chain(in_ring);
+            self.newest = times.max().unwrap_or(DateTime::<Utc>::MIN_UTC);
+        }
+    }
+
     fn source_index(&mut self, source: &Source) -> u8 {
         let index = match self.sources.iter().position(|known| known == source) {
             Some(index) => index,
@@ -130,6 +175,13 @@ impl Users {
     pub(crate) fn add_stored(&mut self, sample: &Sample) {
         let (user, _) = self.entry(sample.user_id().get());
         user.add(sample);
+    }
+
+    /// Drops what was erased of a user.
+    pub(crate) fn forget(&mut self, erasure: &Erasure) {
+        if let Some(user) = self.get_mut(erasure.user_id().get()) {
+            user.forget(erasure);
+        }
     }
 
     pub(crate) fn get(&self, id: i64) -> Option<&User> {

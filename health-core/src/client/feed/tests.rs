@@ -11,6 +11,7 @@ const HELLO: &str = r#"{"event":"hello","protocol":"health-feed/1","auth":false,
 const SUBSCRIBED: &str = r#"{"event":"subscribed","resumed":true}"#;
 const GAP: &str = r#"{"event":"subscribed","resumed":false,"reason":"the log was pruned"}"#;
 const LAGGED: &str = r#"{"event":"lagged","missed":7,"cursor":"c5"}"#;
+const ERASED: &str = r#"{"event":"erased","cursor":"c7","user_id":1}"#;
 
 /// A server that a test plays.
 struct Server(BufReader<DuplexStream>);
@@ -128,6 +129,7 @@ async fn the_next_connection_resumes_after_the_last_event_of_any_kind() {
         (vec![HELLO, SUBSCRIBED, c1.as_str()], "SUBSCRIBE after=c1"),
         (vec![HELLO, SUBSCRIBED, c1.as_str(), heartbeat], "SUBSCRIBE after=c9"),
         (vec![HELLO, SUBSCRIBED, c1.as_str(), LAGGED], "SUBSCRIBE after=c5"),
+        (vec![HELLO, SUBSCRIBED, c1.as_str(), ERASED], "SUBSCRIBE after=c7"),
         // What follows `lagged` belongs to the old subscription.
         (
             vec![HELLO, SUBSCRIBED, LAGGED, c1.as_str(), heartbeat],
@@ -151,6 +153,31 @@ async fn the_next_connection_resumes_after_the_last_event_of_any_kind() {
         };
         assert_eq!(received, command, "{lines:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erasure_keeps_its_place_between_the_samples() {
+    let mut client = client();
+    let mut server = connect(&mut client);
+    let lines = [
+        HELLO,
+        SUBSCRIBED,
+        &sample(1, "c1"),
+        ERASED,
+        &sample(1, "c8"),
+        &sample(2, "c9"),
+    ];
+    server.send(&lines).await;
+    assert!(matches!(client.next().await, FeedUpdate::Connected { .. }));
+    assert!(matches!(client.next().await, FeedUpdate::Samples(samples) if samples.len() == 1));
+    let FeedUpdate::Erased(erasure) = client.next().await else {
+        panic!("no erasure")
+    };
+    assert!(erasure.is_whole_user() && erasure.user_id().get() == 1);
+    // It counts as processed when the caller asks for the next update.
+    assert_eq!(client.cursor().unwrap().to_string(), "c1");
+    assert!(matches!(client.next().await, FeedUpdate::Samples(samples) if samples.len() == 2));
+    assert_eq!(client.cursor().unwrap().to_string(), "c7");
 }
 
 #[tokio::test(start_paused = true)]

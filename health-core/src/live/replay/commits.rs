@@ -64,6 +64,14 @@ async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Res
             let last = portion
                 .continues_at()
                 .map_or_else(|| to_cursor(record.position()), |_| cursor.clone());
+            if let Some(erasure) = pass.erasures.get(&record.number)
+                && link.is_wanted(erasure.user_id())
+                && !pass.has_sent(record.number, erasure.user_id())
+                && !link.send_erasure(&mut hold, erasure, &last).await?
+            {
+                is_over = true;
+                break;
+            }
             let mut rows = rows.into_iter().peekable();
             while let Some(row) = rows.next() {
                 let place = row.place();

@@ -22,7 +22,10 @@ pub(super) const OTHER_HISTORY: &str = "the cursor does not belong to this datab
 pub(super) async fn further(link: &Link, pass: &mut Pass) -> Result<Vec<CommitRecord>, Gone> {
     pass.forget_old_batches();
     let reason = match link.page(pass.sent).await? {
-        LogPage::Records { records, .. } => return Ok(records),
+        LogPage::Records { records, erasures, .. } => {
+            pass.erasures = erasures;
+            return Ok(records);
+        }
         LogPage::Pruned => TOO_OLD,
         LogPage::OtherHistory => OTHER_HISTORY,
     };

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::{
+    erasure::Erasure,
     error::Error,
     live::{
         chunk::Chunk,
@@ -22,7 +23,10 @@ use crate::{
     },
     sample::{Sample, UserId},
     store::{
-        commit_log::{self, LogPage, LogPosition},
+        commit_log::{
+            self, LogPage, LogPosition,
+            erasures::{self, Erasures},
+        },
         connection::checkout,
         feed_rows::{self, FeedRow},
     },
@@ -134,6 +138,24 @@ impl Link {
         ))
     }
 
+    /// Reads the first erasures of a user among some commits, at most `limit`.
+    pub(super) async fn erasures_of_user(
+        &self,
+        user: UserId,
+        after: i64,
+        until: i64,
+        limit: usize,
+    ) -> Result<Erasures, Gone> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        ask!(self, |session| erasures::of_user(session, user, after, until, limit))
+    }
+
+    /// Returns whether the subscriber wants to hear of a user.
+    pub(super) fn is_wanted(&self, user: UserId) -> bool {
+        let users = self.users.as_ref();
+        users.is_none_or(|users| users.binary_search(&user).is_ok())
+    }
+
     /// Reads the lowest and the highest batch number of some commits.
     pub(super) async fn batch_range(&self, after: i64, until: i64) -> Result<Option<(i64, i64)>, Gone> {
         ask!(self, |session| commit_log::batch_range(session, after, until))
@@ -154,10 +176,13 @@ impl Link {
         self.out.send(Replayed::Event(event)).await.map_err(|_| Gone)
     }
 
-    /// Sends a sample, unless [`EVENTS_AHEAD`] events wait. Returns whether it was sent.
-    pub(super) fn try_send(&self, sample: &Sample, cursor: &Cursor) -> Result<bool, Gone> {
+    /// Sends what a chunk has at an index, unless [`EVENTS_AHEAD`] events wait. Returns whether it was sent.
+    pub(super) fn try_send(&self, chunk: &Chunk, index: usize, cursor: &Cursor) -> Result<bool, Gone> {
         match self.out.try_reserve() {
-            Ok(slot) => slot.send(sample_event(sample.clone(), cursor)),
+            Ok(slot) => slot.send(match chunk.erasure() {
+                Some(erasure) => erasure_event(erasure, cursor),
+                None => sample_event(chunk.samples()[index].clone(), cursor),
+            }),
             Err(TrySendError::Full(())) => return Ok(false),
             Err(TrySendError::Closed(())) => return Err(Gone),
         }
@@ -166,6 +191,20 @@ impl Link {
 
     /// Sends a row that was read. Returns false if the replay must give up this row and those after it.
     pub(super) async fn send_row(&self, hold: &mut Hold<'_>, sample: Sample, cursor: &Cursor) -> Result<bool, Gone> {
+        self.send_held(hold, || sample_event(sample, cursor)).await
+    }
+
+    /// Sends an erasure. Returns false if the replay must give up this erasure and what comes after it.
+    pub(super) async fn send_erasure(
+        &self,
+        hold: &mut Hold<'_>,
+        erasure: &Arc<Erasure>,
+        cursor: &Cursor,
+    ) -> Result<bool, Gone> {
+        self.send_held(hold, || erasure_event(erasure, cursor)).await
+    }
+
+    async fn send_held(&self, hold: &mut Hold<'_>, event: impl FnOnce() -> Replayed) -> Result<bool, Gone> {
         let slot = match self.out.try_reserve() {
             Ok(slot) => slot,
             Err(TrySendError::Closed(())) => return Err(Gone),
@@ -179,7 +218,7 @@ impl Link {
                 }
             },
         };
-        slot.send(sample_event(sample, cursor));
+        slot.send(event());
         hold.taken();
         Ok(true)
     }
@@ -201,6 +240,14 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// The event of an erasure that is sent from a replay.
+fn erasure_event(erasure: &Arc<Erasure>, cursor: &Cursor) -> Replayed {
+    Replayed::Event(LiveEvent::Erased {
+        cursor: cursor.clone(),
+        erasure: Arc::clone(erasure),
+    })
 }
 
 /// The event of a sample that is sent from a replay. A copy: a subscriber that stops must not keep chunks in memory.

@@ -23,7 +23,8 @@ const PULLED_AT_ONCE: usize = 16;
 const AHEAD_MAX: usize = 16_384;
 
 /// If at most this many commits are left, a user is pulled ahead in the order of commits, which takes 16 bytes for each.
-/// If more are left, in the order of ids: it differs only among commits that were made at nearly the same time.
+/// If more are left, and none of them erased samples of the user, in the order of ids: it differs only among commits that were
+/// made at nearly the same time.
 const PULLED_IN_ORDER: i64 = 5_000;
 
 /// Sends live samples until `until`. Pulls the users of these samples ahead.
@@ -45,13 +46,13 @@ pub(super) async fn send_live(link: &Link, pass: &mut Pass, until: Instant) -> R
         let cursor = to_cursor(pass.sent);
         let mut behind: Option<UserId> = None;
         while let Some(at) = next {
-            let sample = &chunk.samples()[at];
+            let user = chunk.user(at);
             pass.live = Some(chunk.first_index + at as u64);
-            if !pass.ahead.contains(&sample.user_id()) {
-                behind = Some(sample.user_id());
+            if !pass.ahead.contains(&user) {
+                behind = Some(user);
                 break;
             }
-            if !link.try_send(sample, &cursor)? {
+            if !link.try_send(&chunk, at, &cursor)? {
                 break; // The chunk must not stay in memory until the subscriber goes on.
             }
             next = chunk.next_match(users, at + 1);
@@ -83,8 +84,14 @@ async fn pull_ahead(
     numbers: &mut Option<HashMap<i64, i64>>,
     user: UserId,
 ) -> Result<(), Gone> {
-    if pass.mark.position.number - pass.sent.number > PULLED_IN_ORDER {
-        backlog_of_user::send_by_id(link, pass, user).await?;
+    let (sent, goal) = (pass.sent.number, pass.mark.position.number);
+    if goal - sent > PULLED_IN_ORDER {
+        // Beside an erasure, the order of commits decides which samples the subscriber ends with.
+        if link.erasures_of_user(user, sent, goal, 1).await?.is_empty() {
+            backlog_of_user::send_by_id(link, pass, user).await?;
+        } else {
+            backlog_of_user::send_in_order(link, pass, user).await?;
+        }
     } else {
         let numbers = match numbers {
             Some(numbers) => numbers,

@@ -2,13 +2,19 @@
 
 use std::collections::HashSet;
 
-use crate::{live::ring::Mark, sample::UserId, store::commit_log::LogPosition};
+use crate::{
+    live::ring::Mark,
+    sample::UserId,
+    store::commit_log::{LogPosition, erasures::Erasures},
+};
 
 /// How far a pass has come: one way through the commit log up to a mark.
 pub(super) struct Pass {
     pub(super) mark: Mark,
     /// All commits up to this one were sent, except to users ahead, who have more.
     pub(super) sent: LogPosition,
+    /// What the erasures among the present records erased.
+    pub(super) erasures: Erasures,
     /// The index in the ring up to which live samples were sent; `None` if the ring does not hold them any more.
     pub(super) live: Option<u64>,
     /// Users who were pulled ahead.
@@ -31,6 +37,7 @@ impl Pass {
         Self {
             mark,
             sent,
+            erasures: Erasures::new(),
             live: Some(mark.index),
             ahead: HashSet::new(),
             live_until: mark.position.number,

@@ -65,6 +65,7 @@ mod tests {
             batch_number: number,
             writer_id: 1,
             rows: *rows,
+            is_erasure: false,
         };
         numbered.map(record).collect()
     }

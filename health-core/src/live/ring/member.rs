@@ -3,12 +3,7 @@
 use std::{sync::Arc, task::Waker};
 
 use crate::{
-    live::{
-        chunk::Chunk,
-        event::{LiveEvent, Published},
-        filter::Filter,
-        ring::newest::Newest,
-    },
+    live::{chunk::Chunk, event::LiveEvent, filter::Filter, ring::newest::Newest},
     sample::UserId,
     wire::Cursor,
 };
@@ -50,8 +45,8 @@ pub(super) struct Pace {
     since: Cursor,
     /// The cursor after the last sample of the turn.
     until: Cursor,
-    /// The next of the member's users, if it has named any.
-    user: usize,
+    /// The next of the member's users, if it has named any, and the index after what it has read of that user in this turn.
+    user: (usize, u64),
     /// [`Newest::evicted`] at the member's last read. Only for members that read all users.
     evicted: u64,
     /// How many samples it missed since its last `lagged`, and the cursor from which it can get them.
@@ -88,7 +83,7 @@ impl Pace {
             turn_end: next,
             since: cursor.clone(),
             until: cursor.clone(),
-            user: 0,
+            user: (0, 0),
             evicted,
             lagged: None,
             waits_for_turn: false,
@@ -122,7 +117,7 @@ impl Pace {
         if newest.evicted_before() > next { evicted } else { 0 }
     }
 
-    /// The next sample of the turn.
+    /// The next sample or erasure of the turn.
     pub(super) fn take(&mut self, next: &mut u64, users: Option<&[UserId]>, newest: &Newest) -> Option<LiveEvent> {
         if let Some((missed, cursor)) = self.lagged.take() {
             return Some(LiveEvent::Lagged { missed, cursor });
@@ -135,41 +130,32 @@ impl Pace {
                 }
                 found.map(|(_, chunk)| chunk)
             }
-            Some(users) => self.next_of(users, *next, newest),
+            Some(users) => self.next_of(users, *next, newest).map(|(read, chunk)| {
+                self.user = read;
+                chunk
+            }),
         };
         let Some(chunk) = found else {
             *next = self.turn_end.max(*next);
             self.since.clone_from(&self.until);
-            self.user = 0;
+            self.user = (0, 0);
             return None;
         };
         let more = match users {
             None => newest.first_between(*next, self.turn_end).is_some(),
-            Some(users) => {
-                let at = self.user;
-                let more = self.next_of(users, *next, newest).is_some();
-                self.user = at;
-                more
-            }
+            Some(users) => self.next_of(users, *next, newest).is_some(),
         };
         let cursor = if more { &self.since } else { &self.until };
-        Some(LiveEvent::Sample {
-            cursor: cursor.clone(),
-            published: Published::new(chunk, 0),
-        })
+        Some(LiveEvent::of(chunk, 0, cursor.clone()))
     }
 
-    /// The next user's newest sample, if it belongs to the turn.
-    fn next_of(&mut self, users: &[UserId], next: u64, newest: &Newest) -> Option<Arc<Chunk>> {
-        while let Some(user) = users.get(self.user) {
-            self.user += 1;
-            let found = newest.of_user(*user);
-            if let Some(chunk) = found
-                && (next..self.turn_end).contains(&chunk.first_index)
-            {
-                return Some(Arc::clone(chunk));
-            }
-        }
-        None
+    /// What the turn still has of the member's users: the first erasure or newest sample, and [`Self::user`] after it.
+    fn next_of(&self, users: &[UserId], next: u64, newest: &Newest) -> Option<((usize, u64), Arc<Chunk>)> {
+        let (first, read) = self.user;
+        (first..users.len()).find_map(|at| {
+            let start = if at == first { next.max(read) } else { next };
+            let (index, chunk) = newest.first_of_user(*users.get(at)?, start, self.turn_end)?;
+            Some(((at, index + 1), chunk))
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     live::{
         chunk::Chunk,
         cursor::to_cursor,
-        event::{LiveEvent, Published},
+        event::LiveEvent,
         ring::{
             audience::{Audience, UserAudience},
             member::Member,
@@ -243,11 +243,13 @@ impl State {
         let (chunk, at) = found?;
         member.next += 1;
         let is_last = chunk.next_match(member.users.as_deref(), at + 1).is_none();
-        let cursor = chunk.after.as_ref().filter(|_| is_last).unwrap_or(&chunk.before);
-        Some(LiveEvent::Sample {
-            cursor: cursor.clone(),
-            published: Published::new(chunk, at),
-        })
+        let cursor = chunk
+            .after
+            .as_ref()
+            .filter(|_| is_last)
+            .unwrap_or(&chunk.before)
+            .clone();
+        Some(LiveEvent::of(chunk, at, cursor))
     }
 
     /// The next sample that a member has not read yet.

@@ -15,7 +15,9 @@ use proptest::{collection::vec, prelude::*};
 use super::{CHUNK_SAMPLES, Delivery, Listener, Mark, Membership, READ_BACK, Ring, state::INDEXED_USERS};
 use crate::{
     config::Limits,
-    live::{cursor::from_cursor, event::LiveEvent, filter::Filter},
+    erasure::Erasure,
+    live::{chunk::Change, cursor::from_cursor, event::LiveEvent, filter::Filter},
+    range::TimeRange,
     sample::{Readings, Sample, Source, Steps, UserId},
     store::commit_log::LogPosition,
     wire::Cursor,
@@ -41,6 +43,12 @@ enum Step {
         own: bool,
         users: Vec<i64>,
     },
+    /// Delivers an erasure of a user's samples in the last seconds of the model.
+    Erase {
+        own: bool,
+        user: i64,
+        seconds: i64,
+    },
     Gap,
     /// A replay begins, or ends and joins.
     Listen {
@@ -49,7 +57,7 @@ enum Step {
     Join(usize, Option<BTreeSet<i64>>),
 }
 
-/// A delivered sample.
+/// A delivered sample or erasure.
 #[derive(Debug, Clone, Copy)]
 struct Delivered {
     index: u64,
@@ -57,7 +65,17 @@ struct Delivered {
     user: i64,
     /// The second of its timestamp, which no other sample has.
     second: i64,
+    /// The first and the last second of an erasure.
+    erased: Option<(i64, i64)>,
     order: u64,
+}
+
+impl Delivered {
+    /// Whether the erasure covers another sample, or another erasure.
+    fn covers(&self, other: &Self) -> bool {
+        let (first, last) = other.erased.unwrap_or((other.second, other.second));
+        self.user == other.user && self.erased.is_some_and(|(from, to)| from <= first && last <= to)
+    }
 }
 
 /// An unread sample of a member. A ghost was acknowledged before the member subscribed: it is not read, but if it falls off
@@ -89,7 +107,15 @@ struct ModelMember {
 struct ModelPace {
     /// The newest unread sample of each user.
     newest: BTreeMap<i64, Delivered>,
+    /// The unread erasures, without those that a later one includes.
+    erasures: Vec<Delivered>,
     in_turn: BTreeSet<i64>,
+}
+
+impl ModelPace {
+    fn unread(&self) -> impl Iterator<Item = &Delivered> {
+        self.newest.values().chain(&self.erasures)
+    }
 }
 
 #[derive(Default)]
@@ -135,6 +161,13 @@ fn sample(user: i64, second: i64) -> Sample {
     Sample::new(UserId::new(user).unwrap(), time, source, readings).unwrap()
 }
 
+/// The erasure of a user's samples from the first to the last second.
+fn erasure(user: i64, (first, last): (i64, i64)) -> Erasure {
+    let time = |second| Sample::EARLIEST + TimeDelta::seconds(second);
+    let range = TimeRange::new(time(first), time(last + 1)).unwrap();
+    Erasure::of_range(UserId::new(user).unwrap(), range, None)
+}
+
 fn number_of(cursor: &Cursor) -> i64 {
     let position = from_cursor(cursor).unwrap();
     assert_eq!(position, self::position(position.number), "a cursor of this ring");
@@ -174,7 +207,13 @@ impl ModelMember {
         }
         let is_ghost = sample.order <= self.subscribed_after;
         if let Some(pace) = &mut self.paced {
-            pace.newest.insert(sample.user, sample);
+            if sample.erased.is_some() {
+                pace.newest.retain(|_, newest| !sample.covers(newest));
+                pace.erasures.retain(|earlier| !sample.covers(earlier));
+                pace.erasures.push(sample);
+            } else {
+                pace.newest.insert(sample.user, sample);
+            }
             return;
         }
         let has_unread = self.untold > 0 || self.unread.iter().any(|unread| !unread.is_ghost);
@@ -250,6 +289,7 @@ impl ModelMember {
                     return Err(TestCaseError::fail("a sample that was not expected"));
                 };
                 let (expected, sample) = (expected.sample, published.sample());
+                prop_assert_eq!(expected.erased, None);
                 prop_assert_eq!(sample.user_id().get(), expected.user);
                 prop_assert_eq!((sample.timestamp() - Sample::EARLIEST).num_seconds(), expected.second);
                 let json: serde_json::Value = serde_json::from_slice(published.json()).unwrap();
@@ -257,7 +297,19 @@ impl ModelMember {
                 self.check_cursor(&cursor)?;
                 prop_assert!(number_of(&cursor) <= expected.number);
             }
-            Poll::Ready(Some(LiveEvent::Erased { .. })) => return Err(TestCaseError::fail("nothing was erased")),
+            Poll::Ready(Some(LiveEvent::Erased {
+                cursor,
+                erasure: erased,
+            })) => {
+                prop_assert_eq!(self.untold, 0);
+                prop_assert!(self.gap.is_none_or(|gap| gap > index));
+                self.unread.retain(|unread| unread.sample.index >= index);
+                let expected = self.unread.pop_front().map(|unread| unread.sample);
+                let expected_erasure = expected.and_then(|it| Some(erasure(it.user, it.erased?)));
+                prop_assert_eq!(Some(&*erased), expected_erasure.as_ref());
+                self.check_cursor(&cursor)?;
+                prop_assert!(expected.is_some_and(|expected| number_of(&cursor) <= expected.number));
+            }
             Poll::Ready(None) => return Err(TestCaseError::fail("the ring is not closed")),
             Poll::Pending => {
                 prop_assert!(!self.is_ready());
@@ -274,13 +326,19 @@ impl ModelMember {
         match polled {
             Poll::Ready(Some(LiveEvent::Lagged { missed, cursor })) => {
                 let number = number_of(&cursor);
-                prop_assert!(pace.newest.values().all(|unread| unread.number > number));
+                prop_assert!(pace.unread().all(|unread| unread.number > number));
                 // The samples that the table evicted come again after the cursor.
                 let before = pace.newest.len();
                 let state = self.membership.ring.state.lock();
                 pace.newest.retain(|user, unread| {
-                    let newest = state.newest.of_user(UserId::new(*user).unwrap());
-                    newest.is_some_and(|newest| newest.first_index == unread.index)
+                    let user = UserId::new(*user).unwrap();
+                    let found = state.newest.first_of_user(user, unread.index, unread.index + 1);
+                    found.is_some()
+                });
+                pace.erasures.retain(|unread| {
+                    let user = UserId::new(unread.user).unwrap();
+                    let found = state.newest.first_of_user(user, unread.index, unread.index + 1);
+                    found.is_some()
                 });
                 let evicted = (before - pace.newest.len()) as u64;
                 prop_assert!(missed > 0 && missed >= evicted, "{missed} of {evicted}");
@@ -295,10 +353,29 @@ impl ModelMember {
                 prop_assert!(pace.in_turn.insert(user), "one sample of each user in a turn");
                 let newest = pace.newest.remove(&user);
                 prop_assert_eq!(newest.map(|newest| newest.second), Some(second), "the newest one, once");
+                let is_earlier =
+                    |it: &&Delivered| it.user == user && newest.is_some_and(|newest| it.index < newest.index);
+                prop_assert!(
+                    !pace.erasures.iter().any(|it| is_earlier(&it)),
+                    "erasures in their order"
+                );
                 let number = number_of(&cursor);
-                prop_assert!(pace.newest.values().all(|unread| unread.number > number));
+                prop_assert!(pace.unread().all(|unread| unread.number > number));
             }
-            Poll::Ready(Some(LiveEvent::Erased { .. })) => return Err(TestCaseError::fail("nothing was erased")),
+            Poll::Ready(Some(LiveEvent::Erased {
+                cursor,
+                erasure: erased,
+            })) => {
+                let is_it = |it: &Delivered| it.erased.is_some_and(|range| erasure(it.user, range) == *erased);
+                let Some(at) = pace.erasures.iter().position(is_it) else {
+                    return Err(TestCaseError::fail("an erasure that was not expected"));
+                };
+                let read = pace.erasures.remove(at);
+                let mut others = pace.unread().filter(|it| it.user == read.user);
+                prop_assert!(others.all(|it| it.index > read.index), "in the order of delivery");
+                let number = number_of(&cursor);
+                prop_assert!(pace.unread().all(|unread| unread.number > number));
+            }
             Poll::Ready(None) => return Err(TestCaseError::fail("the ring is not closed")),
             Poll::Pending => return Ok(false),
         }
@@ -352,6 +429,7 @@ impl Model {
             Step::Tick(member) => self.tick(member)?,
             Step::HandOver => self.handed_over.push_back(self.ring.hand_over()),
             Step::Deliver { own, users } => self.deliver(own, &users)?,
+            Step::Erase { own, user, seconds } => self.erase(own, user, seconds)?,
             Step::Gap => {
                 self.number += 5;
                 self.ring.continue_after_gap("gap", position(self.number));
@@ -409,8 +487,8 @@ impl Model {
         let numbered: Vec<(i64, i64)> = users.iter().copied().zip(self.second..).collect();
         self.second += i64::try_from(users.len()).unwrap();
         let samples: Vec<_> = numbered.iter().map(|(user, second)| sample(*user, *second)).collect();
-        let delivery = |samples| Delivery {
-            samples,
+        let delivery = |samples: Option<Vec<_>>| Delivery {
+            change: samples.map(Change::Samples),
             batch_number: self.number,
             position: position(self.number),
         };
@@ -426,6 +504,42 @@ impl Model {
         prop_assert_eq!(self.ring.cursor(), before);
         prop_assert!(self.ring.deliver(delivery(Some(samples)), || order));
         let chunk = CHUNK_SAMPLES.min(self.limits.subscriber_queue);
+        self.delivered_in_chunks(&numbered, chunk, order);
+        self.evict();
+        Ok(())
+    }
+
+    fn erase(&mut self, own: bool, user: i64, seconds: i64) -> Result<(), TestCaseError> {
+        self.number += 1;
+        let order = if own { self.handed_over.pop_front() } else { None };
+        let order = order.unwrap_or(READ_BACK);
+        let range = (self.second.saturating_sub(seconds), self.second);
+        self.second += 1;
+        let delivery = Delivery {
+            change: Some(Change::Erasure(Arc::new(erasure(user, range)))),
+            batch_number: self.number,
+            position: position(self.number),
+        };
+        prop_assert!(self.ring.deliver(delivery, || order));
+        if self.members.is_empty() && self.listeners.is_empty() {
+            return Ok(());
+        }
+        let delivered = Delivered {
+            index: self.next_index,
+            number: self.number,
+            user,
+            second: 0,
+            erased: Some(range),
+            order,
+        };
+        self.next_index += 1;
+        self.delivered.push(delivered);
+        self.members.iter_mut().for_each(|member| member.deliver(delivered));
+        self.evict();
+        Ok(())
+    }
+
+    fn delivered_in_chunks(&mut self, numbered: &[(i64, i64)], chunk: usize, order: u64) {
         for part in numbered.chunks(chunk) {
             let mut part = part.to_vec();
             part.sort_by_key(|(user, _)| *user);
@@ -435,6 +549,7 @@ impl Model {
                     number: self.number,
                     user,
                     second,
+                    erased: None,
                     order,
                 };
                 self.next_index += 1;
@@ -442,13 +557,12 @@ impl Model {
                 self.members.iter_mut().for_each(|member| member.deliver(sample));
             }
         }
+    }
+
+    fn evict(&mut self) {
         let first_index = self.ring.state.lock().first_index();
-        self.missed += self
-            .members
-            .iter_mut()
-            .map(|member| member.evict(first_index))
-            .sum::<u64>();
-        Ok(())
+        let evicted = self.members.iter_mut().map(|member| member.evict(first_index));
+        self.missed += evicted.sum::<u64>();
     }
 
     fn join(&mut self, listener: usize, users: Option<BTreeSet<i64>>) -> Result<(), TestCaseError> {
@@ -511,7 +625,7 @@ impl Model {
             let member = &self.members[index];
             prop_assert!(!member.is_ready());
             if let Some(pace) = &member.paced {
-                prop_assert!(pace.newest.is_empty(), "nothing is missing in silence");
+                prop_assert!(pace.unread().next().is_none(), "nothing is missing in silence");
             }
             let is_idle = member.membership.cursor_if_idle();
             prop_assert_eq!(is_idle, Some(self.ring.cursor()));
@@ -547,6 +661,7 @@ fn step(with_paced: bool) -> impl Strategy<Value = Step> {
         2 => Just(Step::HandOver),
         10 => (any::<bool>(), vec(1..=USERS, 0..25)).prop_map(|(own, users)| Step::Deliver { own, users }),
         1 => (any::<bool>(), vec(1..=USERS, 500..1_200)).prop_map(|(own, users)| Step::Deliver { own, users }),
+        3 => (any::<bool>(), 1..=USERS, 0..40_i64).prop_map(|(own, user, seconds)| Step::Erase { own, user, seconds }),
         1 => Just(Step::Gap),
         1 => paced().prop_map(|paced| Step::Listen { paced }),
         2 => (which(), some_users()).prop_map(|(listener, users)| Step::Join(listener, users)),

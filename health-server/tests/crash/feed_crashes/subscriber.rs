@@ -7,7 +7,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use health_core::{Cursor, FeedEvent, Sample, UserId};
+use health_core::{Cursor, Erasure, FeedEvent, Sample, Source, UserId, parse_timestamp};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -45,7 +45,7 @@ pub(crate) struct Subscriber {
     final_versions: FinalVersions,
     /// The last received version of each sample.
     newest: BTreeMap<Identity, Version>,
-    /// The samples whose final version it has not received. `None` until the final versions are known.
+    /// The samples whose final version it has not received, or that it holds although they were erased. `None` until the final versions are known.
     missing: Option<BTreeSet<Identity>>,
     received: Received,
 }
@@ -55,6 +55,7 @@ pub(crate) struct Subscriber {
 pub(crate) struct Received {
     pub(crate) versions: BTreeSet<(Identity, Version)>,
     pub(crate) samples: usize,
+    pub(crate) erasures: usize,
     pub(crate) connections: usize,
 }
 
@@ -162,6 +163,10 @@ impl Subscriber {
                 self.cursor = cursor;
                 self.handle_sample(&sample, last_request);
             }
+            FeedEvent::Erased { cursor, erasure } => {
+                self.cursor = cursor;
+                self.handle_erasure(&erasure);
+            }
             FeedEvent::Heartbeat { cursor, .. } => self.cursor = cursor,
             FeedEvent::Lagged { missed, cursor } => {
                 assert!(missed > 0);
@@ -195,6 +200,33 @@ impl Subscriber {
             }
         }
         self.newest.insert(identity, version);
+    }
+
+    /// Drops what was erased. What is stored in the end comes again after the erasure.
+    fn handle_erasure(&mut self, erasure: &Erasure) {
+        let user = erasure.user_id().get();
+        assert!(self.is_subscribed_to(user), "not subscribed to {erasure:?}");
+        self.received.erasures += 1;
+        let is_erased = |(of, timestamp, source): &Identity| {
+            let (time, source) = (parse_timestamp(timestamp).unwrap(), Source::new(source).unwrap());
+            *of == user && erasure.covers_reading(time, &source)
+        };
+        let erased: Vec<_> = self
+            .newest
+            .keys()
+            .filter(|identity| is_erased(identity))
+            .cloned()
+            .collect();
+        for identity in erased {
+            self.newest.remove(&identity);
+            if let (Some(missing), Some(final_versions)) = (&mut self.missing, &*self.final_versions.borrow()) {
+                if final_versions.contains_key(&identity) {
+                    missing.insert(identity);
+                } else {
+                    missing.remove(&identity);
+                }
+            }
+        }
     }
 
     fn subscribe_command(&self) -> String {
@@ -232,7 +264,13 @@ impl Subscriber {
                 .iter()
                 .filter(|(identity, _)| self.is_subscribed_to(identity.0));
             let missing = wanted.filter(|(identity, version)| self.newest.get(*identity) != Some(*version));
-            missing.map(|(identity, _)| identity.clone()).collect()
+            let missing = missing.map(|(identity, _)| identity);
+            // The erasures of these are still to come.
+            let held = self
+                .newest
+                .keys()
+                .filter(|identity| !final_versions.contains_key(*identity));
+            missing.chain(held).cloned().collect()
         });
         self.missing = missing;
     }

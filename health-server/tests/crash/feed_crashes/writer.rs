@@ -1,8 +1,9 @@
-//! Writers of late, corrected and completed samples.
+//! Writers of late, corrected and completed samples, which they erase now and then.
 
 use std::fmt::Write;
 
 use fastrand::Rng;
+use serde_json::Value;
 use tokio::{sync::watch, task::yield_now};
 
 use crate::{client::Client, feed_crashes::two_servers::RunningServers};
@@ -28,6 +29,8 @@ pub(crate) async fn write(
     let mut request = 0;
     while !*stop.borrow() {
         request += 1;
+        // One request in twenty erases.
+        let erasure = (rng.u8(..20) == 0).then(|| new_erasure(&mut rng, writer));
         let body = new_body(&mut rng, writer, request);
         // Sends the request until it is acknowledged.
         loop {
@@ -39,7 +42,11 @@ pub(crate) async fn write(
                 yield_now().await;
                 continue;
             };
-            match client.post("application/x-ndjson", body.as_bytes()).await {
+            let sent = match &erasure {
+                Some(path) => client.delete(path).await.map(|status| (status, Value::Null)),
+                None => client.post("application/x-ndjson", body.as_bytes()).await,
+            };
+            match sent {
                 Ok((200, _)) => {
                     // One request in ten changes to a random server.
                     connection = (rng.u8(..10) > 0).then_some(client);
@@ -51,6 +58,15 @@ pub(crate) async fn write(
         }
         acknowledged.send_modify(|count| *count += 1);
     }
+}
+
+/// Returns the path that erases samples of a user in some minutes, sometimes those of one source.
+fn new_erasure(rng: &mut Rng, writer: i64) -> String {
+    let user = 1 + writer * USERS_PER_WRITER + rng.i64(0..USERS_PER_WRITER);
+    let start = rng.u8(..30);
+    let end = start + rng.u8(1..15);
+    let source = ["", "&source=", "&source=watch"][rng.usize(..3)];
+    format!("/samples?user_id={user}&start=2025-03-02T18:{start:02}:00Z&end=2025-03-02T18:{end:02}:00Z{source}")
 }
 
 fn new_body(rng: &mut Rng, writer: i64, request: i32) -> String {
