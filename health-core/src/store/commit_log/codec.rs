@@ -42,7 +42,7 @@ pub(crate) fn encode(records: &[CommitRecord]) -> Vec<u8> {
         put(
             &mut bytes,
             if has_erasures {
-                rows << 1 | u64::from(record.is_erasure)
+                (rows << 1) | u64::from(record.is_erasure)
             } else {
                 rows
             },
