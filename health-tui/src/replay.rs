@@ -200,3 +200,44 @@ impl Recording {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_erasure_comes_after_the_samples_before_it_and_before_those_after_it() {
+        let sample = |second: u32| {
+            format!(r#"{{"user_id":1,"timestamp":"2025-03-02T18:00:{second:02}Z","heart_rate":70,"source":""}}"#)
+        };
+        let erased = r#"{"event":"erased","user_id":1}"#;
+        let directory = test_support::test_directory();
+        let path = directory.path().join("recording.ndjson");
+        // Before the first sample, nothing was sent that could be dropped.
+        let [first, second, third] = [sample(0), sample(1), sample(2)];
+        let lines = [
+            erased,
+            first.as_str(),
+            second.as_str(),
+            erased,
+            third.as_str(),
+            erased,
+            erased,
+        ];
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let mut recording = Recording::open(&path).unwrap();
+        let mut due = Vec::new();
+        while recording.next_timestamp().is_some() {
+            let Due { samples, erased, error } = recording.take_until(DateTime::<Utc>::MAX_UTC);
+            assert!(error.is_none());
+            due.push((samples.len(), erased.len()));
+        }
+        assert_eq!(due, [(2, 1), (1, 2)]);
+
+        let lines = [first.as_str(), r#"{"event":"erased","source":"x"}"#];
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let damaged = Recording::open(&path).unwrap().take_until(DateTime::<Utc>::MAX_UTC);
+        assert!(matches!(damaged.error, Some(Error::Recording { line: 2, .. })));
+        assert_eq!(damaged.samples.len(), 1);
+    }
+}
