@@ -7,27 +7,50 @@
 //! The readers of [`HealthAutoExport`], [`HealthConnect`] and [`LineProtocol`] read a body while it arrives, in memory that
 //! the length of one entry bounds.
 
+mod apple;
+mod csv;
+mod damage;
 mod entry;
+mod fit;
+mod fitbit;
 mod format_error;
 mod health_auto_export;
 mod health_connect;
 mod ignored;
 mod json;
+mod json_list;
 mod line_protocol;
+mod ndjson;
+mod numbers;
+mod options;
+mod record_fault;
 mod sources;
 mod step_fractions;
+mod tcx;
+#[cfg(test)]
+mod test_lines;
+mod text_input;
+mod xml;
 
 pub mod rules;
 #[cfg(test)]
 pub(crate) mod test_entries;
 
 pub use crate::formats::{
+    apple::read_apple,
+    csv::{csv_columns, read_csv},
+    damage::Damage,
     entry::{Entry, EntryRecord, Fault, Place, Refused},
+    fit::{FitEntry, read_fit},
+    fitbit::{fitbit_kind, read_fitbit},
     format_error::{ASIDE_BYTES_MAX, ENTRY_BYTES_MAX, FormatError},
     health_auto_export::{Grouping, HealthAutoExport},
     health_connect::HealthConnect,
     ignored::IgnoredCounts,
     line_protocol::{LineProtocol, Precision},
+    ndjson::read_ndjson,
+    options::FileOptions,
     sources::source_name,
     step_fractions::StepFractions,
+    tcx::{TcxDevices, read_tcx, read_tcx_devices},
 };

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod database;
+pub(crate) mod import;
 pub(crate) mod token;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::{
     args::{
         backup::{BackupArgs, RestoreArgs},
         database::DatabaseArgs,
+        import::ImportArgs,
         token::TokenCommand,
     },
     limits::ServerLimits,
@@ -45,6 +47,8 @@ pub struct Args {
 pub(crate) enum Command {
     /// Migrate the database schema, then serve (the default without a command).
     Serve(Box<ServeArgs>),
+    /// Read files of watches and health apps, and post their records to a running server.
+    Import(Box<ImportArgs>),
     /// Create, list and revoke API tokens. From the first token on, every request needs one.
     Token {
         #[command(subcommand)]

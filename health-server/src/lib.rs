@@ -28,6 +28,7 @@ mod descriptors;
 mod error;
 mod feed;
 mod http;
+mod import;
 mod limits;
 mod listeners;
 mod logging;

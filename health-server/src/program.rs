@@ -26,6 +26,7 @@ use crate::{
     descriptors::{raise_open_files_limit, shortage},
     error::ProgramError,
     http::starting,
+    import,
     listeners::Listeners,
     logging,
     options::ServerOptions,
@@ -54,7 +55,7 @@ pub fn main(args: Args) -> ExitCode {
         .map_err(ProgramError::System)
         .and_then(|runtime| runtime.block_on(execute(args)));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             let message = match &error {
                 // Has several lines and needs no prefix.
@@ -71,20 +72,22 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
-async fn execute(args: Args) -> Result<(), ProgramError> {
+async fn execute(args: Args) -> Result<ExitCode, ProgramError> {
     match args.command {
-        None => serve(args.serve).await,
-        Some(Command::Serve(args)) => serve(*args).await,
-        Some(Command::Token { command }) => tokens::execute(command).await,
-        Some(Command::Backup(args)) => backup::back_up(args).await,
-        Some(Command::Restore(args)) => backup::restore(args).await,
+        None => serve(args.serve).await?,
+        Some(Command::Serve(args)) => serve(*args).await?,
+        Some(Command::Import(args)) => return Ok(import::execute(*args).await),
+        Some(Command::Token { command }) => tokens::execute(command).await?,
+        Some(Command::Backup(args)) => backup::back_up(args).await?,
+        Some(Command::Restore(args)) => backup::restore(args).await?,
         Some(Command::Migrate(args)) => {
             let postgres = Postgres::for_command(&args.database).await?;
             let migrated = migrate_and_print(&postgres, args.print_grants.as_deref()).await;
             postgres.stop().await?;
-            migrated
+            migrated?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Brings the schema up to date. Prints what to grant to a role, if there is one.

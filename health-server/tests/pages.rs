@@ -17,6 +17,7 @@ const PAGES: [&str; 7] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "docs/import.md",
     "docs/limits.md",
     "docs/performance.md",
     "docs/phones.md",

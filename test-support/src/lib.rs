@@ -4,6 +4,7 @@
 //! * [`TestCluster`]: a PostgreSQL of its own for one test, with settings, `pg_hba.conf` and TLS.
 //! * [`Authority`]: certificates for it.
 //! * [`TestProcess`]: a program that is stopped with the test, and the addresses that it prints.
+//! * [`FitFile`]: files as watches write them.
 //! * [`test_directory`]: a temporary directory that is removed with the test.
 //!
 //! The first test that asks for a database starts one PostgreSQL cluster for the whole test process. The cluster
@@ -21,6 +22,7 @@ mod certificates;
 mod cluster;
 mod database;
 mod directory;
+mod fit;
 mod process;
 
 pub use crate::{
@@ -28,6 +30,7 @@ pub use crate::{
     cluster::TestCluster,
     database::TestDatabase,
     directory::test_directory,
+    fit::{FitFile, FitValue},
     process::{Addresses, TestProcess},
 };
 pub use rustix::process::Signal;

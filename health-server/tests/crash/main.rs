@@ -12,6 +12,7 @@
 //!   recovers without a restart.
 //! - [`full_disk`]: a disk without space. The server answers 503, and stores again as soon as there is space.
 //! - [`durability`]: a role whose commits do not wait for the disk. What the server reports as done is durable all the same.
+//! - [`import_crashes`]: an import that is killed and repeated, or whose server is killed, stores its files once.
 //! - [`stalled`]: subscribers that do not read. They cost little memory, and learn exactly how much they have missed.
 //!
 //! [`server`] and [`database`] start and break the two processes, and [`client`] is an HTTP client that expects
@@ -26,6 +27,7 @@ mod database;
 mod durability;
 mod feed_crashes;
 mod full_disk;
+mod import_crashes;
 mod ingest_crashes;
 mod model;
 mod outages;

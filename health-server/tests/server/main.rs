@@ -15,6 +15,7 @@ mod event_streams;
 mod feed;
 mod framing;
 mod http;
+mod import;
 mod ingest;
 mod limits;
 mod outages;

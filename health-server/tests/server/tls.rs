@@ -250,3 +250,22 @@ fn a_bad_file_is_named_with_its_flag() {
     let message = message(files.certificate(), other.key());
     assert!(message.contains("cannot be used together"), "{message}");
 }
+
+#[tokio::test]
+async fn an_import_trusts_the_authority_that_it_is_given_and_no_other() {
+    let (authority, stranger) = (Authority::new("ours"), Authority::new("stranger"));
+    let server = SecureServer::start(&server_certificate(&authority)).await;
+    let file = server.files.directory.path().join("own.csv");
+    fs::write(&file, "user_id,timestamp,steps\n5,2025-03-03T08:00:00Z,7\n").unwrap();
+    for (trusted, status, sentence) in [(&authority, 0, ""), (&stranger, 1, "certificate")] {
+        let ca = server.files.directory.path().join("ca.pem");
+        fs::write(&ca, trusted.certificate()).unwrap();
+        let url = format!("https://localhost:{}", server.http.port());
+        let mut command = crate::program::health_server(&["import", "--server", &url]);
+        let output = command.arg("--ca").arg(&ca).arg(&file).output();
+        let output = timeout(TIMEOUT, output).await.unwrap().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert!(said.contains(sentence), "{said}");
+    }
+}

@@ -1,0 +1,290 @@
+//! Files with one record a row (CSV).
+
+use std::io::Read;
+
+use csv::{Reader, ReaderBuilder, StringRecord};
+
+use super::{
+    Damage, Entry, EntryRecord, Fault, FileOptions, Place,
+    numbers::{kilocalories, number, steps},
+    text_input::TextInput,
+};
+use crate::{
+    interval::check_end,
+    sample::{HeartRate, InvalidSample, Readings, Source, UserId},
+};
+
+/// The name of the list in the places of entries.
+const LIST: &str = "row";
+
+/// The columns that a file may have.
+const COLUMNS: [&str; 7] = [
+    "user_id",
+    "timestamp",
+    "end",
+    "heart_rate",
+    "steps",
+    "calories",
+    "source",
+];
+
+/// Returns how many of the columns of a header row are fields of a record, and how many are not.
+pub fn csv_columns(header_row: &str) -> (usize, usize) {
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(header_row.as_bytes());
+    let mut row = StringRecord::new();
+    if !reader.read_record(&mut row).unwrap_or(false) {
+        return (0, 0);
+    }
+    let known = row.iter().filter(|column| COLUMNS.contains(&column.trim())).count();
+    (known, row.len() - known)
+}
+
+/// Reads records of our own form from a table with a header row, in constant memory. An empty value is absent.
+///
+/// The rules are those of [`read_ndjson`](super::read_ndjson).
+///
+/// # Errors
+/// [`Damage`]. An unknown column ends the file before its first record, because a misspelt field must not be lost in
+/// silence.
+pub fn read_csv(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(Entry)) -> Result<(), Damage> {
+    let mut rows = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(TextInput::new(input));
+    let mut row = StringRecord::new();
+    if !next_row(&mut rows, &mut row)? {
+        return Ok(());
+    }
+    let columns = Columns::new(&row)?;
+    let mut index = 0;
+    while next_row(&mut rows, &mut row)? {
+        let place = Place::new(LIST, index);
+        index += 1;
+        found(match columns.read(&row, options) {
+            Ok(record) => Entry::Record(EntryRecord { place, ..record }),
+            Err(fault) => Entry::refused(place, fault),
+        });
+    }
+    Ok(())
+}
+
+fn next_row<R: Read>(rows: &mut Reader<TextInput<R>>, row: &mut StringRecord) -> Result<bool, Damage> {
+    rows.get_mut().begin_element();
+    rows.read_record(row).map_err(|error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => Damage::from(error),
+        kind => Damage::Malformed(format!("{kind:?}")),
+    })
+}
+
+/// The position of each of [`COLUMNS`] in a row.
+struct Columns([Option<usize>; COLUMNS.len()], usize);
+
+impl Columns {
+    fn new(header: &StringRecord) -> Result<Self, Damage> {
+        let mut positions = [None; COLUMNS.len()];
+        for (position, name) in header.iter().enumerate() {
+            let name = name.trim();
+            let column = COLUMNS.iter().position(|column| *column == name);
+            let column = column.ok_or_else(|| Damage::UnknownColumn(shortened(name)))?;
+            if positions[column].replace(position).is_some() {
+                return Err(Damage::RepeatedColumn(name.to_owned()));
+            }
+        }
+        Ok(Self(positions, header.len()))
+    }
+
+    fn read(&self, row: &StringRecord, options: &FileOptions) -> Result<EntryRecord, Fault> {
+        let Self(positions, length) = self;
+        if row.len() > *length {
+            return Err(Fault::new("the row has more values than the header row"));
+        }
+        let values = positions.map(|position| {
+            let value = row.get(position?)?.trim();
+            Some(value).filter(|value| !value.is_empty())
+        });
+        let [user, timestamp, end, heart_rate, count, calories, source] = values;
+        let timestamp = options.time("timestamp", timestamp.unwrap_or_default())?;
+        let end = end.map(|end| options.time("end", end)).transpose()?;
+        if let Some(end) = end {
+            check_end(timestamp, end).map_err(|fault| Fault::of_value("end", &fault))?;
+        }
+        let readings = Readings {
+            heart_rate: heart_rate.map(read_heart_rate).transpose()?,
+            steps: count.map(|text| steps("steps", text)).transpose()?,
+            calories: calories.map(|text| kilocalories("calories", text)).transpose()?,
+        };
+        if readings.is_empty() {
+            return Err(Fault::new(InvalidSample::Empty.to_string()));
+        }
+        let source = Source::new(source.unwrap_or_default()).map_err(|fault| Fault::of_value("source", &fault))?;
+        Ok(EntryRecord {
+            place: Place::default(),
+            user: Some(read_user(user, options)?),
+            timestamp,
+            end,
+            source: options.source_or_default(&source),
+            readings,
+        })
+    }
+}
+
+fn read_user(text: Option<&str>, options: &FileOptions) -> Result<UserId, Fault> {
+    let Some(text) = text else {
+        return options
+            .user
+            .ok_or_else(|| Fault::new("user_id is required: name it with --user"));
+    };
+    let id = text.parse().map_err(|_| {
+        Fault::with_kind(
+            format!("user_id {:?} is not a number", shortened(text)),
+            "user_id is not a number",
+        )
+    })?;
+    UserId::new(id).map_err(|fault| Fault::of_value("user_id", &fault))
+}
+
+/// Reads a heart rate by the rules of records: 0, -1 and 255 are refused.
+fn read_heart_rate(text: &str) -> Result<HeartRate, Fault> {
+    HeartRate::new(number("heart_rate", text)?).map_err(|fault| match fault {
+        InvalidSample::NotWorn(bpm) => Fault::with_kind(
+            format!("heart_rate {bpm} means that the device was not worn: leave the field out"),
+            "heart_rate means that the device was not worn",
+        ),
+        fault => Fault::of_value("heart_rate", &fault),
+    })
+}
+
+fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(64)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::formats::test_lines;
+
+    fn read(text: &str, options: &FileOptions) -> (Vec<String>, Result<(), Damage>) {
+        test_lines::lines(|found| read_csv(text.as_bytes(), options, found))
+    }
+
+    #[test]
+    fn rows_are_records_whose_columns_may_stand_in_any_order() {
+        let text = "\u{feff}source, timestamp ,user_id,steps,end,heart_rate,calories\r\n\
+            \"Ada's watch, left\",2025-03-03T08:00:00Z,5,,,61.5,\r\n\
+            ,2025-03-03 08:00:30+0100,,4,,62,\r\n\
+            phone,2025-03-03T09:00:00Z,6,1000,2025-03-03T10:00:00Z,,50.5\r\n\
+            \r\n\"a \"\"b\"\"\",2025-03-03T09:30:00Z,5,12\r\n";
+        let options = FileOptions {
+            user: UserId::new(9).ok(),
+            source: Source::new("mine").ok(),
+            ..test_lines::options()
+        };
+        let (lines, end) = read(text, &options);
+        end.unwrap();
+        assert_eq!(
+            lines,
+            [
+                "0 2025-03-03T08:00:00Z hr=61.5 user=5 Ada's watch, left",
+                "1 2025-03-03T07:00:30Z hr=62 steps=4 user=9 mine",
+                "2 2025-03-03T09:00:00Z..2025-03-03T10:00:00Z steps=1000 kcal=50.5 user=6 phone",
+                "3 2025-03-03T09:30:00Z steps=12 user=5 a \"b\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn each_faulty_row_is_refused_with_its_kind() {
+        for (row, expected) in [
+            (
+                "5,2025-03-03T08:00:00Z,,0,1,,",
+                "refused heart_rate means that the device was not worn",
+            ),
+            (
+                "5,2025-03-03T08:00:00Z,,300,1,,",
+                "refused heart_rate is outside 20 to 250",
+            ),
+            ("5,yesterday,,70,,,", "refused timestamp is not a time with an offset"),
+            ("5,,,70,,,", "refused timestamp is missing"),
+            (
+                ",2025-03-03T08:00:00Z,,70,,,",
+                "refused user_id is required: name it with --user",
+            ),
+            (
+                "0,2025-03-03T08:00:00Z,,70,,,",
+                "refused user_id is outside 1 to 9223372036854775807",
+            ),
+            ("ada,2025-03-03T08:00:00Z,,70,,,", "refused user_id is not a number"),
+            ("5,2025-03-03T08:00:00Z,,,1.5,,", "refused steps is not an integer"),
+            ("5,2025-03-03T08:00:00Z,,,1e3,,", "refused steps is not an integer"),
+            ("5,2025-03-03T08:00:00Z,,inf,,,", "refused heart_rate is not a number"),
+            (
+                "5,2025-03-03T08:00:00Z,,,,-1,",
+                "refused calories is outside 0 to 10000",
+            ),
+            (
+                "5,2025-03-03T08:00:00Z,,,,,watch",
+                "refused at least one of heart_rate, steps and calories is required",
+            ),
+            (
+                "5,2025-03-03T08:00:00Z,2025-03-03T08:00:00Z,,1,,",
+                "refused end is before the start",
+            ),
+            (
+                "5,2025-03-03T08:00:00Z,2025-03-05T08:00:00Z,,1,,",
+                "refused end is more than 25 hours after the start",
+            ),
+            (
+                "5,2025-03-03T08:00:00Z,,70,,,,",
+                "refused the row has more values than the header row",
+            ),
+            (
+                "5,2025-03-03T08:00:00Z,,70,,,a\u{1}b",
+                "refused source contains a control character",
+            ),
+        ] {
+            let text = format!("user_id,timestamp,end,heart_rate,steps,calories,source\n{row}\n");
+            let (lines, end) = read(&text, &test_lines::options());
+            end.unwrap();
+            assert_eq!(lines, [expected], "{row}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_or_repeated_column_ends_the_file_and_is_named() {
+        for (header, expected) in [
+            ("user_id,hart_rate", "has the column \"hart_rate\""),
+            ("user_id;timestamp;steps", "has the column \"user_id;timestamp;steps\""),
+            ("steps,steps", "has the column \"steps\" more than once"),
+        ] {
+            let (lines, end) = read(&format!("{header}\n5,1\n"), &test_lines::options());
+            assert!(
+                lines.is_empty() && end.unwrap_err().to_string().starts_with(expected),
+                "{header}"
+            );
+        }
+        let (lines, end) = read("", &test_lines::options());
+        assert!(lines.is_empty() && end.is_ok());
+        let unclosed = format!("steps\n\"{}", "x\n".repeat(2 << 20));
+        assert!(matches!(
+            read(&unclosed, &test_lines::options()).1,
+            Err(Damage::ElementTooLong(_))
+        ));
+    }
+
+    #[test]
+    fn known_columns_are_counted() {
+        assert_eq!(csv_columns("\"user_id\", timestamp,foo"), (2, 1));
+        assert_eq!(csv_columns(""), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "(user_id|timestamp|steps|[,\"\n\r])(?s).{0,60}") {
+            let _ = read(&text, &test_lines::options());
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Files with one record a line (NDJSON).
+
+use std::io::{BufRead, Read};
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{Damage, Entry, EntryRecord, Fault, FileOptions, Place, text_input::TextInput};
+use crate::record::{Record, read_record_of};
+
+/// The name of the list in the places of entries.
+const LIST: &str = "line";
+
+/// The longest line that is read, as for `/ingest`.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Reads records of our own form, one a line, in constant memory. Empty lines are no entries.
+///
+/// The rules are those of [`read_record`](crate::read_record), but a record without a timestamp is refused: it would be
+/// stored again each time that its file is read. A record without `user_id` is one of `options.user`.
+///
+/// # Errors
+/// [`Damage`]
+pub fn read_ndjson(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(Entry)) -> Result<(), Damage> {
+    let mut input = TextInput::new(input);
+    let (mut line, mut index) = (Vec::new(), 0);
+    while let Some(is_whole) = read_line(&mut input, &mut line)? {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let place = Place::new(LIST, index);
+        index += 1;
+        let record = if is_whole {
+            read_record(&line, options)
+        } else {
+            Err(Fault::new(format!("the line is longer than {LINE_BYTES_MAX} bytes")))
+        };
+        found(match record {
+            Ok(record) => Entry::Record(EntryRecord { place, ..record }),
+            Err(fault) => Entry::refused(place, fault),
+        });
+    }
+    Ok(())
+}
+
+/// Reads a line. Returns whether it was kept as a whole, or `None` at the end of the input.
+fn read_line(input: &mut TextInput<impl Read>, line: &mut Vec<u8>) -> Result<Option<bool>, Damage> {
+    line.clear();
+    let mut length = 0;
+    loop {
+        input.begin_element();
+        let bytes = input.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok((length > 0).then_some(length <= LINE_BYTES_MAX));
+        }
+        let end = memchr(bytes);
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        length += part.len();
+        if length <= LINE_BYTES_MAX {
+            line.extend_from_slice(part);
+        }
+        let consumed = part.len() + usize::from(end.is_some());
+        input.consume(consumed);
+        if end.is_some() {
+            return Ok(Some(length <= LINE_BYTES_MAX));
+        }
+    }
+}
+
+fn memchr(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == b'\n')
+}
+
+fn read_record(line: &[u8], options: &FileOptions) -> Result<EntryRecord, Fault> {
+    let record = read_record_of(line, &options.clock, options.user);
+    let record = record.map_err(|faults| {
+        let first = faults.into_iter().next();
+        first.map_or_else(|| Fault::new("the record cannot be read"), Fault::from)
+    })?;
+    let (sample, end) = match record {
+        Record::Sample(sample) => (sample, None),
+        Record::Interval(interval) => (interval.whole().clone(), Some(interval.end())),
+    };
+    if sample.timestamp() == options.clock.received_at && !has_timestamp(line) {
+        return Err(Fault::new("timestamp is missing: a file cannot leave it out"));
+    }
+    Ok(EntryRecord {
+        place: Place::default(),
+        user: Some(sample.user_id()),
+        timestamp: sample.timestamp(),
+        end,
+        source: options.source_or_default(sample.source()),
+        readings: sample.readings(),
+    })
+}
+
+fn has_timestamp(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Times {
+        timestamp: Option<IgnoredAny>,
+    }
+    serde_json::from_slice(line).is_ok_and(|Times { timestamp }| timestamp.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        formats::test_lines,
+        sample::{Source, UserId},
+    };
+
+    fn read(text: &[u8], options: &FileOptions) -> Vec<String> {
+        let (lines, end) = test_lines::lines(|found| read_ndjson(text, options, found));
+        end.unwrap();
+        lines
+    }
+
+    #[test]
+    fn records_are_read_by_the_rules_of_ingest_and_options_fill_what_they_leave_out() {
+        let text = "\u{feff}{\"user_id\":5,\"timestamp\":\"2025-03-04T08:00:00Z\",\"heart_rate\":61,\"source\":\"watch\"}\r\n\
+            \n  \t\n{\"timestamp\":\"2025-03-04T08:00:10Z\",\"end\":\"2025-03-04T09:00:00Z\",\"steps\":7,\"user_id\":null}\n\
+            {\"user_id\":5,\"timestamp\":\"2025-03-04T09:00:00Z\",\"heart_rate\":255}\n\
+            {\"user_id\":5,\"heart_rate\":70}\nnot json\n\
+            {\"user_id\":5,\"timestamp\":\"2025-03-04T09:00:05Z\",\"hart_rate\":70}";
+        let mut options = test_lines::options();
+        let refused = [
+            "refused heart_rate means that the device was not worn",
+            "refused timestamp is missing",
+            "refused the record is not JSON",
+        ];
+        let lines = read(text.as_bytes(), &options);
+        assert_eq!(
+            lines[..2],
+            [
+                "0 2025-03-04T08:00:00Z hr=61 user=5 watch",
+                "refused user_id is required"
+            ]
+        );
+        assert!(
+            lines[2..5]
+                .iter()
+                .zip(refused)
+                .all(|(line, expected)| line.starts_with(expected)),
+            "{lines:?}"
+        );
+        assert_eq!(lines[5..], ["refused hart_rate is not a field of a record"]);
+
+        options.user = UserId::new(9).ok();
+        options.source = Source::new("mine").ok();
+        let lines = read(text.as_bytes(), &options);
+        assert_eq!(
+            lines[..2],
+            [
+                "0 2025-03-04T08:00:00Z hr=61 user=5 watch",
+                "1 2025-03-04T08:00:10Z..2025-03-04T09:00:00Z steps=7 user=9 mine",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused_and_the_next_ones_are_read() {
+        let record = "{\"user_id\":5,\"timestamp\":\"2025-03-04T08:00:00Z\",\"steps\":1}";
+        let padded = |length: usize| format!("{record}{}\n", " ".repeat(length - record.len()));
+        let text = [
+            padded(LINE_BYTES_MAX),
+            padded(LINE_BYTES_MAX + 1),
+            "x".repeat(3 << 20),
+            "\n".to_owned(),
+            record.to_owned(),
+        ];
+        let lines = read(text.concat().as_bytes(), &test_lines::options());
+        assert_eq!(
+            lines,
+            [
+                "0 2025-03-04T08:00:00Z steps=1 user=5",
+                "refused the line is longer than 65536 bytes",
+                "refused the line is longer than 65536 bytes",
+                "3 2025-03-04T08:00:00Z steps=1 user=5",
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = read(&bytes, &test_lines::options());
+        }
+    }
+}

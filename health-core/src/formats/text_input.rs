@@ -1,0 +1,201 @@
+//! The input of text formats: valid UTF-8, in elements of bounded length.
+
+use std::io::{self, BufRead, Read};
+
+use super::damage::Damage;
+
+/// The size of the buffer. Larger ones are not faster.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The longest element of a text file: a tag, a row, or an entry of a list. Real ones have less than 20 KiB.
+pub(super) const ELEMENT_BYTES_MAX: usize = 1 << 20;
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A buffered reader that puts `?` in the place of bytes that are not UTF-8, so that one damaged name does not end a file.
+///
+/// It skips a byte order mark and white space at the start. It fails if more than [`ELEMENT_BYTES_MAX`] bytes are read since
+/// the last call of [`Self::begin_element`], so that no parser collects an unbounded element.
+pub(super) struct TextInput<R> {
+    input: R,
+    buffer: Box<[u8]>,
+    /// The bytes that were not consumed: `start..valid` is UTF-8, `valid..filled` the beginning of one character.
+    start: usize,
+    valid: usize,
+    filled: usize,
+    element_bytes: usize,
+    is_begun: bool,
+}
+
+impl<R: Read> TextInput<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self {
+            input,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            valid: 0,
+            filled: 0,
+            element_bytes: 0,
+            is_begun: false,
+        }
+    }
+
+    /// Notes that the parser begins an element.
+    pub(super) fn begin_element(&mut self) {
+        self.element_bytes = 0;
+    }
+
+    /// Fills the buffer until it has a whole character, or the input ends.
+    fn refill(&mut self) -> io::Result<()> {
+        while self.start == self.valid {
+            self.buffer.copy_within(self.valid..self.filled, 0);
+            self.filled -= self.valid;
+            (self.start, self.valid) = (0, 0);
+            let length = match self.input.read(&mut self.buffer[self.filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                length => length?,
+            };
+            self.filled += length;
+            self.valid = replace_invalid(&mut self.buffer[..self.filled], length == 0);
+            if length == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn skip_to_content(&mut self) -> io::Result<()> {
+        self.is_begun = true;
+        self.refill()?;
+        if self.buffer[self.start..self.valid].starts_with(BYTE_ORDER_MARK) {
+            self.start += BYTE_ORDER_MARK.len();
+        }
+        loop {
+            self.refill()?;
+            let bytes = &self.buffer[self.start..self.valid];
+            match bytes.iter().position(|byte| !byte.is_ascii_whitespace()) {
+                Some(blanks) => {
+                    self.start += blanks;
+                    return Ok(());
+                }
+                None if bytes.is_empty() => return Ok(()),
+                None => self.start = self.valid,
+            }
+        }
+    }
+}
+
+impl<R: Read> BufRead for TextInput<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if !self.is_begun {
+            self.skip_to_content()?;
+        }
+        if self.element_bytes > ELEMENT_BYTES_MAX {
+            return Err(Damage::ElementTooLong(ELEMENT_BYTES_MAX).into());
+        }
+        if self.start == self.valid {
+            self.refill()?;
+        }
+        Ok(&self.buffer[self.start..self.valid])
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.start += length;
+        self.element_bytes += length;
+    }
+}
+
+impl<R: Read> Read for TextInput<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(bytes)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+/// Replaces bytes that are not UTF-8. Returns the length up to a character whose rest may follow.
+fn replace_invalid(bytes: &mut [u8], is_end: bool) -> usize {
+    let mut checked = 0;
+    while let Err(error) = std::str::from_utf8(&bytes[checked..]) {
+        checked += error.valid_up_to();
+        let invalid = match error.error_len() {
+            Some(length) => length,
+            None if is_end => bytes.len() - checked,
+            None => return checked,
+        };
+        bytes[checked..checked + invalid].fill(b'?');
+        checked += invalid;
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives out a few bytes at a time.
+    struct Portions<'a>(&'a [u8], usize);
+
+    impl Read for Portions<'_> {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.min(bytes.len()).min(self.0.len());
+            let (now, later) = self.0.split_at(length);
+            bytes[..length].copy_from_slice(now);
+            self.0 = later;
+            Ok(length)
+        }
+    }
+
+    fn read(bytes: &[u8], portion: usize) -> io::Result<Vec<u8>> {
+        let mut read = Vec::new();
+        TextInput::new(Portions(bytes, portion)).read_to_end(&mut read)?;
+        Ok(read)
+    }
+
+    #[test]
+    fn text_of_any_portions_is_valid_and_begins_with_its_content() {
+        for (bytes, expected) in [
+            (&b""[..], ""),
+            (b" \r\n\t", ""),
+            (b"\xef\xbb\xbf\n <a/>", "<a/>"),
+            ("é€😀 é".as_bytes(), "é€😀 é"),
+            (b"a\xffb\xe2\x82c\xf0\x9f\x98", "a?b??c???"),
+            (b"caf\xe9, 1", "caf?, 1"),
+        ] {
+            for portion in 1..=bytes.len().max(1) {
+                assert_eq!(read(bytes, portion).unwrap(), expected.as_bytes(), "{portion}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_that_is_too_long_is_an_error() {
+        let long = vec![b'x'; ELEMENT_BYTES_MAX + BUFFER_BYTES + 1];
+        let damage = Damage::from(read(&long, BUFFER_BYTES).unwrap_err());
+        assert!(matches!(damage, Damage::ElementTooLong(_)), "{damage:?}");
+        let mut input = TextInput::new(&long[..]);
+        let mut length = 0;
+        while !input.fill_buf().unwrap().is_empty() {
+            input.begin_element();
+            length += 1;
+            input.consume(1);
+        }
+        assert_eq!(length, long.len());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_become_valid_text_of_the_same_length(bytes: Vec<u8>, portion in 1..9_usize) {
+            let bytes = [b"x", &bytes[..]].concat();
+            let text = read(&bytes, portion).unwrap();
+            prop_assert_eq!(text.len(), bytes.len());
+            prop_assert!(std::str::from_utf8(&text).is_ok());
+            if std::str::from_utf8(&bytes).is_ok() {
+                prop_assert_eq!(text, bytes);
+            }
+        }
+    }
+}

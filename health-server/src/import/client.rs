@@ -1,0 +1,226 @@
+//! The HTTP client of an import: one request after the other over one connection.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use health_core::{
+    IngestCounts, Problem, Rejection,
+    client::{Access, ConnectError, TokenError, connect},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request, StatusCode,
+    client::conn::http1::{SendRequest, handshake},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
+};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::server_url::ServerUrl;
+
+/// The timeout of one request with its response. A server that works stores a batch in a second.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// The longest response that is read. The counts and a hundred errors need a small part of it.
+const RESPONSE_BYTES_MAX: usize = 1 << 20;
+
+/// The longest pause that the client accepts from a server.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+
+/// A client of one server.
+pub(super) struct Client {
+    url: ServerUrl,
+    access: Access,
+    authorization: Option<HeaderValue>,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What the server did with a batch.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) counts: IngestCounts,
+    pub(super) rejected: u64,
+    pub(super) errors: Vec<Rejection>,
+}
+
+/// Why a batch is not stored.
+#[derive(Debug)]
+pub(super) enum PostError {
+    /// The same request may succeed later.
+    Retryable {
+        reason: String,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+        /// What is stored of the batch all the same.
+        counts: IngestCounts,
+        /// Whether a server has answered.
+        is_answered: bool,
+    },
+    /// The server will refuse the same request again.
+    Final(String),
+}
+
+impl Client {
+    pub(super) fn new(url: ServerUrl, access: Access) -> Result<Self, String> {
+        let authorization = access.token.as_ref().map(|token| {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.secret()?));
+            let mut value = value.map_err(|_| TokenError::Malformed)?;
+            value.set_sensitive(true);
+            Ok::<_, TokenError>(value)
+        });
+        Ok(Self {
+            authorization: authorization.transpose().map_err(|error| error.to_string())?,
+            url,
+            access,
+            connection: None,
+        })
+    }
+
+    /// Returns the URL of the server.
+    pub(super) fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// Posts records as NDJSON.
+    pub(super) async fn post(&mut self, body: Bytes) -> Result<Answer, PostError> {
+        let had_connection = self.connection.is_some();
+        let response = match self.exchange(body.clone()).await {
+            // A server closes idle connections. The request may have met the close, so a new connection decides.
+            Err(PostError::Retryable { .. }) if had_connection => self.exchange(body).await?,
+            response => response?,
+        };
+        self.read(response.0, &response.1, &response.2)
+    }
+
+    async fn exchange(&mut self, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), PostError> {
+        let exchange = timeout(REQUEST_TIMEOUT, self.send(body)).await;
+        let response = exchange.unwrap_or_else(|_| {
+            Err(self.unreachable(&format!("no complete response within {} s", REQUEST_TIMEOUT.as_secs())))
+        });
+        if response.is_err() {
+            self.connection = None;
+        }
+        response
+    }
+
+    async fn send(&mut self, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), PostError> {
+        let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let mut request = Request::post(self.url.ingest_path())
+            .header(HOST, self.url.address())
+            .header(USER_AGENT, concat!("health-server-import/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, "application/x-ndjson");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| PostError::Final(error.to_string()))?;
+        let response = async {
+            connection.ready().await?;
+            connection.send_request(request).await
+        };
+        let response = response.await.map_err(|error| self.unreachable(&innermost(&error)))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| self.unreachable(&innermost(error.as_ref())))?;
+        self.connection = Some(connection);
+        Ok((head.status, head.headers, body.to_bytes()))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, PostError> {
+        let stream = match connect(&self.url.address(), self.access.tls.as_ref()).await {
+            Ok(stream) => stream,
+            // Waiting changes no certificate.
+            Err(ConnectError::Tls(fault)) => return Err(PostError::Final(fault.to_string())),
+            Err(error) => return Err(self.unreachable(&error.to_string())),
+        };
+        let connected = handshake(TokioIo::new(stream)).await;
+        let (connection, driver) = connected.map_err(|error| self.unreachable(&innermost(&error)))?;
+        // A failure of the connection also fails its request, which reports it.
+        tokio::spawn(async move { _ = driver.await });
+        Ok(connection)
+    }
+
+    fn read(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Answer, PostError> {
+        let problem = serde_json::from_slice::<Problem>(body);
+        match (status, problem) {
+            (StatusCode::OK, _) => match serde_json::from_slice(body) {
+                Ok(counts) => Ok(Answer {
+                    counts,
+                    ..Answer::default()
+                }),
+                Err(_) => Err(self.unexpected(status)),
+            },
+            (StatusCode::UNPROCESSABLE_ENTITY, Ok(problem)) => Ok(Answer {
+                counts: problem.counts.unwrap_or_default(),
+                rejected: problem.rejected.unwrap_or_default(),
+                errors: problem.errors,
+            }),
+            // A server that starts or ends, also behind a proxy.
+            (status, problem) if is_retryable(status) => Err(PostError::Retryable {
+                counts: problem
+                    .as_ref()
+                    .ok()
+                    .and_then(|problem| problem.counts)
+                    .unwrap_or_default(),
+                reason: problem.map_or_else(
+                    |_| format!("{} responded with {status}", self.url),
+                    |problem| problem.detail,
+                ),
+                retry_after: retry_after(headers),
+                is_answered: true,
+            }),
+            (status, Ok(problem)) => Err(PostError::Final(self.refused(status, &problem.detail))),
+            (status, Err(_)) => Err(self.unexpected(status)),
+        }
+    }
+
+    fn refused(&self, status: StatusCode, detail: &str) -> String {
+        let remedy = match (status, &self.authorization) {
+            (StatusCode::UNAUTHORIZED, None) => ". Set HEALTH_TOKEN or use --token-file.",
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
+                ". Use another token (`health-server token create --scope ingest`)."
+            }
+            _ => ".",
+        };
+        format!(
+            "{} responded with {status}: {}{remedy}",
+            self.url,
+            detail.trim_end_matches('.')
+        )
+    }
+
+    fn unexpected(&self, status: StatusCode) -> PostError {
+        PostError::Final(format!(
+            "{} responded with {status}, but not as a health-server does: check --server.",
+            self.url
+        ))
+    }
+
+    fn unreachable(&self, reason: &str) -> PostError {
+        PostError::Retryable {
+            reason: format!("cannot reach {}: {reason}", self.url),
+            retry_after: None,
+            counts: IngestCounts::default(),
+            is_answered: false,
+        }
+    }
+}
+
+/// Returns whether the same request may succeed later: overload, and servers or proxies that are not ready.
+fn is_retryable(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// Returns the last cause: the system's message. The layers above it only say that a request failed.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
+}

@@ -1,0 +1,94 @@
+//! The URL of the server, as `--server` has it.
+
+use std::{fmt, str::FromStr};
+
+use hyper::Uri;
+
+/// The URL of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerUrl {
+    host: String,
+    port: u16,
+    pub(super) is_tls: bool,
+    /// The path before every request path, without a slash at its end.
+    prefix: String,
+}
+
+impl ServerUrl {
+    /// Returns `HOST:PORT`. An IPv6 address stands in brackets.
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Returns the target of requests that store records.
+    pub(super) fn ingest_path(&self) -> String {
+        format!("{}/ingest", self.prefix)
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let invalid = || format!("{text:?} is not the URL of a server: write it like http://127.0.0.1:8000.");
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(invalid()),
+        };
+        if uri.query().is_some()
+            || uri
+                .authority()
+                .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err(invalid());
+        }
+        Ok(Self {
+            host: uri
+                .host()
+                .filter(|host| !host.is_empty())
+                .ok_or_else(invalid)?
+                .to_owned(),
+            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            is_tls,
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.address(), self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_scheme_a_host_and_perhaps_a_port_and_a_path() {
+        for (text, address, path) in [
+            ("http://127.0.0.1:8000", "127.0.0.1:8000", "/ingest"),
+            ("http://[::1]/", "[::1]:80", "/ingest"),
+            ("https://health.example/h/", "health.example:443", "/h/ingest"),
+        ] {
+            let url: ServerUrl = text.parse().unwrap();
+            assert_eq!((url.address().as_str(), url.ingest_path().as_str()), (address, path));
+            assert_eq!(url.to_string().parse(), Ok(url));
+        }
+        for text in [
+            "",
+            "127.0.0.1:8000",
+            "ftp://a",
+            "http://",
+            "http://a?b=c",
+            "http://u:p@a",
+            "/x",
+        ] {
+            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
+        }
+    }
+}
