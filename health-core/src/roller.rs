@@ -17,9 +17,12 @@ use crate::{
     },
 };
 
-/// The pause after a step that found nothing to do. It delays the summary of a late sample by as much, and costs two
-/// short statements.
-const IDLE_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after a step that found nothing to do. It delays the summaries of late samples by as much. A step with nothing
+/// to do takes about a millisecond.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
+
+/// The pause after a step that found dirty slices that wait for the end of their epoch.
+const WAITING_PAUSE: Duration = Duration::from_millis(250);
 
 /// The rest after a step while samples are being written, in multiples of the step's time: the roller takes at most
 /// a tenth of one core then.
@@ -51,6 +54,7 @@ pub(crate) async fn run(config: Config, readers: Readers, counters: Arc<Counters
             // Writers come first. Dirty slices make readers a little slower until they are summarised again, but a
             // roller at full speed would take a whole core from the writers.
             Ok(Step::Worked) => LONGEST_REST.min(began.elapsed() * REST_PER_WORK),
+            Ok(Step::Waiting) => WAITING_PAUSE,
             Ok(Step::Busy | Step::Idle) => IDLE_PAUSE,
             Err(Error::NotWritable(NotWritableReason::ReadOnly)) => {
                 counters.note_writable(false);
@@ -99,7 +103,7 @@ async fn step(
 ) -> Result<Step, Error> {
     let session = match session {
         Some(session) => session,
-        None => session.insert(Session::writer(config).await?),
+        None => session.insert(Session::roller(config).await?),
     };
     if counters.is_read_only() {
         if rollup::is_read_only(session).await? {
@@ -109,7 +113,7 @@ async fn step(
     }
     let step = roller.step(session).await?;
     // The roller also measures when it has caught up, so that the metric does not show the old lag for seconds more.
-    let has_caught_up = |before: Step| before == Step::Worked && step != Step::Worked;
+    let has_caught_up = |before: Step| before != Step::Idle && step == Step::Idle;
     if measured.is_none_or(|(at, before)| at.elapsed() > MEASURE_EVERY || has_caught_up(before)) {
         counters.set_rollup_lag(rollup::lag(session).await?);
         *measured = Some((Instant::now(), step));

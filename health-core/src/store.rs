@@ -50,6 +50,8 @@ mod commit_log_tests;
 #[cfg(test)]
 mod erase_tests;
 #[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
 mod sealing_tests;
 #[cfg(test)]
 mod shape_rule_tests;

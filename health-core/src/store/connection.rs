@@ -70,9 +70,16 @@ const EVERY_SESSION: &str = "SET jit = off; SET TimeZone = 'UTC'; SET client_min
 /// key's index is right for that, so other plans are off.
 const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
+/// Settings of the roller's session, in addition to those of a writer. It reads ranges of the primary key in their order,
+/// see [`READER_SESSION`].
+const ROLLER_SESSION: &str = "SET enable_sort = off";
+
 /// Settings of a reader's session. Readers ask for ranges of keys given as arrays, so the plan is always the same, and
 /// planning or starting parallel workers would take longer than most answers.
-const READER_SESSION: &str = "SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0";
+///
+/// The planner does not know how long a range is, and expects a few rows. It would collect and sort these, and the sort of
+/// the 43 200 samples of a month takes longer than reading them. The primary key has them in order.
+const READER_SESSION: &str = "SET enable_seqscan = off; SET enable_sort = off; SET max_parallel_workers_per_gather = 0";
 
 /// Begins a transaction that writes. The isolation level is explicit, because a role may have another default, and every
 /// statement needs a snapshot of its own.
@@ -100,6 +107,11 @@ impl Session {
     /// Connects with the settings of a writer.
     pub(crate) async fn writer(config: &Config) -> Result<Self, Error> {
         Self::connect(config, WRITER_SESSION).await
+    }
+
+    /// Connects with the settings of the roller.
+    pub(crate) async fn roller(config: &Config) -> Result<Self, Error> {
+        Self::connect(config, &format!("{WRITER_SESSION}; {ROLLER_SESSION}")).await
     }
 
     /// Connects with the settings of every session only. Other sessions do not know of it.

@@ -33,8 +33,8 @@ pub(crate) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashte
 const INSERT: &str = "INSERT INTO health_dirty (user_id, slice, epoch) \
      SELECT user_id, slice, $3 FROM unnest($1::bigint[], $2::timestamptz[]) AS slices (user_id, slice)";
 
-/// Tells whether there is a reason to end the epoch; reads one row at most. (Citus refuses an `EXISTS` without a column.)
-const ANY: &str = "SELECT EXISTS (SELECT 1 FROM health_dirty)";
+/// Counts the rows, but not further than `$1`.
+const COUNT: &str = "SELECT count(*) FROM (SELECT user_id FROM health_dirty LIMIT $1) AS counted";
 
 /// Removes dirty slices of past epochs that follow one slice in the order of (user, slice).
 ///
@@ -139,10 +139,10 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Returns whether a slice is dirty.
-pub(crate) async fn any(session: &mut Session) -> Result<bool, StoreError> {
-    let statement = session.prepare(ANY).await?;
-    Ok(session.client().query_one(&statement, &[]).await?.get(0))
+/// Returns the number of rows in `health_dirty`, or `most` if there are more.
+pub(crate) async fn count(session: &mut Session, most: i64) -> Result<i64, StoreError> {
+    let statement = session.prepare(COUNT).await?;
+    Ok(session.client().query_one(&statement, &[&most]).await?.get(0))
 }
 
 /// Removes dirty slices of epochs before `epoch` that follow `after`, at most `rows_max` rows of the table or a few more.

@@ -35,7 +35,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 ///
 /// `$4` contains the slices that the boundaries of buckets cut. The `LIMIT 1` tells whether a slice has minutes from
 /// one entry of the index, instead of reading fifteen for each source.
-const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
+pub(super) const SEALED: &str = "SELECT sealed_before, ARRAY(SELECT slice FROM health_dirty \
      WHERE user_id = $1 AND slice > $2 AND slice < $3 ORDER BY slice), \
      ARRAY(SELECT cut.slice FROM unnest($4::timestamptz[]) AS cut (slice) \
      CROSS JOIN LATERAL (SELECT 1 FROM health_rollups WHERE user_id = $1 AND minutes = 1 \
@@ -66,7 +66,7 @@ const HISTOGRAMS: &str = "SELECT r.histogram \
 
 /// Reads the samples of some ranges in the order of time, as the fold needs them: the ranges are ascending, and
 /// `ORDER BY` sorts within each by walking the primary key.
-const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+pub(super) const SAMPLES: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
      FROM unnest($2::timestamptz[], $3::timestamptz[]) AS ranges (a, b) \
      CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics \
      WHERE user_id = $1 AND timestamp >= ranges.a AND timestamp < ranges.b ORDER BY timestamp, source) AS m";

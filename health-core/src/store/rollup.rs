@@ -40,6 +40,8 @@ pub(crate) enum Step {
     Worked,
     /// Another roller or an eraser holds the lock.
     Busy,
+    /// Dirty slices wait for the end of their epoch.
+    Waiting,
     /// There is nothing to do for now.
     Idle,
 }
@@ -52,12 +54,16 @@ pub(crate) struct Roller {
     /// The shortest time that an epoch lasts. At its end writers wait for each other for a moment, and afterwards
     /// add the slices that they go on changing to `health_dirty` again.
     pub(crate) epoch_min: Duration,
+    /// An epoch with many dirty slices ends earlier if no transaction was committed for this long.
+    pub(crate) quiet_min: Duration,
     /// The number of samples from which a slice is stored in minutes as well.
     pub(crate) dense_samples: u64,
     /// The number of dirty slices that the next step removes.
     dirty_slices_a_step: i64,
     /// The last dirty slice that a step removed. The next step continues after it, so that every user gets a turn.
     last_slice: UserSlice,
+    /// The newest commit number that a step has seen, and when it was new.
+    newest_commit: Option<(Option<i64>, Instant)>,
 }
 
 /// Users that one sealing step reads, at most. It bounds the size of the array of users; usually [`SAMPLES_A_STEP`]
@@ -83,6 +89,13 @@ const STEP_TARGET: Duration = Duration::from_millis(100);
 /// sample is in the summaries within seconds.
 const EPOCH_MIN: Duration = Duration::from_secs(5);
 
+/// See [`Roller::quiet_min`]. While writers are busy, they commit several times in this time.
+const QUIET_MIN: Duration = Duration::from_millis(200);
+
+/// The number of dirty slices that are many, see [`Roller::quiet_min`]. To answer a query that finds as many takes ten times
+/// as long as with summaries.
+const MANY_DIRTY_SLICES: i64 = 1_000;
+
 /// See [`Roller::dense_samples`]. A reader reads a part of a slice with fewer samples within 0.1 ms. In a slice
 /// with more, the minutes take at most a tenth of the space that the samples take.
 pub(crate) const DENSE_SAMPLES: u64 = 240;
@@ -96,7 +109,8 @@ pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health rol
 /// Reads the state of sealing. All times come from PostgreSQL's clock, because all servers share it.
 const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
      date_bin('15 minutes', clock_timestamp() - make_interval(secs => $1), '2000-01-01T00:00:00Z'), \
-     epoch, clock_timestamp() >= epoch_since + make_interval(secs => $2) FROM health_sealing";
+     epoch, clock_timestamp() >= epoch_since + make_interval(secs => $2), \
+     (SELECT number FROM health_commits ORDER BY number DESC LIMIT 1) FROM health_sealing";
 
 /// Bounds how long the roller waits for the threshold lock. While a long transaction holds the lock shared, new
 /// writers wait as long as the roller does.
@@ -155,6 +169,8 @@ struct SealingState {
     epoch: i64,
     /// The epoch has lasted for [`Roller::epoch_min`].
     epoch_is_due: bool,
+    /// The newest commit number, if there is one in the table.
+    newest_commit: Option<i64>,
 }
 
 impl SealingState {
@@ -175,9 +191,11 @@ impl Roller {
         Self {
             settle,
             epoch_min: EPOCH_MIN,
+            quiet_min: QUIET_MIN,
             dense_samples: DENSE_SAMPLES,
             dirty_slices_a_step: DIRTY_SLICES_IN_FIRST_STEP,
             last_slice: UserSlice::default(),
+            newest_commit: None,
         }
     }
 
@@ -195,6 +213,7 @@ impl Roller {
             return Ok(Step::Busy);
         }
         let state = self.state(session).await?;
+        let is_quiet = self.is_quiet(state.newest_commit);
         let Watermarks {
             sealed_before,
             threshold,
@@ -206,7 +225,18 @@ impl Roller {
         if threshold < state.due && move_threshold(session, state.due).await? {
             return Ok(Step::Worked);
         }
-        self.resummarise(session, &state).await
+        self.resummarise(session, &state, is_quiet).await
+    }
+
+    /// Returns whether no transaction was committed for [`Self::quiet_min`], on any server.
+    fn is_quiet(&mut self, newest_commit: Option<i64>) -> bool {
+        match self.newest_commit {
+            Some((number, since)) if number == newest_commit => since.elapsed() >= self.quiet_min,
+            _ => {
+                self.newest_commit = Some((newest_commit, Instant::now()));
+                self.quiet_min.is_zero()
+            }
+        }
     }
 
     async fn state(&self, session: &mut Session) -> Result<SealingState, StoreError> {
@@ -224,6 +254,7 @@ impl Roller {
             due: time(4),
             epoch: row.get(5),
             epoch_is_due: row.get(6),
+            newest_commit: row.get(7),
         })
     }
 
@@ -277,7 +308,12 @@ impl Roller {
     }
 
     /// Removes some dirty slices and summarises them again.
-    async fn resummarise(&mut self, session: &mut Session, state: &SealingState) -> Result<Step, StoreError> {
+    async fn resummarise(
+        &mut self,
+        session: &mut Session,
+        state: &SealingState,
+        is_quiet: bool,
+    ) -> Result<Step, StoreError> {
         let began = Instant::now();
         let slices = dirty_slices::remove(session, state.epoch, self.last_slice, self.dirty_slices_a_step).await?;
         let Some(last) = slices.last() else {
@@ -285,8 +321,14 @@ impl Roller {
             if !was_at_start {
                 return Ok(Step::Worked); // The next step begins at the first user again.
             }
-            let has_ended = state.epoch_is_due && dirty_slices::any(session).await? && end_epoch(session).await?;
-            return Ok(if has_ended { Step::Worked } else { Step::Idle });
+            let waiting = dirty_slices::count(session, MANY_DIRTY_SLICES).await?;
+            // The end of an epoch costs writers time, but not while none writes.
+            let ends = state.epoch_is_due || (is_quiet && waiting == MANY_DIRTY_SLICES);
+            return Ok(match waiting {
+                0 => Step::Idle,
+                _ if ends && end_epoch(session).await? => Step::Worked,
+                _ => Step::Waiting,
+            });
         };
         self.last_slice = *last;
         // A later statement than the end of the epoch, so its snapshot contains everything that was written in the

@@ -237,6 +237,45 @@ async fn seal_users_with_the_greatest_ids(database: &TestDatabase) {
     assert_eq!(count, 9);
 }
 
+#[tokio::test]
+async fn an_epoch_with_many_dirty_slices_ends_early_once_no_server_writes() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let database = TestDatabase::new().await;
+    let config = Config::from_url(database.url()).unwrap();
+    Health::open(config.clone()).await.unwrap().close().await.unwrap();
+    let mut session = Session::roller(&config).await.unwrap();
+    let roller = |quiet_min| {
+        let mut roller = Roller::new(Duration::ZERO);
+        (roller.epoch_min, roller.quiet_min) = (HOUR, quiet_min);
+        roller
+    };
+    add_dirty_slices(&session, 10).await;
+    assert_eq!(work(&mut roller(Duration::ZERO), &mut session).await, Step::Waiting);
+    add_dirty_slices(&session, 2_000).await;
+    assert_eq!(work(&mut roller(HOUR), &mut session).await, Step::Waiting);
+    assert_eq!(work(&mut roller(Duration::ZERO), &mut session).await, Step::Idle);
+    let count = "SELECT count(*) FROM health_dirty";
+    assert_eq!(session.client().query_one(count, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+/// Adds dirty slices of the current epoch.
+async fn add_dirty_slices(session: &Session, count: i32) {
+    let add = "INSERT INTO health_dirty (user_id, slice, epoch) \
+               SELECT 1, timestamptz '2020-01-01T00:00:00Z' + number * interval '15 min', epoch \
+               FROM health_sealing, generate_series(1, $1::integer) AS number";
+    session.client().execute(add, &[&count]).await.unwrap();
+}
+
+/// Runs steps until one finds nothing to do.
+async fn work(roller: &mut Roller, session: &mut Session) -> Step {
+    loop {
+        match roller.step(session).await.unwrap() {
+            Step::Worked => {}
+            step => return step,
+        }
+    }
+}
+
 /// Makes a roller that ends an epoch whenever there is a dirty slice, and stores minutes of many slices.
 fn eager_roller(settle: Duration) -> Roller {
     let mut roller = Roller::new(settle);

@@ -19,7 +19,7 @@ use crate::{
 /// The statements that go to every shard, because they are not about known users.
 const OF_ALL_USERS: [(&str, &str, &str); 6] = [
     ("users.rs", "NEXT_ID", "finds users"),
-    ("dirty_slices.rs", "ANY", "asks whether any user has a dirty slice"),
+    ("dirty_slices.rs", "COUNT", "counts the dirty slices of all users"),
     ("dirty_slices.rs", "FIRST", "finds the next dirty slices of any user"),
     ("totals.rs", "TOTALS", "reads every sample, to verify a backup"),
     ("rollup.rs", "LAG", "counts the dirty slices of all users"),

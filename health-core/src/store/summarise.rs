@@ -44,7 +44,7 @@ pub(crate) struct Summaries {
 ///
 /// The lateral subquery makes each span one range of the primary key. The ordinality tells which span a sample
 /// belongs to. The `LIMIT` is outside of it, so it counts the samples of all spans together.
-const SAMPLES_LOCAL: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories, spans.number \
+pub(super) const SAMPLES_LOCAL: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calories, spans.number \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS spans (user_id, a, b, number) \
      CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM health_metrics m \
      WHERE m.user_id = spans.user_id AND m.timestamp >= spans.a AND m.timestamp < spans.b \
