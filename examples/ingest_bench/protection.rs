@@ -27,31 +27,39 @@ pub(crate) const TOKEN: &str = "single samples with a token";
 /// The name of the measurement of TLS.
 pub(crate) const TLS: &str = "bulk over TLS, 1 connection";
 
+/// What was measured of one of two servers that are compared.
+#[derive(Default)]
+struct Side {
+    calls_per_second: Vec<f64>,
+    bulk_seconds: Vec<f64>,
+}
+
 impl Bench<'_> {
     /// Posts one sample per request over 64 connections, to a server without tokens and to one with them.
     pub(crate) async fn single_samples_with_token(&self) -> Result<Vec<Row>> {
         const CLIENTS: usize = 64;
-        let (mut without, mut with, mut bulk_without, mut bulk_with) = (vec![], vec![], vec![], vec![]);
-        let bodies = Dataset::new(1_000, self.args.rows).bodies(1, HeartRates::Original);
-        for _ in self.rounds(TOKEN) {
-            let mut open = self.fresh_server().await?;
-            let database = self.baseline.fresh_database().await?;
-            let token = create_token(&database).await?;
-            let mut guarded = ServerProcess::start(&database).await?;
-            let calls = load::post_single_samples(open.http(), None, CLIENTS, self.time()).await?;
-            without.push(calls.per_second);
-            let calls = load::post_single_samples(guarded.http(), Some(&token), CLIENTS, self.time()).await?;
-            with.push(calls.per_second);
-            for body in &bodies {
-                bulk_without.push(load::post_one(Connection::open(open.http()).await?, body).await?);
-                let connection = Connection::open(guarded.http()).await?.with_token(&token);
-                bulk_with.push(load::post_one(connection, body).await?);
+        let (mut without, mut with) = (Side::default(), Side::default());
+        let body = Dataset::new(1_000, self.args.rows).bodies(1, HeartRates::Original).concat();
+        for round in self.rounds(TOKEN) {
+            let mut sides = [(false, &mut without), (true, &mut with)];
+            // The second server of a round finds warmer caches.
+            sides.rotate_left(round % 2);
+            for (is_guarded, side) in sides {
+                let database = self.baseline.fresh_database().await?;
+                let token = if is_guarded { Some(create_token(&database).await?) } else { None };
+                let mut server = ServerProcess::start(&database).await?;
+                let calls = load::post_single_samples(server.http(), token.as_deref(), CLIENTS, self.time()).await?;
+                side.calls_per_second.push(calls.per_second);
+                let mut connection = Connection::open(server.http()).await?;
+                if let Some(token) = &token {
+                    connection = connection.with_token(token);
+                }
+                side.bulk_seconds.push(load::post_one(connection, &body).await?);
+                server.stop().await?;
             }
-            open.stop().await?;
-            guarded.stop().await?;
         }
-        let (without, with) = (median(without), median(with));
-        let (bulk_without, bulk_with) = (median(bulk_without), median(bulk_with));
+        let (bulk_without, bulk_with) = (median(without.bulk_seconds), median(with.bulk_seconds));
+        let (without, with) = (median(without.calls_per_second), median(with.calls_per_second));
         let rates = format!("{:.1} to {:.1} k/s", with / 1e3, without / 1e3);
         Ok(vec![
             Row::new(format!("{TOKEN}, to without"), rates).at_least(with / without, 0.97, ""),
@@ -78,17 +86,21 @@ impl Bench<'_> {
             ("HEALTH_TLS_KEY", paths[1].as_str()),
         ];
         let config = trusting(&authority)?;
-        let bodies = Dataset::new(1_000, self.args.rows).bodies(1, HeartRates::Original);
+        let body = Dataset::new(1_000, self.args.rows).bodies(1, HeartRates::Original).concat();
         let (mut plain, mut secured) = (Vec::new(), Vec::new());
-        for _ in self.rounds(TLS) {
-            for body in &bodies {
-                let mut server = self.fresh_server().await?;
-                plain.push(load::post_one(Connection::open(server.http()).await?, body).await?);
-                server.stop().await?;
+        for round in self.rounds(TLS) {
+            let mut sides = [(false, &mut plain), (true, &mut secured)];
+            sides.rotate_left(round % 2);
+            for (is_secured, seconds) in sides {
                 let database = self.baseline.fresh_database().await?;
-                let mut server = ServerProcess::start_with(&database, &settings).await?;
-                let connection = Connection::open_tls(server.http(), Arc::clone(&config)).await?;
-                secured.push(load::post_one(connection, body).await?);
+                let settings: &[_] = if is_secured { &settings } else { &[] };
+                let mut server = ServerProcess::start_with(&database, settings).await?;
+                let connection = if is_secured {
+                    Connection::open_tls(server.http(), Arc::clone(&config)).await?
+                } else {
+                    Connection::open(server.http()).await?
+                };
+                seconds.push(load::post_one(connection, &body).await?);
                 server.stop().await?;
             }
         }

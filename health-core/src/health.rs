@@ -127,11 +127,16 @@ impl Health {
             let run = move || roller::run(config.clone(), readers.clone(), Arc::clone(&counters), closing.clone());
             tokio::spawn(async move { while has_panicked("roller", run()).await {} })
         };
-        let tasks = (0..limits.writers.max(1))
+        let writers = limits.writers.max(1);
+        let tasks = (0..=writers)
             .map(|index| {
                 let (config, handover) = (config.for_sessions("writer"), handover.clone());
                 let writer = Writer::new(index, config, readers.clone(), handover, Arc::clone(&counters), &queue);
-                tokio::spawn(writer.run())
+                if index < writers {
+                    tokio::spawn(writer.run())
+                } else {
+                    tokio::spawn(writer.run_as_spare())
+                }
             })
             .chain([roller, maintenance])
             .collect();

@@ -40,12 +40,13 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// Runs steps until the handle is closed or dropped. Each server runs this task; a lock in the database lets one
 /// work at a time.
 pub(crate) async fn run(config: Config, readers: Readers, counters: Arc<Counters>, mut closing: watch::Receiver<bool>) {
-    let mut roller = Roller::new(config.limits.settle);
+    let mut roller = Roller::new(config.limits.settle, Arc::clone(readers.awaited_users()));
     let mut session = None;
     let mut measured = None;
     let mut need = None;
     while !*closing.borrow() {
         let (began, batches) = (Instant::now(), counters.batches());
+        roller.batches = batches;
         if session.is_some() {
             need = None;
         }

@@ -1,6 +1,7 @@
 //! Everything that speaks SQL. Each statement is a named constant with the reason for its shape.
 
 pub(crate) mod append;
+pub(crate) mod awaited_users;
 pub(crate) mod batch_key;
 pub(crate) mod capacity;
 pub(crate) mod client;

@@ -279,3 +279,44 @@ async fn a_full_queue_refuses_samples_in_time_and_recovers() {
         .unwrap();
     assert_eq!(receipt.accepted(), 50);
 }
+
+/// Otherwise the small call would wait as long as the large one, here until its deadline.
+#[tokio::test]
+async fn a_small_call_does_not_wait_for_a_large_one_of_another_user() {
+    let database = TestDatabase::new().await;
+    let limits = Limits {
+        writers: 1,
+        ..Limits::default()
+    };
+    let health = Health::open(Config::from_url(database.url()).unwrap().limits(limits))
+        .await
+        .unwrap();
+    let (mut sql, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let (watch, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    assert_eq!(health.ingest([heart_rate(2, 0, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+
+    // The writer of the large call waits until this transaction ends.
+    let other = sql.transaction().await.unwrap();
+    let insert = "INSERT INTO health_metrics (user_id, timestamp, heart_rate) VALUES (1, '2025-03-02T12:00:00Z', 60)";
+    other.execute(insert, &[]).await.unwrap();
+    let large = health
+        .enqueue((0..1_000).map(|second| heart_rate(1, second, 60.0)).collect())
+        .await
+        .unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while watch.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+
+    let of_same_user = health.enqueue(vec![heart_rate(1, 5, 70.0)]).await.unwrap();
+    assert_eq!(health.ingest([heart_rate(2, 1, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    assert_eq!(health.ingest([heart_rate(3, 0, 60.0)]).await.unwrap(), receipt(1, 0, 0));
+    other.commit().await.unwrap();
+    assert_eq!(large.receipt().await.unwrap(), receipt(999, 0, 1));
+    assert_eq!(of_same_user.receipt().await.unwrap(), receipt(0, 1, 0));
+    health.close().await.unwrap();
+}

@@ -303,6 +303,8 @@ fn check_interleavings(is_distributed: bool) {
     let database = runtime.block_on(new_database(is_distributed));
     let handles = runtime.block_on(async { [open(&database, 20_000).await, open(&database, 2).await] });
     let client = runtime.block_on(connect(&database));
+    let upload = |(health, users): (&Health, i64)| runtime.spawn(upload(health.clone(), users * 1_000_000_000));
+    let uploads: Vec<_> = handles.iter().zip(1..).map(upload).collect();
     let cases = std::env::var("PROPTEST_CASES").map_or(40, |cases| cases.parse().unwrap());
     let config = Cases {
         cases,
@@ -317,7 +319,33 @@ fn check_interleavings(is_distributed: bool) {
         prop_assert!(is_linearizable(&requests, &table), "{requests:#?} left {table:#?}");
         Ok(())
     });
+    assert!(
+        uploads.iter().all(|upload| !upload.is_finished()),
+        "an upload has failed"
+    );
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Sends large requests of other users without end, so that the spare writers write many of the small requests.
+async fn upload(health: Health, first_user: i64) {
+    const USERS: i64 = 50;
+    for second in 0.. {
+        let sample = |index: i64| {
+            let readings = Readings {
+                steps: Steps::new(1).ok(),
+                ..Readings::default()
+            };
+            let time = Sample::EARLIEST + TimeDelta::seconds(second * 40 + index / USERS);
+            Sample::new(
+                UserId::new(first_user + index % USERS).unwrap(),
+                time,
+                Source::default(),
+                readings,
+            )
+            .unwrap()
+        };
+        health.ingest((0..USERS * 40).map(sample)).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,8 +98,9 @@ fn refusals(descriptors: usize) -> usize {
 /// Returns the descriptors that the database and the process itself need.
 fn reserved(core: &Limits) -> usize {
     let readers = usize::try_from(core.readers).unwrap_or(usize::MAX);
-    // A writer that reconnects may still have its old connection.
-    let database = core.writers.saturating_mul(2).saturating_add(readers);
+    // One more is the spare writer. A writer that reconnects may still have its old connection.
+    let writers = core.writers.saturating_add(1);
+    let database = writers.saturating_mul(2).saturating_add(readers);
     database.saturating_add(OTHER_FILES)
 }
 

@@ -96,7 +96,8 @@ impl IngestQueue {
         let small_rows = (capacity_rows / SMALL_SHARE) / SMALL_ROWS * SMALL_ROWS;
         Self {
             work: Arc::new(WorkQueue::new(limits)),
-            writers: Arc::new(WriterStates::new(limits.writers.max(1))),
+            // One more for the spare writer.
+            writers: Arc::new(WriterStates::new(limits.writers.max(1).saturating_add(1))),
             permits: Arc::new(Semaphore::new(capacity_rows - small_rows)),
             small_permits: Arc::new(Semaphore::new(small_rows)),
             capacity_rows,

@@ -6,10 +6,11 @@
 //! * While few rows wait, one writer takes all shards that are free. Few clients then make one transaction in place of two.
 //! * While many rows wait, each writer takes the fullest free shard, and the writers work side by side.
 //!
-//! A shard has two lanes. Small requests pass large ones, unless the large ones hold samples of the same user. While small
-//! requests arrive, large ones are written in smaller batches, because a small request waits for the batch under way.
+//! A shard has two lanes, see [`lanes`](crate::ingest::lanes). Small requests pass large ones, unless the large ones hold samples
+//! of the same user. While small requests arrive, large ones are written in smaller batches, because a small request of one of
+//! their users waits for the batch under way. Small requests of other users do not wait for it: the spare writer writes them.
 
-use std::{cell::OnceCell, collections::VecDeque, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -21,10 +22,10 @@ use crate::{
     batch::Receipt,
     config::Limits,
     error::Error,
-    ingest::positions::Positions,
+    ingest::{lanes::Shard, positions::Positions},
     sample::{Sample, UserId},
     shard::Shards,
-    store::newest_timestamps::{NewestTimestamps, ShardTimestamps},
+    store::newest_timestamps::NewestTimestamps,
 };
 
 /// Samples of one call and one shard.
@@ -47,6 +48,11 @@ pub(crate) type AnswerSender = oneshot::Sender<Result<Receipt, Error>>;
 pub(crate) type Answer = oneshot::Receiver<Result<Receipt, Error>>;
 
 impl Request {
+    /// The users of its samples, with repetitions.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> {
+        self.samples.iter().map(Sample::user_id)
+    }
+
     /// Divides a request into two, each with its own answer. Also returns where the answer to the whole goes.
     pub(crate) fn halves(self) -> (AnswerSender, [(Request, Answer); 2]) {
         let Self {
@@ -79,6 +85,8 @@ pub(crate) struct WorkQueue {
     state: Mutex<State>,
     /// There is work that a writer may take.
     work: Notify,
+    /// There may be work for the spare writer.
+    spare_work: Notify,
     closed: Notify,
     shards: Shards,
     batch_rows: usize,
@@ -88,9 +96,10 @@ pub(crate) struct WorkQueue {
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) requests: Vec<Request>,
-    /// The newest timestamps of these shards.
+    /// The newest timestamps of these shards; empty for the spare writer.
     pub(crate) newest_timestamps: NewestTimestamps,
     taken: Vec<usize>,
+    is_spare: bool,
     queue: Arc<WorkQueue>,
 }
 
@@ -99,27 +108,11 @@ struct State {
     shards: Vec<Shard>,
     /// When the last small request came.
     last_small: Option<Instant>,
+    /// The spare writer has a connection.
+    spare_is_connected: bool,
+    /// When the spare writer took what it is writing.
+    spare_since: Option<Instant>,
     is_closed: bool,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    small: VecDeque<Request>,
-    large: VecDeque<LargeRequest>,
-    /// The last turn left large requests waiting.
-    took_small_only: bool,
-    /// The rows in both lanes.
-    rows: usize,
-    /// `None` while a writer works on the shard.
-    timestamps: Option<ShardTimestamps>,
-}
-
-/// A request in the lane of large ones.
-#[derive(Debug)]
-struct LargeRequest {
-    request: Request,
-    /// Its users, ordered. Made when a small request asks; a load of large requests alone does not pay for it.
-    users: OnceCell<Box<[UserId]>>,
 }
 
 /// The highest limit of a batch. The last request may exceed the limit by [`MIXED_BATCH_ROWS`], and a shard's lanes by a
@@ -137,22 +130,24 @@ const ONE_WRITER_ROWS: usize = 1_000;
 const MIXED_BATCH_ROWS: usize = 5_000;
 
 /// How long after a small request others are expected.
-const MIXED_FOR: Duration = Duration::from_secs(1);
+const MIXED_FOR: Duration = Duration::from_secs(5);
+
+/// After this time in one batch, the spare writer is taken to be stuck, and the others no longer leave small requests to it.
+const SPARE_TIME: Duration = Duration::from_millis(500);
 
 impl WorkQueue {
     pub(crate) fn new(limits: &Limits) -> Self {
         let shards = Shards::new(limits.writers);
-        let empty = || Shard {
-            timestamps: Some(ShardTimestamps::default()),
-            ..Shard::default()
-        };
         Self {
             state: Mutex::new(State {
-                shards: std::iter::repeat_with(empty).take(shards.count()).collect(),
+                shards: std::iter::repeat_with(Shard::new).take(shards.count()).collect(),
                 last_small: None,
+                spare_is_connected: false,
+                spare_since: None,
                 is_closed: false,
             }),
             work: Notify::new(),
+            spare_work: Notify::new(),
             closed: Notify::new(),
             shards,
             batch_rows: limits.batch_rows.min(BATCH_ROWS_MAX),
@@ -179,17 +174,11 @@ impl WorkQueue {
             state.last_small = Some(Instant::now());
         }
         let shard = &mut state.shards[shard];
-        shard.rows += request.samples.len();
-        if is_small && !shard.large_requests_hold_users_of(&request) {
-            shard.small.push_back(request);
-        } else {
-            shard.large.push_back(LargeRequest {
-                request,
-                users: OnceCell::new(),
-            });
-        }
-        if shard.timestamps.is_some() {
+        shard.add(request, is_small);
+        if shard.is_free() {
             self.work.notify_one();
+        } else if is_small && shard.spare_may_take() {
+            self.spare_work.notify_one();
         }
         Ok(())
     }
@@ -203,7 +192,7 @@ impl WorkQueue {
                 if state.free_shards().next().is_some() {
                     return true;
                 }
-                if state.is_closed && state.shards.iter().all(|shard| shard.rows == 0) {
+                if state.is_closed && state.shards.iter().all(Shard::is_empty) {
                     return false;
                 }
             }
@@ -214,42 +203,98 @@ impl WorkQueue {
     /// Returns the rows that wait in shards that no writer has.
     pub(crate) fn free_rows(&self) -> usize {
         let state = self.state.lock();
-        state.free_shards().map(|shard| state.shards[shard].rows).sum()
+        state.free_shards().map(|shard| state.shards[shard].rows()).sum()
     }
 
     /// Takes work, if there is any.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Work> {
         let state = &mut *self.state.lock();
         let free: Vec<usize> = state.free_shards().collect();
-        let rows: usize = free.iter().map(|shard| state.shards[*shard].rows).sum();
-        let taken = if rows <= ONE_WRITER_ROWS {
+        let rows: usize = free.iter().map(|shard| state.shards[*shard].rows()).sum();
+        let candidates = if rows <= ONE_WRITER_ROWS {
             free
         } else {
-            let fullest = free.into_iter().max_by_key(|shard| state.shards[*shard].rows);
+            let fullest = free.into_iter().max_by_key(|shard| state.shards[*shard].rows());
             fullest.into_iter().collect()
         };
-        if taken.is_empty() {
-            return None;
-        }
-        let is_mixed = state.last_small.is_some_and(|last| last.elapsed() < MIXED_FOR);
-        let mixed_rows = self.batch_rows.min(MIXED_BATCH_ROWS);
-        let limit = if is_mixed { mixed_rows } else { self.batch_rows };
-        let mut requests = Vec::new();
+        let is_mixed = state.is_mixed();
+        let spare_is_ready = state.spare_is_ready();
+        let limit = self.batch_limit(is_mixed);
+        let (mut requests, mut taken) = (Vec::new(), Vec::new());
         let mut newest_timestamps = NewestTimestamps::new(self.shards);
-        for index in &taken {
-            let shard = &mut state.shards[*index];
-            shard.take_requests(limit, &mut requests);
-            newest_timestamps.put(*index, shard.timestamps.take().unwrap_or_default());
+        for index in candidates {
+            let shard = &mut state.shards[index];
+            if let Some(timestamps) = shard.take(limit, is_mixed, spare_is_ready, &mut requests) {
+                newest_timestamps.put(index, timestamps);
+                taken.push(index);
+                if shard.has_spare_work() {
+                    self.spare_work.notify_one();
+                }
+            }
         }
         if state.free_shards().next().is_some() {
             self.work.notify_one();
         }
-        Some(Work {
+        // A `Work` that is dropped locks the state.
+        (!taken.is_empty()).then(|| Work {
             requests,
             newest_timestamps,
             taken,
+            is_spare: false,
             queue: Arc::clone(self),
         })
+    }
+
+    /// Waits until there may be work for the spare writer. Returns false after [`Self::close`].
+    pub(crate) async fn wait_spare(&self) -> bool {
+        loop {
+            let notified = self.spare_work.notified();
+            {
+                let state = self.state.lock();
+                if state.is_closed {
+                    return false;
+                }
+                if state.shards.iter().any(Shard::has_spare_work) {
+                    return true;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// Takes small requests that would wait for the large ones that are being written, if there are any.
+    pub(crate) fn take_spare(self: &Arc<Self>) -> Option<Work> {
+        let state = &mut *self.state.lock();
+        let (mut requests, mut taken) = (Vec::new(), Vec::new());
+        for (index, shard) in state.shards.iter_mut().enumerate() {
+            if shard.take_spare(self.batch_limit(true), &mut requests) {
+                taken.push(index);
+            }
+        }
+        if taken.is_empty() {
+            return None;
+        }
+        state.spare_since = Some(Instant::now());
+        Some(Work {
+            requests,
+            newest_timestamps: NewestTimestamps::new(self.shards),
+            taken,
+            is_spare: true,
+            queue: Arc::clone(self),
+        })
+    }
+
+    /// Notes whether the spare writer has a connection. While it has none, the other writers write everything.
+    pub(crate) fn set_spare_connected(&self, is_connected: bool) {
+        self.state.lock().spare_is_connected = is_connected;
+    }
+
+    fn batch_limit(&self, is_mixed: bool) -> usize {
+        if is_mixed {
+            self.batch_rows.min(MIXED_BATCH_ROWS)
+        } else {
+            self.batch_rows
+        }
     }
 
     /// Wakes another writer for the work that waits. For a writer that was woken and has no connection.
@@ -262,27 +307,16 @@ impl WorkQueue {
     pub(crate) fn answer_expired(&self, error: &Error) {
         let now = Instant::now();
         let state = &mut *self.state.lock();
-        for shard in &mut state.shards {
-            let small = std::mem::take(&mut shard.small);
-            let large = std::mem::take(&mut shard.large);
-            let is_expired = |request: &Request| request.deadline <= now || matches!(error, Error::Stopped(_));
-            let (expired, waiting) = small.into_iter().partition(is_expired);
-            shard.small = waiting;
-            let (expired_large, waiting): (VecDeque<_>, _) =
-                large.into_iter().partition(|large| is_expired(&large.request));
-            shard.large = waiting;
-            let expired_large = expired_large.into_iter().map(|large| large.request);
-            for request in expired.into_iter().chain(expired_large) {
-                shard.rows -= request.samples.len();
-                let _ = request.ack.send(Err(error.clone()));
-            }
+        let is_expired = |request: &Request| request.deadline <= now || matches!(error, Error::Stopped(_));
+        for request in state.shards.iter_mut().flat_map(|shard| shard.remove(is_expired)) {
+            let _ = request.ack.send(Err(error.clone()));
         }
     }
 
     /// Returns whether the queue is closed and nothing is left.
     pub(crate) fn is_done(&self) -> bool {
         let state = self.state.lock();
-        state.is_closed && state.shards.iter().all(|shard| shard.rows == 0)
+        state.is_closed && state.shards.iter().all(Shard::is_empty)
     }
 
     /// Sleeps, but not longer than `longest_after_close` once the queue is closed.
@@ -300,6 +334,7 @@ impl WorkQueue {
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;
         self.work.notify_waiters();
+        self.spare_work.notify_one();
         self.closed.notify_waiters();
     }
 }
@@ -316,9 +351,8 @@ impl Work {
                 let Some(first) = request.samples.first() else {
                     continue;
                 };
-                let shard = &mut state.shards[queue.shards.of(first.user_id())];
-                shard.rows += request.samples.len();
-                shard.small.push_front(request);
+                let shard = queue.shards.of(first.user_id());
+                state.shards[shard].give_back(request);
             }
         }
         // Frees the shards.
@@ -330,15 +364,23 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         let state = &mut *self.queue.state.lock();
+        if self.is_spare {
+            state.spare_since = None;
+        }
         for index in &self.taken {
-            state.shards[*index].timestamps = Some(self.newest_timestamps.remove(*index));
+            let shard = &mut state.shards[*index];
+            if self.is_spare {
+                shard.end_spare();
+            } else {
+                shard.end(self.newest_timestamps.remove(*index));
+            }
         }
         if state.is_closed {
             self.queue.work.notify_waiters();
         }
         // The writer itself looks for work next, unless it panics. To wake another one as well costs a switch of threads for
-        // each batch.
-        if std::thread::panicking() {
+        // each batch. The spare writer does not take what may have waited for it.
+        if self.is_spare || std::thread::panicking() {
             self.queue.work.notify_one();
         }
     }
@@ -348,51 +390,17 @@ impl State {
     /// The shards with requests that no writer has.
     fn free_shards(&self) -> impl Iterator<Item = usize> {
         let shards = self.shards.iter().enumerate();
-        shards.filter_map(|(index, shard)| (shard.rows > 0 && shard.timestamps.is_some()).then_some(index))
-    }
-}
-
-impl Shard {
-    fn large_requests_hold_users_of(&self, request: &Request) -> bool {
-        let mut users = request.samples.iter().map(Sample::user_id);
-        !self.large.is_empty() && users.any(|user| self.large.iter().any(|large| large.holds(user)))
+        shards.filter_map(|(index, shard)| shard.has_work().then_some(index))
     }
 
-    /// Takes requests up to a number of rows, small ones first. If both lanes have requests, every other turn takes small
-    /// ones only: those do not wait for large ones twice, and large ones do not wait for ever.
-    ///
-    /// Large requests never pass small ones, which may have come before them and hold the same users.
-    fn take_requests(&mut self, limit: usize, taken: &mut Vec<Request>) {
-        let mut rows = 0;
-        let both = !self.small.is_empty() && !self.large.is_empty();
-        self.took_small_only = both && !self.took_small_only;
-        while let Some(request) = self.small.pop_front() {
-            rows += request.samples.len();
-            taken.push(request);
-            if rows >= limit {
-                break;
-            }
-        }
-        while !self.took_small_only && rows < limit {
-            let Some(LargeRequest { request, .. }) = self.large.pop_front() else {
-                break;
-            };
-            rows += request.samples.len();
-            taken.push(request);
-        }
-        self.rows -= rows;
+    /// Returns whether small requests may be left to the spare writer.
+    fn spare_is_ready(&self) -> bool {
+        self.spare_is_connected && self.spare_since.is_none_or(|since| since.elapsed() < SPARE_TIME)
     }
-}
 
-impl LargeRequest {
-    fn holds(&self, user: UserId) -> bool {
-        let users = self.users.get_or_init(|| {
-            let mut users: Vec<_> = self.request.samples.iter().map(Sample::user_id).collect();
-            users.sort_unstable();
-            users.dedup();
-            users.into()
-        });
-        users.binary_search(&user).is_ok()
+    /// Returns whether small requests arrive.
+    fn is_mixed(&self) -> bool {
+        self.last_small.is_some_and(|last| last.elapsed() < MIXED_FOR)
     }
 }
 
@@ -482,18 +490,80 @@ mod tests {
         assert_eq!(users(&queue.take().unwrap()), [1]);
     }
 
+    #[test]
+    fn small_requests_of_other_users_go_to_the_spare_writer_while_large_ones_are_written() {
+        let queue = queue(1);
+        queue.set_spare_connected(true);
+        add(&queue, 1, 0, SMALL_ROWS);
+        assert!(queue.take_spare().is_none());
+        add(&queue, 2, 0, 1);
+        let large = queue.take().unwrap();
+        assert_eq!(users(&large), [1]);
+        add(&queue, 1, 1, 1);
+        let small = queue.take_spare().unwrap();
+        assert_eq!(users(&small), [2]);
+        // Large requests of the spare writer's users wait for it, and keep their place before later small ones.
+        add(&queue, 2, 1, SMALL_ROWS);
+        add(&queue, 2, 2, 1);
+        drop(large);
+        let own = queue.take().unwrap();
+        assert_eq!(users(&own), [1]);
+        drop(own);
+        assert!(queue.take().is_none());
+        drop(small);
+        assert_eq!(users(&queue.take().unwrap()), [2, 2]);
+    }
+
+    #[test]
+    fn small_requests_alone_are_not_divided_between_two_writers() {
+        let queue = queue(1);
+        queue.set_spare_connected(true);
+        add(&queue, 1, 0, 1);
+        let first = queue.take().unwrap();
+        add(&queue, 2, 0, 1);
+        assert!(queue.take_spare().is_none());
+        drop(first);
+        assert_eq!(users(&queue.take().unwrap()), [2]);
+    }
+
+    /// One step of the property test.
+    #[derive(Debug, Clone, Copy)]
+    enum TestStep {
+        Add(i64, usize),
+        Take,
+        TakeSpare,
+        /// Ends one of the works in progress.
+        End(usize),
+        ConnectSpare(bool),
+    }
+
+    fn test_step() -> impl Strategy<Value = TestStep> {
+        let rows = prop_oneof![3 => Just(1_usize), 1 => Just(700), 1 => Just(3_000)];
+        prop_oneof![
+            6 => (1..6_i64, rows).prop_map(|(user, rows)| TestStep::Add(user, rows)),
+            2 => Just(TestStep::Take),
+            2 => Just(TestStep::TakeSpare),
+            3 => any::<usize>().prop_map(TestStep::End),
+            1 => any::<bool>().prop_map(TestStep::ConnectSpare),
+        ]
+    }
+
     proptest! {
-        /// Whatever is added and however it is taken, each user's requests are taken in their order, and none is lost.
+        /// Whatever is added and however it is taken, each user's requests are taken in their order, never by two writers at
+        /// once, and none is lost.
         #[test]
         fn requests_of_a_user_keep_their_order(
-            steps in proptest::collection::vec((1..6_i64, prop_oneof![Just(1_usize), Just(700), Just(3_000)], any::<bool>()), 1..60),
+            steps in proptest::collection::vec(test_step(), 1..100),
             writers in 1..4_usize,
         ) {
             let queue = queue(writers);
             let mut next = [0_i64; 6];
             let mut seen = [0_i64; 6];
             let mut in_progress: Vec<Work> = Vec::new();
-            let mut check = |work: &Work| {
+            let mut check = |work: &Work, in_progress: &[Work]| {
+                for other in in_progress {
+                    assert!(!users(other).iter().any(|user| users(work).contains(user)), "two writers have one user");
+                }
                 for request in &work.requests {
                     let user = usize::try_from(request.samples[0].user_id().get()).unwrap();
                     let number = (request.samples[0].timestamp() - Sample::EARLIEST).num_seconds();
@@ -501,29 +571,35 @@ mod tests {
                     seen[user] += 1;
                 }
             };
-            for (user, rows, takes) in steps {
-                let index = usize::try_from(user).unwrap();
-                add(&queue, user, next[index], rows);
-                next[index] += 1;
-                if takes {
-                    match queue.take() {
-                        Some(work) => in_progress.push(work),
-                        None => in_progress.clear(),
+            for step in steps {
+                let taken = match step {
+                    TestStep::Add(user, rows) => {
+                        let index = usize::try_from(user).unwrap();
+                        add(&queue, user, next[index], rows);
+                        next[index] += 1;
+                        None
                     }
-                    if let Some(work) = in_progress.last() {
-                        check(work);
-                        if in_progress.len() > 1 {
-                            in_progress.remove(0);
-                        }
+                    TestStep::Take => queue.take(),
+                    TestStep::TakeSpare => queue.take_spare(),
+                    TestStep::End(index) if !in_progress.is_empty() => {
+                        drop(in_progress.swap_remove(index % in_progress.len()));
+                        None
                     }
-                }
-                if in_progress.len() == 1 && rows == 3_000 {
-                    in_progress.clear();
+                    TestStep::End(_) => None,
+                    TestStep::ConnectSpare(is_connected) => {
+                        queue.set_spare_connected(is_connected);
+                        None
+                    }
+                };
+                if let Some(work) = taken {
+                    check(&work, &in_progress);
+                    in_progress.push(work);
                 }
             }
             in_progress.clear();
+            queue.set_spare_connected(false);
             while let Some(work) = queue.take() {
-                check(&work);
+                check(&work, &[]);
             }
             prop_assert_eq!(seen, next);
         }

@@ -1,5 +1,7 @@
 //! A writer: one task and one connection that write one batch after another.
 
+mod spare;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{

@@ -44,7 +44,8 @@ pub(crate) async fn warn_if_too_small(session: &mut Session, limits: &Limits) ->
         database: row.get(2),
         database_limit: limit(3),
         server_limit: row.get::<_, i32>(4).into(),
-        writers: i64::try_from(limits.writers.max(1)).unwrap_or(i64::MAX),
+        // One more for the spare writer.
+        writers: i64::try_from(limits.writers.max(1).saturating_add(1)).unwrap_or(i64::MAX),
         readers: limits.readers.into(),
     };
     if capacity.allowed() < capacity.wanted() {
@@ -54,7 +55,7 @@ pub(crate) async fn warn_if_too_small(session: &mut Session, limits: &Limits) ->
 }
 
 impl Capacity {
-    /// The connections of all tasks: writers, readers, the poller and the roller.
+    /// The connections of all tasks: writers with the spare one, readers, the poller and the roller.
     fn wanted(&self) -> i64 {
         self.writers.saturating_add(self.readers).saturating_add(2)
     }

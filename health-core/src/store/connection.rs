@@ -17,6 +17,7 @@ use crate::{
     error::{Error, NotWritableReason, TemporaryReason},
     sessions::{Backend, IsLost, Need, OpenReader},
     store::{
+        awaited_users::AwaitedUsers,
         client::SessionClient,
         connect::{Driver, connect},
         connect_refusal::classify_connect,
@@ -45,6 +46,7 @@ pub(crate) struct Session {
 pub(crate) struct Readers {
     pool: bb8::Pool<ReaderSessions>,
     config: Config,
+    awaited_users: Arc<AwaitedUsers>,
 }
 
 /// Makes the connections of the pool.
@@ -347,6 +349,7 @@ pub(crate) fn readers(config: &Config) -> Readers {
     Readers {
         pool,
         config: config.clone(),
+        awaited_users: Arc::default(),
     }
 }
 
@@ -354,6 +357,11 @@ impl Readers {
     /// Opens a connection that is not one of the pool, for work that cannot wait until a query has ended.
     pub(crate) async fn own_session(&self) -> Result<Session, Error> {
         Session::plain(&self.config).await.map_err(connection_error)
+    }
+
+    /// The users whose queries found many dirty slices.
+    pub(crate) fn awaited_users(&self) -> &Arc<AwaitedUsers> {
+        &self.awaited_users
     }
 }
 

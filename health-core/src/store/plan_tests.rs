@@ -21,8 +21,13 @@ const FILL: &str = "INSERT INTO health_metrics (user_id, timestamp, steps) \
 async fn plan(session: &Session, statement: &str, params: &str) -> String {
     let client = session.client();
     client.batch_execute("DEALLOCATE ALL").await.unwrap();
-    client.batch_execute(&format!("PREPARE explained AS {statement}")).await.unwrap();
-    let rows = client.query(&format!("EXPLAIN (COSTS OFF) EXECUTE explained ({params})"), &[]).await;
+    client
+        .batch_execute(&format!("PREPARE explained AS {statement}"))
+        .await
+        .unwrap();
+    let rows = client
+        .query(&format!("EXPLAIN (COSTS OFF) EXECUTE explained ({params})"), &[])
+        .await;
     let lines: Vec<String> = rows.unwrap().iter().map(|row| row.get(0)).collect();
     lines.join("\n")
 }
@@ -38,7 +43,10 @@ async fn long_ranges_are_read_in_the_order_of_a_key_and_not_sorted() {
     let reader = checkout(&readers).await.unwrap();
     let sealed = (read::SEALED, "1, '2025-01-01Z', '2025-02-01Z', '{}'");
     let samples = (read::SAMPLES, "1, '{2025-01-01Z}', '{2025-02-01Z}'");
-    let to_summarise = (summarise::SAMPLES_LOCAL, "'{1}', '{2025-01-01Z}', '{2025-02-01Z}', 1000000");
+    let to_summarise = (
+        summarise::SAMPLES_LOCAL,
+        "'{1}', '{2025-01-01Z}', '{2025-02-01Z}', 1000000",
+    );
     for (session, (statement, params)) in [(&*reader, sealed), (&*reader, samples), (&roller, to_summarise)] {
         let plan = plan(session, statement, params).await;
         assert!(!plan.contains("Sort"), "{plan}");

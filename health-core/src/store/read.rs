@@ -98,7 +98,9 @@ pub(crate) async fn stats(readers: &Readers, user: UserId, range: TimeRange, now
 pub(crate) async fn series(readers: &Readers, query: StatsQuery<'_>) -> Result<Vec<RangeStats>, Error> {
     let summaries = {
         let mut session = checkout(readers).await?;
-        ReadTransaction::begin(&mut session, query).await?.summaries().await?
+        let mut transaction = ReadTransaction::begin(&mut session, query).await?;
+        readers.awaited_users().note(query.user, transaction.dirty_slices);
+        transaction.summaries().await?
     };
     // The connection is back in the pool: the rest needs none.
     Ok(assemble(summaries, query.start, query.ends, query.now))
@@ -110,6 +112,7 @@ pub(crate) async fn histogram(readers: &Readers, user: UserId, range: TimeRange,
     let query = StatsQuery::of_range(user, range, &ends, now);
     let mut session = checkout(readers).await?;
     let mut transaction = ReadTransaction::begin(&mut session, query).await?;
+    readers.awaited_users().note(user, transaction.dirty_slices);
     Ok(transaction.histogram().await?)
 }
 
@@ -131,6 +134,8 @@ impl<'a> StatsQuery<'a> {
 pub(crate) struct ReadTransaction<'a> {
     transaction: Transaction<'a>,
     query: StatsQuery<'a>,
+    /// The number of dirty slices in the range.
+    dirty_slices: usize,
     /// Summaries of slices, hours and days.
     rollups: RollupRanges,
     /// Summaries of minutes.
@@ -165,6 +170,7 @@ impl<'a> ReadTransaction<'a> {
         let mut transaction = Self {
             transaction,
             query,
+            dirty_slices: 0,
             rollups: RollupRanges::default(),
             minutes: TimeRanges::default(),
             samples: TimeRanges::default(),
@@ -193,6 +199,7 @@ impl<'a> ReadTransaction<'a> {
             dirty: &state.dirty,
             dense: &state.dense,
         };
+        self.dirty_slices = state.dirty.len();
         self.rollups = RollupRanges::default();
         self.minutes = TimeRanges::default();
         self.samples = TimeRanges::default();

@@ -14,6 +14,7 @@
 
 use std::{
     ops::RangeInclusive,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     grain::Grain,
     store::{
+        awaited_users::AwaitedUsers,
         connection::Session,
         dirty_slices::{self, UserSlice},
         error::StoreError,
@@ -62,8 +64,14 @@ pub(crate) struct Roller {
     dirty_slices_a_step: i64,
     /// The last dirty slice that a step removed. The next step continues after it, so that every user gets a turn.
     last_slice: UserSlice,
-    /// The newest commit number that a step has seen, and when it was new.
-    newest_commit: Option<(Option<i64>, Instant)>,
+    /// Users whose dirty slices are summarised first.
+    pub(crate) awaited_users: Arc<AwaitedUsers>,
+    /// The last step summarised slices of such a user. The next one does not, so that every user gets a turn.
+    was_for_awaited: bool,
+    /// The batches that this server has written. Those that changed nothing have no commit number.
+    pub(crate) batches: u64,
+    /// The newest commit number and the number of batches that a step has seen, and when they were new.
+    last_activity: Option<((Option<i64>, u64), Instant)>,
 }
 
 /// Users that one sealing step reads, at most. It bounds the size of the array of users; usually [`SAMPLES_A_STEP`]
@@ -90,7 +98,7 @@ const STEP_TARGET: Duration = Duration::from_millis(100);
 const EPOCH_MIN: Duration = Duration::from_secs(5);
 
 /// See [`Roller::quiet_min`]. While writers are busy, they commit several times in this time.
-const QUIET_MIN: Duration = Duration::from_millis(200);
+const QUIET_MIN: Duration = Duration::from_millis(500);
 
 /// The number of dirty slices that are many, see [`Roller::quiet_min`]. To answer a query that finds as many takes ten times
 /// as long as with summaries.
@@ -187,7 +195,7 @@ impl SealingState {
 
 impl Roller {
     /// Makes a roller that summarises samples once they are as old as `settle`.
-    pub(crate) fn new(settle: Duration) -> Self {
+    pub(crate) fn new(settle: Duration, awaited_users: Arc<AwaitedUsers>) -> Self {
         Self {
             settle,
             epoch_min: EPOCH_MIN,
@@ -195,7 +203,10 @@ impl Roller {
             dense_samples: DENSE_SAMPLES,
             dirty_slices_a_step: DIRTY_SLICES_IN_FIRST_STEP,
             last_slice: UserSlice::default(),
-            newest_commit: None,
+            awaited_users,
+            was_for_awaited: false,
+            batches: 0,
+            last_activity: None,
         }
     }
 
@@ -228,12 +239,13 @@ impl Roller {
         self.resummarise(session, &state, is_quiet).await
     }
 
-    /// Returns whether no transaction was committed for [`Self::quiet_min`], on any server.
+    /// Returns whether no server changed samples for [`Self::quiet_min`], and this server wrote nothing else.
     fn is_quiet(&mut self, newest_commit: Option<i64>) -> bool {
-        match self.newest_commit {
-            Some((number, since)) if number == newest_commit => since.elapsed() >= self.quiet_min,
+        let activity = (newest_commit, self.batches);
+        match self.last_activity {
+            Some((last, since)) if last == activity => since.elapsed() >= self.quiet_min,
             _ => {
-                self.newest_commit = Some((newest_commit, Instant::now()));
+                self.last_activity = Some((activity, Instant::now()));
                 self.quiet_min.is_zero()
             }
         }
@@ -314,6 +326,9 @@ impl Roller {
         state: &SealingState,
         is_quiet: bool,
     ) -> Result<Step, StoreError> {
+        if self.resummarise_awaited(session, state).await? {
+            return Ok(Step::Worked);
+        }
         let began = Instant::now();
         let slices = dirty_slices::remove(session, state.epoch, self.last_slice, self.dirty_slices_a_step).await?;
         let Some(last) = slices.last() else {
@@ -331,14 +346,50 @@ impl Roller {
             });
         };
         self.last_slice = *last;
-        // A later statement than the end of the epoch, so its snapshot contains everything that was written in the
-        // epoch.
-        let spans = join_adjacent(&slices);
-        let summaries = summarise::samples(session, &spans, None, self.dense_samples).await?;
-        summaries.store(session).await?;
-        summarise::coarser(session, &spans, |_| state.watermarks.sealed_before).await?;
+        self.summarise(session, state, &slices).await?;
         self.adapt(began.elapsed());
         Ok(Step::Worked)
+    }
+
+    /// Removes some dirty slices of the user who has waited for the longest time, perhaps with some of the next users, and
+    /// summarises them again. Returns whether there were any. Every other call does nothing.
+    async fn resummarise_awaited(&mut self, session: &mut Session, state: &SealingState) -> Result<bool, StoreError> {
+        self.was_for_awaited = !self.was_for_awaited;
+        let user = self.awaited_users.first().filter(|_| self.was_for_awaited);
+        let Some(user) = user else {
+            self.was_for_awaited = false;
+            return Ok(false);
+        };
+        let began = Instant::now();
+        let before = UserSlice {
+            user: user.get(),
+            start: 0,
+        };
+        let slices = dirty_slices::remove(session, state.epoch, before, self.dirty_slices_a_step).await?;
+        if slices.last().is_none_or(|last| last.user != user.get()) {
+            self.awaited_users.remove(user);
+        }
+        if slices.is_empty() {
+            return Ok(false);
+        }
+        self.summarise(session, state, &slices).await?;
+        self.adapt(began.elapsed());
+        Ok(true)
+    }
+
+    /// Summarises slices that this transaction has removed from the dirty ones.
+    async fn summarise(
+        &self,
+        session: &mut Session,
+        state: &SealingState,
+        slices: &[UserSlice],
+    ) -> Result<(), StoreError> {
+        // A later statement than the end of the epoch, so its snapshot contains everything that was written in the
+        // epoch.
+        let spans = join_adjacent(slices);
+        let summaries = summarise::samples(session, &spans, None, self.dense_samples).await?;
+        summaries.store(session).await?;
+        summarise::coarser(session, &spans, |_| state.watermarks.sealed_before).await
     }
 
     /// Adapts the number of dirty slices in a step to how long the last one took.

@@ -1,7 +1,7 @@
 //! Answers of readers equal a plain aggregate over the samples of the same snapshot, while writers, rollers and erasers
 //! work.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use test_support::TestDatabase;
@@ -149,11 +149,14 @@ async fn compare_while_everything_changes(database: &TestDatabase, tables: Table
         });
     }
     for _ in 0..2 {
-        let mut session = Session::writer(&config).await.unwrap();
+        let mut session = Session::roller(&config).await.unwrap();
         let mut roller = eager_roller(SPREAD);
         workers.spawn(async move {
             while running() {
                 roller.settle = settle();
+                if fastrand::bool() {
+                    roller.awaited_users.note(any_user(), usize::MAX);
+                }
                 roller.step(&mut session).await.unwrap();
             }
         });
@@ -245,7 +248,7 @@ async fn an_epoch_with_many_dirty_slices_ends_early_once_no_server_writes() {
     Health::open(config.clone()).await.unwrap().close().await.unwrap();
     let mut session = Session::roller(&config).await.unwrap();
     let roller = |quiet_min| {
-        let mut roller = Roller::new(Duration::ZERO);
+        let mut roller = Roller::new(Duration::ZERO, Arc::default());
         (roller.epoch_min, roller.quiet_min) = (HOUR, quiet_min);
         roller
     };
@@ -255,7 +258,35 @@ async fn an_epoch_with_many_dirty_slices_ends_early_once_no_server_writes() {
     assert_eq!(work(&mut roller(HOUR), &mut session).await, Step::Waiting);
     assert_eq!(work(&mut roller(Duration::ZERO), &mut session).await, Step::Idle);
     let count = "SELECT count(*) FROM health_dirty";
-    assert_eq!(session.client().query_one(count, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(
+        session.client().query_one(count, &[]).await.unwrap().get::<_, i64>(0),
+        0
+    );
+}
+
+#[tokio::test]
+async fn slices_of_a_user_whose_queries_find_many_dirty_ones_are_summarised_first() {
+    let database = TestDatabase::new().await;
+    let config = Config::from_url(database.url()).unwrap();
+    Health::open(config.clone()).await.unwrap().close().await.unwrap();
+    let mut session = Session::roller(&config).await.unwrap();
+    let mut roller = Roller::new(Duration::ZERO, Arc::default());
+    assert_eq!(work(&mut roller, &mut session).await, Step::Idle);
+    let add = "INSERT INTO health_dirty (user_id, slice, epoch) \
+               SELECT user_id, timestamptz '2020-01-01T00:00:00Z' + number * interval '15 min', epoch - 1 \
+               FROM health_sealing, generate_series(1, 200) AS user_id, generate_series(1, 100) AS number";
+    session.client().batch_execute(add).await.unwrap();
+    roller.awaited_users.note(UserId::new(150).unwrap(), 100);
+    for _ in 0..3 {
+        assert_eq!(roller.step(&mut session).await.unwrap(), Step::Worked);
+    }
+    let count = "SELECT count(*) FILTER (WHERE user_id = 150), count(*) FILTER (WHERE user_id = 1), \
+                 count(*) FILTER (WHERE user_id = 100) FROM health_dirty";
+    let row = session.client().query_one(count, &[]).await.unwrap();
+    let [awaited, first, other]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
+    assert_eq!((awaited, other), (0, 100));
+    assert!(first < 100, "no step was for the users in their order");
+    assert_eq!(roller.awaited_users.first(), None);
 }
 
 /// Adds dirty slices of the current epoch.
@@ -278,7 +309,7 @@ async fn work(roller: &mut Roller, session: &mut Session) -> Step {
 
 /// Makes a roller that ends an epoch whenever there is a dirty slice, and stores minutes of many slices.
 fn eager_roller(settle: Duration) -> Roller {
-    let mut roller = Roller::new(settle);
+    let mut roller = Roller::new(settle, Arc::default());
     roller.epoch_min = Duration::ZERO;
     roller.dense_samples = DENSE_SAMPLES;
     roller

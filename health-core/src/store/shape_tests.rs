@@ -1,6 +1,6 @@
 //! Both shapes of a statement give the same rows, and a session knows which of them it needs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use test_support::TestDatabase;
@@ -80,7 +80,7 @@ async fn both_sessions(database: &TestDatabase, config: &Config) -> [Session; 2]
 /// that contain them.
 async fn store_samples(config: &Config) -> Vec<UserTimeSpan> {
     let health = Health::open(config.clone()).await.unwrap();
-    let mut roller = Roller::new(Duration::ZERO);
+    let mut roller = Roller::new(Duration::ZERO, Arc::default());
     roller.epoch_min = Duration::ZERO;
     let mut session = Session::writer(config).await.unwrap();
     for user in 1..=40 {
