@@ -130,7 +130,7 @@ const ONE_WRITER_ROWS: usize = 1_000;
 const MIXED_BATCH_ROWS: usize = 5_000;
 
 /// How long after a small request others are expected.
-const MIXED_FOR: Duration = Duration::from_secs(5);
+const MIXED_FOR: Duration = Duration::from_secs(1);
 
 /// After this time in one batch, the spare writer is taken to be stuck, and the others no longer leave small requests to it.
 const SPARE_TIME: Duration = Duration::from_millis(500);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long the spare writer keeps a connection that it does not need.
-const KEEP_CONNECTION_FOR: Duration = Duration::from_secs(60);
+const KEEP_CONNECTION_FOR: Duration = Duration::from_mins(1);
 
 impl Writer {
     /// Writes small requests that would wait for the large ones that other writers write, until the queue is closed.
