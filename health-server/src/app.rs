@@ -13,6 +13,7 @@ use crate::{
     metrics::Metrics,
     options::ServerOptions,
     refusals::Refusals,
+    reload::FailedReloads,
     tls::ServerTls,
     token_rates::TokenRates,
     wrong_tokens::WrongTokens,
@@ -32,6 +33,7 @@ pub(crate) struct App {
     /// Host names that requests may name while no token exists.
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) tls: Option<Arc<ServerTls>>,
+    pub(crate) reloads: Arc<FailedReloads>,
     pub(crate) metrics: Metrics,
     /// The slots of feed connections: those over TCP, and the streams of `GET /feed`.
     pub(crate) feed_slots: ConnectionSlots,
@@ -57,6 +59,7 @@ impl App {
         tls: Option<Arc<ServerTls>>,
         feed_slots: ConnectionSlots,
         options: ServerOptions,
+        reloads: Arc<FailedReloads>,
     ) -> Self {
         let ServerOptions { limits, allowed_hosts } = options;
         let body_memory = BodyMemoryBudget::new(&limits, health.limits().ingest_deadline);
@@ -71,6 +74,7 @@ impl App {
             limits,
             allowed_hosts,
             tls,
+            reloads,
             metrics: Metrics::default(),
             feed_slots,
             idle_connections: Arc::default(),

@@ -8,6 +8,7 @@ pub(crate) mod token;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
+use clap_complete::Shell;
 
 use crate::{
     args::{
@@ -17,25 +18,33 @@ use crate::{
         token::TokenCommand,
     },
     limits::ServerLimits,
-    logging::LogFormat,
+    logging::{DEFAULT_FILTER, LogFormat, parse_filter},
 };
 
 const AFTER_HELP: &str = "BYTES is written like 65536, 64KiB or 16MiB; TIME like 250ms, 30s, 5m, 24h or 1d.\n\
-     Each option can also be set by the environment variable that stands beside it. HEALTH_LOG sets the log \
-     level: error, warn, info (the default), debug or trace.";
+     Each option can also be set by the environment variable that stands beside it, or in the file of --config: a flag \
+     wins over the variable, the variable over the file. `health-server --print-config` prints such a file.";
 
 /// Stores wearable readings in PostgreSQL: accepts them over HTTP, answers queries, and streams new samples over TCP.
 #[derive(Debug, Parser)]
 #[command(
     name = "health-server",
     version,
-    args_conflicts_with_subcommands = true,
     max_term_width = 100,
     after_help = AFTER_HELP
 )]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    /// TOML file with settings; SIGHUP makes the server read it again.
+    #[arg(long, env = "HEALTH_CONFIG", value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print a file with every setting, its default and its meaning, then exit.
+    #[arg(long, global = true)]
+    pub(crate) print_config: bool,
+    /// What is logged: error, warn, info, debug or trace, also for some modules only: info,health_core=debug.
+    #[arg(long, env = "HEALTH_LOG", value_name = "FILTER", value_parser = parse_filter, default_value = DEFAULT_FILTER, global = true)]
+    pub(crate) log: String,
     /// Format of log lines.
     #[arg(long, env = "HEALTH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub(crate) log_format: LogFormat,
@@ -60,6 +69,13 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Put a backup back into an empty data directory.
     Restore(RestoreArgs),
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
 }
 
 /// Options of `serve`.
@@ -75,10 +91,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(crate) allow_anonymous: bool,
     /// PEM file with the certificate chain; both ports then speak TLS. SIGHUP makes the server read it again.
-    #[arg(long, env = "HEALTH_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "HEALTH_TLS_CERT", value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file with the private key of the certificate.
-    #[arg(long, env = "HEALTH_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "HEALTH_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Name that requests may have in Host while no token exists, beside localhost and addresses; may be repeated.
     #[arg(long, env = "HEALTH_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]

@@ -28,7 +28,7 @@ impl Postgres {
     ///
     /// `status` gets the outages of a PostgreSQL that the program runs itself.
     pub(crate) async fn for_serving(args: &DatabaseArgs, status: &DatabaseStatus) -> Result<Self, ProgramError> {
-        match args.database_url.clone() {
+        match args.url()? {
             Some(url) => Ok(Self::External(url)),
             None => Ok(Self::Embedded(
                 Cluster::start(options(args).status(status.clone())).await?,
@@ -38,7 +38,7 @@ impl Postgres {
 
     /// Provides a PostgreSQL to a short command, which can share the data directory with a running server.
     pub(crate) async fn for_command(args: &DatabaseArgs) -> Result<Self, ProgramError> {
-        match args.database_url.clone() {
+        match args.url()? {
             Some(url) => Ok(Self::External(url)),
             None => Ok(Self::Embedded(Cluster::attach(options(args)).await?)),
         }

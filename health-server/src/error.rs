@@ -4,7 +4,7 @@ use std::io;
 
 use health_core::{Error, backup::BackupError, embedded::EmbeddedError};
 
-use crate::{listeners::BindError, tls::TlsError};
+use crate::{listeners::BindError, secret_file::SecretFileError, tls::TlsError};
 
 /// The reason why the program ended with an error, as a sentence for the person who started it.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,17 @@ pub enum ProgramError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file with a secret cannot be used.
+    #[error(transparent)]
+    SecretFile(#[from] SecretFileError),
+    /// Only one of the certificate and its key is given.
+    #[error("{given} is set without {missing}. TLS needs the certificate and its key: set both, or neither.")]
+    HalfOfTls {
+        /// The flag that is set.
+        given: &'static str,
+        /// The flag that is not.
+        missing: &'static str,
+    },
     /// The database is out of reach, or refused something.
     #[error(transparent)]
     Health(#[from] Error),

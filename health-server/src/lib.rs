@@ -22,6 +22,7 @@ mod app;
 mod args;
 mod audit;
 mod backup;
+mod config;
 mod connection_slots;
 mod database;
 mod descriptors;
@@ -37,7 +38,9 @@ mod options;
 mod program;
 mod quote;
 mod refusals;
+mod reload;
 mod request_id;
+mod secret_file;
 mod server;
 mod tls;
 mod token_rates;
@@ -45,12 +48,12 @@ mod tokens;
 mod wrong_tokens;
 
 pub use crate::{
-    args::Args,
     error::ProgramError,
     limits::ServerLimits,
     listeners::{BindError, Listeners},
     options::ServerOptions,
     program::main,
+    secret_file::SecretFileError,
     server::run,
     tls::{ServerTls, TlsError},
 };

@@ -5,7 +5,7 @@
 //! level info and above only, whatever `HEALTH_LOG` says. Test: `tests/server/secrets.rs`.
 
 use std::{
-    env, fmt,
+    fmt,
     io::{self, IsTerminal},
     panic::{self, PanicHookInfo},
 };
@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::filter_fn,
+    filter::{ParseError, filter_fn},
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{JsonFields, Writer, format},
@@ -22,7 +22,8 @@ use tracing_subscriber::{
     },
     layer::SubscriberExt,
     registry,
-    registry::LookupSpan,
+    registry::{LookupSpan, Registry},
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -43,11 +44,16 @@ struct WithRequestId<F> {
     line: F,
 }
 
-/// The filter of log lines, unless `HEALTH_LOG` sets another one. The core itself logs each migration of the schema.
-const DEFAULT_FILTER: &str = "info,refinery_core=warn";
+/// The filter of log lines in force, which can be changed.
+#[derive(Debug, Clone)]
+pub(crate) struct LogFilter(reload::Handle<EnvFilter, Registry>);
 
-/// The variable that sets the filter, such as `debug` or `health_core=trace`.
-const FILTER_VARIABLE: &str = "HEALTH_LOG";
+/// The filter of log lines, unless `--log` sets another one.
+pub(crate) const DEFAULT_FILTER: &str = "info";
+
+/// What every filter says, unless it speaks of these targets itself. Audit lines are shown whatever the level is. The core
+/// itself logs each migration of the schema.
+const ALWAYS: [(&str, &str); 2] = [(AUDIT, "audit=info"), ("refinery_core", "refinery_core=warn")];
 
 /// The targets of the crates of this project. Only their lines are shown below level info.
 const OWN_TARGETS: [&str; 3] = ["health_core", "health_server", AUDIT];
@@ -55,37 +61,44 @@ const OWN_TARGETS: [&str; 3] = ["health_core", "health_server", AUDIT];
 /// The target of audit lines.
 pub(crate) const AUDIT: &str = "audit";
 
-/// Sends log lines to stderr, also those about panics.
-pub(crate) fn init(format: LogFormat) {
-    let (filter, error) = filter(env::var(FILTER_VARIABLE).ok());
+/// Sends log lines to stderr, also those about panics. Returns the filter, to change it later.
+pub(crate) fn init(format: LogFormat, wish: &str) -> LogFilter {
+    // `--log` was checked.
+    let (filter, handle) = reload::Layer::new(filter(wish).unwrap_or_default());
     let registry = registry().with(filter).with(filter_fn(is_allowed));
     match format {
         LogFormat::Text => registry.with(text()).init(),
         LogFormat::Json => registry.with(json()).init(),
     }
-    if let Some(error) = error {
-        tracing::warn!(
-            error,
-            "{FILTER_VARIABLE} is not a filter of log lines: the default is used"
-        );
-    }
     panic::set_hook(Box::new(log_panic));
+    LogFilter(handle)
 }
 
-/// Returns the filter, and why the wish of the operator cannot be used.
-fn filter(wish: Option<String>) -> (EnvFilter, Option<String>) {
-    let parsed = wish.filter(|wish| !wish.is_empty()).map(|mut wish| {
-        // Audit lines are shown whatever the level is, unless the filter speaks of them.
-        if !wish.contains(AUDIT) {
-            wish.push_str(",audit=info");
-        }
-        EnvFilter::builder().parse(wish).map_err(|error| error.to_string())
-    });
-    match parsed {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
-        None => (EnvFilter::new(DEFAULT_FILTER), None),
+impl LogFilter {
+    /// Applies another value of `--log`.
+    pub(crate) fn set(&self, wish: &str) {
+        // It fails only if the log has ended.
+        let _ = filter(wish).map(|filter| self.0.reload(filter));
     }
+}
+
+/// Checks the value of `--log`.
+pub(crate) fn parse_filter(wish: &str) -> Result<String, String> {
+    let checked = filter(wish).map(|_| wish.to_owned());
+    checked.map_err(|error| {
+        format!("{error}. Write error, warn, info, debug or trace, or a list such as info,health_core=debug")
+    })
+}
+
+/// Returns the filter that the operator wishes. An empty wish is the default.
+fn filter(wish: &str) -> Result<EnvFilter, ParseError> {
+    let mut directives = if wish.trim().is_empty() { DEFAULT_FILTER } else { wish }.to_owned();
+    for (target, directive) in ALWAYS {
+        if !directives.contains(target) {
+            directives = format!("{directives},{directive}");
+        }
+    }
+    EnvFilter::builder().parse(directives)
 }
 
 /// Returns whether a line may be shown at all.
@@ -151,9 +164,7 @@ mod tests {
     use super::*;
 
     fn shown(wish: &str) -> String {
-        let (filter, error) = filter(Some(wish.to_owned()));
-        assert_eq!(error, None, "{wish}");
-        filter.to_string()
+        filter(wish).unwrap().to_string()
     }
 
     #[test]
@@ -161,14 +172,13 @@ mod tests {
         assert!(shown("error").contains("audit=info"));
         assert!(shown("health_core=trace").contains("audit=info"));
         assert!(!shown("info,audit=off").contains("audit=info"));
-        assert_eq!(filter(None).1, None);
-        assert_eq!(filter(Some(String::new())).1, None);
+        assert!(shown("").contains("info") && shown("").contains("refinery_core=warn"));
     }
 
     #[test]
-    fn a_wrong_filter_is_named_and_the_default_is_used() {
-        let (filter, error) = filter(Some("health_core=loud".to_owned()));
-        assert!(error.is_some());
-        assert!(filter.to_string().contains("info"));
+    fn a_wrong_filter_is_refused_with_an_example() {
+        let error = parse_filter("health_core=loud").unwrap_err();
+        assert!(error.contains("info,health_core=debug"), "{error}");
+        assert_eq!(parse_filter("health_core=trace"), Ok("health_core=trace".to_owned()));
     }
 }

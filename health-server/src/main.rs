@@ -1,10 +1,7 @@
 //! `health-server`: stores wearable readings, answers queries about them, and streams them live.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use health_server::Args;
+use std::{env::args_os, process::ExitCode};
 
 fn main() -> ExitCode {
-    health_server::main(Args::parse())
+    health_server::main(args_os())
 }

@@ -37,6 +37,15 @@ pub(crate) struct Metrics {
     feed_samples: AtomicU64,
 }
 
+/// What the metrics show of other parts of the server.
+pub(crate) struct State<'a> {
+    pub(crate) core: &'a Counts,
+    pub(crate) refused: &'a [(&'static str, u64)],
+    pub(crate) tls: Option<TlsStatus>,
+    /// How often the configuration file could not be used when it was read again.
+    pub(crate) failed_reloads: u64,
+}
+
 /// A number that can rise and fall.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Gauge(Arc<AtomicU64>);
@@ -102,14 +111,19 @@ impl Metrics {
     }
 
     /// Returns all counters in the text format of Prometheus, version 0.0.4.
-    pub(crate) fn render(&self, core: &Counts, refused: &[(&'static str, u64)], tls: Option<TlsStatus>) -> String {
+    pub(crate) fn render(&self, state: &State<'_>) -> String {
         let mut text = PrometheusText::default();
         self.render_http(&mut text);
-        render_refused(&mut text, refused);
+        render_refused(&mut text, state.refused);
         self.render_ingest(&mut text);
-        render_core(&mut text, core);
-        self.render_feed(&mut text, core.missed);
-        if let Some(tls) = tls {
+        render_core(&mut text, state.core);
+        self.render_feed(&mut text, state.core.missed);
+        text.counter(
+            "health_config_failed_reloads_total",
+            "Attempts to read the configuration file again that failed; the settings stayed as they were.",
+            state.failed_reloads,
+        );
+        if let Some(tls) = state.tls {
             render_tls(&mut text, tls);
         }
         text.0
@@ -314,13 +328,22 @@ impl PrometheusText {
 mod tests {
     use super::*;
 
+    fn render(metrics: &Metrics, refused: &[(&'static str, u64)]) -> String {
+        metrics.render(&State {
+            core: &Counts::default(),
+            refused,
+            tls: None,
+            failed_reloads: 0,
+        })
+    }
+
     #[test]
     fn histograms_are_cumulative() {
         let metrics = Metrics::default();
         metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
         metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_mins(1));
         let _connection = metrics.http_connections.increment();
-        let text = metrics.render(&Counts::default(), &[], None);
+        let text = render(&metrics, &[]);
         let labels = r#"route="/ingest",method="POST",status="200""#;
         for line in [
             format!("health_http_request_duration_seconds_bucket{{{labels},le=\"0.0025\"}} 0"),
@@ -342,7 +365,7 @@ mod tests {
     fn every_metric_keeps_its_name_and_type() {
         let metrics = Metrics::default();
         metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
-        let text = metrics.render(&Counts::default(), &[("wrong_token", 1)], None);
+        let text = render(&metrics, &[("wrong_token", 1)]);
         let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         assert_eq!(
             types,
@@ -367,6 +390,7 @@ mod tests {
                 "health_feed_subscribers gauge",
                 "health_feed_samples_total counter",
                 "health_feed_missed_total counter",
+                "health_config_failed_reloads_total counter",
             ]
         );
         for line in text.lines().filter(|line| !line.starts_with('#')) {

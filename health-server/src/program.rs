@@ -2,7 +2,8 @@
 //! status.
 
 use std::{
-    convert::Infallible,
+    ffi::OsString,
+    fmt::Display,
     future::{Future, pending},
     io::{self, Write},
     net::SocketAddr,
@@ -12,25 +13,27 @@ use std::{
     time::Duration,
 };
 
+use clap::CommandFactory;
 use health_core::{Config, DatabaseStatus, Error, Health, Limits, backup::BackupError, grants, migrate};
 use tokio::{
     net::lookup_host,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
 };
 
 use crate::{
     args::{Args, Command, ServeArgs},
     backup,
+    config::{self, ConfigError, Loaded},
     database::Postgres,
     descriptors::{raise_open_files_limit, shortage},
     error::ProgramError,
     http::starting,
-    import,
     listeners::Listeners,
     logging,
     options::ServerOptions,
-    server::run,
+    reload::{ConfigFile, FailedReloads, reload_on_hangup},
+    server::run_reloadable,
     tls::ServerTls,
     tokens,
 };
@@ -46,48 +49,116 @@ const DATABASE_RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// more.
 const LAST_RESPONSES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Executes a command line. If that fails, writes the reason to stderr.
-pub fn main(args: Args) -> ExitCode {
-    logging::init(args.log_format);
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(ProgramError::System)
-        .and_then(|runtime| runtime.block_on(execute(args)));
-    match outcome {
-        Ok(status) => status,
+const PROGRAM: &str = "health-server";
+
+/// The exit status of wrong usage, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
+/// Executes a command line, whose first word is the name of the program. If that fails, writes the reason to stderr.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let argv: Vec<_> = argv.into_iter().collect();
+    let loaded = match config::load(&argv) {
+        Ok(loaded) => loaded,
+        Err(ConfigError::CommandLine(error)) => error.exit(),
         Err(error) => {
-            let message = match &error {
+            print_error(&error);
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    let outcome = match loaded.args.command {
+        _ if loaded.args.print_config => print(config::print().as_bytes()),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), PROGRAM, &mut script);
+            print(&script)
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(Args::command()).render(&mut page);
+            rendered.map_err(ProgramError::System).and_then(|()| print(&page))
+        }
+        _ => run_to_end(argv, loaded),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match &error {
                 // Has several lines and needs no prefix.
-                ProgramError::Embedded(error) | ProgramError::Backup(BackupError::Embedded(error)) => error.to_string(),
-                ProgramError::Health(error) | ProgramError::Backup(BackupError::Database(error)) => {
-                    format!("health-server: {}", error.chain())
+                ProgramError::Embedded(error) | ProgramError::Backup(BackupError::Embedded(error)) => {
+                    write_to_stderr(&error.to_string());
                 }
-                error => format!("health-server: {error}"),
-            };
-            // If stderr is closed, the exit status remains.
-            let _ = writeln!(io::stderr(), "{message}");
+                ProgramError::Health(error) | ProgramError::Backup(BackupError::Database(error)) => {
+                    print_error(&error.chain());
+                }
+                error => print_error(error),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-async fn execute(args: Args) -> Result<ExitCode, ProgramError> {
+/// Runs a command that needs a database.
+fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<(), ProgramError> {
+    let Loaded {
+        args,
+        values,
+        shows_password,
+    } = loaded;
+    let log = logging::init(args.log_format, &args.log);
+    if let Some(path) = shows_password {
+        tracing::warn!(
+            "others can read {}, and it has the database URL: make it private with `chmod 600`, or use database-url-file",
+            path.display()
+        );
+    }
+    let config = args.config.clone().map(|path| ConfigFile {
+        path,
+        argv,
+        values,
+        log,
+        reloads: Arc::default(),
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ProgramError::System)?;
+    runtime.block_on(execute(args, config))
+}
+
+fn print_error(error: &dyn Display) {
+    write_to_stderr(&format!("{PROGRAM}: {error}"));
+}
+
+fn write_to_stderr(message: &str) {
+    // If stderr is closed, the exit status remains.
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// Writes to stdout. A reader that has closed the pipe, as `head` does, is no failure.
+fn print(bytes: &[u8]) -> Result<(), ProgramError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ProgramError::System(error)),
+        _ => Ok(()),
+    }
+}
+
+async fn execute(args: Args, config: Option<ConfigFile>) -> Result<(), ProgramError> {
     match args.command {
-        None => serve(args.serve).await?,
-        Some(Command::Serve(args)) => serve(*args).await?,
-        Some(Command::Import(args)) => return Ok(import::execute(*args).await),
-        Some(Command::Token { command }) => tokens::execute(command).await?,
-        Some(Command::Backup(args)) => backup::back_up(args).await?,
-        Some(Command::Restore(args)) => backup::restore(args).await?,
+        None => serve(args.serve, config).await,
+        Some(Command::Serve(args)) => serve(*args, config).await,
+        Some(Command::Token { command }) => tokens::execute(command).await,
+        Some(Command::Backup(args)) => backup::back_up(args).await,
+        Some(Command::Restore(args)) => backup::restore(args).await,
         Some(Command::Migrate(args)) => {
             let postgres = Postgres::for_command(&args.database).await?;
             let migrated = migrate_and_print(&postgres, args.print_grants.as_deref()).await;
             postgres.stop().await?;
-            migrated?;
+            migrated
         }
+        // They were executed without a runtime.
+        Some(Command::Completions { .. } | Command::Man) => Ok(()),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Brings the schema up to date. Prints what to grant to a role, if there is one.
@@ -102,7 +173,7 @@ async fn migrate_and_print(postgres: &Postgres, role: Option<&str>) -> Result<()
     Ok(())
 }
 
-async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
+async fn serve(args: ServeArgs, config_file: Option<ConfigFile>) -> Result<(), ProgramError> {
     let exposed = if args.allow_anonymous {
         None
     } else {
@@ -112,22 +183,19 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
     if let Some((available, needed)) = shortage(&args.core_limits) {
         return Err(ProgramError::TooFewFiles { available, needed });
     }
-    let tls = match args.tls_cert.zip(args.tls_key) {
-        Some((certificate, key)) => {
-            let hangup = signal(SignalKind::hangup()).map_err(ProgramError::System)?;
-            Some((Arc::new(ServerTls::load(&certificate, &key)?), hangup))
-        }
-        None => None,
+    let tls = load_tls(&args)?;
+    let hangup = match (&tls, &config_file) {
+        (None, None) => None,
+        _ => Some(signal(SignalKind::hangup()).map_err(ProgramError::System)?),
     };
     // Registered before the first slow step, so that an early Ctrl-C stops PostgreSQL in order, too.
     let mut shutdown = pin!(shutdown_signal()?);
     // Bound before PostgreSQL starts, so that an address in use is reported at once. An address that other machines can
     // reach is bound only after a look at the tokens.
-    let certificate = tls.as_ref().map(|(certificate, _)| Arc::clone(certificate));
     let bind = async || {
         let listeners = Listeners::bind(&args.http, &args.feed).await?;
-        Ok::<_, ProgramError>(match &certificate {
-            Some(certificate) => listeners.with_tls(Arc::clone(certificate)),
+        Ok::<_, ProgramError>(match &tls {
+            Some(tls) => listeners.with_tls(Arc::clone(tls)),
             None => listeners,
         })
     };
@@ -151,6 +219,10 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
         limits: args.server_limits,
         allowed_hosts: args.allow_host,
     };
+    let reloads = config_file
+        .as_ref()
+        .map(|file| Arc::clone(&file.reloads))
+        .unwrap_or_default();
     let opening = async {
         let config = postgres.config(args.core_limits.clone())?.status(status.clone());
         tokio::select! {
@@ -170,8 +242,8 @@ async fn serve(args: ServeArgs) -> Result<(), ProgramError> {
             bind().await?
         };
         tokio::select! {
-            served = serve_from(&postgres, health, listeners, options, shutdown) => served,
-            never = reload_on_hangup(tls) => match never {},
+            served = serve_from(&postgres, health, listeners, options, reloads, shutdown) => served,
+            never = reload_on_hangup(hangup, tls.clone(), config_file) => match never {},
         }
     };
     let served = served.await;
@@ -186,6 +258,7 @@ async fn serve_from(
     health: Health,
     listeners: Listeners,
     options: ServerOptions,
+    reloads: Arc<FailedReloads>,
     shutdown: impl Future<Output = ()> + Unpin,
 ) -> Result<(), ProgramError> {
     announce(&listeners).map_err(ProgramError::System)?;
@@ -201,7 +274,7 @@ async fn serve_from(
         sleep(LAST_RESPONSES_TIMEOUT).await;
     };
     let outcome = tokio::select! {
-        outcome = run(listeners, health, options, shutdown) => outcome,
+        outcome = run_reloadable(listeners, health, options, reloads, shutdown) => outcome,
         // Without a database nothing can be stored, so requests need not wait for their full deadline.
         () = last_responses => Ok(()),
     };
@@ -270,14 +343,19 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>, ProgramError> {
     })
 }
 
-/// Reads the certificate again at each SIGHUP. Without a certificate, SIGHUP ends the program as it ends any other.
-async fn reload_on_hangup(tls: Option<(Arc<ServerTls>, Signal)>) -> Infallible {
-    if let Some((tls, mut hangup)) = tls {
-        while hangup.recv().await.is_some() {
-            tls.reload();
+/// Reads the certificate and its key, if the server speaks TLS.
+fn load_tls(args: &ServeArgs) -> Result<Option<Arc<ServerTls>>, ProgramError> {
+    match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Ok(Some(Arc::new(ServerTls::load(certificate, key)?))),
+        (None, None) => Ok(None),
+        (given, _) => {
+            let (given, missing) = match given {
+                Some(_) => ("--tls-cert", "--tls-key"),
+                None => ("--tls-key", "--tls-cert"),
+            };
+            Err(ProgramError::HalfOfTls { given, missing })
         }
     }
-    pending().await
 }
 
 /// Prints the addresses on stdout.

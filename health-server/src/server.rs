@@ -19,6 +19,7 @@ use crate::{
     feed, http,
     listeners::Listeners,
     options::ServerOptions,
+    reload::FailedReloads,
 };
 
 /// A shutdown divides the drain timeout into three equal parts:
@@ -46,7 +47,17 @@ pub async fn run(
     options: impl Into<ServerOptions>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let options = options.into();
+    run_reloadable(listeners, health, options.into(), Arc::default(), shutdown).await
+}
+
+/// Does what [`run`] does, for a server whose configuration can be read again.
+pub(crate) async fn run_reloadable(
+    listeners: Listeners,
+    health: Health,
+    options: ServerOptions,
+    reloads: Arc<FailedReloads>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     options.limits.check()?;
     let authenticator = health.authenticator().await?;
     let shares = Shares::of_this_process(&options.limits, health.limits());
@@ -57,6 +68,7 @@ pub async fn run(
         listeners.tls.clone(),
         feed_slots,
         options,
+        reloads,
     ));
     let connections = TaskTracker::new();
     let mut accepting = tokio::spawn(accept(Arc::clone(&app), listeners, shares, connections.clone()));

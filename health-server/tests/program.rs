@@ -2,6 +2,9 @@
 
 #![cfg(test)]
 
+#[path = "program/config.rs"]
+mod config;
+
 use std::{
     process::{Output, Stdio},
     time::Duration,
@@ -50,7 +53,17 @@ async fn post(addresses: Addresses, body: &str) -> String {
     let mut stream = TcpStream::connect(addresses.http).await.unwrap();
     let length = body.len();
     let head = format!("POST /ingest HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
-    stream.write_all((head + body).as_bytes()).await.unwrap();
+    exchange(&mut stream, &(head + body)).await
+}
+
+/// Returns the whole response to a GET.
+async fn get(addresses: Addresses, path: &str) -> String {
+    let mut stream = TcpStream::connect(addresses.http).await.unwrap();
+    exchange(&mut stream, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
+}
+
+async fn exchange(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     let read = timeout(TIMEOUT, stream.read_to_string(&mut response)).await;
     read.expect("a response in time").unwrap();

@@ -8,6 +8,7 @@ use crate::{
         error::HttpError,
         response::{HttpResponse, json, with_body},
     },
+    metrics::State,
     tls::ServerTls,
 };
 
@@ -34,11 +35,12 @@ pub(crate) async fn ready(app: &App) -> Result<HttpResponse, HttpError> {
 
 /// `GET /-/metrics`: the server's metrics in Prometheus' text format.
 pub(crate) fn prometheus(app: &App) -> HttpResponse {
-    let text = app.metrics.render(
-        &app.health.counts(),
-        &app.refusals.counts(),
-        app.tls.as_deref().map(ServerTls::status),
-    );
+    let text = app.metrics.render(&State {
+        core: &app.health.counts(),
+        refused: &app.refusals.counts(),
+        tls: app.tls.as_deref().map(ServerTls::status),
+        failed_reloads: app.reloads.count(),
+    });
     with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 

@@ -1,0 +1,99 @@
+//! The configuration of one run: the command line, the environment and the configuration file, combined.
+//!
+//! clap knows the order "flag, variable, default". The values of the file become the defaults of a second parse, so that
+//! every flag has the same rules in all three places.
+
+mod database;
+mod error;
+mod file;
+mod print;
+mod setting;
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, error::ErrorKind};
+
+pub(crate) use self::{error::ConfigError, print::print, setting::SECRET_KEYS};
+use self::{file::FileValues, setting::settings};
+use crate::args::Args;
+
+/// The values of all settings of a command that have one, by key, as texts.
+pub(crate) type Values = BTreeMap<String, Vec<OsString>>;
+
+/// A configuration that was read.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) args: Args,
+    /// What is in force, to compare it with a later reading.
+    pub(crate) values: Values,
+    /// The configuration file has a password, and others can read it.
+    pub(crate) shows_password: Option<PathBuf>,
+}
+
+/// Combines the command line with the environment and the configuration file.
+///
+/// # Errors
+/// [`ConfigError`], also for `--help` and `--version`.
+pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
+    let command = Args::command();
+    let matches = command.clone().try_get_matches_from(argv)?;
+    check_order(&command, &matches)?;
+    let mut file = match matches.get_one::<PathBuf>("config") {
+        // It shows defaults only.
+        _ if matches.get_flag("print_config") => FileValues::default(),
+        Some(path) => FileValues::read(path, &settings(&command))?,
+        None => FileValues::default(),
+    };
+    let shows_password = file.shows_password();
+    let command = database::choose(command, &matches, &mut file)?;
+    let matches = with_defaults(command, &file).try_get_matches_from(argv)?;
+    Ok(Loaded {
+        args: Args::from_arg_matches(&matches)?,
+        values: values_in_force(&matches),
+        shows_password,
+    })
+}
+
+/// Makes the values of the file the defaults of their flags, in all commands.
+fn with_defaults(command: Command, file: &FileValues) -> Command {
+    command
+        .mut_args(|arg| match arg.get_long().and_then(|key| file.get(key)) {
+            Some(values) => arg.default_values(values.to_vec()),
+            None => arg,
+        })
+        .mut_subcommands(|command| with_defaults(command, file))
+}
+
+/// Refuses flags of `serve` before another command, where they would have no effect.
+fn check_order(command: &Command, matches: &ArgMatches) -> Result<(), ConfigError> {
+    let Some(name) = matches.subcommand_name() else {
+        return Ok(());
+    };
+    for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+        if matches.value_source(arg.get_id().as_str()) == Some(clap::parser::ValueSource::CommandLine) {
+            let flag = arg.get_long().unwrap_or_default();
+            let message = format!("--{flag} stands before the command `{name}`. Write it after the command.");
+            return Err(command.clone().error(ErrorKind::ArgumentConflict, message).into());
+        }
+    }
+    Ok(())
+}
+
+/// Returns the values of the settings that the chosen command has.
+fn values_in_force(matches: &ArgMatches) -> Values {
+    let matches = chosen(matches);
+    let known = settings(&Args::command());
+    let values = known.iter().filter_map(|setting| {
+        let raw = matches.try_get_raw(&setting.id).ok().flatten()?;
+        Some((setting.key.clone(), raw.map(ToOwned::to_owned).collect()))
+    });
+    values.collect()
+}
+
+/// Returns the matches of the innermost command.
+fn chosen(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| chosen(matches))
+}
+
+#[cfg(test)]
+mod tests;
