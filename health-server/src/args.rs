@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Print a file with every setting, its default and its meaning, then exit.
     #[arg(long, global = true)]
     pub(crate) print_config: bool,
-    /// What is logged: error, warn, info, debug or trace, also for some modules only: info,health_core=debug.
+    /// What is logged: error, warn, info, debug or trace, also for some modules only, like `info,health_core=debug`.
     #[arg(long, env = "HEALTH_LOG", value_name = "FILTER", value_parser = parse_filter, default_value = DEFAULT_FILTER, global = true)]
     pub(crate) log: String,
     /// Format of log lines.

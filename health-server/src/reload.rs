@@ -92,16 +92,26 @@ impl ConfigFile {
                 );
                 continue;
             }
+            let say = || {
+                tracing::info!(
+                    setting = key,
+                    before,
+                    after,
+                    "a setting in {file} changed, and was applied"
+                )
+            };
+            // Said under that filter of the two that shows it.
+            let is_shown = tracing::enabled!(tracing::Level::INFO);
+            if is_shown {
+                say();
+            }
             self.log.set(&loaded.args.log);
+            if !is_shown {
+                say();
+            }
             if let Some(values) = loaded.values.get(key) {
                 self.values.insert(key.clone(), values.clone());
             }
-            tracing::info!(
-                setting = key,
-                before,
-                after,
-                "a setting in {file} changed, and was applied"
-            );
         }
     }
 }

@@ -179,7 +179,7 @@ mod tests {
         for (content, part) in [
             (&b" \n"[..], "empty"),
             (&[0xff], "no text"),
-            (&[b'a'; 70_000], "64 KiB"),
+            (&"a".repeat(70_000).into_bytes(), "64 KiB"),
         ] {
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();

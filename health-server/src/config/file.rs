@@ -120,7 +120,7 @@ fn texts(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
         && setting.is_list
     {
         let texts = values.iter().map(|value| text(setting, value));
-        return Ok(texts.collect::<Result<Vec<_>, _>>()?);
+        return texts.collect();
     }
     Ok(vec![text(setting, value)?])
 }

@@ -192,7 +192,7 @@ async fn completions_and_the_manual_page_name_the_commands_and_flags() {
     let output = run_to_end(&["man"]).await;
     let page = String::from_utf8(output.stdout).unwrap();
     assert!(
-        page.contains(".TH health\\-server 1") && page.contains("HEALTH_MAX_BODY"),
+        page.contains(".TH health-server 1") && page.contains("HEALTH_MAX_BODY"),
         "{page}"
     );
     assert_eq!(run_to_end(&["completions", "tcl"]).await.status.code(), Some(2));
