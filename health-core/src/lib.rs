@@ -39,6 +39,8 @@
 pub mod access;
 #[cfg(feature = "embedded")]
 pub mod backup;
+#[cfg(feature = "store")]
+pub mod check;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "embedded")]

@@ -4,6 +4,7 @@ pub(crate) mod append;
 pub(crate) mod awaited_users;
 pub(crate) mod batch_key;
 pub(crate) mod capacity;
+pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod columns;
 pub(crate) mod commit_log;

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod backup;
+pub(crate) mod check;
 pub(crate) mod database;
 pub(crate) mod import;
 pub(crate) mod token;
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 use crate::{
     args::{
         backup::{BackupArgs, RestoreArgs},
+        check::CheckArgs,
         database::DatabaseArgs,
         import::ImportArgs,
         token::TokenCommand,
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Put a backup back into an empty data directory.
     Restore(RestoreArgs),
+    /// Say what is wrong or risky with the configuration and the database, each with its remedy; changes nothing.
+    Check(Box<CheckArgs>),
     /// Print shell completions.
     Completions {
         /// The shell.

@@ -112,7 +112,7 @@ fn sentence(backup: &Path, verified: &Verified) -> String {
 }
 
 fn require_own_postgres(args: &DatabaseArgs, command: &'static str) -> Result<(), ProgramError> {
-    if args.database_url.is_some() {
+    if args.is_external() {
         return Err(ProgramError::NotOwnPostgres { command });
     }
     Ok(())

@@ -78,7 +78,28 @@ pub enum ProgramError {
         /// How many it needs.
         needed: usize,
     },
+    /// `check` found something wrong.
+    #[error("{} wrong", counted_things(*wrong))]
+    Check {
+        /// The number of lines that begin with `wrong`.
+        wrong: usize,
+    },
+    /// The server cannot store samples now, or cannot be asked.
+    #[error("the server at {address} is not ready: {reason}")]
+    NotReady {
+        /// The address of `--http`.
+        address: String,
+        /// The reason.
+        reason: String,
+    },
     /// The operating system refused something that every program needs.
     #[error("the operating system refused a resource that the server needs: {0}")]
     System(io::Error),
+}
+
+fn counted_things(number: usize) -> String {
+    match number {
+        1 => "one thing is".to_owned(),
+        number => format!("{number} things are"),
+    }
 }

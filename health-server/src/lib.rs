@@ -22,6 +22,7 @@ mod app;
 mod args;
 mod audit;
 mod backup;
+mod check;
 mod config;
 mod connection_slots;
 mod database;

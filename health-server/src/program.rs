@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     args::{Args, Command, ServeArgs},
-    backup,
+    backup, check,
     config::{self, ConfigError, Loaded},
     database::Postgres,
     descriptors::{raise_open_files_limit, shortage},
@@ -156,6 +156,7 @@ async fn execute(args: Args, config: Option<ConfigFile>) -> Result<(), ProgramEr
             postgres.stop().await?;
             migrated
         }
+        Some(Command::Check(args)) => check::check(*args).await,
         // They were executed without a runtime.
         Some(Command::Completions { .. } | Command::Man) => Ok(()),
     }
@@ -308,7 +309,7 @@ async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<He
 }
 
 /// Returns the first address that other machines can reach, with its flag.
-async fn exposed_address<'a>(addresses: [(&'static str, &'a str); 2]) -> Option<(&'static str, &'a str)> {
+pub(crate) async fn exposed_address<'a>(addresses: [(&'static str, &'a str); 2]) -> Option<(&'static str, &'a str)> {
     for (flag, address) in addresses {
         // An address that cannot be resolved passes here; binding it fails with a message of its own.
         let mut resolved = lookup_host(address).await.into_iter().flatten();

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "program/check.rs"]
+mod check;
 #[path = "program/config.rs"]
 mod config;
 

@@ -17,11 +17,11 @@ const LIMITS: &str = "SELECT rolname::text, CASE WHEN rolsuper THEN -1 ELSE rolc
      FROM pg_roles, pg_database WHERE rolname = session_user AND datname = current_database()";
 
 /// The fewest connections that serve everything: one each to write, to read, for the live feed and for summaries.
-const NEEDED_MIN: i64 = 4;
+pub(crate) const NEEDED_MIN: i64 = 4;
 
 /// How many connections are wanted and allowed.
 #[derive(Debug, PartialEq, Eq)]
-struct Capacity {
+pub(crate) struct Capacity {
     role: String,
     role_limit: Option<i64>,
     database: String,
@@ -33,12 +33,22 @@ struct Capacity {
 
 /// Logs a warning if the role, the database or the server allows fewer connections than this server opens.
 pub(crate) async fn warn_if_too_small(session: &mut Session, limits: &Limits) -> Result<(), StoreError> {
+    if let Some(capacity) = capacity(session, limits).await?
+        && capacity.allowed() < capacity.wanted()
+    {
+        tracing::warn!("{capacity}");
+    }
+    Ok(())
+}
+
+/// Returns how many connections are wanted and allowed, if the database tells.
+pub(crate) async fn capacity(session: &mut Session, limits: &Limits) -> Result<Option<Capacity>, StoreError> {
     let statement = session.prepare(LIMITS).await?;
     let Some(row) = session.client().query_opt(&statement, &[]).await? else {
-        return Ok(());
+        return Ok(None);
     };
     let limit = |index| u32::try_from(row.get::<_, i32>(index)).ok().map(i64::from);
-    let capacity = Capacity {
+    Ok(Some(Capacity {
         role: row.get(0),
         role_limit: limit(1),
         database: row.get(2),
@@ -47,20 +57,16 @@ pub(crate) async fn warn_if_too_small(session: &mut Session, limits: &Limits) ->
         // One more for the spare writer.
         writers: i64::try_from(limits.writers.max(1).saturating_add(1)).unwrap_or(i64::MAX),
         readers: limits.readers.into(),
-    };
-    if capacity.allowed() < capacity.wanted() {
-        tracing::warn!("{capacity}");
-    }
-    Ok(())
+    }))
 }
 
 impl Capacity {
     /// The connections of all tasks: writers with the spare one, readers, the poller and the roller.
-    fn wanted(&self) -> i64 {
+    pub(crate) fn wanted(&self) -> i64 {
         self.writers.saturating_add(self.readers).saturating_add(2)
     }
 
-    fn allowed(&self) -> i64 {
+    pub(crate) fn allowed(&self) -> i64 {
         let limits = [self.role_limit, self.database_limit].into_iter().flatten();
         limits.min().unwrap_or(i64::MAX).min(self.server_limit)
     }

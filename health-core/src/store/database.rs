@@ -78,7 +78,7 @@ pub(crate) async fn connect_or_create(config: &Config) -> Result<Session, Error>
 }
 
 /// Sorts an error of connecting: here a missing right is the right to connect.
-fn connect_error(config: &Config, error: tokio_postgres::Error) -> Error {
+pub(crate) fn connect_error(config: &Config, error: tokio_postgres::Error) -> Error {
     if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         return Error::Setup(SetupError::MayNotConnect {
             database: config.database(),

@@ -111,7 +111,7 @@ async fn bring_up_to_date(session: &mut Session, facts: &Facts) -> Result<(), Er
 ///
 /// # Errors
 /// [`Error::Setup`] if others were.
-async fn is_current(session: &Session, facts: &Facts) -> Result<bool, Error> {
+pub(crate) async fn is_current(session: &Session, facts: &Facts) -> Result<bool, Error> {
     let client = session.client();
     if !client
         .query_one(HAS_HISTORY, &[])

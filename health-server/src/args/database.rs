@@ -19,6 +19,11 @@ pub(crate) struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
+    /// Returns whether the database is another one than the server's own PostgreSQL.
+    pub(crate) fn is_external(&self) -> bool {
+        self.database_url.is_some() || self.database_url_file.is_some()
+    }
+
     /// Returns the URL of the database. Without one, the server runs its own PostgreSQL.
     ///
     /// # Errors
