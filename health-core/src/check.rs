@@ -21,7 +21,7 @@ pub struct DatabaseCheck {
     /// Whether all names of sources can be stored in this encoding.
     pub is_encoding_supported: bool,
     /// The database is a standby.
-    pub is_read_only: bool,
+    pub is_standby: bool,
     /// The URL leads to a pooler in transaction or statement mode.
     pub is_pooled: bool,
     /// How the schema compares with the migrations of this program.
@@ -74,8 +74,6 @@ pub struct Settings {
     pub synchronous_commit: String,
     /// The version of PostgreSQL as a number, such as 150018.
     pub version_number: i32,
-    /// The database is a standby.
-    pub is_in_recovery: bool,
     /// The size of the database.
     pub database_bytes: u64,
 }

@@ -58,7 +58,7 @@ async fn of_database(args: &ServeArgs) -> Result<Vec<Finding>, ProgramError> {
                 "Start the server, which creates it, or name another directory with --data-dir",
             )]);
         }
-        findings.extend(machine::backup(&directory));
+        findings.push(machine::backup(&directory));
         let cluster = Cluster::attach(options).await?;
         findings.push(Finding::ok(
             "data directory",

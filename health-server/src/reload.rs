@@ -98,7 +98,7 @@ impl ConfigFile {
                     before,
                     after,
                     "a setting in {file} changed, and was applied"
-                )
+                );
             };
             // Said under that filter of the two that shows it.
             let is_shown = tracing::enabled!(tracing::Level::INFO);

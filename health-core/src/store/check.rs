@@ -13,8 +13,7 @@ use crate::{
     error::Error,
     setup_error::SetupError,
     store::{
-        capacity, commit_log::codec, connect_refusal::classify_connect, connection::Session, database, migrate, pooler,
-        refusal::classify, rollup, tokens,
+        capacity, commit_log::codec, connection::Session, database, migrate, pooler, refusal::classify, rollup, tokens,
     },
 };
 
@@ -96,7 +95,7 @@ pub(crate) async fn check(config: &Config) -> Result<DatabaseCheck, Error> {
         Err(Error::Setup(error)) => SchemaState::Unusable(error),
         Err(error) => return Err(error),
     };
-    let (settings, clock) = settings(&session).await?;
+    let (settings, is_standby, clock) = settings(&session).await?;
     let received_at = Utc::now();
     let is_usable = matches!(schema, SchemaState::Current);
     let mut check = DatabaseCheck {
@@ -105,7 +104,7 @@ pub(crate) async fn check(config: &Config) -> Result<DatabaseCheck, Error> {
         role: facts.role,
         version: facts.version,
         encoding: facts.encoding,
-        is_read_only: facts.is_read_only && settings.is_in_recovery,
+        is_standby,
         is_pooled,
         schema,
         clock_ahead: clock_ahead(clock, sent_at, received_at),
@@ -131,7 +130,7 @@ pub(crate) async fn check(config: &Config) -> Result<DatabaseCheck, Error> {
     Ok(check)
 }
 
-async fn settings(session: &Session) -> Result<(Settings, DateTime<Utc>), Error> {
+async fn settings(session: &Session) -> Result<(Settings, bool, DateTime<Utc>), Error> {
     let row = session.client().query_one(SETTINGS, &[]).await.map_err(classify)?;
     let commit = session
         .client()
@@ -143,11 +142,10 @@ async fn settings(session: &Session) -> Result<(Settings, DateTime<Utc>), Error>
         full_page_writes: row.get(1),
         autovacuum: row.get(2),
         version_number: row.get(3),
-        is_in_recovery: row.get(4),
         database_bytes: bytes(&row, 5),
         synchronous_commit: commit.map(|row| row.get(0)).unwrap_or_default(),
     };
-    Ok((settings, row.get(6)))
+    Ok((settings, row.get(4), row.get(6)))
 }
 
 /// Returns how far the clock of the database is ahead of this machine's, as far as the round trip lets one tell. The reading

@@ -69,7 +69,7 @@ fn version(check: &DatabaseCheck) -> Finding {
             remedy,
         );
     }
-    if check.is_read_only {
+    if check.is_standby {
         let remedy = "Nothing can be stored until it is promoted. Use the URL of the primary";
         return Finding::risk("PostgreSQL", format!("{fact}, a standby"), remedy);
     }
