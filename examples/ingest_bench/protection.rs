@@ -39,14 +39,20 @@ impl Bench<'_> {
     pub(crate) async fn single_samples_with_token(&self) -> Result<Vec<Row>> {
         const CLIENTS: usize = 64;
         let (mut without, mut with) = (Side::default(), Side::default());
-        let body = Dataset::new(1_000, self.args.rows).bodies(1, HeartRates::Original).concat();
+        let body = Dataset::new(1_000, self.args.rows)
+            .bodies(1, HeartRates::Original)
+            .concat();
         for round in self.rounds(TOKEN) {
             let mut sides = [(false, &mut without), (true, &mut with)];
             // The second server of a round finds warmer caches.
             sides.rotate_left(round % 2);
             for (is_guarded, side) in sides {
                 let database = self.baseline.fresh_database().await?;
-                let token = if is_guarded { Some(create_token(&database).await?) } else { None };
+                let token = if is_guarded {
+                    Some(create_token(&database).await?)
+                } else {
+                    None
+                };
                 let mut server = ServerProcess::start(&database).await?;
                 let calls = load::post_single_samples(server.http(), token.as_deref(), CLIENTS, self.time()).await?;
                 side.calls_per_second.push(calls.per_second);
@@ -86,7 +92,9 @@ impl Bench<'_> {
             ("HEALTH_TLS_KEY", paths[1].as_str()),
         ];
         let config = trusting(&authority)?;
-        let body = Dataset::new(1_000, self.args.rows).bodies(1, HeartRates::Original).concat();
+        let body = Dataset::new(1_000, self.args.rows)
+            .bodies(1, HeartRates::Original)
+            .concat();
         let (mut plain, mut secured) = (Vec::new(), Vec::new());
         for round in self.rounds(TLS) {
             let mut sides = [(false, &mut plain), (true, &mut secured)];

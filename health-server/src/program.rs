@@ -29,6 +29,7 @@ use crate::{
     descriptors::{raise_open_files_limit, shortage},
     error::ProgramError,
     http::starting,
+    import,
     listeners::Listeners,
     logging,
     options::ServerOptions,
@@ -66,21 +67,24 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = match loaded.args.command {
-        _ if loaded.args.print_config => print(config::print().as_bytes()),
+        _ if loaded.args.print_config => print(config::print().as_bytes()).map(|()| ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), PROGRAM, &mut script);
-            print(&script)
+            print(&script).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Man) => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Args::command()).render(&mut page);
-            rendered.map_err(ProgramError::System).and_then(|()| print(&page))
+            rendered
+                .map_err(ProgramError::System)
+                .and_then(|()| print(&page))
+                .map(|()| ExitCode::SUCCESS)
         }
         _ => run_to_end(argv, loaded),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             match &error {
                 // Has several lines and needs no prefix.
@@ -98,7 +102,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs a command that needs a database.
-fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<(), ProgramError> {
+fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramError> {
     let Loaded {
         args,
         values,
@@ -143,23 +147,25 @@ fn print(bytes: &[u8]) -> Result<(), ProgramError> {
     }
 }
 
-async fn execute(args: Args, config: Option<ConfigFile>) -> Result<(), ProgramError> {
+async fn execute(args: Args, config: Option<ConfigFile>) -> Result<ExitCode, ProgramError> {
     match args.command {
-        None => serve(args.serve, config).await,
-        Some(Command::Serve(args)) => serve(*args, config).await,
-        Some(Command::Token { command }) => tokens::execute(command).await,
-        Some(Command::Backup(args)) => backup::back_up(args).await,
-        Some(Command::Restore(args)) => backup::restore(args).await,
+        None => serve(args.serve, config).await?,
+        Some(Command::Serve(args)) => serve(*args, config).await?,
+        Some(Command::Import(args)) => return Ok(import::execute(*args).await),
+        Some(Command::Token { command }) => tokens::execute(command).await?,
+        Some(Command::Backup(args)) => backup::back_up(args).await?,
+        Some(Command::Restore(args)) => backup::restore(args).await?,
         Some(Command::Migrate(args)) => {
             let postgres = Postgres::for_command(&args.database).await?;
             let migrated = migrate_and_print(&postgres, args.print_grants.as_deref()).await;
             postgres.stop().await?;
-            migrated
+            migrated?;
         }
-        Some(Command::Check(args)) => check::check(*args).await,
+        Some(Command::Check(args)) => check::check(*args).await?,
         // They were executed without a runtime.
-        Some(Command::Completions { .. } | Command::Man) => Ok(()),
+        Some(Command::Completions { .. } | Command::Man) => {}
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Brings the schema up to date. Prints what to grant to a role, if there is one.
