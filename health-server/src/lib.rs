@@ -43,6 +43,7 @@ mod reload;
 mod request_id;
 mod secret_file;
 mod server;
+mod service_manager;
 mod tls;
 mod token_rates;
 mod tokens;

@@ -35,6 +35,7 @@ use crate::{
     options::ServerOptions,
     reload::{ConfigFile, FailedReloads, reload_on_hangup},
     server::run_reloadable,
+    service_manager,
     tls::ServerTls,
     tokens,
 };
@@ -269,12 +270,16 @@ async fn serve_from(
     shutdown: impl Future<Output = ()> + Unpin,
 ) -> Result<(), ProgramError> {
     announce(&listeners).map_err(ProgramError::System)?;
+    service_manager::ready();
+    let watchdog = Box::pin(service_manager::keep_watchdog(listeners.http_address()));
     let mut postgres_error = None;
     let shutdown = async {
         tokio::select! {
             () = shutdown => {}
             error = postgres.ended() => postgres_error = Some(error),
+            never = watchdog => match never {},
         }
+        service_manager::stopping();
     };
     let last_responses = async {
         postgres.ended().await;

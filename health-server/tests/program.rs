@@ -16,7 +16,7 @@ use health_core::Problem;
 use test_support::{Addresses, Signal, TestDatabase, TestProcess};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixDatagram},
     process::Command,
     time::timeout,
 };
@@ -92,6 +92,37 @@ async fn the_server_prints_its_addresses_and_ends_in_order_on_a_signal() {
         assert_eq!(server.wait().await.code(), Some(0));
         assert_eq!(server.rest_of_output().await, "", "stdout has one line only");
     }
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_the_server_serves_lives_and_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let next = async || {
+        let mut message = [0; 256];
+        let length = timeout(TIMEOUT, socket.recv(&mut message))
+            .await
+            .expect("a message in time");
+        String::from_utf8_lossy(&message[..length.unwrap()]).trim().to_owned()
+    };
+    let database = TestDatabase::empty().await;
+    let mut command = health_server(&FREE_PORTS);
+    command.args(["--database-url", database.url()]).stderr(Stdio::null());
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let mut server = TestProcess::start(command);
+    assert_eq!(next().await, "READY=1");
+    server.listening().await;
+    for _ in 0..3 {
+        assert_eq!(next().await, "WATCHDOG=1");
+    }
+    server.signal(Signal::TERM);
+    let mut message = next().await;
+    while message == "WATCHDOG=1" {
+        message = next().await;
+    }
+    assert_eq!(message, "STOPPING=1");
+    assert_eq!(server.wait().await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -183,6 +183,8 @@ impl Options {
             format!("synchronous_commit={sync}"),
             format!("full_page_writes={sync}"),
             "logging_collector=off".to_owned(),
+            // Compiling statements takes longer than ours run, and a service that may not make memory executable cannot do it.
+            "jit=off".to_owned(),
             format!("max_connections={}", self.max_connections),
         ];
         settings.extend(self.settings.iter().map(|(name, value)| format!("{name}={value}")));

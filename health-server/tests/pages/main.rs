@@ -3,6 +3,9 @@
 
 #![cfg(test)]
 
+mod operate;
+mod units;
+
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
@@ -19,6 +22,7 @@ const PAGES: [&str; 7] = [
     "SECURITY.md",
     "docs/import.md",
     "docs/limits.md",
+    "docs/operate.md",
     "docs/performance.md",
     "docs/phones.md",
 ];
