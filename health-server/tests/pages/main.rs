@@ -15,7 +15,7 @@ use std::{
 };
 
 /// The pages whose files and tests must exist.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 9] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
