@@ -53,8 +53,8 @@ pub(super) enum PostError {
         retry_after: Option<Duration>,
         /// What is stored of the batch all the same.
         counts: IngestCounts,
-        /// Whether a server has answered.
-        is_answered: bool,
+        /// Whether something accepted the connection, so that the URL may be right.
+        is_reached: bool,
     },
     /// The server will refuse the same request again.
     Final(String),
@@ -95,7 +95,10 @@ impl Client {
     async fn exchange(&mut self, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), PostError> {
         let exchange = timeout(REQUEST_TIMEOUT, self.send(body)).await;
         let response = exchange.unwrap_or_else(|_| {
-            Err(self.unreachable(&format!("no complete response within {} s", REQUEST_TIMEOUT.as_secs())))
+            Err(self.unreachable(
+                &format!("no complete response within {} s", REQUEST_TIMEOUT.as_secs()),
+                true,
+            ))
         });
         if response.is_err() {
             self.connection = None;
@@ -122,10 +125,12 @@ impl Client {
             connection.ready().await?;
             connection.send_request(request).await
         };
-        let response = response.await.map_err(|error| self.unreachable(&innermost(&error)))?;
+        let response = response
+            .await
+            .map_err(|error| self.unreachable(&innermost(&error), true))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| self.unreachable(&innermost(error.as_ref())))?;
+        let body = body.map_err(|error| self.unreachable(&innermost(error.as_ref()), true))?;
         self.connection = Some(connection);
         Ok((head.status, head.headers, body.to_bytes()))
     }
@@ -135,10 +140,10 @@ impl Client {
             Ok(stream) => stream,
             // Waiting changes no certificate.
             Err(ConnectError::Tls(fault)) => return Err(PostError::Final(fault.to_string())),
-            Err(error) => return Err(self.unreachable(&error.to_string())),
+            Err(error) => return Err(self.unreachable(&error.to_string(), false)),
         };
         let connected = handshake(TokioIo::new(stream)).await;
-        let (connection, driver) = connected.map_err(|error| self.unreachable(&innermost(&error)))?;
+        let (connection, driver) = connected.map_err(|error| self.unreachable(&innermost(&error), true))?;
         // A failure of the connection also fails its request, which reports it.
         tokio::spawn(async move { _ = driver.await });
         Ok(connection)
@@ -171,7 +176,7 @@ impl Client {
                     |problem| problem.detail,
                 ),
                 retry_after: retry_after(headers),
-                is_answered: true,
+                is_reached: true,
             }),
             (status, Ok(problem)) => Err(PostError::Final(self.refused(status, &problem.detail))),
             (status, Err(_)) => Err(self.unexpected(status)),
@@ -200,12 +205,12 @@ impl Client {
         ))
     }
 
-    fn unreachable(&self, reason: &str) -> PostError {
+    fn unreachable(&self, reason: &str, is_reached: bool) -> PostError {
         PostError::Retryable {
             reason: format!("cannot reach {}: {reason}", self.url),
             retry_after: None,
             counts: IngestCounts::default(),
-            is_answered: false,
+            is_reached,
         }
     }
 }

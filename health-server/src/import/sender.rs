@@ -62,8 +62,7 @@ async fn send(
 ) -> Result<(), String> {
     let mut pause = PAUSE_MIN;
     let mut stored_before = 0;
-    let begin = Instant::now();
-    let mut is_said = false;
+    let mut failing_since = None;
     loop {
         match client.post(batch.body.clone()).await {
             Ok(answer) => {
@@ -79,13 +78,14 @@ async fn send(
                 reason,
                 retry_after,
                 counts,
-                is_answered,
+                is_reached: is_reached_now,
             }) => {
-                *is_reached |= is_answered;
+                *is_reached |= is_reached_now;
                 stored_before += counts.inserted + counts.updated;
                 let patience = if *is_reached { PATIENCE } else { FIRST_PATIENCE };
                 let reason = reason.trim_end_matches('.');
-                if begin.elapsed() + pause > patience {
+                let is_first = failing_since.is_none();
+                if failing_since.get_or_insert_with(Instant::now).elapsed() + pause > patience {
                     sent.stored += stored_before;
                     return Err(format!(
                         "{reason}, for {} s. Start the import again when {} runs: nothing will be stored twice.",
@@ -93,12 +93,11 @@ async fn send(
                         client.url()
                     ));
                 }
-                if !is_said {
+                if is_first {
                     progress.say(&format!(
                         "{reason}. Waiting up to {} s for the server.",
                         patience.as_secs()
                     ));
-                    is_said = true;
                 }
                 sleep(retry_after.unwrap_or(pause).max(pause)).await;
                 pause = (pause * 2).min(PAUSE_MAX);
