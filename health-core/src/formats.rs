@@ -15,6 +15,7 @@ mod fit;
 mod fitbit;
 mod format_error;
 mod health_auto_export;
+mod health_auto_export_file;
 mod health_connect;
 mod ignored;
 mod json;
@@ -45,6 +46,7 @@ pub use crate::formats::{
     fitbit::{fitbit_kind, read_fitbit},
     format_error::{ASIDE_BYTES_MAX, ENTRY_BYTES_MAX, FormatError},
     health_auto_export::{Grouping, HealthAutoExport},
+    health_auto_export_file::read_health_auto_export,
     health_connect::HealthConnect,
     ignored::IgnoredCounts,
     line_protocol::{LineProtocol, Precision},

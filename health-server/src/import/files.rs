@@ -12,7 +12,7 @@ use health_core::{
     Record, UserId,
     formats::{
         Damage, Entry, EntryRecord, FileOptions, FitEntry, fitbit_kind, read_apple, read_csv, read_fit, read_fitbit,
-        read_ndjson, read_tcx, read_tcx_devices,
+        read_health_auto_export, read_ndjson, read_tcx, read_tcx_devices,
     },
 };
 use zip::{ZipArchive, result::ZipError};
@@ -194,7 +194,9 @@ impl OneFile<'_> {
             }),
             Format::Ndjson => read_ndjson(bytes, options, &mut |entry| take(entry, table, batches, user)),
             Format::Csv => read_csv(bytes, options, &mut |entry| take(entry, table, batches, user)),
-            Format::HealthAutoExport => return Err(FileError::Unknown),
+            Format::HealthAutoExport => {
+                read_health_auto_export(bytes, options, &mut |entry| take(entry, table, batches, user))
+            }
         };
         match end {
             Err(_) if self.reader.batches.is_closed() => Err(FileError::Stopped),

@@ -47,6 +47,9 @@ const TCX: &str = "<TrainingCenterDatabase><Activities><Activity><Lap StartTime=
 
 const FITBIT_STEPS: &str = "[{\"dateTime\":\"03/03/25 09:00:00\",\"value\":\"12\"}]";
 
+const HEALTH_AUTO_EXPORT: &str = "{\"data\":{\"metrics\":[{\"name\":\"step_count\",\"units\":\"count\",\"data\":[\
+    {\"date\":\"2025-03-03 09:00:00 +0000\",\"qty\":7}]},{\"name\":\"sleep_analysis\",\"data\":[{}]}]}}";
+
 /// A run of `import` with the contact to a server.
 async fn run(server: SocketAddr, arguments: &[&str]) -> Output {
     let mut command = health_server(&["import"]);
@@ -147,6 +150,13 @@ async fn files_of_each_format_are_stored_once_however_often_they_are_imported() 
             &steps_in_gzip,
             [1, 1, 0, 0, 0],
             [1, 0, 1, 0, 0],
+        ),
+        (
+            9,
+            "HealthAutoExport.json",
+            HEALTH_AUTO_EXPORT.as_bytes(),
+            [2, 1, 0, 0, 1],
+            [2, 0, 1, 0, 1],
         ),
         (8, "export.zip", &archive, [6, 4, 0, 1, 3], [6, 0, 4, 1, 3]),
     ] {
