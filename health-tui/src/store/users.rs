@@ -12,6 +12,9 @@ use crate::store::ring::{PackedSample, SampleRing};
 /// Few people wear more than three devices, and the names count against the memory budget of a user.
 const SOURCES_MAX: usize = 8;
 
+/// Reads one value of a packed sample.
+type ValueOf = fn(PackedSample) -> Option<f64>;
+
 /// A user, with the newest values and the ring of samples.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
@@ -122,7 +125,7 @@ impl User {
             sample.timestamp_end() > range.start() && sample.timestamp() < range.end() && is_source(sample)
         });
         self.history_requested = false;
-        let metrics: [(&mut Option<f64>, fn(PackedSample) -> Option<f64>); 3] = [
+        let metrics: [(&mut Option<f64>, ValueOf); 3] = [
             (&mut self.heart_rate, PackedSample::heart_rate),
             (&mut self.steps, PackedSample::steps),
             (&mut self.calories, PackedSample::calories),
