@@ -28,7 +28,7 @@ use tokio::{
 };
 
 /// Prints every sample that the server stores, as a line of JSON that can be posted to /ingest. If samples are erased, it prints
-/// {"event":"erased","user_id":…} among them: drop what you hold of them.
+/// an `erased` event among them, as JSON: drop what you hold of them.
 ///
 /// It reconnects by itself and misses nothing in between. When it ends, it prints to stderr how to continue from there:
 /// --after CURSOR.
