@@ -45,9 +45,10 @@ function onEvent(name, event, isResuming) {
     hearTime(Date.parse(event.time));
   } else if (name === 'erased') {
     erased(event);
-  } else if (name === 'subscribed' && !event.resumed && isResuming) {
-    connection.note(`Samples may have been missed: ${event.reason}`);
-    loadUsers();
+  } else if (name === 'subscribed') {
+    const isGap = isResuming && !event.resumed;
+    if (isGap) connection.note(`Samples may have been missed: ${event.reason}`);
+    if (isGap || hasLoadFailed) loadUsers();
   } else if (name === 'lagged') {
     connection.note(`${count(event.missed)} samples were skipped, because this browser read too slowly.`);
     loadUsers();
@@ -66,6 +67,7 @@ async function erased({ user_id: id, start }) {
 }
 
 let loading = null;
+let hasLoadFailed = false;
 
 /** Reads the newest sample of all users, page by page. */
 async function loadUsers() {
@@ -73,6 +75,7 @@ async function loadUsers() {
   const { signal } = (loading = new AbortController());
   const seen = new Set();
   users.forgetMinutes();
+  hasLoadFailed = false;
   live.notice({ title: 'Loading users…', text: '' });
   try {
     for (let after = '0'; after !== null; ) {
@@ -89,6 +92,7 @@ async function loadUsers() {
     live.notice({ title: 'No samples yet', text: ['Users appear here as soon as the server stores a sample, for instance by:', example()] });
   } catch (error) {
     if (signal.aborted) return;
+    hasLoadFailed = true;
     if (users.size) connection.note(`The users could not be loaded again: ${error.message}`);
     live.notice({ title: 'The users could not be loaded', text: error.message, action: 'Load again', run: loadUsers });
   }

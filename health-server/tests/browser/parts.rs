@@ -1,5 +1,6 @@
 //! The modules of the page that compute something, called by themselves.
 
+use health_core::{Alert, AlertThresholds};
 use serde_json::json;
 
 use crate::{chromium::Browser, server::Server};
@@ -75,5 +76,38 @@ async fn local_times_become_instants_of_their_zone() {
         );
         assert_eq!(tab.eval(&script).await, json!([instant, true]), "{local} {zone}");
     }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn alerts_follow_the_rule_of_the_dashboard() {
+    let Some(browser) = Browser::start("UTC").await else {
+        return;
+    };
+    let server = Server::start().await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    let thresholds = AlertThresholds::default();
+    let rates = [20.0, 39.9, 40.0, 72.0, 149.9, 150.0, 250.0];
+    let expected = rates.map(|bpm| match thresholds.alert(bpm) {
+        Some(Alert::High) => Some("high"),
+        Some(Alert::Low) => Some("low"),
+        None => None,
+    });
+    let script = format!(
+        "import('/page/users.js').then(({{ User }}) => {}.map((heart_rate) => {{ const user = new User('1'); \
+         user.add({{ timestamp: '2025-03-02T18:00:00Z', source: '', heart_rate }}); \
+         return user.alert(Date.parse('2025-03-02T18:00:00Z')); }}))",
+        json!(rates)
+    );
+    assert_eq!(tab.eval(&script).await, json!(expected));
+    // A user is stale after the threshold, not at it, and has no alert then.
+    let seconds = thresholds.stale_s;
+    let script = format!(
+        "import('/page/users.js').then(({{ User }}) => [{seconds}, {seconds} + 0.001].map((age) => {{ const user = new User('1'); \
+         user.add({{ timestamp: '2025-03-02T18:00:00Z', source: '', heart_rate: 200 }}); \
+         const now = user.newest + age * 1000; return [user.isStale(now), user.alert(now)]; }}))"
+    );
+    assert_eq!(tab.eval(&script).await, json!([[false, "high"], [true, null]]));
     browser.close().await;
 }
