@@ -6,6 +6,7 @@ import { readingTable, bucketTable, bucketText, readingText } from './table.js';
 import { DAY, HOUR, MINUTE, clock, count, date, instant, zoneOffset } from './text.js';
 import { thresholds } from './thresholds.js';
 
+/** Sizes of the drawing, for text of 16 pixels. A larger text enlarges everything. */
 const HEIGHT = 320;
 const PAD = { left: 44, right: 12, top: 22, bottom: 26 };
 /** The height of the steps, and the gap above them. */
@@ -23,6 +24,7 @@ export class Chart {
   #readout = el('p', { class: 'readout' });
   #details = el('details', {}, el('summary', {}, 'Table'));
   #width = 0;
+  #scale = 1;
   #stop = null;
   #drag = null;
   #marker = null;
@@ -47,7 +49,7 @@ export class Chart {
     this.#plot.addEventListener('pointerup', (event) => this.#release(event));
     this.#plot.addEventListener('pointercancel', () => (this.#drag = null));
     new ResizeObserver(() => {
-      if (this.#plot.clientWidth !== this.#width) this.#draw();
+      if (this.#plot.clientWidth !== this.#width * this.#scale) this.#draw();
     }).observe(this.#plot);
   }
 
@@ -81,7 +83,8 @@ export class Chart {
   }
 
   #draw() {
-    this.#width = this.#plot.clientWidth;
+    this.#scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+    this.#width = this.#plot.clientWidth / this.#scale;
     if (!this.#data || !this.#width) return;
     setAttribute(this.#svg, 'viewBox', `0 0 ${this.#width} ${HEIGHT}`);
     const rates = this.#rateScale();
@@ -226,7 +229,7 @@ export class Chart {
   }
 
   #pointerTime(event) {
-    return this.#at(event.clientX - this.#plot.getBoundingClientRect().left);
+    return this.#at((event.clientX - this.#plot.getBoundingClientRect().left) / this.#scale);
   }
 
   #move(event) {
