@@ -93,6 +93,7 @@ export class Live {
     const gap = parseFloat(style.getPropertyValue('--gap')) * rem;
     const least = parseFloat(style.getPropertyValue('--tile-width')) * rem;
     const width = this.#list.clientWidth;
+    if (width === 0) return; // Another view is shown; this one will have the same size again.
     this.#columns = Math.max(1, Math.floor((width + gap) / (least + gap)));
     this.#size = {
       width: (width - gap * (this.#columns - 1)) / this.#columns,
@@ -176,8 +177,8 @@ export class Live {
     const { size } = this.#users;
     const { alerts, stale } = this.#users.totals(time);
     const parts = [counted(size, 'user'), counted(alerts, 'alert'), `${count(stale)} silent`];
-    if (this.#order.length !== size) parts.unshift(`${count(this.#order.length)} shown of`);
-    setText(byId('live-summary'), size ? parts.join(' · ').replace('of ·', 'of') : '\u00a0');
+    const shown = this.#order.length === size ? '' : `${count(this.#order.length)} shown of `;
+    setText(byId('live-summary'), size ? shown + parts.join(' · ') : '\u00a0');
     const notice = size ? NOBODY(() => this.showAll()) : this.#notice;
     showNotice(this.#message, this.#order.length ? null : notice);
   }

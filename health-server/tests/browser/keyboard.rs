@@ -49,6 +49,13 @@ async fn every_view_is_reached_and_left_by_keys() {
         "location.hash === '{expected}' && !document.getElementById('user').hidden"
     ))
     .await;
+    // A screen reader goes on at the heading of the view, and afterwards at the tile, which can be seen.
+    assert_eq!(tab.eval("document.activeElement.id").await, "user-title");
+    tab.press("Escape").await;
+    tab.wait_for(&format!("{FOCUSED} === '{expected}'")).await;
+    assert_eq!(tab.eval(is_visible).await, true);
+    tab.press("Enter").await;
+    tab.wait_for("!document.getElementById('user').hidden").await;
     tab.press("/").await;
     tab.wait_for("document.activeElement.id === 'find' && location.hash === '#/'")
         .await;
