@@ -139,3 +139,25 @@ async fn the_page_resumes_after_a_restart_of_the_server() {
     assert_eq!(tab.problems(), [""; 0]);
     browser.close().await;
 }
+
+#[tokio::test]
+async fn a_page_that_was_left_continues_when_the_person_comes_back() {
+    let Some(browser) = Browser::start("UTC").await else {
+        return;
+    };
+    let server = Server::start().await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    // More often than a browser has connections for one server.
+    for round in 1..=8 {
+        tab.wait_for_text("#connection", "Connected").await;
+        server.store([sample(7, 0, 60.0 + f64::from(round), 1)]).await;
+        tab.wait_for_text(&tile(7), &format!("{} bpm", 60 + round)).await;
+        tab.eval("location.href = 'about:blank'").await;
+        tab.wait_for("location.href === 'about:blank'").await;
+        tab.eval("history.back()").await;
+        tab.wait_for("location.hash === '#/'").await;
+    }
+    assert_eq!(tab.problems(), [""; 0]);
+    browser.close().await;
+}
