@@ -1,4 +1,4 @@
-//! A browser for one test, and a client of its DevTools protocol: JSON, each message ended by a zero byte, over two pipes.
+//! A browser for one test, and a client of its `DevTools` protocol: JSON, each message ended by a zero byte, over two pipes.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use tokio::{
 use crate::tab::Tab;
 
 /// Longer than the browser takes for anything, also on a busy machine.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The names of the program, by system.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
@@ -68,7 +68,7 @@ pub(crate) struct Link {
 
 impl Browser {
     /// Starts a browser in a time zone. Returns `None` if there is none on this machine.
-    pub(crate) async fn start(zone: &str) -> Option<Self> {
+    pub(crate) fn start(zone: &str) -> Option<Self> {
         let Some(program) = program() else {
             println!("skipped: chromium is not installed");
             return None;

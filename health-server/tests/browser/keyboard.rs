@@ -10,7 +10,7 @@ const FOCUSED: &str = "document.activeElement.getAttribute('href')";
 
 #[tokio::test]
 async fn every_view_is_reached_and_left_by_keys() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;

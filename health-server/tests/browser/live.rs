@@ -15,7 +15,7 @@ const SHOWN: &str = "[...document.querySelectorAll('#tiles .name b')].map((name)
 
 #[tokio::test]
 async fn tiles_appear_and_change() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -43,7 +43,7 @@ async fn tiles_appear_and_change() {
 
 #[tokio::test]
 async fn users_are_found_filtered_and_sorted() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -83,7 +83,7 @@ async fn users_are_found_filtered_and_sorted() {
 
 #[tokio::test]
 async fn only_the_tiles_on_the_screen_exist() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -107,7 +107,7 @@ async fn only_the_tiles_on_the_screen_exist() {
 
 #[tokio::test]
 async fn the_page_resumes_after_a_restart_of_the_server() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -142,7 +142,7 @@ async fn the_page_resumes_after_a_restart_of_the_server() {
 
 #[tokio::test]
 async fn a_page_that_was_left_continues_when_the_person_comes_back() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;

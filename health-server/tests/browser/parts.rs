@@ -7,7 +7,7 @@ use crate::{chromium::Browser, server::Server};
 
 #[tokio::test]
 async fn events_are_parsed_by_the_rules_of_the_standard_however_they_are_cut() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -55,7 +55,7 @@ async fn events_are_parsed_by_the_rules_of_the_standard_however_they_are_cut() {
 
 #[tokio::test]
 async fn local_times_become_instants_of_their_zone() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -81,7 +81,7 @@ async fn local_times_become_instants_of_their_zone() {
 
 #[tokio::test]
 async fn alerts_follow_the_rule_of_the_dashboard() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;

@@ -10,7 +10,7 @@ const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 
 #[tokio::test]
 async fn a_hostile_source_is_text() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -37,7 +37,7 @@ async fn a_hostile_source_is_text() {
 
 #[tokio::test]
 async fn the_policy_forbids_scripts_in_the_page_and_other_hosts() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -56,7 +56,7 @@ async fn the_policy_forbids_scripts_in_the_page_and_other_hosts() {
 
 #[tokio::test]
 async fn no_view_is_wider_than_a_narrow_window() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -86,7 +86,7 @@ async fn no_view_is_wider_than_a_narrow_window() {
 
 #[tokio::test]
 async fn nothing_moves_while_values_change() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;

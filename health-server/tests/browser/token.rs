@@ -32,7 +32,7 @@ async fn enter(tab: &Tab, token: &str) {
 
 #[tokio::test]
 async fn the_page_asks_for_a_token_and_keeps_it_for_the_tab() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let database = TestDatabase::new().await;
@@ -46,7 +46,7 @@ async fn the_page_asks_for_a_token_and_keeps_it_for_the_tab() {
     let tab = browser.tab().await;
     tab.open(&server.page("/")).await;
     tab.wait_for_text("#token", "A token is needed").await;
-    assert_eq!(tab.text("main").await.contains("User 7"), false);
+    assert!(!tab.text("main").await.contains("User 7"));
     enter(&tab, "health_wrong").await;
     tab.wait_for_text("#token-error", "unknown or was revoked").await;
     enter(&tab, writer.as_str()).await;

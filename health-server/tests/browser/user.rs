@@ -14,7 +14,7 @@ fn at(text: &str) -> DateTime<Utc> {
 
 #[tokio::test]
 async fn the_range_form_shows_the_numbers_of_metrics_and_a_chart_by_bucket() {
-    let Some(browser) = Browser::start("Europe/Berlin").await else {
+    let Some(browser) = Browser::start("Europe/Berlin") else {
         return;
     };
     let server = Server::start().await;
@@ -82,7 +82,7 @@ async fn the_range_form_shows_the_numbers_of_metrics_and_a_chart_by_bucket() {
 
 #[tokio::test]
 async fn the_range_form_says_what_is_wrong_beside_the_field() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
@@ -114,7 +114,7 @@ async fn the_range_form_says_what_is_wrong_beside_the_field() {
 
 #[tokio::test]
 async fn the_chart_of_a_user_follows_the_present_zooms_and_goes_back() {
-    let Some(browser) = Browser::start("UTC").await else {
+    let Some(browser) = Browser::start("UTC") else {
         return;
     };
     let server = Server::start().await;
