@@ -88,7 +88,6 @@ async function loadUsers() {
       live.rearrange();
     }
     users.keepOnly(seen);
-    feed.adjust();
     live.notice({ title: 'No samples yet', text: ['Users appear here as soon as the server stores a sample, for instance by:', example()] });
   } catch (error) {
     if (signal.aborted) return;
@@ -145,6 +144,7 @@ function tick() {
   if (!byId('live').hidden) live.draw();
   if (!byId('user').hidden) userView.tick();
   connection.tick();
+  feed.adjust();
 }
 
 addEventListener('hashchange', route);
