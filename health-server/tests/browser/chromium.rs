@@ -124,6 +124,12 @@ impl Browser {
 impl Link {
     /// Sends a command to a session, or to the browser itself, and returns the result.
     pub(crate) async fn call(&self, session: &str, method: &str, parameters: Value) -> Value {
+        let result = self.try_call(session, method, parameters).await;
+        result.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Does the same with a command that may fail. Returns the error of the browser.
+    pub(crate) async fn try_call(&self, session: &str, method: &str, parameters: Value) -> Result<Value, Value> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut command = json!({"id": id, "method": method, "params": parameters});
         if !session.is_empty() {
@@ -138,8 +144,11 @@ impl Link {
             .await
             .expect("an answer in time")
             .expect("an answer");
-        assert!(answer["error"].is_null(), "{method}: {answer}");
-        answer["result"].clone()
+        if answer["error"].is_null() {
+            Ok(answer["result"].clone())
+        } else {
+            Err(answer["error"].clone())
+        }
     }
 
     /// Reads answers and events until the browser ends.

@@ -153,10 +153,8 @@ async fn a_page_that_was_left_continues_when_the_person_comes_back() {
         tab.wait_for_text("#connection", "Connected").await;
         server.store([sample(7, 0, 60.0 + f64::from(round), 1)]).await;
         tab.wait_for_text(&tile(7), &format!("{} bpm", 60 + round)).await;
-        tab.eval("location.href = 'about:blank'").await;
-        tab.wait_for("location.href === 'about:blank'").await;
-        tab.eval("history.back()").await;
-        tab.wait_for("location.hash === '#/'").await;
+        tab.leave().await;
+        tab.back().await;
     }
     assert_eq!(tab.problems(), [""; 0]);
     browser.close().await;

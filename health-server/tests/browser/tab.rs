@@ -56,11 +56,23 @@ impl Tab {
     /// Opens an address and waits until its scripts have run.
     pub(crate) async fn open(&self, address: &str) {
         // Without this step, an address that differs only behind `#` would not load anything.
-        self.call("Page.navigate", json!({"url": "about:blank"})).await;
-        self.wait_for("location.href === 'about:blank'").await;
+        self.leave().await;
         self.call("Page.navigate", json!({ "url": address })).await;
         self.wait_for("document.readyState === 'complete' && document.getElementById('zone')?.textContent")
             .await;
+    }
+
+    /// Leaves the page for an empty one.
+    pub(crate) async fn leave(&self) {
+        self.call("Page.navigate", json!({"url": "about:blank"})).await;
+        self.wait_for("location.href === 'about:blank'").await;
+    }
+
+    /// Goes back to the page that was left.
+    pub(crate) async fn back(&self) {
+        // The browser may leave the empty page before it answers.
+        let _ = self.evaluate("history.back()").await;
+        self.wait_for("location.href !== 'about:blank'").await;
     }
 
     /// Loads the page again, as the key F5 does.
@@ -74,13 +86,15 @@ impl Tab {
     /// Returns the value of a JavaScript expression, which may be a promise.
     pub(crate) async fn eval(&self, expression: &str) -> Value {
         let result = self.evaluate(expression).await;
+        let result = result.unwrap_or_else(|error| panic!("{expression}: {error}"));
         assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
         result["result"]["value"].clone()
     }
 
-    async fn evaluate(&self, expression: &str) -> Value {
+    /// Returns the outcome of an expression, or the browser's error if the page was left meanwhile.
+    async fn evaluate(&self, expression: &str) -> Result<Value, Value> {
         let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        self.call("Runtime.evaluate", parameters).await
+        self.link.try_call(&self.session, "Runtime.evaluate", parameters).await
     }
 
     /// Waits until an expression is true. It is checked in each frame of the browser, and again after the page was left.
@@ -89,9 +103,18 @@ impl Tab {
             "new Promise((resolve) => {{ const check = () => {{ let is; try {{ is = {condition}; }} catch {{ is = false; }} \
              is ? resolve(true) : requestAnimationFrame(check); }}; check(); }})"
         );
-        let waiting = async { while self.evaluate(&promise).await["result"]["value"] != true {} };
+        let waiting = async {
+            while !self
+                .evaluate(&promise)
+                .await
+                .is_ok_and(|outcome| outcome["result"]["value"] == true)
+            {}
+        };
         if timeout(TIMEOUT / 2, waiting).await.is_err() {
-            let text = self.evaluate("location.href + '\\n' + document.body?.innerText").await;
+            let text = self
+                .evaluate("location.href + '\\n' + document.body?.innerText")
+                .await
+                .unwrap_or_default();
             panic!(
                 "never: {condition}\n{}\n{:?}",
                 text["result"]["value"].as_str().unwrap_or_default(),
