@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod body;
 mod body_error;
 pub(crate) mod body_memory;
+mod cut_off;
 mod doors;
 mod erase;
 mod error;

@@ -40,7 +40,7 @@ const DRAIN_PARTS: u32 = 3;
 /// sample was acknowledged.
 ///
 /// # Panics
-/// If the task that accepts connections panicked, after the shutdown.
+/// If the task that accepts connections or the one that sums up audit lines panicked, after the shutdown.
 pub async fn run(
     listeners: Listeners,
     health: Health,
@@ -72,14 +72,15 @@ pub(crate) async fn run_reloadable(
     ));
     let connections = TaskTracker::new();
     let mut accepting = tokio::spawn(accept(Arc::clone(&app), listeners, shares, connections.clone()));
-    let auditing = tokio::spawn({
+    let mut auditing = tokio::spawn({
         let refusals = Arc::clone(&app.refusals);
         async move { refusals.sum_up().await }
     });
     let panic = tokio::select! {
         () = shutdown => None,
-        // Before the shutdown it ends only by a panic. A server that accepts nothing must not look alive.
+        // Before the shutdown both end only by a panic. A server that accepts nothing, or audits nothing, must not look alive.
         ended = &mut accepting => ended.err().map(JoinError::into_panic),
+        ended = &mut auditing => ended.err().map(JoinError::into_panic),
     };
     tracing::info!("shutting down: storing the accepted samples");
     app.closing.cancel();
@@ -93,7 +94,7 @@ pub(crate) async fn run_reloadable(
         }
     }
     app.abort_connections.cancel();
-    if panic.is_none() {
+    if !accepting.is_finished() {
         // Ended by `closing`.
         let _ = accepting.await;
     }

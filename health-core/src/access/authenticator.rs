@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     access::{Access, token_changes::audit_changes},
     error::Error,
-    panics::has_panicked,
+    panics::{has_panicked, outcome_of},
     store::{
         connection::{Readers, checkout},
         tokens::{self, TokenGrants},
@@ -238,8 +238,8 @@ async fn refresh(
                 // With 100 000 tokens this takes some 100 ms. So it neither holds the lock of the channel, which would block
                 // every request, nor a thread that serves connections.
                 let known = Arc::clone(&before);
-                let next = spawn_blocking(move || TokenTable::new_unless_same(read, &known)).await;
-                if let Ok(Some(next)) = next {
+                let next = outcome_of(spawn_blocking(move || TokenTable::new_unless_same(read, &known))).await;
+                if let Some(next) = next {
                     audit_changes(before.accesses(), next.accesses());
                     sender.send_replace(Arc::new(next));
                 }

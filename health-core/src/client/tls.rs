@@ -9,7 +9,10 @@ use std::{
 use rustls::{
     CertificateError, ClientConfig, Error as RustlsError, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{
+        CertificateDer, ServerName,
+        pem::{self, PemObject},
+    },
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -125,7 +128,11 @@ impl Tls {
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| unreadable(path, &error))?;
+        .map_err(|error| match error {
+            pem::Error::Io(error) => unreadable(path, &error),
+            // The library's message has lines of the file, which may be those of a key.
+            _ => unreadable(path, &"it is not PEM"),
+        })?;
     if certificates.is_empty() {
         return Err(unreadable(path, &"it has no certificate"));
     }

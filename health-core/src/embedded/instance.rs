@@ -18,6 +18,7 @@ use crate::{
         watchdog::{SupervisedCommand, Watchdog},
     },
     outage::DatabaseStatus,
+    panics::outcome_of,
 };
 
 /// The superuser of the cluster, as which we connect.
@@ -231,12 +232,5 @@ impl Instance {
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EmbeddedError> + Send + 'static,
 ) -> Result<T, EmbeddedError> {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Blocking work is cancelled only when the runtime shuts down. Then nothing polls this future any more.
-            Err(_) => std::future::pending().await,
-        },
-    }
+    outcome_of(spawn_blocking(work)).await
 }

@@ -21,6 +21,7 @@ use crate::{
         ready::{Address, wait_until_ready},
     },
     outage::{DatabaseStatus, Outage, OutageReason},
+    panics::has_panicked,
 };
 
 /// The pause before the first attempt to start PostgreSQL again. Its other processes need a moment to end.
@@ -91,8 +92,8 @@ impl Supervisor {
     pub(crate) fn watch(&mut self) {
         let (shared, failure) = (Arc::clone(&self.shared), self.failure.clone());
         let task = tokio::spawn(async move {
-            let error = shared.keep_running().await;
-            failure.send_replace(Some(error));
+            let watching = || async { drop(failure.send_replace(Some(shared.keep_running().await))) };
+            while has_panicked("supervisor", watching()).await {}
         });
         self.task = Some(task.abort_handle());
     }

@@ -104,7 +104,9 @@ impl Writer {
     pub(crate) async fn run(mut self) {
         while has_panicked("writer", Box::pin(self.write_all())).await {
             // The state of its transaction is unknown. The callers of the batch got an error.
-            self.session = None;
+            if let Some(session) = self.session.take() {
+                self.counters.note_blocked(session.pid(), false);
+            }
         }
     }
 

@@ -219,6 +219,7 @@ impl Subscription {
                         self.filter.clone(),
                         every,
                     );
+                    // After a panic the channel is closed, which ends the subscription. The subscriber can resume.
                     let task = tokio::spawn(replay.run(cursor));
                     self.reading = Reading::Replay(RunningReplay { replayed, task });
                 }

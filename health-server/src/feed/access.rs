@@ -27,6 +27,8 @@ pub(crate) enum StreamEnd {
     Access(String),
     /// The server shuts down.
     Shutdown,
+    /// The subscription has no further events: its replay panicked, or the program that embeds the server closed the handle.
+    SubscriptionEnded,
 }
 
 impl FeedAccess {
@@ -89,6 +91,7 @@ impl StreamEnd {
         match self {
             Self::Access(reason) => reason,
             Self::Shutdown => "the server is shutting down",
+            Self::SubscriptionEnded => "the subscription ended in the server: connect again with the last cursor",
         }
     }
 }

@@ -319,7 +319,7 @@ impl ActiveSubscription {
             self.paused_until = None;
         }
         tokio::select! {
-            event = self.events.next() => event.map_or(Due::End(StreamEnd::Shutdown), Due::Event),
+            event = self.events.next() => event.map_or(Due::End(StreamEnd::SubscriptionEnded), Due::Event),
             _ = self.heartbeat.tick() => Due::Heartbeat,
         }
     }

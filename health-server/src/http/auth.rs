@@ -102,7 +102,10 @@ impl Caller {
             token: Some(self.access.name()),
             ..Refusal::new(self.attempt, RefusalReason::Wrong)
         });
-        unauthorized(NotAuthenticated::Unknown)
+        unauthorized(match self.access.token_id() {
+            Some(_) => NotAuthenticated::Unknown,
+            None => NotAuthenticated::Missing,
+        })
     }
 
     fn check_rate(&self, app: &App) -> Result<(), HttpError> {

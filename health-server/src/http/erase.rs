@@ -66,6 +66,7 @@ async fn to_its_end(erasing: impl Future<Output = Result<u64, Error>> + Send + '
         Some(id) => tokio::spawn(id.scope(erasing)),
         None => tokio::spawn(erasing),
     };
-    let erased = erasing.await.map_err(|panic| Error::Unavailable(Arc::new(panic)))?;
+    // Nothing aborts the task, so it ends early only by a panic, which is then that of the handler.
+    let erased = erasing.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()));
     Ok(erased?)
 }

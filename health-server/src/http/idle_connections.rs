@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,7 +22,13 @@ use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{http::response::HttpResponse, request_id::RequestId};
+use crate::{
+    http::{
+        cut_off::{AccessWatch, GrantedBy},
+        response::HttpResponse,
+    },
+    request_id::RequestId,
+};
 
 /// The idle HTTP connections of a server, ordered by the time since which they are idle.
 #[derive(Debug, Default)]
@@ -51,6 +60,8 @@ pub(crate) struct TrackedConnection {
     close: Arc<Notify>,
     /// The connection's key in the queue while it is idle.
     ticket: Mutex<Option<u64>>,
+    /// Whether the connection has to close at once, although it is not idle.
+    is_cut_off: AtomicBool,
 }
 
 /// A response body that marks its connection as idle when hyper drops it, which is after the last byte.
@@ -59,6 +70,8 @@ struct BodyOfTracked {
     /// For what is logged while the body is made.
     request: RequestId,
     connection: Arc<TrackedConnection>,
+    /// Present if the response is streamed for as long as an access is in force.
+    _access_watch: Option<AccessWatch>,
 }
 
 impl IdleConnections {
@@ -68,6 +81,7 @@ impl IdleConnections {
             idle_connections: Arc::clone(self),
             close: Arc::default(),
             ticket: Mutex::default(),
+            is_cut_off: AtomicBool::default(),
         });
         connection.enter(|queue| &mut queue.silent);
         connection
@@ -114,23 +128,38 @@ impl TrackedConnection {
     }
 
     /// Returns the response with a body that marks the connection as idle once it is sent.
-    pub(crate) fn idle_after(self: &Arc<Self>, response: HttpResponse, request: RequestId) -> HttpResponse {
+    ///
+    /// If the response was [granted by](GrantedBy) an access, the connection is cut off when that access ends.
+    pub(crate) fn idle_after(self: &Arc<Self>, mut response: HttpResponse, request: RequestId) -> HttpResponse {
         let connection = Arc::clone(self);
+        let granted_by: Option<GrantedBy> = response.extensions_mut().remove();
+        let access_watch = granted_by.map(|granted_by| {
+            let connection = Arc::clone(self);
+            granted_by.watch(request.clone(), move || connection.cut_off())
+        });
         response.map(|body| {
             BodyOfTracked {
                 body,
                 request,
                 connection,
+                _access_watch: access_watch,
             }
             .boxed_unsync()
         })
     }
 
-    /// Resolves when [`IdleConnections::close_longest_idle`] has chosen this connection and it is still idle.
+    /// Closes the connection at once, in the middle of a response.
+    fn cut_off(&self) {
+        self.is_cut_off.store(true, Relaxed);
+        self.close.notify_one();
+    }
+
+    /// Resolves when [`IdleConnections::close_longest_idle`] has chosen this connection and it is still idle, or when it was
+    /// cut off.
     pub(crate) async fn close_requested(&self) {
         loop {
             self.close.notified().await;
-            if self.is_chosen() {
+            if self.is_cut_off.load(Relaxed) || self.is_chosen() {
                 return;
             }
             self.idle_connections.declined.notify_one();

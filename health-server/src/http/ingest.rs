@@ -53,7 +53,7 @@ pub(crate) async fn ingest(
 }
 
 async fn ingest_json(app: &App, caller: &Caller, reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
-    let (body, permit) = read_whole_body(app, reader).await?;
+    let (body, permit) = read_whole_body(app, caller, reader).await?;
     let records = JsonRecords::parse(&body).map_err(|reason| {
         let detail = format!("The body is not valid JSON: {reason}. Nothing was stored.");
         HttpError::new(StatusCode::BAD_REQUEST, detail)
@@ -74,14 +74,18 @@ async fn ingest_json(app: &App, caller: &Caller, reader: BodyReader<'_>) -> Resu
 }
 
 /// Reads a body into memory, within the limit of one body and the budget for all bodies.
-async fn read_whole_body<'a>(app: &'a App, mut reader: BodyReader<'_>) -> Result<(Bytes, BodyPermit<'a>), HttpError> {
+async fn read_whole_body<'a>(
+    app: &'a App,
+    caller: &Caller,
+    mut reader: BodyReader<'_>,
+) -> Result<(Bytes, BodyPermit<'a>), HttpError> {
     let max_bytes = app.limits.max_body;
     let declared = reader.declared_length();
     if declared.is_some_and(|length| length > max_bytes as u64) {
         return Err(body_too_large(max_bytes));
     }
     let (mut body, mut permit) = (BytesMut::new(), BodyPermit::small());
-    while let Some(bytes) = next_bytes(app, &mut reader).await? {
+    while let Some(bytes) = next_bytes(app, caller, &mut reader).await? {
         let needed = body.len() + bytes.len();
         if needed > max_bytes {
             return Err(body_too_large(max_bytes));
@@ -98,7 +102,7 @@ async fn read_whole_body<'a>(app: &'a App, mut reader: BodyReader<'_>) -> Result
 
 async fn ingest_ndjson(app: &App, caller: &Caller, mut reader: BodyReader<'_>) -> Result<UploadOutcome, HttpError> {
     let mut upload = Upload::new(app, caller);
-    let end = read_lines(app, &mut reader, &mut upload).await;
+    let end = read_lines(app, caller, &mut reader, &mut upload).await;
     if end.is_ok() && upload.records() == 0 {
         return Err(no_record());
     }
@@ -106,15 +110,20 @@ async fn ingest_ndjson(app: &App, caller: &Caller, mut reader: BodyReader<'_>) -
 }
 
 /// Reads lines to the end of the body, or until the queue fails. In that case [`Upload::finish`] reports the reason.
-async fn read_lines(app: &App, reader: &mut BodyReader<'_>, upload: &mut Upload<'_>) -> Result<(), HttpError> {
+async fn read_lines(
+    app: &App,
+    caller: &Caller,
+    reader: &mut BodyReader<'_>,
+    upload: &mut Upload<'_>,
+) -> Result<(), HttpError> {
     let max_blank_bytes = app.limits.max_body;
     let mut splitter = LineSplitter::new(app.limits.max_line);
     let mut blank_bytes = 0;
     loop {
         let bytes = if upload.is_empty() {
-            next_bytes(app, reader).await?
+            next_bytes(app, caller, reader).await?
         } else {
-            match timeout(MAX_PAUSE_BEFORE_ENQUEUE, next_bytes(app, reader)).await {
+            match timeout(MAX_PAUSE_BEFORE_ENQUEUE, next_bytes(app, caller, reader)).await {
                 Ok(bytes) => bytes?,
                 Err(_) => match upload.enqueue().await {
                     Ok(()) => continue,
@@ -145,8 +154,14 @@ async fn read_lines(app: &App, reader: &mut BodyReader<'_>, upload: &mut Upload<
     }
 }
 
-/// Returns the next bytes of a body. Fails when the server no longer waits for uploads.
-pub(crate) async fn next_bytes(app: &App, reader: &mut BodyReader<'_>) -> Result<Option<Bytes>, HttpError> {
+/// Returns the next bytes of a body. Fails when the server no longer waits for uploads, or the access of the caller has ended.
+pub(crate) async fn next_bytes(
+    app: &App,
+    caller: &Caller,
+    reader: &mut BodyReader<'_>,
+) -> Result<Option<Bytes>, HttpError> {
+    // On the heap, and only if there is a wait: most bodies have arrived with their head.
+    let access_ended = async { Box::pin(app.authenticator.ended(&caller.access)).await };
     tokio::select! {
         biased; // Bytes that have arrived are read even if the server shuts down.
         bytes = reader.next() => Ok(bytes?),
@@ -154,6 +169,7 @@ pub(crate) async fn next_bytes(app: &App, reader: &mut BodyReader<'_>) -> Result
             StatusCode::SERVICE_UNAVAILABLE,
             "The server is shutting down and the body had not arrived completely. Send the request again later.",
         )),
+        _ = access_ended => Err(caller.access_ended()),
     }
 }
 

@@ -4,11 +4,7 @@ use std::{io, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use health_core::{
-    Calories, HeartRate, Sample, Samples, Steps,
-    access::{Access, Authenticator},
-    format_timestamp,
-};
+use health_core::{Calories, HeartRate, Sample, Samples, Steps, format_timestamp};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{
     HeaderMap, StatusCode,
@@ -22,6 +18,7 @@ use crate::{
     audit,
     http::{
         auth::Caller,
+        cut_off::GrantedBy,
         error::HttpError,
         query::Query,
         response::{HttpResponse, empty},
@@ -39,8 +36,6 @@ enum Format {
 struct Export {
     pages: Samples,
     format: Format,
-    /// What the caller may do, and who knows how long.
-    access: (Authenticator, Arc<Access>),
     /// The right to send one of [`ServerLimits::max_exports`](crate::ServerLimits::max_exports) exports.
     _permit: OwnedSemaphorePermit,
 }
@@ -77,17 +72,19 @@ pub(crate) async fn samples(
     let first_page = pages.next_page().await?;
     let begin = format.write_first(&first_page);
     audit::exported(caller, user, range);
-    let access = (app.authenticator.clone(), Arc::clone(&caller.access));
     let export = Export {
         pages,
         format,
-        access,
         _permit: permit,
     };
     let rest = stream::unfold(Some(export), next_frame);
     let frames = stream::iter([begin]).chain(rest).map(|bytes| bytes.map(Frame::data));
     let mut response = empty(StatusCode::OK);
     *response.body_mut() = StreamBody::new(frames).boxed_unsync();
+    response.extensions_mut().insert(GrantedBy {
+        authenticator: app.authenticator.clone(),
+        access: Arc::clone(&caller.access),
+    });
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
@@ -114,16 +111,7 @@ async fn permit(app: &App) -> Result<OwnedSemaphorePermit, HttpError> {
 /// The status is already sent, so an error can only end the connection before the body is complete. The log has the reason.
 async fn next_frame(export: Option<Export>) -> Option<(io::Result<Bytes>, Option<Export>)> {
     let mut export = export?;
-    let (authenticator, access) = &export.access;
-    let page = tokio::select! {
-        biased; // Nothing is sent after the access has ended.
-        end = authenticator.ended(access) => {
-            tracing::info!(reason = %end, "an export was cut off");
-            return Some((Err(io::Error::other(end)), None));
-        }
-        page = export.pages.next_page() => page,
-    };
-    match page {
+    match export.pages.next_page().await {
         Ok(page) if page.is_empty() => None,
         Ok(page) => Some((export.format.write(&page), Some(export))),
         Err(error) => {

@@ -204,6 +204,11 @@ impl<'a> Upload<'a> {
         self.buffer.len() >= share.clamp(MIN_PORTION, MAX_BUFFERED)
     }
 
+    /// Returns who sends the upload.
+    pub(crate) fn caller(&self) -> &'a Caller {
+        self.caller
+    }
+
     /// Returns whether no sample is buffered.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty()

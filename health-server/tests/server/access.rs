@@ -13,7 +13,7 @@ use test_support::TestDatabase;
 use tokio::time::timeout;
 
 use crate::{
-    client::{FeedConnection, HttpConnection, Response},
+    client::{FeedConnection, Response},
     support::{Server, counts, listed_errors, record, records},
 };
 
@@ -73,7 +73,7 @@ pub(crate) struct Bearer {
 }
 
 impl Bearer {
-    fn new(secret: &TokenSecret) -> Self {
+    pub(crate) fn new(secret: &TokenSecret) -> Self {
         Self {
             secret: secret.as_str().to_owned(),
             header: format!("Bearer {}", secret.as_str()),
@@ -115,7 +115,7 @@ impl Bearer {
     }
 }
 
-fn new_token(name: &str, scopes: &str, users: Option<&[i64]>) -> NewToken {
+pub(crate) fn new_token(name: &str, scopes: &str, users: Option<&[i64]>) -> NewToken {
     NewToken {
         name: name.parse().unwrap(),
         scopes: scopes.parse().unwrap(),
@@ -341,14 +341,14 @@ async fn the_feed_needs_auth_and_sends_only_the_users_of_the_token() {
     for user in [303, 101, 404, 202] {
         assert_eq!(writer.post(server, &record(user, 0)).await.status, 200);
     }
-    assert_eq!(live.event().await["user_id"], 101);
-    assert_eq!(live.event().await["user_id"], 202);
+    assert_eq!(live.sample().await["user_id"], 101);
+    assert_eq!(live.sample().await["user_id"], 202);
 
     let mut replayed = limited.feed(server).await;
     replayed.send(format!("SUBSCRIBE after={start}\n")).await;
     assert_eq!(replayed.event().await["resumed"], true);
-    assert_eq!(replayed.event().await["user_id"], 101);
-    assert_eq!(replayed.event().await["user_id"], 202);
+    assert_eq!(replayed.sample().await["user_id"], 101);
+    assert_eq!(replayed.sample().await["user_id"], 202);
 }
 
 #[tokio::test]
@@ -374,9 +374,9 @@ async fn a_revocation_ends_feeds_exports_and_uploads_in_time() {
             token.header
         ))
         .await;
-    send_chunk(&mut upload, &records(7, 1)).await;
+    upload.send_chunk(&records(7, 1)).await;
     // The first line is stored while the upload goes on.
-    assert_eq!(subscribed.event().await["user_id"], 7);
+    assert_eq!(subscribed.sample().await["user_id"], 7);
 
     guarded.revoke("doomed").await;
     let server = &guarded.server;
@@ -391,8 +391,6 @@ async fn a_revocation_ends_feeds_exports_and_uploads_in_time() {
         !rest.ends_with(b"0\r\n\r\n"),
         "an export that is cut off must not look complete"
     );
-    send_chunk(&mut upload, &record(7, 1)).await;
-    upload.send("0\r\n\r\n").await;
     let response = upload.response().await;
     assert_eq!(
         (response.status, counts(&response)),
@@ -441,10 +439,6 @@ async fn no_response_may_be_cached_or_embedded_by_a_page_of_another_server() {
             assert_eq!(response.header(header), Some(value), "{path}");
         }
     }
-}
-
-async fn send_chunk(upload: &mut HttpConnection, text: &str) {
-    upload.send(format!("{:x}\r\n{text}\r\n", text.len())).await;
 }
 
 #[tokio::test]

@@ -55,6 +55,11 @@ impl HttpConnection {
         self.0.get_mut().write_all(bytes.as_ref()).await
     }
 
+    /// Sends a chunk of a body in the chunked transfer coding.
+    pub(crate) async fn send_chunk(&mut self, text: &str) {
+        self.send(format!("{:x}\r\n{text}\r\n", text.len())).await;
+    }
+
     /// Closes the sending side of the connection.
     pub(crate) async fn finish(&mut self) {
         self.0.get_mut().shutdown().await.unwrap();
@@ -282,6 +287,17 @@ impl FeedConnection {
             .unwrap();
         assert!(line.ends_with('\n'), "incomplete line: {line:?}");
         serde_json::from_str(&line).unwrap()
+    }
+
+    /// Returns the next event that is no heartbeat, which may come before any other if the machine is busy.
+    pub(crate) async fn sample(&mut self) -> Value {
+        loop {
+            let event = self.event().await;
+            if event["event"] != "heartbeat" {
+                assert_eq!(event["event"], "sample");
+                return event;
+            }
+        }
     }
 
     /// Returns the name of the next event and its reason, which is empty if it has none.

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod access;
+mod access_end;
 mod audit;
 mod bounds;
 mod client;
@@ -20,6 +21,7 @@ mod ingest;
 mod limits;
 mod outages;
 mod page;
+mod panics;
 mod pooler;
 mod program;
 mod proxy;

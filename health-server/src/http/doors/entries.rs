@@ -96,9 +96,9 @@ impl DoorUpload<'_> {
             // Decompressed bytes may be ready for a long time without a pause.
             consume_budget().await;
             let bytes = if self.upload.is_empty() {
-                next_bytes(app, body).await?
+                next_bytes(app, self.upload.caller(), body).await?
             } else {
-                match timeout(MAX_PAUSE_BEFORE_ENQUEUE, next_bytes(app, body)).await {
+                match timeout(MAX_PAUSE_BEFORE_ENQUEUE, next_bytes(app, self.upload.caller(), body)).await {
                     Ok(bytes) => bytes?,
                     Err(_) => match self.upload.enqueue().await {
                         Ok(()) => continue,
