@@ -127,7 +127,10 @@ fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramEr
         .enable_all()
         .build()
         .map_err(ProgramError::System)?;
-    runtime.block_on(execute(args, config))
+    let outcome = runtime.block_on(execute(args, config));
+    // What is under way may wait for a disk that does not answer.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn print_error(error: &dyn Display) {

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use tokio::signal::unix::Signal;
+use tokio::{signal::unix::Signal, task::spawn_blocking};
 
 use crate::{
     config::{self, SECRET_KEYS, Values},
@@ -51,8 +51,11 @@ pub(crate) async fn reload_on_hangup(
             if let Some(config) = &mut config {
                 config.reload();
             }
-            if let Some(tls) = &tls {
-                tls.reload();
+            if let Some(tls) = tls.clone() {
+                // A file may be on a disk that does not answer, and a bug in the reading of one must not end the server.
+                if spawn_blocking(move || tls.reload()).await.is_err() {
+                    tracing::error!("the old certificate stays in use, because reading the new one panicked");
+                }
             }
         }
     }

@@ -245,10 +245,16 @@ fn expiry(certificate: &CertificateDer<'_>) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(i64::try_from(not_after.as_secs()).ok()?, 0)
 }
 
+/// Returns what is wrong with a file, without a byte of it: the messages of the library have lines of the file, which may be
+/// those of a key.
 fn explain(error: &pem::Error) -> String {
     match error {
-        pem::Error::Io(error) => error.to_string(),
-        pem::Error::NoItemsFound => "it has none".to_owned(),
-        other => format!("it is not PEM ({other})"),
+        pem::Error::Io(error) => return error.to_string(),
+        pem::Error::NoItemsFound => "it has none",
+        pem::Error::MissingSectionEnd { .. } => "it is not complete PEM: a section has no END line",
+        pem::Error::IllegalSectionStart { .. } => "it is not PEM: a BEGIN line is damaged",
+        pem::Error::Base64Decode(_) => "it is not PEM: a section is not base64",
+        _ => "it is not PEM",
     }
+    .to_owned()
 }

@@ -1,6 +1,6 @@
 //! `DELETE /users/{user_id}` and `DELETE /samples`.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, panic::resume_unwind};
 
 use health_core::{ErasedResponse, Error, Source};
 use hyper::StatusCode;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use serde_json::Value;
-use test_support::{TestDatabase, TestProcess};
+use test_support::{Signal, TestDatabase, TestProcess};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -95,6 +95,10 @@ impl Program {
             Ok(Ok(Some(line))) => line,
             _ => panic!("no line with {fields:?} in {:#?}", self.log.borrow()),
         }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Stops the server. Returns everything that it has logged.
