@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// Longer than any step of a test takes.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 struct Server {
     health: Health,

@@ -173,7 +173,7 @@ async fn a_database_that_is_set_to_read_only_answers_and_stores_again_without_a_
     admin.batch_execute(&off).await.unwrap();
     while server.post("json", record(1, 0)).await.status != 200 {}
     while server.get("/-/ready").await.status != 200 {}
-    assert_eq!(feed.event().await["user_id"], 1);
+    assert_eq!(feed.sample().await["user_id"], 1);
     while server
         .connect()
         .await

@@ -59,14 +59,14 @@ async fn a_subscriber_of_some_users_gets_only_their_samples() {
     for user in [1, 2, 4, 3] {
         server.post("json", record(user, 0)).await;
     }
-    assert_eq!(live.event().await["user_id"], 2);
-    assert_eq!(live.event().await["user_id"], 3);
+    assert_eq!(live.sample().await["user_id"], 2);
+    assert_eq!(live.sample().await["user_id"], 3);
     // A second SUBSCRIBE replaces the first one.
     live.send("subscribe USERS=4\r\n").await;
     assert_eq!(live.event().await["event"], "subscribed");
     server.post("json", record(3, 1)).await;
     server.post("json", record(4, 1)).await;
-    assert_eq!(live.event().await["user_id"], 4);
+    assert_eq!(live.sample().await["user_id"], 4);
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn the_stream_goes_on_after_the_end_of_the_input() {
     live.finish().await;
     assert_eq!(live.event().await["event"], "subscribed");
     server.post("json", record(1, 0)).await;
-    assert_eq!(live.event().await["user_id"], 1);
+    assert_eq!(live.sample().await["user_id"], 1);
     // Without a subscription the connection ends, whether the last line has a line end or not.
     for (line, event) in [("PING\n", "pong"), ("PING", "pong"), ("SUBSCRIBE every=0", "error")] {
         let mut idle = server.feed().await;
@@ -182,7 +182,7 @@ async fn a_slow_subscriber_is_told_how_many_samples_it_missed() {
     assert!(missed > 0);
     assert!(cursors > 0);
     assert_eq!(received + missed, 100);
-    assert_eq!(other.event().await["user_id"], 2);
+    assert_eq!(other.sample().await["user_id"], 2);
 }
 
 #[tokio::test]
@@ -307,7 +307,7 @@ async fn an_unusable_cursor_gives_resumed_false_and_the_stream_goes_on() {
     live.send("SUBSCRIBE after=nonsense\n").await;
     live.event().await;
     server.post("json", record(1, 0)).await;
-    assert_eq!(live.event().await["user_id"], 1);
+    assert_eq!(live.sample().await["user_id"], 1);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 
 use health_core::{Config, Health};
 use test_support::{Signal, TempDir, TestDatabase, TestProcess, test_directory};
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 use tokio_postgres::{Client, NoTls, config::Host};
 
 use crate::support::{Server, record};
@@ -17,10 +17,11 @@ use crate::support::{Server, record};
 /// The longest time in which a server has to work again after the pooler does.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 
-/// The statement that shows what a session of the pool has kept of others.
+/// The statement that shows what a session of the pool has kept of others. Other tests have locks in other databases.
 const KEPT: &str = "SELECT current_setting('jit') || current_setting('client_min_messages') \
      || current_setting('statement_timeout') || current_setting('enable_seqscan') \
-     || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')";
+     || (SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+     WHERE locktype = 'advisory' AND datname = current_database())";
 
 /// A `PgBouncer` in front of a database, on a socket in a directory of its own.
 struct Pooler {
@@ -152,7 +153,11 @@ async fn a_pooler_that_changes_to_transaction_mode_and_back_costs_no_500_and_the
         core.connection_wait = short;
     })
     .await;
-    assert!(statuses(&server, 0).await.iter().all(|status| *status == 200));
+    // On a busy machine a sample may take longer than the deadline.
+    let works = async { while statuses(&server, 0).await.iter().any(|status| *status != 200) {} };
+    timeout(RECOVERY_MAX, works)
+        .await
+        .expect("a server that works at first");
 
     pooler.reload("transaction", 20);
     let mut second = 1;
