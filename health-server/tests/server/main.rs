@@ -4,7 +4,6 @@
 
 mod abuse;
 mod access;
-mod access_end;
 mod audit;
 mod bounds;
 mod client;
