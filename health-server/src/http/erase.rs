@@ -67,6 +67,8 @@ async fn to_its_end(erasing: impl Future<Output = Result<u64, Error>> + Send + '
         None => tokio::spawn(erasing),
     };
     // Nothing aborts the task, so it ends early only by a panic, which is then that of the handler.
-    let erased = erasing.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()));
+    let erased = erasing
+        .await
+        .unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()));
     Ok(erased?)
 }
