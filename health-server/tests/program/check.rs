@@ -62,7 +62,7 @@ async fn faults_of_the_database_are_findings_and_not_errors_of_the_program() {
     let name = database.name();
     client
         .batch_execute(&format!(
-            "CREATE ROLE poor_{name} LOGIN CONNECTION LIMIT 3; REVOKE ALL ON health_tokens FROM PUBLIC; \
+            "CREATE ROLE poor_{name} LOGIN CONNECTION LIMIT 6; REVOKE ALL ON health_tokens FROM PUBLIC; \
              GRANT SELECT ON refinery_schema_history TO poor_{name}; GRANT SELECT, INSERT, UPDATE ON health_metrics TO poor_{name}; \
              INSERT INTO health_tokens (name, secret_hash, scopes, expires_at) \
              VALUES ('old', sha256('a'), '{{read}}', now() - interval '1 day'), \
@@ -103,7 +103,7 @@ async fn faults_of_the_database_are_findings_and_not_errors_of_the_program() {
     }
     let connections = line(&page, "connections");
     assert!(
-        connections.starts_with("wrong") && connections.contains("3 are allowed"),
+        connections.starts_with("risk") && connections.contains("6 are allowed"),
         "{connections}"
     );
 
