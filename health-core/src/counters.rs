@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::{
     batch::Receipt,
+    distribution::{Distributed, Distribution},
     error::{Error, NotWritableReason},
     store::rollup::RollupLag,
 };
@@ -43,7 +44,47 @@ pub struct Counts {
     pub summary_lag_seconds: u64,
     /// Slices whose summaries may be out of date. Counting stops at 100 000 rows of `health_dirty`.
     pub dirty_slices: u64,
+    /// Samples that the queue holds at most.
+    pub queue_rows_max: u64,
+    /// Writers, and how many of them have a connection.
+    pub writers: u64,
+    /// Writers with a connection to the database.
+    pub writers_connected: u64,
+    /// Writers that wait for a lock of another session.
+    pub writers_blocked: u64,
+    /// Connections that readers may open at most.
+    pub readers_max: u64,
+    /// Connections of readers that are open.
+    pub readers_open: u64,
+    /// Open connections of readers that no query uses.
+    pub readers_idle: u64,
+    /// The database is a standby, or set to read-only.
+    pub is_read_only: bool,
+    /// How long transactions with samples took, in microseconds, from the look-up to the answer to `COMMIT`.
+    pub commit_micros: Distributed,
+    /// Samples in a transaction.
+    pub batch_rows: Distributed,
+    /// Failed writes by the class of the failure.
+    pub failures: [(&'static str, u64); FAILURE_CLASSES.len()],
 }
+
+/// The classes of failed writes.
+const FAILURE_CLASSES: [&str; 6] = [
+    "unavailable",
+    "temporary",
+    "not_writable",
+    "unknown_outcome",
+    "timeout",
+    "refused",
+];
+
+/// From a commit that an SSD confirms to the ingest deadline.
+const COMMIT_MICROS: [u64; 12] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
+];
+
+/// From a single sample to a batch with a large last request.
+const BATCH_ROWS: [u64; 10] = [1, 10, 50, 100, 500, 1_000, 5_000, 10_000, 20_000, 100_000];
 
 /// How long after a failed write the server is not ready.
 ///
@@ -53,7 +94,7 @@ pub struct Counts {
 const WRITE_FAILURE_EXPIRES_AFTER: Duration = Duration::from_secs(5);
 
 /// The counters behind [`Counts`]. All tasks share them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     inserted: AtomicU64,
     updated: AtomicU64,
@@ -71,11 +112,50 @@ pub(crate) struct Counters {
     blocked: Mutex<BTreeSet<i32>>,
     summary_lag_seconds: AtomicU64,
     dirty_slices: AtomicU64,
+    commit_micros: Distribution,
+    batch_rows: Distribution,
+    failures: [AtomicU64; FAILURE_CLASSES.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            inserted: AtomicU64::default(),
+            updated: AtomicU64::default(),
+            unchanged: AtomicU64::default(),
+            batches: AtomicU64::default(),
+            conflicts: AtomicU64::default(),
+            failed_writes: AtomicU64::default(),
+            last_write_failure: Mutex::default(),
+            is_read_only: AtomicBool::default(),
+            blocked: Mutex::default(),
+            summary_lag_seconds: AtomicU64::default(),
+            dirty_slices: AtomicU64::default(),
+            commit_micros: Distribution::new(&COMMIT_MICROS),
+            batch_rows: Distribution::new(&BATCH_ROWS),
+            failures: Default::default(),
+        }
+    }
+}
+
+/// Returns the index of an error's class in [`FAILURE_CLASSES`].
+fn failure_class(error: &Error) -> usize {
+    match error {
+        Error::Unavailable(_) | Error::Stopped(_) | Error::Closed => 0,
+        Error::Temporary { .. } => 1,
+        Error::NotWritable(_) => 2,
+        Error::CommitUnknown(_) => 3,
+        Error::TimedOut(_) | Error::NotStoredInTime(_) => 4,
+        _ => 5,
+    }
 }
 
 impl Counters {
-    /// Counts a committed batch, and clears the last write failure.
-    pub(crate) fn count_commit(&self, receipts: &[Receipt]) {
+    /// Counts a committed batch of so many samples, and clears the last write failure.
+    pub(crate) fn count_commit(&self, receipts: &[Receipt], rows: usize, took: Duration) {
+        self.commit_micros
+            .count(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.batch_rows.count(u64::try_from(rows).unwrap_or(u64::MAX));
         let mut sum = Receipt::default();
         for receipt in receipts {
             sum += *receipt;
@@ -107,6 +187,9 @@ impl Counters {
 
     pub(crate) fn count_failed_write(&self, error: &Error) {
         self.failed_writes.fetch_add(1, Relaxed);
+        if let Some(count) = self.failures.get(failure_class(error)) {
+            count.fetch_add(1, Relaxed);
+        }
         *self.last_write_failure.lock() = Some((Instant::now(), error.clone()));
     }
 
@@ -173,6 +256,12 @@ impl Counters {
             missed,
             summary_lag_seconds: self.summary_lag_seconds.load(Relaxed),
             dirty_slices: self.dirty_slices.load(Relaxed),
+            writers_blocked: u64::try_from(self.blocked.lock().len()).unwrap_or(u64::MAX),
+            is_read_only: self.is_read_only(),
+            commit_micros: self.commit_micros.read(),
+            batch_rows: self.batch_rows.read(),
+            failures: std::array::from_fn(|index| (FAILURE_CLASSES[index], self.failures[index].load(Relaxed))),
+            ..Counts::default()
         }
     }
 }

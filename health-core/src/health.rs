@@ -266,9 +266,25 @@ impl Health {
 
     /// Returns what this handle has done so far.
     pub fn counts(&self) -> Counts {
-        self.inner
-            .counters
-            .counts(self.inner.queue.rows(), self.inner.ring.missed())
+        let Inner {
+            queue,
+            counters,
+            ring,
+            readers,
+            limits,
+            ..
+        } = &*self.inner;
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (readers_open, readers_idle) = readers.connections();
+        Counts {
+            queue_rows_max: number(limits.queue_rows),
+            writers: number(limits.writers.max(1)),
+            writers_connected: number(queue.writers().count_connected()),
+            readers_max: limits.readers.into(),
+            readers_open,
+            readers_idle,
+            ..counters.counts(queue.rows(), ring.missed())
+        }
     }
 
     /// Returns the limits in force.

@@ -74,6 +74,8 @@ mod config;
 #[cfg(feature = "store")]
 mod counters;
 #[cfg(feature = "store")]
+mod distribution;
+#[cfg(feature = "store")]
 mod error;
 #[cfg(feature = "store")]
 mod fold;
@@ -133,6 +135,7 @@ pub use crate::{
     cause::Cause,
     config::{Config, Limits},
     counters::Counts,
+    distribution::{Distributed, Distribution},
     error::{Error, NotWritableReason, Refused, TemporaryReason},
     health::Health,
     ingest::queue::Ack,

@@ -4,6 +4,8 @@
 //! names, the order of labels) or count for the whole process, and the code that feeds them is as long as this
 //! writer.
 
+mod process;
+
 use std::{
     collections::BTreeMap,
     fmt::{Display, Write},
@@ -14,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-use health_core::{Counts, IngestCounts};
+use chrono::{DateTime, Utc};
+use health_core::{Counts, Distributed, Distribution, IngestCounts};
 use hyper::{Method, StatusCode};
 use parking_lot::Mutex;
 
@@ -23,8 +26,13 @@ use crate::tls::TlsStatus;
 /// Upper bounds of the histogram's buckets, in seconds: from a cached read to the statement timeout of 30 s.
 const BUCKET_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
+/// Bounds of the feed's delay, in microseconds: from the same machine to the pause of a slow client.
+const FEED_DELAY_MICROS: [u64; 11] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000,
+];
+
 /// The counters of one server. Two servers in one process have separate counters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
     responses: Mutex<BTreeMap<ResponseLabels, DurationHistogram>>,
     accepted: AtomicU64,
@@ -35,6 +43,26 @@ pub(crate) struct Metrics {
     pub(crate) feed_streams: Gauge,
     connections_refused: AtomicU64,
     feed_samples: AtomicU64,
+    feed_delay_micros: Distribution,
+    feed_replays: AtomicU64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            responses: Mutex::default(),
+            accepted: AtomicU64::default(),
+            rejected: AtomicU64::default(),
+            http_connections: Gauge::default(),
+            feed_connections: Gauge::default(),
+            feed_subscribers: Gauge::default(),
+            feed_streams: Gauge::default(),
+            connections_refused: AtomicU64::default(),
+            feed_samples: AtomicU64::default(),
+            feed_delay_micros: Distribution::new(&FEED_DELAY_MICROS),
+            feed_replays: AtomicU64::default(),
+        }
+    }
 }
 
 /// What the metrics show of other parts of the server.
@@ -44,6 +72,8 @@ pub(crate) struct State<'a> {
     pub(crate) tls: Option<TlsStatus>,
     /// How often the configuration file could not be used when it was read again.
     pub(crate) failed_reloads: u64,
+    /// The number of tokens, and when the next of them expires.
+    pub(crate) tokens: (usize, Option<DateTime<Utc>>),
 }
 
 /// A number that can rise and fall.
@@ -104,6 +134,17 @@ impl Metrics {
         self.feed_samples.fetch_add(samples, Relaxed);
     }
 
+    /// Notes how long after its delivery an event was written for a subscriber.
+    pub(crate) fn record_feed_delay(&self, delay: Duration) {
+        self.feed_delay_micros
+            .count(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a subscription that continues after a cursor.
+    pub(crate) fn add_replay(&self) {
+        self.feed_replays.fetch_add(1, Relaxed);
+    }
+
     /// Counts the accepted samples and the rejected records of an ingest request.
     pub(crate) fn record_ingest(&self, counts: &IngestCounts, rejected: u64) {
         self.accepted.fetch_add(counts.accepted, Relaxed);
@@ -113,6 +154,9 @@ impl Metrics {
     /// Returns all counters in the text format of Prometheus, version 0.0.4.
     pub(crate) fn render(&self, state: &State<'_>) -> String {
         let mut text = PrometheusText::default();
+        let name = "health_build_info";
+        text.header(name, "gauge", "The version of the program; the value is 1.");
+        text.sample(&format!("{name}{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
         self.render_http(&mut text);
         render_refused(&mut text, state.refused);
         self.render_ingest(&mut text);
@@ -123,9 +167,11 @@ impl Metrics {
             "Attempts to read the configuration file again that failed; the settings stayed as they were.",
             state.failed_reloads,
         );
+        render_tokens(&mut text, state.tokens);
         if let Some(tls) = state.tls {
             render_tls(&mut text, tls);
         }
+        process::render(&mut text);
         text.0
     }
 
@@ -193,6 +239,31 @@ impl Metrics {
             "Samples that slow feed subscribers missed.",
             missed,
         );
+        text.counter(
+            "health_feed_replays_total",
+            "Subscriptions that continued after a cursor.",
+            self.feed_replays.load(Relaxed),
+        );
+        text.seconds(
+            "health_feed_delay_seconds",
+            "Time from the delivery of a commit to the line for a subscriber.",
+            &self.feed_delay_micros.read(),
+        );
+    }
+}
+
+fn render_tokens(text: &mut PrometheusText, (count, next_expiry): (usize, Option<DateTime<Utc>>)) {
+    text.gauge(
+        "health_tokens",
+        "Tokens that are not revoked.",
+        u64::try_from(count).unwrap_or(u64::MAX),
+    );
+    if let Some(at) = next_expiry {
+        text.gauge(
+            "health_token_expiry_timestamp_seconds",
+            "When the next token expires, in seconds since 1970; absent if none expires.",
+            u64::try_from(at.timestamp()).unwrap_or(0),
+        );
     }
 }
 
@@ -252,18 +323,73 @@ fn render_core(text: &mut PrometheusText, core: &Counts) {
         "Samples that were erased.",
         core.erased_samples,
     );
-    text.gauge(
-        "health_store_queued_rows",
-        "Samples that wait or are being written.",
-        core.queued_rows,
+    let name = "health_database_errors_total";
+    text.header(
+        name,
+        "counter",
+        "Failed attempts to write a batch, by the class of the failure.",
     );
+    for (class, count) in core.failures.iter().filter(|(class, _)| !class.is_empty()) {
+        text.sample(&format!("{name}{{class=\"{class}\"}}"), count);
+    }
+    text.seconds(
+        "health_store_commit_duration_seconds",
+        "Time of a transaction with samples, until the database has confirmed it.",
+        &core.commit_micros,
+    );
+    text.histogram("health_store_batch_rows", "Samples in a transaction.", &core.batch_rows);
+    for (name, help, value) in [
+        (
+            "health_store_queued_rows",
+            "Samples that wait or are being written.",
+            core.queued_rows,
+        ),
+        (
+            "health_store_queued_rows_limit",
+            "Samples that may wait (--queue-rows).",
+            core.queue_rows_max,
+        ),
+        (
+            "health_store_read_only",
+            "1 if the database is a standby or set to read-only.",
+            u64::from(core.is_read_only),
+        ),
+        ("health_store_writers", "Writers (--writers).", core.writers),
+        (
+            "health_store_writers_connected",
+            "Writers that have a connection.",
+            core.writers_connected,
+        ),
+        (
+            "health_store_writers_blocked",
+            "Writers that wait for a lock of another session.",
+            core.writers_blocked,
+        ),
+        (
+            "health_store_readers_limit",
+            "Connections that queries may open (--readers).",
+            core.readers_max,
+        ),
+        (
+            "health_store_readers_open",
+            "Connections that queries have opened.",
+            core.readers_open,
+        ),
+        (
+            "health_store_readers_idle",
+            "Open connections that no query uses.",
+            core.readers_idle,
+        ),
+    ] {
+        text.gauge(name, help, value);
+    }
     text.gauge(
-        "health_summary_lag_seconds",
+        "health_sealing_lag_seconds",
         "Seconds since the end of the newest summarised slice of 15 minutes.",
         core.summary_lag_seconds,
     );
     text.gauge(
-        "health_summary_dirty_slices",
+        "health_dirty_slices",
         "Slices of 15 minutes whose stored summary may be out of date.",
         core.dirty_slices,
     );
@@ -314,6 +440,26 @@ impl PrometheusText {
         self.sample(name, value);
     }
 
+    fn histogram(&mut self, name: &str, help: &str, values: &Distributed) {
+        self.distribution(name, help, values, |value| value.to_string());
+    }
+
+    /// Writes a histogram of microseconds in seconds.
+    fn seconds(&mut self, name: &str, help: &str, micros: &Distributed) {
+        let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64().to_string();
+        self.distribution(name, help, micros, seconds);
+    }
+
+    fn distribution(&mut self, name: &str, help: &str, values: &Distributed, unit: fn(u64) -> String) {
+        self.header(name, "histogram", help);
+        for (bound, count) in values.cumulative() {
+            self.sample(&format!("{name}_bucket{{le=\"{}\"}}", unit(bound)), count);
+        }
+        self.sample(&format!("{name}_bucket{{le=\"+Inf\"}}"), values.count);
+        self.sample(&format!("{name}_sum"), unit(values.sum));
+        self.sample(&format!("{name}_count"), values.count);
+    }
+
     fn header(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail; the same holds below.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -326,6 +472,14 @@ impl PrometheusText {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeSet,
+        fs,
+        io::Write as _,
+        path::{Path, PathBuf},
+        process::{Command, Stdio},
+    };
+
     use super::*;
 
     fn render(metrics: &Metrics, refused: &[(&'static str, u64)]) -> String {
@@ -334,6 +488,7 @@ mod tests {
             refused,
             tls: None,
             failed_reloads: 0,
+            tokens: (0, None),
         })
     }
 
@@ -370,6 +525,7 @@ mod tests {
         assert_eq!(
             types,
             [
+                "health_build_info gauge",
                 "health_http_request_duration_seconds histogram",
                 "health_http_connections gauge",
                 "health_connections_refused_total counter",
@@ -382,15 +538,35 @@ mod tests {
                 "health_store_failed_writes_total counter",
                 "health_store_erasures_total counter",
                 "health_store_erased_samples_total counter",
+                "health_database_errors_total counter",
+                "health_store_commit_duration_seconds histogram",
+                "health_store_batch_rows histogram",
                 "health_store_queued_rows gauge",
-                "health_summary_lag_seconds gauge",
-                "health_summary_dirty_slices gauge",
+                "health_store_queued_rows_limit gauge",
+                "health_store_read_only gauge",
+                "health_store_writers gauge",
+                "health_store_writers_connected gauge",
+                "health_store_writers_blocked gauge",
+                "health_store_readers_limit gauge",
+                "health_store_readers_open gauge",
+                "health_store_readers_idle gauge",
+                "health_sealing_lag_seconds gauge",
+                "health_dirty_slices gauge",
                 "health_feed_connections gauge",
                 "health_feed_streams gauge",
                 "health_feed_subscribers gauge",
                 "health_feed_samples_total counter",
                 "health_feed_missed_total counter",
+                "health_feed_replays_total counter",
+                "health_feed_delay_seconds histogram",
                 "health_config_failed_reloads_total counter",
+                "health_tokens gauge",
+                "process_cpu_seconds_total counter",
+                "process_virtual_memory_bytes gauge",
+                "process_resident_memory_bytes gauge",
+                "process_start_time_seconds gauge",
+                "process_open_fds gauge",
+                "process_max_fds gauge",
             ]
         );
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -401,6 +577,105 @@ mod tests {
                 .unwrap_or(name);
             assert!(text.contains(&format!("# TYPE {family} ")), "{name}");
             assert!(text.contains(&format!("# HELP {family} ")), "{name}");
+        }
+    }
+
+    /// Returns metrics in which every family occurs.
+    fn everything() -> String {
+        let metrics = Metrics::default();
+        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
+        metrics.render(&State {
+            core: &Counts::default(),
+            refused: &[("wrong_token", 1)],
+            tls: Some(TlsStatus {
+                expires_at: Utc::now(),
+                failed_reloads: 0,
+            }),
+            failed_reloads: 0,
+            tokens: (1, Some(Utc::now())),
+        })
+    }
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    /// Returns the names of metrics in a text.
+    fn metrics_in(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
+        words
+            .filter(|word| word.starts_with("health_") || word.starts_with("process_"))
+            .collect()
+    }
+
+    #[test]
+    fn every_metric_that_an_alert_or_a_dashboard_names_exists() {
+        let text = everything();
+        for file in [
+            "ops/prometheus/alerts.yml",
+            "ops/prometheus/alerts_test.yml",
+            "ops/grafana/server.json",
+        ] {
+            let content = fs::read_to_string(root().join(file)).unwrap();
+            let names = metrics_in(&content);
+            assert!(names.len() > 20, "{file}: {names:?}");
+            for name in names {
+                let exists = text.lines().any(|line| {
+                    line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+                        || line.starts_with(&format!("# TYPE {name} "))
+                });
+                assert!(exists, "{file} names {name}, which is no metric");
+            }
+        }
+    }
+
+    #[test]
+    fn every_alert_has_a_section_that_says_what_to_do() {
+        let alerts = fs::read_to_string(root().join("ops/prometheus/alerts.yml")).unwrap();
+        let page = fs::read_to_string(root().join("docs/operate.md")).unwrap();
+        let names: Vec<_> = alerts
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- alert: "))
+            .collect();
+        assert!(names.len() > 15, "{names:?}");
+        for name in names {
+            let link = format!("runbook: docs/operate.md#{}\n", name.to_lowercase());
+            assert!(alerts.contains(&link), "{name} has no link");
+            assert!(
+                page.contains(&format!("\n### {name}\n")),
+                "docs/operate.md has no section {name}"
+            );
+        }
+        assert_eq!(
+            alerts.matches(" summary: ").count(),
+            alerts.matches("- alert: ").count()
+        );
+        assert_eq!(alerts.matches(" action: ").count(), alerts.matches("- alert: ").count());
+    }
+
+    #[test]
+    fn promtool_accepts_the_metrics_and_the_alerts_fire_for_their_faults() {
+        let folder = root().join("ops/prometheus");
+        let promtool = |arguments: &[&str]| {
+            let mut command = Command::new("promtool");
+            command.args(arguments).current_dir(&folder);
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            command.spawn()
+        };
+        let Ok(mut check) = promtool(&["check", "metrics"]) else {
+            println!("skipped: promtool is not installed");
+            return;
+        };
+        check.stdin.take().unwrap().write_all(everything().as_bytes()).unwrap();
+        let mut outputs = vec![check.wait_with_output().unwrap()];
+        for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
+            outputs.push(promtool(&arguments).unwrap().wait_with_output().unwrap());
+        }
+        for output in outputs {
+            assert!(output.status.success(), "{output:?}");
         }
     }
 }

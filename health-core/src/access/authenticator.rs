@@ -108,6 +108,19 @@ impl Authenticator {
         self.tokens.borrow().any_created
     }
 
+    /// Returns the number of tokens, and when the next of them expires.
+    pub fn summary(&self) -> (usize, Option<DateTime<Utc>>) {
+        let (tokens, now) = (self.tokens.borrow(), Utc::now());
+        let all = || {
+            tokens
+                .by_prefix
+                .values()
+                .flatten()
+                .map(|(_, access)| access.expires_at())
+        };
+        (all().count(), all().flatten().filter(|at| *at > now).min())
+    }
+
     /// Returns what a client may do that has sent this secret, or none.
     ///
     /// # Errors

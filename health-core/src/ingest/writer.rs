@@ -237,8 +237,11 @@ impl Writer {
         while !requests.is_empty() {
             let batch = Batch::new(requests.iter().map(|request| request.samples.as_slice()));
             let rows = batch.len();
+            let started = Instant::now();
             match self.try_write(&batch, mode, cache).await {
                 Ok(written) => {
+                    self.counters
+                        .count_commit(&written.plan.receipts, rows, started.elapsed());
                     self.acknowledge(requests, written);
                     return Vec::new();
                 }
@@ -347,7 +350,6 @@ impl Writer {
             updates,
             receipts,
         } = written.plan;
-        self.counters.count_commit(&receipts);
         let changed = inserts
             .into_iter()
             .chain(updates.into_iter().map(|update| update.after));

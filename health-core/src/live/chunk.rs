@@ -3,6 +3,7 @@
 use std::{
     ops::Range,
     sync::{Arc, OnceLock},
+    time::Instant,
 };
 
 use crate::{
@@ -38,6 +39,8 @@ pub(crate) struct Chunk {
     /// The number of the commit in the order in which writers handed commits over, see
     /// [`Ring::subscribe`](super::ring::Ring::subscribe).
     pub(crate) order: u64,
+    /// When it was made: at its delivery to the ring, or when a replay read it.
+    pub(crate) made_at: Instant,
 }
 
 /// The samples as JSON, one after the other.
@@ -80,6 +83,7 @@ impl Chunk {
             after: None,
             batch_number,
             order,
+            made_at: Instant::now(),
         }
     }
 

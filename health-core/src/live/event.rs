@@ -75,6 +75,11 @@ impl Published {
         Self { chunk, index }
     }
 
+    /// Returns how long ago the commit was delivered to the subscribers, or read for a replay.
+    pub fn age(&self) -> std::time::Duration {
+        self.chunk.made_at.elapsed()
+    }
+
     /// Returns the sample as it is stored.
     pub fn sample(&self) -> &Sample {
         &self.chunk.samples()[self.index]

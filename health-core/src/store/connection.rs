@@ -354,6 +354,12 @@ pub(crate) fn readers(config: &Config) -> Readers {
 }
 
 impl Readers {
+    /// Returns how many connections are open, and how many of them no query uses.
+    pub(crate) fn connections(&self) -> (u64, u64) {
+        let state = self.pool.state();
+        (state.connections.into(), state.idle_connections.into())
+    }
+
     /// Opens a connection that is not one of the pool, for work that cannot wait until a query has ended.
     pub(crate) async fn own_session(&self) -> Result<Session, Error> {
         Session::plain(&self.config).await.map_err(connection_error)

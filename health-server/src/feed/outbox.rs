@@ -134,6 +134,7 @@ impl Outbox {
             events = events.every(every);
         }
         if let Some(cursor) = after {
+            self.app.metrics.add_replay();
             events = events.resume(cursor);
         }
         if is_confirmed {
@@ -237,6 +238,11 @@ impl Outbox {
     /// Appends an event and those that wait after it, until a write is worthwhile.
     fn push_events(&mut self, first: LiveEvent) {
         let mut samples = 0;
+        // One of the events that are written together is enough: the first is the oldest.
+        let age = match &first {
+            LiveEvent::Sample { published, .. } => Some(published.age()),
+            _ => None,
+        };
         let mut events = vec![first];
         while !events.is_empty() {
             for event in events.drain(..) {
@@ -250,6 +256,9 @@ impl Outbox {
             }
         }
         self.app.metrics.add_feed_samples(samples);
+        if let Some(age) = age {
+            self.app.metrics.record_feed_delay(age);
+        }
     }
 
     /// Appends an event. Returns how many samples that are.

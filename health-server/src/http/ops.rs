@@ -40,6 +40,7 @@ pub(crate) fn prometheus(app: &App) -> HttpResponse {
         refused: &app.refusals.counts(),
         tls: app.tls.as_deref().map(ServerTls::status),
         failed_reloads: app.reloads.count(),
+        tokens: app.authenticator.summary(),
     });
     with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }

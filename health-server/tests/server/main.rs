@@ -8,6 +8,7 @@ mod audit;
 mod bounds;
 mod client;
 mod connections;
+mod dashboards;
 mod database;
 mod doors;
 mod erasing;
