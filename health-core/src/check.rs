@@ -1,10 +1,10 @@
-//! What an operator should know of a database: [`check`](fn@check) asks, and changes nothing.
+//! What an operator should know of a database: [`check_database`](crate::check_database) asks.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::{config::Config, error::Error, setup_error::SetupError, store, token::Token};
+use crate::{setup_error::SetupError, token::Token};
 
 /// What was found out about a database.
 #[derive(Debug, Clone)]
@@ -136,15 +136,6 @@ pub struct Growth {
     pub rows_per_day: f64,
     /// Bytes a day.
     pub bytes_per_day: f64,
-}
-
-/// Asks a database everything that an operator should know. It creates, migrates and changes nothing.
-///
-/// # Errors
-/// [`Error::Unavailable`] if the database cannot be reached. [`Error::Setup`] if the database is missing, or the role may not
-/// connect.
-pub async fn check(config: &Config) -> Result<DatabaseCheck, Error> {
-    store::check::check(config).await
 }
 
 /// The fewest rows from which the size of one can be told.

@@ -147,5 +147,5 @@ pub use crate::{
     },
     outage::{DatabaseStatus, Outage, OutageReason},
     setup_error::SetupError,
-    store::{export::Samples, grants::grants, migrate::migrate},
+    store::{check::check_database, export::Samples, grants::grants, migrate::migrate},
 };

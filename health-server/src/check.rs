@@ -8,7 +8,7 @@ mod ready;
 use std::io::{self, Write};
 
 use chrono::Utc;
-use health_core::{embedded::Cluster, format_timestamp};
+use health_core::{check_database, embedded::Cluster, format_timestamp};
 
 use self::finding::{Finding, Level};
 use crate::{
@@ -74,7 +74,7 @@ async fn of_database(args: &ServeArgs) -> Result<Vec<Finding>, ProgramError> {
         Postgres::Embedded(cluster)
     };
     let checked = match postgres.config(args.core_limits.clone()) {
-        Ok(config) => health_core::check::check(&config).await,
+        Ok(config) => check_database(&config).await,
         Err(error) => Err(error),
     };
     match checked {

@@ -5,10 +5,10 @@
 //! writer.
 
 mod process;
+mod text;
 
 use std::{
     collections::BTreeMap,
-    fmt::{Display, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,10 +17,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use health_core::{Counts, Distributed, Distribution, IngestCounts};
+use health_core::{Counts, Distribution, IngestCounts};
 use hyper::{Method, StatusCode};
 use parking_lot::Mutex;
 
+use self::text::PrometheusText;
 use crate::tls::TlsStatus;
 
 /// Upper bounds of the histogram's buckets, in seconds: from a cached read to the statement timeout of 30 s.
@@ -425,257 +426,5 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// Writes metrics in the text format of Prometheus.
-#[derive(Default)]
-struct PrometheusText(String);
-
-impl PrometheusText {
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.header(name, "counter", help);
-        self.sample(name, value);
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.header(name, "gauge", help);
-        self.sample(name, value);
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, values: &Distributed) {
-        self.distribution(name, help, values, |value| value.to_string());
-    }
-
-    /// Writes a histogram of microseconds in seconds.
-    fn seconds(&mut self, name: &str, help: &str, micros: &Distributed) {
-        let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64().to_string();
-        self.distribution(name, help, micros, seconds);
-    }
-
-    fn distribution(&mut self, name: &str, help: &str, values: &Distributed, unit: fn(u64) -> String) {
-        self.header(name, "histogram", help);
-        for (bound, count) in values.cumulative() {
-            self.sample(&format!("{name}_bucket{{le=\"{}\"}}", unit(bound)), count);
-        }
-        self.sample(&format!("{name}_bucket{{le=\"+Inf\"}}"), values.count);
-        self.sample(&format!("{name}_sum"), unit(values.sum));
-        self.sample(&format!("{name}_count"), values.count);
-    }
-
-    fn header(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail; the same holds below.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, series: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{series} {value}");
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{
-        collections::BTreeSet,
-        fs,
-        io::Write as _,
-        path::{Path, PathBuf},
-        process::{Command, Stdio},
-    };
-
-    use super::*;
-
-    fn render(metrics: &Metrics, refused: &[(&'static str, u64)]) -> String {
-        metrics.render(&State {
-            core: &Counts::default(),
-            refused,
-            tls: None,
-            failed_reloads: 0,
-            tokens: (0, None),
-        })
-    }
-
-    #[test]
-    fn histograms_are_cumulative() {
-        let metrics = Metrics::default();
-        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
-        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_mins(1));
-        let _connection = metrics.http_connections.increment();
-        let text = render(&metrics, &[]);
-        let labels = r#"route="/ingest",method="POST",status="200""#;
-        for line in [
-            format!("health_http_request_duration_seconds_bucket{{{labels},le=\"0.0025\"}} 0"),
-            format!("health_http_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 1"),
-            format!("health_http_request_duration_seconds_bucket{{{labels},le=\"30\"}} 1"),
-            format!("health_http_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 2"),
-            format!("health_http_request_duration_seconds_sum{{{labels}}} 60.003"),
-            format!("health_http_request_duration_seconds_count{{{labels}}} 2"),
-            "health_http_connections 1".to_owned(),
-        ] {
-            assert!(
-                text.lines().any(|found| found == line),
-                "{line} is missing from\n{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_metric_keeps_its_name_and_type() {
-        let metrics = Metrics::default();
-        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
-        let text = render(&metrics, &[("wrong_token", 1)]);
-        let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-        assert_eq!(
-            types,
-            [
-                "health_build_info gauge",
-                "health_http_request_duration_seconds histogram",
-                "health_http_connections gauge",
-                "health_connections_refused_total counter",
-                "health_refused_total counter",
-                "health_ingest_accepted_total counter",
-                "health_ingest_rejected_total counter",
-                "health_store_samples_total counter",
-                "health_store_batches_total counter",
-                "health_store_raced_batches_total counter",
-                "health_store_failed_writes_total counter",
-                "health_store_erasures_total counter",
-                "health_store_erased_samples_total counter",
-                "health_database_errors_total counter",
-                "health_store_commit_duration_seconds histogram",
-                "health_store_batch_rows histogram",
-                "health_store_queued_rows gauge",
-                "health_store_queued_rows_limit gauge",
-                "health_store_read_only gauge",
-                "health_store_writers gauge",
-                "health_store_writers_connected gauge",
-                "health_store_writers_blocked gauge",
-                "health_store_readers_limit gauge",
-                "health_store_readers_open gauge",
-                "health_store_readers_idle gauge",
-                "health_sealing_lag_seconds gauge",
-                "health_dirty_slices gauge",
-                "health_feed_connections gauge",
-                "health_feed_streams gauge",
-                "health_feed_subscribers gauge",
-                "health_feed_samples_total counter",
-                "health_feed_missed_total counter",
-                "health_feed_replays_total counter",
-                "health_feed_delay_seconds histogram",
-                "health_config_failed_reloads_total counter",
-                "health_tokens gauge",
-                "process_cpu_seconds_total counter",
-                "process_virtual_memory_bytes gauge",
-                "process_resident_memory_bytes gauge",
-                "process_start_time_seconds gauge",
-                "process_open_fds gauge",
-                "process_max_fds gauge",
-            ]
-        );
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let name = line.split(['{', ' ']).next().unwrap();
-            let family = ["_bucket", "_sum", "_count"]
-                .iter()
-                .find_map(|suffix| name.strip_suffix(suffix))
-                .unwrap_or(name);
-            assert!(text.contains(&format!("# TYPE {family} ")), "{name}");
-            assert!(text.contains(&format!("# HELP {family} ")), "{name}");
-        }
-    }
-
-    /// Returns metrics in which every family occurs.
-    fn everything() -> String {
-        let metrics = Metrics::default();
-        metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
-        metrics.render(&State {
-            core: &Counts::default(),
-            refused: &[("wrong_token", 1)],
-            tls: Some(TlsStatus {
-                expires_at: Utc::now(),
-                failed_reloads: 0,
-            }),
-            failed_reloads: 0,
-            tokens: (1, Some(Utc::now())),
-        })
-    }
-
-    fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-    }
-
-    /// Returns the names of metrics in a text.
-    fn metrics_in(text: &str) -> BTreeSet<&str> {
-        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
-        words
-            .filter(|word| word.starts_with("health_") || word.starts_with("process_"))
-            .collect()
-    }
-
-    #[test]
-    fn every_metric_that_an_alert_or_a_dashboard_names_exists() {
-        let text = everything();
-        for file in [
-            "ops/prometheus/alerts.yml",
-            "ops/prometheus/alerts_test.yml",
-            "ops/grafana/server.json",
-        ] {
-            let content = fs::read_to_string(root().join(file)).unwrap();
-            let names = metrics_in(&content);
-            assert!(names.len() > 20, "{file}: {names:?}");
-            for name in names {
-                let exists = text.lines().any(|line| {
-                    line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-                        || line.starts_with(&format!("# TYPE {name} "))
-                });
-                assert!(exists, "{file} names {name}, which is no metric");
-            }
-        }
-    }
-
-    #[test]
-    fn every_alert_has_a_section_that_says_what_to_do() {
-        let alerts = fs::read_to_string(root().join("ops/prometheus/alerts.yml")).unwrap();
-        let page = fs::read_to_string(root().join("docs/operate.md")).unwrap();
-        let names: Vec<_> = alerts
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("- alert: "))
-            .collect();
-        assert!(names.len() > 15, "{names:?}");
-        for name in names {
-            let link = format!("runbook: docs/operate.md#{}\n", name.to_lowercase());
-            assert!(alerts.contains(&link), "{name} has no link");
-            assert!(
-                page.contains(&format!("\n### {name}\n")),
-                "docs/operate.md has no section {name}"
-            );
-        }
-        assert_eq!(
-            alerts.matches(" summary: ").count(),
-            alerts.matches("- alert: ").count()
-        );
-        assert_eq!(alerts.matches(" action: ").count(), alerts.matches("- alert: ").count());
-    }
-
-    #[test]
-    fn promtool_accepts_the_metrics_and_the_alerts_fire_for_their_faults() {
-        let folder = root().join("ops/prometheus");
-        let promtool = |arguments: &[&str]| {
-            let mut command = Command::new("promtool");
-            command.args(arguments).current_dir(&folder);
-            command
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            command.spawn()
-        };
-        let Ok(mut check) = promtool(&["check", "metrics"]) else {
-            println!("skipped: promtool is not installed");
-            return;
-        };
-        check.stdin.take().unwrap().write_all(everything().as_bytes()).unwrap();
-        let mut outputs = vec![check.wait_with_output().unwrap()];
-        for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
-            outputs.push(promtool(&arguments).unwrap().wait_with_output().unwrap());
-        }
-        for output in outputs {
-            assert!(output.status.success(), "{output:?}");
-        }
-    }
-}
+mod tests;

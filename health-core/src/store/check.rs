@@ -69,11 +69,11 @@ const NEWEST_COMMITS: &str = "SELECT coalesce(sum(rows), 0)::bigint, min(committ
 const BYTES_PER_ROW: &str = "SELECT (pg_total_relation_size('health_metrics') + pg_total_relation_size('health_rollups'))::double precision, \
      reltuples::double precision FROM pg_class WHERE oid = 'health_metrics'::regclass";
 
-/// Asks a database everything that an operator should know.
+/// Asks a database everything that an operator should know. It creates, migrates and changes nothing.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database cannot be reached, [`Error::Setup`] if it cannot be used at all.
-pub(crate) async fn check(config: &Config) -> Result<DatabaseCheck, Error> {
+/// [`Error::Unavailable`] if the database cannot be reached. [`Error::Setup`] if the role may not connect.
+pub async fn check_database(config: &Config) -> Result<DatabaseCheck, Error> {
     let config = config.for_sessions("check");
     let is_pooled = matches!(
         pooler::check(&config).await,

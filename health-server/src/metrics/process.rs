@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::PrometheusText;
+use super::text::PrometheusText;
 
 /// The time unit of `/proc`: every Linux reports a hundredth of a second to programs.
 const TICKS_PER_SECOND: f64 = 100.0;
