@@ -110,10 +110,10 @@ async fn faults_of_the_database_are_findings_and_not_errors_of_the_program() {
     let (status, page, _) = check(&["--database-url", "postgres://127.0.0.1:1/db"]).await;
     assert_eq!(status, Some(1));
     assert!(line(&page, "database").starts_with("wrong"), "{page}");
-    let missing = database.url().replacen(name, "no_such_database", 1);
+    let missing = database.url().replacen(&name.replace('_', "%5F"), "nosuchdatabase", 1);
     let (status, page, _) = check(&["--database-url", &missing]).await;
     assert_eq!(status, Some(1), "{page}");
-    assert!(line(&page, "database").contains("no_such_database"), "{page}");
+    assert!(line(&page, "database").contains("nosuchdatabase"), "{page}");
     client
         .batch_execute(&format!("DROP OWNED BY poor_{name}; DROP ROLE poor_{name}"))
         .await
