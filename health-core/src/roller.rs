@@ -19,7 +19,7 @@ use crate::{
 
 /// The pause after a step that found nothing to do. It delays the summaries of late samples by as much. A step with nothing
 /// to do takes about a millisecond.
-const IDLE_PAUSE: Duration = Duration::from_millis(500);
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause after a step that found dirty slices that wait for the end of their epoch.
 const WAITING_PAUSE: Duration = Duration::from_millis(250);

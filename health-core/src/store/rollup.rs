@@ -64,6 +64,8 @@ pub(crate) struct Roller {
     dirty_slices_a_step: i64,
     /// The last dirty slice that a step removed. The next step continues after it, so that every user gets a turn.
     last_slice: UserSlice,
+    /// The epoch in which a step has found no dirty slice of an earlier one.
+    searched_epoch: Option<i64>,
     /// Users whose dirty slices are summarised first.
     pub(crate) awaited_users: Arc<AwaitedUsers>,
     /// The last step summarised slices of such a user. The next one does not, so that every user gets a turn.
@@ -203,6 +205,7 @@ impl Roller {
             dense_samples: DENSE_SAMPLES,
             dirty_slices_a_step: DIRTY_SLICES_IN_FIRST_STEP,
             last_slice: UserSlice::default(),
+            searched_epoch: None,
             awaited_users,
             was_for_awaited: false,
             batches: 0,
@@ -319,36 +322,49 @@ impl Roller {
         Ok(())
     }
 
-    /// Removes some dirty slices and summarises them again.
+    /// Removes some dirty slices of past epochs and summarises them again. If there is none, it may end the epoch.
     async fn resummarise(
         &mut self,
         session: &mut Session,
         state: &SealingState,
         is_quiet: bool,
     ) -> Result<Step, StoreError> {
+        if self.searched_epoch != Some(state.epoch) {
+            if self.resummarise_past_epochs(session, state).await? {
+                return Ok(Step::Worked);
+            }
+            // No writer adds a row of a past epoch any more, and a search reads all rows of the current one.
+            self.searched_epoch = Some(state.epoch);
+        }
+        let waiting = dirty_slices::count(session, MANY_DIRTY_SLICES).await?;
+        // The end of an epoch costs writers time, but not while none writes.
+        let ends = state.epoch_is_due || (is_quiet && waiting == MANY_DIRTY_SLICES);
+        Ok(match waiting {
+            0 => Step::Idle,
+            _ if ends && end_epoch(session).await? => Step::Worked,
+            _ => Step::Waiting,
+        })
+    }
+
+    /// Removes some dirty slices of past epochs and summarises them again. Returns false if there is none.
+    async fn resummarise_past_epochs(
+        &mut self,
+        session: &mut Session,
+        state: &SealingState,
+    ) -> Result<bool, StoreError> {
         if self.resummarise_awaited(session, state).await? {
-            return Ok(Step::Worked);
+            return Ok(true);
         }
         let began = Instant::now();
         let slices = dirty_slices::remove(session, state.epoch, self.last_slice, self.dirty_slices_a_step).await?;
         let Some(last) = slices.last() else {
-            let was_at_start = std::mem::take(&mut self.last_slice) == UserSlice::default();
-            if !was_at_start {
-                return Ok(Step::Worked); // The next step begins at the first user again.
-            }
-            let waiting = dirty_slices::count(session, MANY_DIRTY_SLICES).await?;
-            // The end of an epoch costs writers time, but not while none writes.
-            let ends = state.epoch_is_due || (is_quiet && waiting == MANY_DIRTY_SLICES);
-            return Ok(match waiting {
-                0 => Step::Idle,
-                _ if ends && end_epoch(session).await? => Step::Worked,
-                _ => Step::Waiting,
-            });
+            // The next step begins at the first user again.
+            return Ok(std::mem::take(&mut self.last_slice) != UserSlice::default());
         };
         self.last_slice = *last;
         self.summarise(session, state, &slices).await?;
         self.adapt(began.elapsed());
-        Ok(Step::Worked)
+        Ok(true)
     }
 
     /// Removes some dirty slices of the user who has waited for the longest time, perhaps with some of the next users, and

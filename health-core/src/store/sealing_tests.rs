@@ -276,6 +276,7 @@ async fn slices_of_a_user_whose_queries_find_many_dirty_ones_are_summarised_firs
                SELECT user_id, timestamptz '2020-01-01T00:00:00Z' + number * interval '15 min', epoch - 1 \
                FROM health_sealing, generate_series(1, 200) AS user_id, generate_series(1, 100) AS number";
     session.client().batch_execute(add).await.unwrap();
+    roller = Roller::new(Duration::ZERO, Arc::default());
     roller.awaited_users.note(UserId::new(150).unwrap(), 100);
     for _ in 0..3 {
         assert_eq!(roller.step(&mut session).await.unwrap(), Step::Worked);
