@@ -126,6 +126,8 @@ impl Default for Counters {
             batches: AtomicU64::default(),
             conflicts: AtomicU64::default(),
             failed_writes: AtomicU64::default(),
+            erasures: AtomicU64::default(),
+            erased_samples: AtomicU64::default(),
             last_write_failure: Mutex::default(),
             is_read_only: AtomicBool::default(),
             blocked: Mutex::default(),
