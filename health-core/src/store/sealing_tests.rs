@@ -134,13 +134,7 @@ async fn compare_while_everything_changes(database: &TestDatabase, tables: Table
                     health.ingest(dense_slice(any_user(), now)).await.unwrap();
                 }
                 if writer == 1 && batches % 8 == 0 {
-                    // Near the threshold, so that it cuts slices, hours and days that are being sealed.
-                    let start = any_time(near_threshold, Duration::from_hours(5));
-                    let length = TimeDelta::minutes(fastrand::i64(1..300));
-                    let range = TimeRange::new(start, start + length).unwrap();
-                    let source = fastrand::bool().then(|| Source::new("watch").unwrap());
-                    let erasure = Erasure::of_range(any_user(), range, source);
-                    erase::erase(&pool, erasure, |_| ()).await.unwrap();
+                    erase::erase(&pool, any_erasure(near_threshold), |_| ()).await.unwrap();
                 }
                 if writer == 0 && batches % 40 == 0 {
                     erase::erase(&pool, Erasure::of_user(any_user()), |_| ()).await.unwrap();
@@ -526,6 +520,14 @@ fn sample(user: UserId, second: i64) -> Sample {
 
 fn any_time(until: DateTime<Utc>, spread: Duration) -> DateTime<Utc> {
     until - spread.mul_f64(fastrand::f64())
+}
+
+/// Makes an erasure of some hours near the threshold, so that it cuts slices, hours and days that are being sealed.
+fn any_erasure(near_threshold: DateTime<Utc>) -> Erasure {
+    let start = any_time(near_threshold, Duration::from_hours(5));
+    let range = TimeRange::new(start, start + TimeDelta::minutes(fastrand::i64(1..300))).unwrap();
+    let source = fastrand::bool().then(|| Source::new("watch").unwrap());
+    Erasure::of_range(any_user(), range, source)
 }
 
 fn any_user() -> UserId {
