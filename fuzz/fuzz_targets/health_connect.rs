@@ -9,4 +9,4 @@ mod portions;
 
 reader!(HealthConnect);
 
-fuzz_target!(|input: &[u8]| portions::check(input, || HealthConnect::new()));
+fuzz_target!(|input: &[u8]| portions::check(input, HealthConnect::new));
