@@ -258,7 +258,8 @@ impl Backup {
         Ok(put_back(&self.directory.join(CLUSTER), options).await?)
     }
 
-    /// Restores the backup into a directory beside it, starts PostgreSQL there, reads all samples, and compares their
+    /// Restores the backup into a directory beside it (or beside the data directory, if the user that runs PostgreSQL cannot
+    /// enter the directory of the backup), starts PostgreSQL there, reads all samples, and compares their
     /// number and sums with those in `database` of the cluster that it was made of.
     ///
     /// The database may have been written to since. Then what was written or erased since is left out of the comparison. If
@@ -268,15 +269,32 @@ impl Backup {
     /// [`BackupError::Differs`] if a sample is missing or differs, [`BackupError::Embedded`] if the backup does not start,
     /// [`BackupError::Database`] if a row cannot be read.
     pub async fn verify(&self, cluster: Option<&Cluster>, database: &str) -> Result<Verified, BackupError> {
-        let place = Place::beside(&self.directory)?;
-        let options = Options::new().data_dir(place.data()).durable(false).restart(false);
-        self.restore(&options).await?;
+        let (_place, options) = self.restore_to_verify(cluster).await?;
         let restored = Cluster::start(options).await?;
         let verified = self.compare(&restored, cluster, database).await;
         let stopped = restored.stop().await;
         let verified = verified?;
         stopped?;
         Ok(verified)
+    }
+
+    /// Restores the backup into a directory that is removed with the returned place.
+    ///
+    /// Root runs PostgreSQL as another user, who cannot enter a private directory of backups. Then the place is beside the
+    /// data directory of the cluster, which that user can enter.
+    async fn restore_to_verify(&self, cluster: Option<&Cluster>) -> Result<(Place, Options), BackupError> {
+        let restore_beside = async |directory: &Path| {
+            let place = Place::beside(directory)?;
+            let options = Options::new().data_dir(place.data()).durable(false).restart(false);
+            self.restore(&options).await?;
+            Ok((place, options))
+        };
+        match (restore_beside(&self.directory).await, cluster) {
+            (Err(BackupError::Embedded(EmbeddedError::Unreachable { .. })), Some(cluster)) => {
+                restore_beside(cluster.data_dir()).await
+            }
+            (restored, _) => restored,
+        }
     }
 
     async fn compare(
@@ -318,12 +336,12 @@ pub fn last_backup(data_dir: &Path) -> Option<LastBackup> {
     serde_json::from_slice(&fs::read(data_dir.join(LAST_BACKUP)).ok()?).ok()
 }
 
-/// A directory beside a backup that is removed at the end.
+/// A directory beside another one that is removed at the end.
 struct Place(PathBuf);
 
 impl Place {
-    fn beside(backup: &Path) -> Result<Self, BackupError> {
-        let absolute = fs::canonicalize(backup).map_err(io("resolve the path", backup))?;
+    fn beside(directory: &Path) -> Result<Self, BackupError> {
+        let absolute = fs::canonicalize(directory).map_err(io("resolve the path", directory))?;
         let mut name = absolute.file_name().unwrap_or_default().to_owned();
         name.push(format!(".verify-{}", std::process::id()));
         Ok(Self(absolute.with_file_name(name)))

@@ -156,11 +156,12 @@ async fn the_rules_know_the_tables_and_the_volatile_functions() {
         let rows = session.client().query(sql, &[&names]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     };
-    let of_users = "SELECT table_name::text FROM information_schema.columns WHERE column_name = 'user_id' \
+    let of_users = "SELECT table_name::text FROM information_schema.columns JOIN information_schema.tables \
+                    USING (table_schema, table_name) WHERE column_name = 'user_id' AND table_type = 'BASE TABLE' \
                     AND table_name LIKE 'health%' AND $1::text[] IS NOT NULL ORDER BY table_name";
     assert_eq!(query(of_users, &[]).await, DISTRIBUTED_TABLES);
     let others = "SELECT table_name::text FROM information_schema.tables WHERE table_name LIKE 'health%' \
-                  AND table_name <> ALL ($1) ORDER BY table_name";
+                  AND table_type = 'BASE TABLE' AND table_name <> ALL ($1) ORDER BY table_name";
     assert_eq!(query(others, &DISTRIBUTED_TABLES.map(String::from)).await, LOCAL_TABLES);
     let volatile =
         "SELECT DISTINCT proname::text FROM pg_proc WHERE provolatile = 'v' AND proname = ANY($1) ORDER BY 1";

@@ -23,12 +23,13 @@ pub(super) const LOCAL_TABLES: [&str; 5] = [
 const SYSTEM_COLUMNS: [&str; 7] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "tid"];
 
 /// Volatile functions that a statement of this program might use. A test compares them with PostgreSQL's catalog.
-pub(super) const VOLATILE_FUNCTIONS: [&str; 7] = [
+pub(super) const VOLATILE_FUNCTIONS: [&str; 8] = [
     "clock_timestamp",
     "currval",
     "gen_random_uuid",
     "nextval",
     "pg_is_in_recovery",
+    "pg_total_relation_size",
     "random",
     "setval",
 ];

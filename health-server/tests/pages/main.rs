@@ -147,9 +147,10 @@ fn is_source_file(text: &str) -> bool {
             .any(|end| text.len() > end.len() && text.ends_with(end))
 }
 
-/// Names of tests are sentences; other names in the pages are shorter.
+/// Names of tests are sentences; other names in the pages are shorter, or those of metrics, which all begin alike.
 fn is_test_name(text: &str) -> bool {
     text.matches('_').count() >= 4
+        && !text.starts_with("health_")
         && text
             .chars()
             .all(|char| char == '_' || char.is_ascii_lowercase() || char.is_ascii_digit())
