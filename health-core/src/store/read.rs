@@ -5,8 +5,8 @@
 //! every answer equals a plain aggregate over the samples of the same transaction, whatever other sessions write,
 //! seal or erase meanwhile.
 
-use futures_util::{TryStreamExt, join, pin_mut};
-use tokio_postgres::{Row, Statement, types::ToSql};
+use futures_util::{StreamExt, TryStreamExt, join, pin_mut, stream};
+use tokio_postgres::{Row, RowStream, Statement, types::ToSql};
 
 use crate::{
     error::Error,
@@ -229,30 +229,35 @@ impl<'a> ReadTransaction<'a> {
             }
             Ok::<_, StoreError>(summaries)
         };
-        // The fold needs minutes and samples in one order of time, so it begins after both have arrived.
+        // One round trip. The minutes are few: they are of slices that the boundaries of buckets cut.
         let (from_rollups, minutes, samples) = join!(
             from_rollups,
             self.minutes.rows(client, &minutes, &user),
-            self.samples.rows(client, &samples, &user)
+            self.samples.stream(client, &samples, &user)
         );
         let mut summaries = from_rollups?;
-        summaries.extend(self.fold(&minutes?, &samples?)?);
+        summaries.extend(self.fold(&minutes?, samples?).await?);
         Ok(summaries)
     }
 
     /// Folds minutes and samples together. Both come in the order of time, and no sample lies in one of the minutes.
-    fn fold(&self, minutes: &[Row], samples: &[Row]) -> Result<Vec<SourceSummary>, StoreError> {
+    ///
+    /// The samples are folded while they arrive. A user may have millions of them that are not summarised yet, so they must
+    /// not be kept.
+    async fn fold(&self, minutes: &[Row], samples: Option<RowStream>) -> Result<Vec<SourceSummary>, StoreError> {
         let mut fold = SampleSummariser::new(self.query.ends, self.query.now);
         let mut minutes = minutes.iter().map(source_summary).peekable();
-        for row in samples {
-            let observation = observation(row);
+        let samples = stream::iter(samples).flatten();
+        pin_mut!(samples);
+        while let Some(row) = samples.try_next().await? {
+            let observation = observation(&row);
             let is_earlier =
                 |minute: &Result<SourceSummary, _>| minute.as_ref().map_or(true, |minute| minute.at < observation.at);
             while let Some(minute) = minutes.next_if(is_earlier) {
                 let minute = minute?;
                 fold.add_summary(&minute.source, minute.at, &minute.summary);
             }
-            fold.push(text(row, 1)?, observation);
+            fold.push(text(&row, 1)?, observation);
         }
         for minute in minutes {
             let minute = minute?;
@@ -357,6 +362,19 @@ impl TimeRanges {
             return Ok(Vec::new());
         }
         client.query(statement, &self.params(user)).await
+    }
+
+    /// Returns the rows of the ranges as they arrive. Without a range there is no round trip.
+    async fn stream(
+        &self,
+        client: &SessionClient,
+        statement: &Statement,
+        user: &i64,
+    ) -> Result<Option<RowStream>, tokio_postgres::Error> {
+        if self.from.is_empty() {
+            return Ok(None);
+        }
+        client.query_raw(statement, self.params(user)).await.map(Some)
     }
 }
 

@@ -13,6 +13,7 @@
 //! - [`full_disk`]: a disk without space. The server answers 503, and stores again as soon as there is space.
 //! - [`durability`]: a role whose commits do not wait for the disk. What the server reports as done is durable all the same.
 //! - [`import_crashes`]: an import that is killed and repeated, or whose server is killed, stores its files once.
+//! - [`large_queries`]: queries over many samples that have no summaries yet. They cost little memory.
 //! - [`stalled`]: subscribers that do not read. They cost little memory, and learn exactly how much they have missed.
 //!
 //! [`server`] and [`database`] start and break the two processes, and [`client`] is an HTTP client that expects
@@ -29,6 +30,7 @@ mod feed_crashes;
 mod full_disk;
 mod import_crashes;
 mod ingest_crashes;
+mod large_queries;
 mod model;
 mod outages;
 mod server;
