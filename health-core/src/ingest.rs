@@ -5,6 +5,7 @@ pub(crate) mod lanes;
 pub(crate) mod outcome;
 pub(crate) mod positions;
 pub(crate) mod queue;
+pub(crate) mod request;
 pub(crate) mod states;
 pub(crate) mod work;
 pub(crate) mod writer;

@@ -66,6 +66,18 @@ impl Listeners {
     }
 }
 
+/// Returns the first address that other machines can reach, with its flag.
+pub(crate) async fn exposed_address<'a>(addresses: [(&'static str, &'a str); 2]) -> Option<(&'static str, &'a str)> {
+    for (flag, address) in addresses {
+        // An address that cannot be resolved passes here; binding it fails with a message of its own.
+        let mut resolved = lookup_host(address).await.into_iter().flatten();
+        if resolved.any(|address: SocketAddr| !address.ip().is_loopback()) {
+            return Some((flag, address));
+        }
+    }
+    None
+}
+
 /// The line that the program prints as soon as it serves. Scripts read the addresses from it.
 impl fmt::Display for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

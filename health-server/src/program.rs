@@ -6,7 +6,6 @@ use std::{
     fmt::Display,
     future::{Future, pending},
     io::{self, Write},
-    net::SocketAddr,
     pin::pin,
     process::ExitCode,
     sync::Arc,
@@ -16,7 +15,6 @@ use std::{
 use clap::CommandFactory;
 use health_core::{Config, DatabaseStatus, Error, Health, Limits, backup::BackupError, grants, migrate};
 use tokio::{
-    net::lookup_host,
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
 };
@@ -30,7 +28,7 @@ use crate::{
     error::ProgramError,
     http::starting,
     import,
-    listeners::Listeners,
+    listeners::{Listeners, exposed_address},
     logging,
     options::ServerOptions,
     reload::{ConfigFile, FailedReloads, reload_on_hangup},
@@ -320,18 +318,6 @@ async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<He
             outcome => return outcome,
         }
     }
-}
-
-/// Returns the first address that other machines can reach, with its flag.
-pub(crate) async fn exposed_address<'a>(addresses: [(&'static str, &'a str); 2]) -> Option<(&'static str, &'a str)> {
-    for (flag, address) in addresses {
-        // An address that cannot be resolved passes here; binding it fails with a message of its own.
-        let mut resolved = lookup_host(address).await.into_iter().flatten();
-        if resolved.any(|address: SocketAddr| !address.ip().is_loopback()) {
-            return Some((flag, address));
-        }
-    }
-    None
 }
 
 /// Refuses an address that other machines can reach while no token exists, because every client may then read, write and

@@ -8,7 +8,7 @@
 
 use std::{cell::OnceCell, collections::VecDeque};
 
-use crate::{ingest::work::Request, sample::UserId, store::newest_timestamps::ShardTimestamps};
+use crate::{ingest::request::Request, sample::UserId, store::newest_timestamps::ShardTimestamps};
 
 /// The requests of one shard of users.
 #[derive(Debug)]

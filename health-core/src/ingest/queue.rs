@@ -15,8 +15,9 @@ use crate::{
     ingest::{
         outcome::Outcome,
         positions::Positions,
+        request::Request,
         states::WriterStates,
-        work::{Request, SMALL_ROWS, WorkQueue},
+        work::{SMALL_ROWS, WorkQueue},
     },
     sample::Sample,
 };

@@ -10,7 +10,7 @@ use health_core::{
 };
 
 use super::finding::{Finding, Level, in_bytes, in_words};
-use crate::{args::ServeArgs, program::exposed_address};
+use crate::{args::ServeArgs, listeners::exposed_address};
 
 /// PostgreSQL before this version lacks what the statements of this program use.
 const VERSION_MIN: i32 = 140_000;
