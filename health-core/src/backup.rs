@@ -7,20 +7,24 @@
 //! After a restore, the feed refuses the cursors of the time that was lost, as after any return to an earlier state.
 
 mod compare;
+mod error;
+mod files;
 
 use std::{
-    fs::{self, DirBuilder, File, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use crate::backup::error::BackupError;
 use crate::{
-    backup::compare::{Comparison, compare, total_samples},
+    backup::{
+        compare::{Comparison, compare, total_samples},
+        files::{Place, create_new, io, sync, write_json},
+    },
     config::Config,
     embedded::{Cluster, EmbeddedError, Options, copy_running, put_back},
     error::Error,
@@ -107,64 +111,6 @@ pub enum Compared {
     OtherHistory,
 }
 
-/// The reason why a backup cannot be made, restored or verified.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum BackupError {
-    /// The directory for a new backup is not empty.
-    #[error(
-        "{} is not empty. A backup is written into a new directory, so that no older one is lost; choose another name.",
-        directory.display()
-    )]
-    NotNew {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// There is no finished backup in the directory.
-    #[error(
-        "{} is not a finished backup: it has no {missing}. Give the directory that `health-server backup DIR` has written.",
-        directory.display()
-    )]
-    NoBackup {
-        /// The directory.
-        directory: PathBuf,
-        /// The file that is missing.
-        missing: &'static str,
-    },
-    /// The file that describes the backup is damaged.
-    #[error("the backup in {} is damaged: its {DESCRIPTION} cannot be read: {reason}", directory.display())]
-    Damaged {
-        /// The directory.
-        directory: PathBuf,
-        /// What is wrong with the file.
-        reason: String,
-    },
-    /// The restored backup differs from the database.
-    #[error("the backup in {} does not equal the database: {difference}. Do not rely on it; make another one.", directory.display())]
-    Differs {
-        /// The directory.
-        directory: PathBuf,
-        /// The first difference, as a clause.
-        difference: String,
-    },
-    /// PostgreSQL did not start or was not found, or a file could not be copied.
-    #[error(transparent)]
-    Embedded(#[from] EmbeddedError),
-    /// The database refused to answer.
-    #[error(transparent)]
-    Database(#[from] Error),
-    /// The operating system refused an operation on a file.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// The operation, as a verb.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: Arc<io::Error>,
-    },
-}
-
 impl Backup {
     /// Copies the cluster into a new directory of mode 0700, while it runs.
     ///
@@ -219,7 +165,7 @@ impl Backup {
         }
         let path = directory.join(DESCRIPTION);
         let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(BackupError::NoBackup {
                     directory,
                     missing: DESCRIPTION,
@@ -336,78 +282,7 @@ pub fn last_backup(data_dir: &Path) -> Option<LastBackup> {
     serde_json::from_slice(&fs::read(data_dir.join(LAST_BACKUP)).ok()?).ok()
 }
 
-/// A directory beside another one that is removed at the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn beside(directory: &Path) -> Result<Self, BackupError> {
-        let absolute = fs::canonicalize(directory).map_err(io("resolve the path", directory))?;
-        let mut name = absolute.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".verify-{}", std::process::id()));
-        Ok(Self(absolute.with_file_name(name)))
-    }
-
-    fn data(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %self.0.display(), %error, "cannot remove the restored copy; remove it by hand");
-            }
-            _ => {}
-        }
-    }
-}
-
 async fn session(cluster: &Cluster, database: &str) -> Result<Session, BackupError> {
     let config = Config::from_url(&cluster.url(database))?;
     Ok(Session::writer(&config).await?)
-}
-
-/// Creates the directory of a new backup. An empty directory is used.
-fn create_new(directory: &Path) -> Result<(), BackupError> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        created => return created.map_err(io("create the directory", directory)),
-    }
-    let mut entries = fs::read_dir(directory).map_err(io("read the directory", directory))?;
-    if entries.next().is_some() {
-        return Err(BackupError::NotNew {
-            directory: directory.to_owned(),
-        });
-    }
-    fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(io("change the permissions of", directory))
-}
-
-/// Writes a value as JSON, under its name only when it is complete and on the disk.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BackupError> {
-    let unfinished = path.with_extension("json.new");
-    let write = || {
-        let mut file = File::create(&unfinished)?;
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    write().map_err(io("write", path))
-}
-
-fn sync(directory: &Path) -> Result<(), BackupError> {
-    File::open(directory)
-        .and_then(|file| file.sync_all())
-        .map_err(io("sync to the disk", directory))
-}
-
-/// Returns a function for `map_err` that adds the operation and the path.
-fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
-    let path = path.to_owned();
-    move |source| BackupError::Io {
-        action,
-        path,
-        source: Arc::new(source),
-    }
 }
