@@ -22,6 +22,7 @@ mod json;
 mod json_list;
 mod line_protocol;
 mod ndjson;
+mod no_record;
 mod numbers;
 mod options;
 mod record_fault;

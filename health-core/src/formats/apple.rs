@@ -6,8 +6,9 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::{
     Damage, Entry, EntryRecord, Fault, FileOptions, Place, StepFractions,
+    no_record::{NoRecord, worn_heart_rate},
     numbers::number,
-    rules::{NOT_WORN, end_of_interval, energy, heart_rate},
+    rules::{end_of_interval, energy},
     source_name,
     xml::{Xml, unescaped},
 };
@@ -92,15 +93,11 @@ impl Reader<'_> {
             kind => return Some(Entry::ignored(unescaped(kind).into_owned(), 1)),
         };
         let place = Place::new(kind, index);
-        Some(match self.record(&attributes, kind) {
-            Ok(Some(record)) => Entry::Record(EntryRecord { place, ..record }),
-            Ok(None) => Entry::ignored(NOT_WORN, 1),
-            Err(fault) => Entry::refused(place, fault),
-        })
+        Some(Entry::of(place, self.record(&attributes, kind)))
     }
 
-    /// Returns the record of a kind that is kept, or `None` if the device was not worn.
-    fn record(&mut self, attributes: &Attributes<'_>, kind: &str) -> Result<Option<EntryRecord>, Fault> {
+    /// Returns the record of a kind that is kept.
+    fn record(&mut self, attributes: &Attributes<'_>, kind: &str) -> Result<EntryRecord, NoRecord> {
         let start = self.options.time("startDate", &attributes.start)?;
         let value = number("value", &attributes.value)?;
         let source = self.source(attributes);
@@ -108,10 +105,7 @@ impl Reader<'_> {
         let mut end = None;
         if kind == HEART_RATE {
             expect_unit(&attributes.unit, "count/min")?;
-            readings.heart_rate = heart_rate(value).map_err(|fault| Fault::of_value("value", &fault))?;
-            if readings.heart_rate.is_none() {
-                return Ok(None);
-            }
+            readings.heart_rate = Some(worn_heart_rate("value", value)?);
         } else {
             let given = self.options.time("endDate", &attributes.end)?;
             end = end_of_interval(start, given, None).map_err(|fault| Fault::of_value("endDate", &fault))?;
@@ -121,17 +115,17 @@ impl Reader<'_> {
             } else if kind == ACTIVE_ENERGY {
                 readings.calories = Some(energy("value", value, &attributes.unit)?);
             } else {
-                return Err(Fault::new("type is missing"));
+                return Err(Fault::new("type is missing").into());
             }
         }
-        Ok(Some(EntryRecord {
+        Ok(EntryRecord {
             place: Place::default(),
             user: None,
             timestamp: start,
             end,
             source,
             readings,
-        }))
+        })
     }
 
     fn source(&mut self, attributes: &Attributes<'_>) -> Source {

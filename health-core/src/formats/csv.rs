@@ -62,10 +62,7 @@ pub fn read_csv(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(E
     while next_row(&mut rows, &mut row)? {
         let place = Place::new(LIST, index);
         index += 1;
-        found(match columns.read(&row, options) {
-            Ok(record) => Entry::Record(EntryRecord { place, ..record }),
-            Err(fault) => Entry::refused(place, fault),
-        });
+        found(Entry::of(place, columns.read(&row, options)));
     }
     Ok(())
 }

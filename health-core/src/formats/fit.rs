@@ -15,6 +15,7 @@ use self::{
 };
 use super::{
     Damage, Entry, EntryRecord, Fault, FileOptions, Place,
+    no_record::NoRecord,
     rules::{NOT_WORN, end_of_interval, heart_rate},
     source_name,
 };
@@ -111,18 +112,6 @@ struct Instant {
     heart_rates: Vec<HeartRate>,
 }
 
-/// Why an entry becomes no record.
-enum NoRecord {
-    Ignored(&'static str),
-    Refused(Fault),
-}
-
-impl From<Fault> for NoRecord {
-    fn from(fault: Fault) -> Self {
-        Self::Refused(fault)
-    }
-}
-
 impl<'a> Reader<'a> {
     fn new(options: &'a FileOptions) -> Self {
         let mut reader = Self {
@@ -158,11 +147,11 @@ impl<'a> Reader<'a> {
             }
             RECORD => {
                 let place = Place::new("record", next(&mut self.records));
-                found(self.entry(place, |reader| reader.record(message)).into());
+                found(Entry::of(place, self.record(message)).into());
             }
             SESSION => {
                 let place = Place::new("session", next(&mut self.sessions));
-                found(self.entry(place, |reader| reader.session(message)).into());
+                found(Entry::of(place, self.session(message)).into());
             }
             HR => found(Entry::ignored("hr", 1).into()),
             MONITORING_INFO => {
@@ -176,19 +165,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn entry(&self, place: Place, read: impl FnOnce(&Self) -> Result<EntryRecord, NoRecord>) -> Entry {
-        match read(self) {
-            Ok(record) => Entry::Record(EntryRecord { place, ..record }),
-            Err(NoRecord::Ignored(name)) => Entry::ignored(name, 1),
-            Err(NoRecord::Refused(fault)) => Entry::refused(place, fault),
-        }
-    }
-
     fn record(&self, message: &Message<'_>) -> Result<EntryRecord, NoRecord> {
         let bpm = message.integer(RECORD_HEART_RATE);
-        let bpm = bpm.ok_or(NoRecord::Ignored("record without heart rate"))?;
+        let bpm = bpm.ok_or_else(|| NoRecord::ignored("record without heart rate"))?;
         let time = required_time(message.time.map(i64::from), "timestamp")?;
-        let heart_rate = read_heart_rate(bpm)?.ok_or(NoRecord::Ignored(NOT_WORN))?;
+        let heart_rate = read_heart_rate(bpm)?.ok_or_else(|| NoRecord::ignored(NOT_WORN))?;
         let readings = Readings {
             heart_rate: Some(heart_rate),
             ..Readings::default()
@@ -203,7 +184,7 @@ impl<'a> Reader<'a> {
         let strides = message.integer(TOTAL_CYCLES).filter(|_| is_strides);
         let kcal = message.integer(TOTAL_CALORIES);
         if strides.is_none() && kcal.is_none() {
-            return Err(NoRecord::Ignored("session without totals"));
+            return Err(NoRecord::ignored("session without totals"));
         }
         let start = required_time(message.integer(START_TIME), "start_time")?;
         let end = match message.integer(TOTAL_ELAPSED_TIME) {

@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::{
     Damage, Entry, EntryRecord, Fault, FileOptions, Place,
     json_list::JsonList,
+    no_record::{NoRecord, worn_heart_rate},
     numbers::{number, steps},
     options::{to_utc, unreadable_time},
-    rules::{NOT_WORN, heart_rate},
+    rules::NOT_WORN,
     source_name,
 };
 use crate::sample::{Readings, Source};
@@ -76,27 +77,9 @@ pub fn read_fitbit(
     while let Some(element) = list.next()? {
         let place = Place::new(kind.to_owned(), index);
         index += 1;
-        found(match read_row(element, kind, options, &source) {
-            Ok(record) => Entry::Record(EntryRecord { place, ..record }),
-            Err(NoRecord::NotWorn) => Entry::ignored(NOT_WORN, 1),
-            Err(NoRecord::OtherKind) => Entry::ignored(kind.to_owned(), 1),
-            Err(NoRecord::Refused(fault)) => Entry::refused(place, fault),
-        });
+        found(Entry::of(place, read_row(element, kind, options, &source)));
     }
     Ok(())
-}
-
-/// Why an entry becomes no record.
-enum NoRecord {
-    NotWorn,
-    OtherKind,
-    Refused(Fault),
-}
-
-impl From<Fault> for NoRecord {
-    fn from(fault: Fault) -> Self {
-        Self::Refused(fault)
-    }
 }
 
 fn read_row(element: &[u8], kind: &str, options: &FileOptions, source: &Source) -> Result<EntryRecord, NoRecord> {
@@ -104,7 +87,7 @@ fn read_row(element: &[u8], kind: &str, options: &FileOptions, source: &Source) 
     let bpm = row.as_ref().ok().and_then(|row| row.value.as_ref()?.get("bpm"));
     let is_heart_rate = kind == HEART_RATE || bpm.is_some();
     if kind != STEPS && !is_heart_rate {
-        return Err(NoRecord::OtherKind);
+        return Err(NoRecord::ignored(kind.to_owned()));
     }
     let row = row
         .map_err(|error| Fault::with_kind(format!("the entry cannot be read: {error}"), "the entry cannot be read"))?;
@@ -113,11 +96,10 @@ fn read_row(element: &[u8], kind: &str, options: &FileOptions, source: &Source) 
     let value = row.value.unwrap_or_default();
     let (end, readings) = if is_heart_rate {
         if value.get("confidence").and_then(Value::as_f64) == Some(0.0) {
-            return Err(NoRecord::NotWorn);
+            return Err(NoRecord::ignored(NOT_WORN));
         }
         let bpm = number("bpm", &text(value.get("bpm")))?;
-        let rate = heart_rate(bpm).map_err(|fault| Fault::of_value("bpm", &fault))?;
-        let heart_rate = Some(rate.ok_or(NoRecord::NotWorn)?);
+        let heart_rate = Some(worn_heart_rate("bpm", bpm)?);
         (
             None,
             Readings {

@@ -40,8 +40,6 @@ pub struct HealthAutoExport {
     level: Level,
     /// The last key of the level, if that is an object.
     key: String,
-    /// The number of open containers that are skipped.
-    skipped: usize,
     has_data: bool,
     row: Option<RowReader>,
     metric: Metric,
@@ -108,7 +106,6 @@ impl HealthAutoExport {
             cursor: Cursor::new(),
             level: Level::Start,
             key: String::new(),
-            skipped: 0,
             has_data: false,
             row: None,
             metric: Metric::default(),
@@ -162,14 +159,6 @@ impl HealthAutoExport {
         if self.row.is_some() {
             return self.row_step(step, clock);
         }
-        if self.skipped > 0 {
-            match step {
-                Step::Start(_) => self.skipped += 1,
-                Step::End => self.skipped -= 1,
-                _ => {}
-            }
-            return Ok(None);
-        }
         if step == Step::Key {
             self.cursor.text()?.clone_into(&mut self.key);
             return Ok(None);
@@ -198,8 +187,7 @@ impl HealthAutoExport {
                 self.level = Level::Data;
             }
             _ if self.key == "data" => return Err(NO_DATA),
-            Step::Start(_) => self.skipped = 1,
-            _ => {}
+            other => self.cursor.skip(other),
         }
         Ok(())
     }
@@ -219,7 +207,7 @@ impl HealthAutoExport {
             Step::Scalar(ScalarKind::Null) => {}
             _ if is_kept => return Err(FormatError::WrongForm("has metrics or workouts that are no list")),
             other => {
-                self.skip(other);
+                self.cursor.skip(other);
                 return Ok(Some(Entry::ignored(self.key.clone(), 1)));
             }
         }
@@ -234,7 +222,7 @@ impl HealthAutoExport {
                 self.level = Level::Metric;
             }
             other => {
-                self.skip(other);
+                self.cursor.skip(other);
                 return Some(Entry::ignored("metrics", 1));
             }
         }
@@ -250,7 +238,7 @@ impl HealthAutoExport {
             (Step::Scalar(ScalarKind::Text), "name") => self.metric.name = Some(self.cursor.text()?.to_owned()),
             (Step::Scalar(ScalarKind::Text), "units") => self.metric.units = Some(self.cursor.text()?.to_owned()),
             (Step::Start(Container::Array), "data") => self.level = Level::MetricRows,
-            (other, _) => self.skip(other),
+            (other, _) => self.cursor.skip(other),
         }
         Ok(None)
     }
@@ -262,7 +250,7 @@ impl HealthAutoExport {
             Step::End => self.level = Level::Workout,
             other if is_metric && self.metric.is_ignored() => {
                 self.metric.ignored += 1;
-                self.skip(other);
+                self.cursor.skip(other);
             }
             other => match RowReader::begin(metric::FIELDS, other, self.cursor.offset()) {
                 Ok(row) => return self.row_entry(&row, 1, clock),
@@ -315,7 +303,7 @@ impl HealthAutoExport {
                 self.level = Level::Workout;
             }
             other => {
-                self.skip(other);
+                self.cursor.skip(other);
                 return Some(Entry::ignored("workouts", 1));
             }
         }
@@ -329,7 +317,7 @@ impl HealthAutoExport {
                 return (self.count == 0).then(|| Entry::ignored("workouts", 1));
             }
             Step::Start(Container::Array) if self.key == "heartRateData" => self.level = Level::WorkoutRows,
-            other => self.skip(other),
+            other => self.cursor.skip(other),
         }
         None
     }
@@ -340,13 +328,8 @@ impl HealthAutoExport {
             return (self.count > 0).then(|| Entry::ignored(self.key.clone(), self.count));
         }
         self.count += 1;
-        self.skip(step);
+        self.cursor.skip(step);
         None
-    }
-
-    /// Skips the value that a step begins.
-    fn skip(&mut self, step: Step) {
-        self.skipped = usize::from(matches!(step, Step::Start(_)));
     }
 
     /// Returns where the reader is.

@@ -40,8 +40,6 @@ pub struct HealthConnect {
     /// Whether a key at the top is one of [`KNOWN_KEYS`].
     is_known: bool,
     has_data: bool,
-    /// The number of open containers that are skipped.
-    skipped: usize,
     kind: Option<Kind>,
     /// The rows of the current list so far.
     count: u64,
@@ -77,7 +75,6 @@ impl HealthConnect {
             key: String::new(),
             is_known: false,
             has_data: false,
-            skipped: 0,
             kind: None,
             count: 0,
             row: None,
@@ -120,14 +117,6 @@ impl HealthConnect {
             let row = reader.step(step, &self.cursor, &place)?;
             return Ok(row.map(|row| self.row_entry(&row, clock)));
         }
-        if self.skipped > 0 {
-            match step {
-                Step::Start(_) => self.skipped += 1,
-                Step::End => self.skipped -= 1,
-                _ => {}
-            }
-            return Ok(None);
-        }
         match self.level {
             Level::Start if step == Step::Start(Container::Object) => self.level = Level::Root,
             Level::Start => return Err(self.wrong_form()),
@@ -158,7 +147,7 @@ impl HealthConnect {
                 ));
             }
             // The version of the app, its settings and other values are no entries.
-            other => self.skip(other),
+            other => self.cursor.skip(other),
         }
         Ok(())
     }
@@ -171,7 +160,7 @@ impl HealthConnect {
         }
         if self.kind.is_none() {
             self.count += 1;
-            self.skip(step);
+            self.cursor.skip(step);
             return None;
         }
         match RowReader::begin(list::FIELDS, step, self.cursor.offset()) {
@@ -191,11 +180,6 @@ impl HealthConnect {
             Some(kind) => self.rows.entry(kind, place, row, clock),
             None => Entry::ignored(self.key.clone(), 1),
         }
-    }
-
-    /// Skips the value that a step begins.
-    fn skip(&mut self, step: Step) {
-        self.skipped = usize::from(matches!(step, Step::Start(_)));
     }
 
     /// Returns where the reader is.

@@ -34,10 +34,7 @@ pub fn read_ndjson(input: impl Read, options: &FileOptions, found: &mut dyn FnMu
         } else {
             Err(Fault::new(format!("the line is longer than {LINE_BYTES_MAX} bytes")))
         };
-        found(match record {
-            Ok(record) => Entry::Record(EntryRecord { place, ..record }),
-            Err(fault) => Entry::refused(place, fault),
-        });
+        found(Entry::of(place, record));
     }
     Ok(())
 }

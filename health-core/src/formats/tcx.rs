@@ -9,8 +9,9 @@ use chrono::TimeDelta;
 use self::walker::{Node, Walker};
 use super::{
     Damage, Entry, EntryRecord, Fault, FileOptions, Place,
+    no_record::{NoRecord, worn_heart_rate},
     numbers::{kilocalories, number, steps},
-    rules::{NOT_WORN, end_of_interval, heart_rate},
+    rules::end_of_interval,
     source_name,
 };
 use crate::sample::{Readings, Source};
@@ -84,11 +85,14 @@ pub fn read_tcx(
             (Node::Open, TRACKPOINT) => reader.trackpoint = Trackpoint::default(),
             (Node::Open, _) => {}
             (Node::Close, LAP) => {
-                found(entry(Place::new(LAP, laps), reader.lap_record()));
+                found(Entry::of(Place::new(LAP, laps), reader.lap_record()));
                 laps += 1;
             }
             (Node::Close, TRACKPOINT) => {
-                found(entry(Place::new(TRACKPOINT, trackpoints), reader.trackpoint_record()));
+                found(Entry::of(
+                    Place::new(TRACKPOINT, trackpoints),
+                    reader.trackpoint_record(),
+                ));
                 trackpoints += 1;
             }
             (Node::Close, _) => reader.read_value(&walker),
@@ -121,18 +125,6 @@ struct Trackpoint {
     heart_rate: Option<String>,
 }
 
-/// Why an entry becomes no record.
-enum NoRecord {
-    Ignored(&'static str),
-    Refused(Fault),
-}
-
-impl From<Fault> for NoRecord {
-    fn from(fault: Fault) -> Self {
-        Self::Refused(fault)
-    }
-}
-
 impl Lap {
     fn starting_at(start_time: Option<String>) -> Self {
         Self {
@@ -161,9 +153,8 @@ impl Reader<'_> {
 
     fn trackpoint_record(&self) -> Result<EntryRecord, NoRecord> {
         let bpm = self.trackpoint.heart_rate.as_deref();
-        let bpm = number("Value", bpm.ok_or(NoRecord::Ignored("Trackpoint without heart rate"))?)?;
-        let rate = heart_rate(bpm).map_err(|fault| Fault::of_value("Value", &fault))?;
-        let heart_rate = Some(rate.ok_or(NoRecord::Ignored(NOT_WORN))?);
+        let bpm = bpm.ok_or_else(|| NoRecord::ignored("Trackpoint without heart rate"))?;
+        let heart_rate = Some(worn_heart_rate("Value", number("Value", bpm)?)?);
         Ok(EntryRecord {
             place: Place::default(),
             user: None,
@@ -182,7 +173,7 @@ impl Reader<'_> {
         let calories = lap.calories.as_deref().filter(|text| !text.is_empty());
         let count = lap.steps.as_deref().filter(|text| !text.is_empty());
         if calories.is_none() && count.is_none() {
-            return Err(NoRecord::Ignored("Lap without totals"));
+            return Err(NoRecord::ignored("Lap without totals"));
         }
         let readings = Readings {
             heart_rate: None,
@@ -203,14 +194,6 @@ impl Reader<'_> {
             source: self.source.clone(),
             readings,
         })
-    }
-}
-
-fn entry(place: Place, record: Result<EntryRecord, NoRecord>) -> Entry {
-    match record {
-        Ok(record) => Entry::Record(EntryRecord { place, ..record }),
-        Err(NoRecord::Ignored(name)) => Entry::ignored(name, 1),
-        Err(NoRecord::Refused(fault)) => Entry::refused(place, fault),
     }
 }
 

@@ -10,12 +10,13 @@ use crate::{
             aside::Aside,
             row::{Fields, Row},
         },
+        no_record::{NoRecord, worn_heart_rate},
         rules,
         sources::source_name,
         step_fractions::StepFractions,
     },
     record::ReceiveClock,
-    sample::{HeartRate, InvalidSample, Readings, Source},
+    sample::{HeartRate, InvalidSample, Readings},
 };
 
 /// The fields of a row that we read, by index below.
@@ -139,28 +140,22 @@ impl Rows {
     }
 
     fn entry(&mut self, kind: Kind, units: Option<&str>, place: Place, row: &Row, clock: &ReceiveClock) -> Entry {
-        match self.read(kind, units, row, clock) {
-            Err(fault) => Entry::refused(place, fault),
-            Ok(None) => Entry::ignored(rules::NOT_WORN, 1),
-            Ok(Some((timestamp, end, source, readings))) => Entry::Record(EntryRecord {
-                place,
-                user: None,
-                timestamp,
-                end,
-                source,
-                readings,
-            }),
-        }
+        Entry::of(place, self.read(kind, units, row, clock))
     }
 
-    /// Returns `None` for the heart rate of a device that was not worn.
-    fn read(&mut self, kind: Kind, units: Option<&str>, row: &Row, clock: &ReceiveClock) -> Result<Found, Fault> {
+    fn read(
+        &mut self,
+        kind: Kind,
+        units: Option<&str>,
+        row: &Row,
+        clock: &ReceiveClock,
+    ) -> Result<EntryRecord, NoRecord> {
         if row.is_no_object {
-            return Err(Fault::new("is no object"));
+            return Err(Fault::new("is no object").into());
         }
         if self.grouping == Grouping::TooCoarse {
             let reason = "the export is grouped by weeks, months or years: choose hours or finer";
-            return Err(Fault::new(reason));
+            return Err(Fault::new(reason).into());
         }
         let date = row.text(DATE, "date")?.ok_or_else(|| Fault::new("has no date"))?;
         let date = parse_time(date).map_err(|fault| Fault::of_value("date", &InvalidSample::from(fault)))?;
@@ -168,17 +163,25 @@ impl Rows {
         let source = source_name(row.text(SOURCE, "source")?.unwrap_or_default());
         let mut readings = Readings::default();
         match kind {
-            Kind::HeartRate => {
-                readings.heart_rate = heart_rate(units, row)?;
-                return Ok((!readings.is_empty()).then_some((date, None, source, readings)));
-            }
+            Kind::HeartRate => readings.heart_rate = Some(heart_rate(units, row)?),
             Kind::Steps => {
                 known_unit(units, &["count", "steps"])?;
                 readings.steps = Some(self.fractions.add("qty", &source, qty(row)?)?);
             }
             Kind::Energy => readings.calories = Some(rules::energy("qty", qty(row)?, units.unwrap_or_default())?),
         }
-        Ok(Some((date, self.end(date, clock)?, source, readings)))
+        let end = match kind {
+            Kind::HeartRate => None,
+            Kind::Steps | Kind::Energy => self.end(date, clock)?,
+        };
+        Ok(EntryRecord {
+            place: Place::default(),
+            user: None,
+            timestamp: date,
+            end,
+            source,
+            readings,
+        })
     }
 
     /// Returns the end of the interval that a row stands for.
@@ -191,10 +194,7 @@ impl Rows {
     }
 }
 
-/// Timestamp, end, source and readings. `None`: the device was not worn.
-type Found = Option<(DateTime<Utc>, Option<DateTime<Utc>>, Source, Readings)>;
-
-fn heart_rate(units: Option<&str>, row: &Row) -> Result<Option<HeartRate>, Fault> {
+fn heart_rate(units: Option<&str>, row: &Row) -> Result<HeartRate, NoRecord> {
     known_unit(units, &["bpm", "count/min"])?;
     let (name, bpm) = match row.number(AVG, "Avg")? {
         Some(average) => ("Avg", average),
@@ -205,7 +205,7 @@ fn heart_rate(units: Option<&str>, row: &Row) -> Result<Option<HeartRate>, Fault
                 .ok_or_else(|| Fault::new("has neither Avg nor qty"))?,
         ),
     };
-    rules::heart_rate(bpm).map_err(|fault| Fault::of_value(name, &fault))
+    worn_heart_rate(name, bpm)
 }
 
 fn qty(row: &Row) -> Result<f64, Fault> {

@@ -6,12 +6,13 @@ use crate::{
     formats::{
         entry::{Entry, EntryRecord, Fault, Place},
         json::row::{Fields, Row},
+        no_record::{NoRecord, worn_heart_rate},
         rules,
         sources::source_name,
         step_fractions::StepFractions,
     },
     record::ReceiveClock,
-    sample::{HeartRate, InvalidSample, Readings, Source},
+    sample::{HeartRate, InvalidSample, Readings},
     time::parse_timestamp,
 };
 
@@ -52,9 +53,6 @@ pub(super) struct Rows {
     fractions: StepFractions,
 }
 
-/// Timestamp, end, source and readings.
-type Found = (DateTime<Utc>, Option<DateTime<Utc>>, Source, Readings);
-
 impl Kind {
     /// Returns the kind of a list that is kept.
     pub(super) fn from_name(name: &str) -> Option<Self> {
@@ -75,24 +73,12 @@ impl Kind {
 impl Rows {
     /// Returns the entry of a row.
     pub(super) fn entry(&mut self, kind: Kind, place: Place, row: &Row, clock: &ReceiveClock) -> Entry {
-        match self.read(kind, row, clock) {
-            Err(fault) => Entry::refused(place, fault),
-            Ok((.., readings)) if readings.is_empty() => Entry::ignored(rules::NOT_WORN, 1),
-            Ok((timestamp, end, source, readings)) => Entry::Record(EntryRecord {
-                place,
-                user: None,
-                timestamp,
-                end,
-                source,
-                readings,
-            }),
-        }
+        Entry::of(place, self.read(kind, row, clock))
     }
 
-    /// The readings are empty if the device was not worn.
-    fn read(&mut self, kind: Kind, row: &Row, clock: &ReceiveClock) -> Result<Found, Fault> {
+    fn read(&mut self, kind: Kind, row: &Row, clock: &ReceiveClock) -> Result<EntryRecord, NoRecord> {
         if row.is_no_object {
-            return Err(Fault::new("is no object"));
+            return Err(Fault::new("is no object").into());
         }
         let source = match row.text(MODEL, "metadata.device.model")? {
             Some(model) if !model.is_empty() => Some(model),
@@ -100,35 +86,48 @@ impl Rows {
         };
         let source = source_name(source.unwrap_or_default());
         let mut readings = Readings::default();
-        if kind == Kind::HeartRate {
+        let (timestamp, end) = if kind == Kind::HeartRate {
             let time = time(TIME, "time", row)?;
             rules::check_time(time, clock).map_err(|fault| Fault::of_value("time", &fault))?;
-            readings.heart_rate = heart_rate(row)?;
-            return Ok((time, None, source, readings));
-        }
-        let (start, end) = (time(START_TIME, "start_time", row)?, time(END_TIME, "end_time", row)?);
-        rules::check_time(start, clock).map_err(|fault| Fault::of_value("start_time", &fault))?;
-        let end = rules::end_of_interval(start, end, Some(clock.received_at))
-            .map_err(|fault| Fault::of_value("end_time", &fault))?;
-        if kind == Kind::Steps {
-            let count = number(COUNT, "count", row)?;
-            readings.steps = Some(self.fractions.add("count", &source, count)?);
+            (time, None)
         } else {
-            readings.calories = Some(rules::energy("calories", number(CALORIES, "calories", row)?, "kcal")?);
+            let (start, end) = (time(START_TIME, "start_time", row)?, time(END_TIME, "end_time", row)?);
+            rules::check_time(start, clock).map_err(|fault| Fault::of_value("start_time", &fault))?;
+            let end = rules::end_of_interval(start, end, Some(clock.received_at))
+                .map_err(|fault| Fault::of_value("end_time", &fault))?;
+            (start, end)
+        };
+        match kind {
+            Kind::HeartRate => readings.heart_rate = Some(heart_rate(row)?),
+            Kind::Steps => {
+                let count = number(COUNT, "count", row)?;
+                readings.steps = Some(self.fractions.add("count", &source, count)?);
+            }
+            Kind::ActiveCalories => {
+                let kcal = number(CALORIES, "calories", row)?;
+                readings.calories = Some(rules::energy("calories", kcal, "kcal")?);
+            }
         }
-        Ok((start, end, source, readings))
+        Ok(EntryRecord {
+            place: Place::default(),
+            user: None,
+            timestamp,
+            end,
+            source,
+            readings,
+        })
     }
 }
 
-fn heart_rate(row: &Row) -> Result<Option<HeartRate>, Fault> {
+fn heart_rate(row: &Row) -> Result<HeartRate, NoRecord> {
     let (name, bpm) = match row.number(BPM, "bpm")? {
         Some(bpm) => ("bpm", bpm),
         None => match row.number(AVG, "avg")? {
             Some(average) => ("avg", average),
-            None => return Err(Fault::new("has neither bpm nor avg")),
+            None => return Err(Fault::new("has neither bpm nor avg").into()),
         },
     };
-    rules::heart_rate(bpm).map_err(|fault| Fault::of_value(name, &fault))
+    worn_heart_rate(name, bpm)
 }
 
 fn time(field: usize, name: &str, row: &Row) -> Result<DateTime<Utc>, Fault> {

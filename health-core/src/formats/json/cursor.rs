@@ -12,6 +12,8 @@ pub(crate) struct Cursor {
     parser: JsonParser<Portions>,
     /// How many bytes were parsed at the last event.
     event_bytes: usize,
+    /// The number of open containers that [`Self::skip`] passes over.
+    skipped: usize,
     /// How many bytes of a byte order mark were skipped; all of them once the text has begun.
     mark_bytes: usize,
 }
@@ -67,6 +69,7 @@ impl Cursor {
         Self {
             parser: JsonParser::new_with_options(Portions::default(), options),
             event_bytes: 0,
+            skipped: 0,
             mark_bytes: 0,
         }
     }
@@ -93,6 +96,24 @@ impl Cursor {
 
     /// Returns the next step. `place` tells where the reader is, in case that a value is too long.
     pub(crate) fn next(&mut self, place: &Place) -> Result<Step, FormatError> {
+        loop {
+            let step = self.next_of_any(place)?;
+            match step {
+                Step::NeedMore | Step::Complete => return Ok(step),
+                _ if self.skipped == 0 => return Ok(step),
+                Step::Start(_) => self.skipped += 1,
+                Step::End => self.skipped -= 1,
+                Step::Key | Step::Scalar(_) => {}
+            }
+        }
+    }
+
+    /// Passes over the rest of the value that the last step began.
+    pub(crate) fn skip(&mut self, begin: Step) {
+        self.skipped = usize::from(matches!(begin, Step::Start(_)));
+    }
+
+    fn next_of_any(&mut self, place: &Place) -> Result<Step, FormatError> {
         let event = self.parser.next_event().map_err(|error| self.explain(error))?;
         let Some(event) = event else {
             return Ok(Step::Complete);
