@@ -28,6 +28,7 @@ mod find;
 mod instance;
 mod options;
 mod os_user;
+mod program_environment;
 mod ready;
 mod socket;
 mod supervisor;

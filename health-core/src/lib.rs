@@ -118,7 +118,7 @@ pub use crate::{
     erasure::Erasure,
     interval::{Interval, Parts},
     range::{EmptyRange, TimeRange},
-    record::{ReceiveClock, Record, RecordFault, read_record, read_record_of},
+    record::{RECORD_FIELDS, ReceiveClock, Record, RecordFault, read_record, read_record_of},
     sample::{Calories, HeartRate, Identity, InvalidSample, Readings, Sample, Source, Steps, UserId},
     stats::{Percentiles, READING_WEIGHT_SECONDS_MAX, RangeStats, SLICE_SECONDS, SourceTotals, Stats, winning_source},
     text::counted,

@@ -54,6 +54,17 @@ impl Record {
     }
 }
 
+/// The names of all fields of a record.
+pub const RECORD_FIELDS: [&str; 7] = [
+    "user_id",
+    "timestamp",
+    "end",
+    "heart_rate",
+    "steps",
+    "calories",
+    "source",
+];
+
 /// A reason why a record is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordFault {
@@ -209,22 +220,11 @@ fn read_field_by_field(
 /// The maximum number of faults that are reported for one record. It bounds the size of the response.
 const FAULTS_MAX: usize = 100;
 
-/// The names of all fields of a record.
-const FIELD_NAMES: [&str; 7] = [
-    "user_id",
-    "timestamp",
-    "end",
-    "heart_rate",
-    "steps",
-    "calories",
-    "source",
-];
-
 /// The fields of one record that were read so far, and their faults.
 #[derive(Default)]
 struct RecordBuilder {
-    /// For each of [`FIELD_NAMES`], whether it was present already.
-    seen: [bool; FIELD_NAMES.len()],
+    /// For each of [`RECORD_FIELDS`], whether it was present already.
+    seen: [bool; RECORD_FIELDS.len()],
     user_id: Option<UserId>,
     timestamp: Option<DateTime<Utc>>,
     end: Option<DateTime<Utc>>,
@@ -235,7 +235,7 @@ struct RecordBuilder {
 
 impl RecordBuilder {
     fn add(&mut self, name: &str, value: &RawValue) {
-        if let Some(index) = FIELD_NAMES.iter().position(|known| *known == name)
+        if let Some(index) = RECORD_FIELDS.iter().position(|known| *known == name)
             && std::mem::replace(&mut self.seen[index], true)
         {
             self.add_fault(name, "is given more than once");

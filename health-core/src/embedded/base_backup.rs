@@ -1,7 +1,7 @@
 //! Copying the files of a running cluster with PostgreSQL's `pg_basebackup`, and putting a copy back.
 
 use std::{
-    env, fs,
+    fs,
     fs::File,
     path::{Path, PathBuf},
     process::Stdio,
@@ -17,13 +17,11 @@ use crate::embedded::{
     instance::{USER, run_blocking},
     options::Options,
     os_user::OsUser,
+    program_environment::program_environment,
 };
 
 /// The program that copies a running cluster.
 const PROGRAM: &str = "pg_basebackup";
-
-/// The variables that the program may need to find its libraries. It gets no others.
-const INHERITED_VARIABLES: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
 /// Copies the cluster into `target`, which must not exist or be empty, with the WAL that makes the copy consistent.
 ///
@@ -53,12 +51,7 @@ pub(crate) async fn copy_running(cluster: &Cluster, target: &Path) -> Result<(),
             "--label=health-server backup",
         ])
         .env_clear()
-        .envs(
-            INHERITED_VARIABLES
-                .iter()
-                .filter_map(|name| Some((name, env::var_os(name)?))),
-        )
-        .env("LC_ALL", "C")
+        .envs(program_environment())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = match command.output().await {

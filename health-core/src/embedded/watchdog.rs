@@ -1,7 +1,6 @@
 //! A program that ends when this process ends, even if this process is killed.
 
 use std::{
-    env,
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, PipeWriter, Write},
@@ -12,7 +11,7 @@ use std::{
 
 use tokio::{process::Command, sync::watch};
 
-use crate::embedded::{error::EmbeddedError, os_user::OsUser};
+use crate::embedded::{error::EmbeddedError, os_user::OsUser, program_environment::program_environment};
 
 /// A shell script that runs `"$@"` and waits for it, while a second shell reads signals from a pipe.
 ///
@@ -49,9 +48,6 @@ if [ $status = 0 ]; then remove=$succeeded; else remove=$failed; fi
 [ -z "$remove" ] || rm -rf "$remove"
 exit $status
 "#;
-
-/// The variables that a program may need to find its libraries and tools. It gets no others.
-const INHERITED_VARIABLES: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
 /// A program with everything that is needed to run it under a [`Watchdog`].
 #[derive(Debug)]
@@ -94,12 +90,7 @@ impl SupervisedCommand<'_> {
             .arg(self.program)
             .args(self.arguments)
             .env_clear()
-            .envs(
-                INHERITED_VARIABLES
-                    .iter()
-                    .filter_map(|name| Some((name, env::var_os(name)?))),
-            )
-            .env("LC_ALL", "C")
+            .envs(program_environment())
             .stdin(Stdio::from(reader))
             .stdout(Stdio::from(self.lock.try_clone()?))
             .stderr(Stdio::from(self.log.try_clone()?));

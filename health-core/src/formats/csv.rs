@@ -11,22 +11,12 @@ use super::{
 };
 use crate::{
     interval::check_end,
+    record::RECORD_FIELDS,
     sample::{HeartRate, InvalidSample, Readings, Source, UserId},
 };
 
 /// The name of the list in the places of entries.
 const LIST: &str = "row";
-
-/// The columns that a file may have.
-const COLUMNS: [&str; 7] = [
-    "user_id",
-    "timestamp",
-    "end",
-    "heart_rate",
-    "steps",
-    "calories",
-    "source",
-];
 
 /// Returns how many of the columns of a header row are fields of a record, and how many are not.
 pub fn csv_columns(header_row: &str) -> (usize, usize) {
@@ -37,7 +27,10 @@ pub fn csv_columns(header_row: &str) -> (usize, usize) {
     if !reader.read_record(&mut row).unwrap_or(false) {
         return (0, 0);
     }
-    let known = row.iter().filter(|column| COLUMNS.contains(&column.trim())).count();
+    let known = row
+        .iter()
+        .filter(|column| RECORD_FIELDS.contains(&column.trim()))
+        .count();
     (known, row.len() - known)
 }
 
@@ -75,15 +68,15 @@ fn next_row<R: Read>(rows: &mut Reader<TextInput<R>>, row: &mut StringRecord) ->
     })
 }
 
-/// The position of each of [`COLUMNS`] in a row.
-struct Columns([Option<usize>; COLUMNS.len()], usize);
+/// The position of each of [`RECORD_FIELDS`] in a row.
+struct Columns([Option<usize>; RECORD_FIELDS.len()], usize);
 
 impl Columns {
     fn new(header: &StringRecord) -> Result<Self, Damage> {
-        let mut positions = [None; COLUMNS.len()];
+        let mut positions = [None; RECORD_FIELDS.len()];
         for (position, name) in header.iter().enumerate() {
             let name = name.trim();
-            let column = COLUMNS.iter().position(|column| *column == name);
+            let column = RECORD_FIELDS.iter().position(|column| *column == name);
             let column = column.ok_or_else(|| Damage::UnknownColumn(shortened(name)))?;
             if positions[column].replace(position).is_some() {
                 return Err(Damage::RepeatedColumn(name.to_owned()));

@@ -49,7 +49,7 @@ fn read_line(input: &mut TextInput<impl Read>, line: &mut Vec<u8>) -> Result<Opt
         if bytes.is_empty() {
             return Ok((length > 0).then_some(length <= LINE_BYTES_MAX));
         }
-        let end = memchr(bytes);
+        let end = memchr::memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
         length += part.len();
         if length <= LINE_BYTES_MAX {
@@ -61,10 +61,6 @@ fn read_line(input: &mut TextInput<impl Read>, line: &mut Vec<u8>) -> Result<Opt
             return Ok(Some(length <= LINE_BYTES_MAX));
         }
     }
-}
-
-fn memchr(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
 }
 
 fn read_record(line: &[u8], options: &FileOptions) -> Result<EntryRecord, Fault> {

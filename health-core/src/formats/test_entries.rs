@@ -1,11 +1,9 @@
 //! Helpers of the readers' tests: entries as lines of text.
 
-use std::fmt::Write;
-
 use chrono::TimeDelta;
 
 use crate::{
-    formats::entry::Entry,
+    formats::entry::{Entry, EntryRecord},
     record::ReceiveClock,
     time::{format_timestamp, parse_timestamp},
 };
@@ -24,34 +22,25 @@ pub(crate) fn describe(entry: &Entry) -> String {
         Entry::Ignored { name, entries } => format!("{name}={entries}"),
         Entry::Refused(refused) => format!("{} {}! {}", refused.place.list, refused.place.index, refused.fault),
         Entry::Record(record) => {
-            let readings = record.readings;
-            let mut text = format!(
-                "{} {}: {}",
-                record.place.list,
-                record.place.index,
-                format_timestamp(record.timestamp)
-            );
-            if let Some(end) = record.end {
-                write!(text, "..{}", format_timestamp(end)).unwrap();
-            }
-            if let Some(rate) = readings.heart_rate {
-                write!(text, " hr={}", rate.get()).unwrap();
-            }
-            if let Some(steps) = readings.steps {
-                write!(text, " steps={}", steps.get()).unwrap();
-            }
-            if let Some(kcal) = readings.calories {
-                write!(text, " kcal={}", kcal.get()).unwrap();
-            }
-            if let Some(user) = record.user {
-                write!(text, " user={user}").unwrap();
-            }
-            if !record.source.as_str().is_empty() {
-                write!(text, " {}", record.source).unwrap();
-            }
-            text
+            let (list, index) = (&record.place.list, record.place.index);
+            format!("{list} {index}: {}", describe_record(record))
         }
     }
+}
+
+/// Describes what a record has: `start..end hr= steps= kcal= user= source`.
+pub(crate) fn describe_record(record: &EntryRecord) -> String {
+    let readings = record.readings;
+    let end = record.end.map(|end| format!("..{}", format_timestamp(end)));
+    let parts = [
+        Some(format_timestamp(record.timestamp) + &end.unwrap_or_default()),
+        readings.heart_rate.map(|rate| format!("hr={}", rate.get())),
+        readings.steps.map(|steps| format!("steps={}", steps.get())),
+        readings.calories.map(|kcal| format!("kcal={}", kcal.get())),
+        record.user.map(|user| format!("user={user}")),
+        Some(record.source.to_string()).filter(|source| !source.is_empty()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Reads a body in portions of a size, with the calls of a reader. Returns the entries, and the error if there is one.

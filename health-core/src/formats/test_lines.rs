@@ -2,11 +2,8 @@
 
 use chrono::TimeDelta;
 
-use super::{Damage, Entry, FileOptions};
-use crate::{
-    record::ReceiveClock,
-    time::{format_timestamp, parse_timestamp},
-};
+use super::{Damage, Entry, FileOptions, test_entries::describe_record};
+use crate::{record::ReceiveClock, time::parse_timestamp};
 
 /// Returns options without a user, a source or a zone. The present is 2026-01-01.
 pub(super) fn options() -> FileOptions {
@@ -32,24 +29,7 @@ pub(super) fn lines(
 
 fn line(entry: Entry) -> String {
     match entry {
-        Entry::Record(record) => {
-            let readings = record.readings;
-            let end = record.end.map(|end| format!("..{}", format_timestamp(end)));
-            let parts = [
-                Some(format!(
-                    "{} {}{}",
-                    record.place.index,
-                    format_timestamp(record.timestamp),
-                    end.unwrap_or_default()
-                )),
-                readings.heart_rate.map(|rate| format!("hr={}", rate.get())),
-                readings.steps.map(|steps| format!("steps={}", steps.get())),
-                readings.calories.map(|kcal| format!("kcal={}", kcal.get())),
-                record.user.map(|user| format!("user={user}")),
-                Some(record.source.to_string()).filter(|source| !source.is_empty()),
-            ];
-            parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
-        }
+        Entry::Record(record) => format!("{} {}", record.place.index, describe_record(&record)),
         Entry::Refused(refused) => format!("refused {}", refused.fault.kind),
         Entry::Ignored { name, entries: 1 } => format!("ignored {name}"),
         Entry::Ignored { name, entries } => format!("ignored {name} {entries}"),

@@ -23,7 +23,7 @@ use super::{
     input::{Reopen, WholeFile, open_unpacked},
     progress::Progress,
     recognise::{Format, START_BYTES},
-    table::Table,
+    table::{Table, shown},
 };
 
 /// The kind under which unknown entries of an archive are ignored.
@@ -214,8 +214,7 @@ impl OneFile<'_> {
             FileError::Directory => "is a directory: name the files in it".to_owned(),
             FileError::Damaged(damage) => damage.to_string(),
         };
-        let visible = |character: char| if character.is_control() { '?' } else { character };
-        let name: String = self.name.chars().map(visible).collect();
+        let name = shown(&self.name);
         self.reader.progress.say(&format!("{name} {reason}."));
     }
 }

@@ -1,6 +1,6 @@
 //! Recognises the format of a file by its beginning.
 
-use health_core::formats::csv_columns;
+use health_core::{RECORD_FIELDS, formats::csv_columns};
 
 /// How much of the beginning is looked at. The export of Apple has a declaration of 10 KiB before its first element.
 pub(super) const START_BYTES: u64 = 64 << 10;
@@ -16,17 +16,6 @@ pub(super) enum Format {
     Ndjson,
     Csv,
 }
-
-/// The fields of a record.
-const FIELDS: [&str; 7] = [
-    "user_id",
-    "timestamp",
-    "end",
-    "heart_rate",
-    "steps",
-    "calories",
-    "source",
-];
 
 impl Format {
     /// Returns the format of a file with this beginning, or `None` if it is none of them.
@@ -89,10 +78,10 @@ fn root_element(xml: &str) -> Option<&str> {
 /// Returns whether a line begins like a record: an object whose first key is one of ours, or a whole object with one.
 fn is_record(line: &str) -> bool {
     let line = line.trim();
-    first_key(line).is_some_and(|key| FIELDS.contains(&key))
+    first_key(line).is_some_and(|key| RECORD_FIELDS.contains(&key))
         || line.starts_with('{')
             && serde_json::from_str::<serde_json::Map<_, _>>(line)
-                .is_ok_and(|members| FIELDS.iter().any(|field| members.contains_key(*field)))
+                .is_ok_and(|members| RECORD_FIELDS.iter().any(|field| members.contains_key(*field)))
 }
 
 /// Returns the first key of a JSON object, if it has no escapes.

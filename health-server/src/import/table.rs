@@ -27,12 +27,12 @@ pub(super) struct Table {
 impl Table {
     /// Counts entries that are refused.
     pub(super) fn refuse(&mut self, kind: impl Into<Cow<'static, str>>, entries: u64) {
-        self.refused.add(shown(kind.into()), entries);
+        self.refused.add(shown(kind), entries);
     }
 
     /// Counts entries that are ignored.
     pub(super) fn ignore(&mut self, kind: impl Into<Cow<'static, str>>, entries: u64) {
-        self.ignored.add(shown(kind.into()), entries);
+        self.ignored.add(shown(kind), entries);
     }
 
     /// Adds the numbers of another table.
@@ -79,13 +79,11 @@ impl Table {
     }
 }
 
-/// Returns a name of a file as a terminal may show it: without control characters, which could change the terminal.
-fn shown(name: Cow<'static, str>) -> Cow<'static, str> {
+/// Returns the name of a file, or a name from a file, without control characters, which could change the terminal.
+pub(super) fn shown<'a>(name: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+    let name = name.into();
     if name.chars().any(char::is_control) {
-        let visible = name
-            .chars()
-            .map(|character| if character.is_control() { '?' } else { character });
-        Cow::Owned(visible.collect())
+        Cow::Owned(name.replace(char::is_control, "?"))
     } else {
         name
     }
