@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -82,6 +82,13 @@ pub async fn run(args: &ServeArgs, measure: impl AsyncFnOnce(&Progress) -> Resul
     Ok(())
 }
 
+impl ServeArgs {
+    /// Returns the database to serve, if this process is the server.
+    pub fn url(&self) -> Option<&str> {
+        self.serve.as_deref()
+    }
+}
+
 impl RoundArgs {
     /// Returns whether the user wants this measurement.
     pub fn wants(&self, name: &str) -> bool {
@@ -124,6 +131,20 @@ impl ScratchCluster {
     /// Returns the URL of a database of this name, whether it exists or not.
     pub fn url(&self, database: &str) -> String {
         self.cluster.url(database)
+    }
+
+    /// Returns the directory, in which the caller may write files of its own.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the process id of PostgreSQL, which changes when PostgreSQL is started again after a crash.
+    ///
+    /// # Errors
+    /// An error if PostgreSQL does not run.
+    pub fn postgres_pid(&self) -> Result<i32> {
+        let text = std::fs::read_to_string(self.directory.join("health/pgdata/postmaster.pid"))?;
+        Ok(text.lines().next().unwrap_or_default().trim().parse()?)
     }
 
     /// Stops PostgreSQL and removes its directory.

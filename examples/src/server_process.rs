@@ -1,10 +1,17 @@
 //! A server in a process of its own, so that a benchmark can measure its CPU time and its memory.
 
-use std::{io, net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+};
 
 use clap::Parser;
 use health_core::{Config, Health, Limits};
 use health_server::{Listeners, ServerLimits, ServerTls, run};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
@@ -75,9 +82,27 @@ impl ServerProcess {
     /// # Errors
     /// An I/O error if the process ends before it serves.
     pub async fn start_with(database_url: &str, limits: &[(&str, &str)]) -> io::Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["--serve", database_url])
-            .envs(limits.iter().copied())
+        let mut command = Self::command(database_url)?;
+        command.envs(limits.iter().copied());
+        Self::start_command(command).await
+    }
+
+    /// Returns the command that runs this program as the server of a database.
+    ///
+    /// # Errors
+    /// An I/O error if the system does not tell the path of this program.
+    pub fn command(database_url: &str) -> io::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--serve", database_url]);
+        Ok(command)
+    }
+
+    /// Starts a server by a command of the caller, and waits until it serves.
+    ///
+    /// # Errors
+    /// See [`ServerProcess::start`].
+    pub async fn start_command(mut command: Command) -> io::Result<Self> {
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -145,6 +170,32 @@ impl ServerProcess {
         Ok(())
     }
 
+    /// Kills the server with SIGKILL: no code of it runs afterwards.
+    ///
+    /// # Errors
+    /// An I/O error if the system cannot kill the process.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        self.process.kill().await
+    }
+
+    /// Asks the server to end with SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// An I/O error if the process has ended already.
+    pub async fn terminate(&mut self) -> io::Result<ExitStatus> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw);
+        kill_process(pid.ok_or(io::ErrorKind::NotFound)?, Signal::TERM)?;
+        self.process.wait().await
+    }
+
+    /// Returns the status of the server if it has ended.
+    ///
+    /// # Errors
+    /// An I/O error if the system does not tell.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
+    }
+
     fn status_mib(&self, name: &str) -> io::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let kb: Option<f64> = status
@@ -154,7 +205,11 @@ impl ServerProcess {
         Ok(kb.ok_or_else(|| io::Error::other(format!("/proc has no {name}")))? / 1024.0)
     }
 
-    fn pid(&self) -> io::Result<u32> {
+    /// Returns the process id.
+    ///
+    /// # Errors
+    /// An I/O error if the process has ended.
+    pub fn pid(&self) -> io::Result<u32> {
         self.process
             .id()
             .ok_or_else(|| io::Error::other("the server has ended"))

@@ -1,0 +1,102 @@
+//! The soak for some seconds, with its own server: it survives kills, draws every chart and notices what is lost.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{env, path::Path, process::Stdio};
+
+use test_support::{TestProcess, test_directory};
+use tokio::{io::AsyncReadExt, process::Command};
+
+const TITLES: [&str; 8] = [
+    "Samples acknowledged",
+    "Time to acknowledge a post",
+    "Statistics of 24 hours",
+    "Size in PostgreSQL",
+    "Memory of a server",
+    "Open descriptors of a server",
+    "Sealing lag",
+    "Dirty slices",
+];
+
+#[tokio::test]
+async fn a_short_soak_survives_kills_and_draws_every_chart() {
+    let directory = test_directory();
+    let (svg, csv) = (directory.path().join("soak.svg"), directory.path().join("soak.csv"));
+    let output = soak(directory.path())
+        .args(["--for", "7s", "--kill-every", "2s", "--csv"])
+        .arg(&csv)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{}: {stdout}{stderr}", output.status);
+    assert!(
+        stdout.ends_with("nothing acknowledged was lost or doubled, and nothing erased came back\n"),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("\n0 samples"), "{stdout}");
+    let svg = std::fs::read_to_string(svg).unwrap();
+    for title in TITLES {
+        assert!(svg.contains(title), "{title} in {svg}");
+    }
+    assert!(!svg.contains(r#"class="m0" d="""#), "a server was killed: {svg}");
+    let csv = std::fs::read_to_string(csv).unwrap();
+    let fields: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert!(
+        fields.len() > 3 && fields.iter().all(|count| *count == fields[0]),
+        "{csv}"
+    );
+}
+
+#[tokio::test]
+async fn a_sample_that_is_lost_in_the_database_ends_the_soak_with_status_1() {
+    let directory = test_directory();
+    let mut command = soak(directory.path());
+    command
+        .args(["--for", "1m", "--kill-every", "1h"])
+        .stderr(Stdio::piped());
+    let mut running = TestProcess::start(command);
+    let url = running.line_after("database ").await;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    // The writers have begun as soon as one sample is stored.
+    let delete = "DELETE FROM health_metrics WHERE id = (SELECT min(id) FROM health_metrics)";
+    while client.execute(delete, &[]).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut stderr = running.child().stderr.take().unwrap();
+    assert_eq!(running.wait().await.code(), Some(1));
+    let mut message = String::new();
+    stderr.read_to_string(&mut message).await.unwrap();
+    // A writer compares a user, or sends the lost sample again.
+    assert!(
+        message.contains("expected") || message.contains("was answered with"),
+        "{message}"
+    );
+}
+
+/// Returns a command for the example, which `cargo test` builds next to the tests.
+fn soak(directory: &Path) -> Command {
+    let this_test = env::current_exe().unwrap();
+    let program = this_test.ancestors().nth(2).unwrap().join("examples/soak");
+    let mut command = Command::new(program);
+    command
+        .args([
+            "--rate",
+            "400",
+            "--users",
+            "20",
+            "--writers",
+            "4",
+            "--measure-every",
+            "1s",
+            "--out",
+        ])
+        .arg(directory.join("soak.svg"))
+        .kill_on_drop(true);
+    command
+}
