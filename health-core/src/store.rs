@@ -34,6 +34,7 @@ pub(crate) mod rollup;
 pub(crate) mod rows;
 pub(crate) mod summarise;
 pub(crate) mod tables;
+pub(crate) mod threshold_lock;
 pub(crate) mod tokens;
 #[cfg(feature = "embedded")]
 pub(crate) mod totals;

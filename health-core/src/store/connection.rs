@@ -23,6 +23,7 @@ use crate::{
         connect_refusal::classify_connect,
         refusal::{classify, session_lost, too_many_connections},
         tables::Tables,
+        threshold_lock::{LOCK_SHARED, PREPARED_LOCK_SHARED},
     },
 };
 
@@ -34,7 +35,7 @@ pub(crate) struct Session {
     prepared: HashMap<&'static str, Statement>,
     /// Fails if the session is another one than that which was opened.
     guard: String,
-    /// Begins a transaction that writes.
+    /// Begins the transaction of a writer.
     begin_writing: String,
     backend: Option<Backend>,
     /// Set for a connection of the pool.
@@ -83,7 +84,7 @@ const ROLLER_SESSION: &str = "SET enable_sort = off";
 /// the 43 200 samples of a month takes longer than reading them. The primary key has them in order.
 const READER_SESSION: &str = "SET enable_seqscan = off; SET enable_sort = off; SET max_parallel_workers_per_gather = 0";
 
-/// Begins a transaction that writes. The isolation level is explicit, because a role may have another default, and every
+/// Begins the transaction of a writer. The isolation level is explicit, because a role may have another default, and every
 /// statement needs a snapshot of its own.
 const BEGIN_WRITING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
@@ -108,7 +109,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 impl Session {
     /// Connects with the settings of a writer.
     pub(crate) async fn writer(config: &Config) -> Result<Self, Error> {
-        Self::connect(config, WRITER_SESSION).await
+        let settings = format!("{WRITER_SESSION}; PREPARE {PREPARED_LOCK_SHARED} AS {LOCK_SHARED}");
+        Self::connect(config, &settings).await
     }
 
     /// Connects with the settings of the roller.
@@ -176,7 +178,7 @@ impl Session {
             client,
             opened_at: Instant::now(),
             prepared: HashMap::new(),
-            begin_writing: format!("{BEGIN_WRITING}; {guard}"),
+            begin_writing: format!("{BEGIN_WRITING}; {guard}; EXECUTE {PREPARED_LOCK_SHARED}"),
             guard,
             backend,
             reader: None,
@@ -239,7 +241,8 @@ impl Session {
         &self.guard
     }
 
-    /// Returns the statements that begin a transaction that writes, with the [guard](Self::guard).
+    /// Returns the statements that begin the transaction of a [writer](Self::writer), with the [guard](Self::guard) and the
+    /// threshold lock.
     pub(crate) fn begin_writing(&self) -> &str {
         &self.begin_writing
     }

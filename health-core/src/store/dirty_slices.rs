@@ -20,14 +20,6 @@ use crate::{
     store::{columns::distinct, connection::Session, error::StoreError, micros::Micros, tables::Tables},
 };
 
-/// Waits until no writer's transaction is open, and keeps new ones waiting. Needed to change the threshold or the
-/// epoch.
-pub(crate) const LOCK_EXCLUSIVE: &str = "SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
-
-/// The same lock as writers take it: they do not exclude each other. It must be a statement of its own, before any
-/// other of the transaction takes a snapshot.
-pub(crate) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
-
 /// Adds dirty slices. There is no `ON CONFLICT`, because the table has no unique key: a writer would wait for another
 /// writer's transaction that adds the same slice. Several rows of one slice do no harm.
 const INSERT: &str = "INSERT INTO health_dirty (user_id, slice, epoch) \

@@ -30,6 +30,7 @@ use crate::{
         micros::Micros,
         summarise::{self, UserTimeSpan},
         tables::Tables,
+        threshold_lock::LOCK_EXCLUSIVE,
         transaction::Transaction,
         users,
     },
@@ -480,7 +481,7 @@ pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, StoreError>
 async fn lock_threshold(session: &Session) -> Result<bool, StoreError> {
     let client = session.client();
     client.batch_execute("SAVEPOINT before_lock").await?;
-    let lock = format!("{THRESHOLD_LOCK_TIMEOUT}; {}", dirty_slices::LOCK_EXCLUSIVE);
+    let lock = format!("{THRESHOLD_LOCK_TIMEOUT}; {LOCK_EXCLUSIVE}");
     match client.batch_execute(&lock).await {
         Ok(()) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
