@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use health_core::{Health, access::Authenticator};
+use hyper::header::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection_slots::ConnectionSlots,
-    http::{body_memory::BodyMemoryBudget, idle_connections::IdleConnections},
+    http::{body_memory::BodyMemoryBudget, framing::keep_alive, idle_connections::IdleConnections},
     limits::ServerLimits,
     metrics::Metrics,
     options::ServerOptions,
@@ -23,6 +24,8 @@ use crate::{
 pub(crate) struct App {
     pub(crate) health: Health,
     pub(crate) limits: ServerLimits,
+    /// The value of `Keep-Alive` in responses.
+    pub(crate) keep_alive: Option<HeaderValue>,
     pub(crate) authenticator: Authenticator,
     pub(crate) wrong_tokens: WrongTokens,
     pub(crate) token_rates: TokenRates,
@@ -71,6 +74,7 @@ impl App {
             token_rates: TokenRates::new(limits.max_token_rate),
             refusals: Arc::default(),
             exports: Arc::new(Semaphore::new(limits.max_exports)),
+            keep_alive: keep_alive(limits.header_timeout),
             limits,
             allowed_hosts,
             tls,

@@ -9,7 +9,7 @@ mod doors;
 mod erase;
 mod error;
 mod feed;
-mod framing;
+pub(crate) mod framing;
 mod gunzip;
 mod host;
 pub(crate) mod idle_connections;
@@ -208,7 +208,7 @@ async fn respond(app: &Arc<App>, open: &OpenConnection, request: Request<Incomin
         .record_response(attempt.route, attempt.verb, response.status(), start.elapsed());
     keep_private(&mut response);
     if !app.closing.is_cancelled() {
-        declare_persistence(&head, &mut response, app.limits.header_timeout);
+        declare_persistence(&head, &mut response, app.keep_alive.as_ref());
     }
     // A client that waits for `100 Continue` has not sent its body.
     if !head.headers.contains_key(header::EXPECT) {

@@ -55,21 +55,27 @@ pub(crate) fn require_body(headers: &HeaderMap) -> Result<(), HttpError> {
     Err(HttpError::new(StatusCode::LENGTH_REQUIRED, detail).closing())
 }
 
-/// Says in the response how long the connection stays open for another request, or closes it.
+/// Returns the value of `Keep-Alive` that says how long a connection stays open for another request; `None` if it does not.
+pub(crate) fn keep_alive(idle_timeout: Duration) -> Option<HeaderValue> {
+    let seconds = idle_timeout.as_secs();
+    HeaderValue::try_from(format!("timeout={seconds}"))
+        .ok()
+        .filter(|_| seconds > 0)
+}
+
+/// Says in the response that the connection stays open for another request, or closes it.
 ///
 /// A client of `CONNECT` may send the bytes of its tunnel before it has read that there is none.
-pub(crate) fn declare_persistence(request: &Parts, response: &mut HttpResponse, idle_timeout: Duration) {
+pub(crate) fn declare_persistence(request: &Parts, response: &mut HttpResponse, keep_alive: Option<&HeaderValue>) {
     let headers = response.headers_mut();
     if request.method == Method::CONNECT {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if headers.contains_key(header::CONNECTION) || !persists(request) || idle_timeout.as_secs() == 0 {
-        return;
-    }
-    if let Ok(value) = HeaderValue::try_from(format!("timeout={}", idle_timeout.as_secs())) {
+    let Some(keep_alive) = keep_alive else { return };
+    if !headers.contains_key(header::CONNECTION) && persists(request) {
         // The field is of this connection only, so `Connection` has to name it (RFC 9110, 7.6.1).
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-        headers.insert(KEEP_ALIVE, value);
+        headers.insert(KEEP_ALIVE, keep_alive.clone());
     }
 }
 
@@ -128,14 +134,16 @@ mod tests {
             let request = Request::builder().method(method).version(version);
             let (request, ()) = request.header("connection", connection).body(()).unwrap().into_parts();
             let mut response = empty(StatusCode::OK);
-            declare_persistence(&request, &mut response, Duration::from_millis(30_900));
+            let keep_alive = keep_alive(Duration::from_millis(30_900));
+            declare_persistence(&request, &mut response, keep_alive.as_ref());
             let found = response.headers().get(KEEP_ALIVE).map(|value| value.to_str().unwrap());
             assert_eq!(found, expected, "{request:?}");
             let mut closing = HttpError::new(StatusCode::LENGTH_REQUIRED, "")
                 .closing()
                 .into_response();
-            declare_persistence(&request, &mut closing, Duration::from_secs(30));
+            declare_persistence(&request, &mut closing, keep_alive.as_ref());
             assert!(!closing.headers().contains_key(KEEP_ALIVE));
         }
+        assert_eq!(keep_alive(Duration::from_millis(999)), None);
     }
 }

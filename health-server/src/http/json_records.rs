@@ -16,6 +16,9 @@ pub(crate) struct JsonRecords<'a> {
     is_array: bool,
 }
 
+/// What JSON permits between values.
+const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 impl<'a> JsonRecords<'a> {
     /// Checks the syntax of a body. The error says what is wrong with it.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, String> {
@@ -42,14 +45,15 @@ impl<'a> Iterator for JsonRecords<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let mut rest = skip_space(self.rest);
-        if self.is_array {
-            rest = skip_space(rest.strip_prefix(',').unwrap_or(rest));
-            if rest.starts_with(']') {
-                rest = "";
-            }
+        let mut rest = skip_space(std::mem::take(&mut self.rest));
+        if !self.is_array {
+            // The text was checked, so all of it is the one value.
+            return Some(rest.trim_end_matches(SPACE)).filter(|value| !value.is_empty());
         }
-        self.rest = "";
+        rest = skip_space(rest.strip_prefix(',').unwrap_or(rest));
+        if rest.starts_with(']') {
+            return None;
+        }
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
         // The text was checked, so this cannot fail. If it did, the iterator would end here instead of repeating a record.
         let value = values.next()?.ok()?;
@@ -72,7 +76,7 @@ fn explain(text: &str, error: &serde_json::Error) -> String {
 }
 
 fn skip_space(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t', '\n', '\r'])
+    text.trim_start_matches(SPACE)
 }
 
 #[cfg(test)]
