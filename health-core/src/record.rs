@@ -3,7 +3,7 @@
 //! There are two parsers with the same rules. The fast one reads a valid record in one pass and borrows its strings. If
 //! it refuses the record, the thorough one reads it again, field by field, and names every fault.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, str::from_utf8};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{
@@ -96,11 +96,13 @@ pub struct RecordFault {
 /// assert_eq!(faults.len(), 2);
 /// ```
 pub fn read_record(json: &[u8], clock: &ReceiveClock) -> Result<Record, Vec<RecordFault>> {
-    match serde_json::from_slice::<RecordFields<'_>>(json) {
-        Ok(fields) => fields
+    // One look at all bytes takes less time than one at each string.
+    let fields = from_utf8(json).ok().map(serde_json::from_str::<RecordFields<'_>>);
+    match fields {
+        Some(Ok(fields)) => fields
             .into_record(clock)
             .or_else(|_| read_field_by_field(json, clock, None)),
-        Err(_) => read_field_by_field(json, clock, None),
+        _ => read_field_by_field(json, clock, None),
     }
 }
 
@@ -199,7 +201,7 @@ fn read_field_by_field(
     default_user: Option<UserId>,
 ) -> Result<Record, Vec<RecordFault>> {
     let record_fault = |reason: String| vec![RecordFault { field: None, reason }];
-    let text = std::str::from_utf8(json).map_err(|error| {
+    let text = from_utf8(json).map_err(|error| {
         record_fault(format!(
             "the record is not JSON: not UTF-8 from byte {}",
             error.valid_up_to()

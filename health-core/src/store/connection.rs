@@ -1,12 +1,12 @@
 //! Connections: how they are made, their session settings, and what their errors mean to a caller.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use bb8_postgres::bb8::{self, ManageConnection};
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
@@ -177,7 +177,7 @@ impl Session {
             tables,
             client,
             opened_at: Instant::now(),
-            prepared: HashMap::new(),
+            prepared: HashMap::default(),
             begin_writing: format!("{BEGIN_WRITING}; {guard}; EXECUTE {PREPARED_LOCK_SHARED}"),
             guard,
             backend,

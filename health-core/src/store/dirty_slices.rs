@@ -10,8 +10,7 @@
 //! * The roller removes dirty slices of past epochs only. So a row that this connection committed in the current epoch
 //!   stays until everything that the connection writes in this epoch is committed. The writer need not add it again.
 
-use std::collections::HashSet;
-
+use foldhash::HashSet;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{

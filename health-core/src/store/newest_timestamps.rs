@@ -1,8 +1,7 @@
 //! A cache of the newest stored timestamp of each (user, source): a later sample is new.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
+use foldhash::HashMap;
 
 use crate::{
     sample::{Identity, Sample, Source, UserId},
@@ -21,6 +20,9 @@ pub(crate) struct NewestTimestamps {
 }
 
 /// The part of the cache for one shard of users. It stays with the shard, whichever writer takes it.
+///
+/// The hash of the standard library took a sixth of the CPU time of a load with many users. A client that knows which users
+/// collide under this one can slow writers down, but it needs the right to write, and the map is bounded.
 #[derive(Debug, Default)]
 pub(crate) struct ShardTimestamps {
     newest: HashMap<(UserId, Source), DateTime<Utc>>,
