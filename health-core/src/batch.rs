@@ -75,8 +75,8 @@ impl AddAssign for Receipt {
 
 impl Batch {
     /// Makes a batch of requests, which come in their order of arrival.
-    pub(crate) fn new<'a>(requests: impl Iterator<Item = &'a [Sample]>) -> Self {
-        let mut entries = Vec::new();
+    pub(crate) fn new<'a>(requests: impl Iterator<Item = &'a [Sample]> + Clone) -> Self {
+        let mut entries = Vec::with_capacity(requests.clone().map(<[Sample]>::len).sum());
         let mut count = 0;
         for (request, samples) in requests.enumerate() {
             entries.extend(samples.iter().map(|sample| Entry {
@@ -109,7 +109,8 @@ impl Batch {
     pub(crate) fn plan(&self, stored: impl Iterator<Item = Option<Readings>>) -> WritePlan {
         let mut plan = WritePlan {
             receipts: vec![Receipt::default(); self.requests],
-            ..WritePlan::default()
+            inserts: Vec::with_capacity(self.entries.len()),
+            updates: Vec::new(),
         };
         for (index, (writes, before)) in self.by_identity().zip(stored).enumerate() {
             writes.add_to(&mut plan, index, before);

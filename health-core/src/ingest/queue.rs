@@ -194,8 +194,11 @@ impl IngestQueue {
         let by_shard = if samples.iter().all(|sample| shards.of(sample.user_id()) == shard) {
             vec![(shard, samples, Positions::From(0))]
         } else {
+            // The shards of many users have about the same number of samples.
+            let even = samples.len() / shards.count();
+            let rows = even + even / 8;
             let mut parts: Vec<_> = (0..shards.count())
-                .map(|shard| (shard, Vec::new(), Vec::new()))
+                .map(|shard| (shard, Vec::with_capacity(rows), Vec::with_capacity(rows)))
                 .collect();
             for (position, sample) in (0_u32..).zip(samples) {
                 let (_, samples, positions) = &mut parts[shards.of(sample.user_id())];

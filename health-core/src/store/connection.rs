@@ -507,4 +507,23 @@ mod tests {
             }
         }
     }
+
+    #[tokio::test]
+    async fn a_writer_holds_the_threshold_lock_from_the_begin_of_its_transaction() {
+        let database = TestDatabase::new().await;
+        let config = Config::from_url(database.url()).unwrap();
+        let (writer, other) = (
+            Session::writer(&config).await.unwrap(),
+            Session::plain(&config).await.unwrap(),
+        );
+        for (end, is_free) in [("SELECT 1", false), ("COMMIT", true)] {
+            if !is_free {
+                writer.client().batch_execute(writer.begin_writing()).await.unwrap();
+            }
+            writer.client().batch_execute(end).await.unwrap();
+            let try_lock = "SELECT pg_try_advisory_xact_lock(hashtext('health threshold'))";
+            let row = other.client().query_one(try_lock, &[]).await.unwrap();
+            assert_eq!(row.get::<_, bool>(0), is_free, "{end}");
+        }
+    }
 }

@@ -113,7 +113,7 @@ pub(crate) async fn look_up(
     batch: &Batch,
     mode: LookUp,
 ) -> Result<Vec<Option<StoredReadings>>, tokio_postgres::Error> {
-    let mut stored = Vec::new();
+    let mut stored = Vec::with_capacity(batch.len());
     // Positions in `stored` of the identities that are looked up.
     let mut positions = Vec::new();
     let mut keys = IdentityColumns::default();

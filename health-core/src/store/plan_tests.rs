@@ -1,4 +1,4 @@
-//! The plans that PostgreSQL chooses for statements that read long ranges, before it has statistics.
+//! The plans that PostgreSQL chooses: for statements that read long ranges, before it has statistics, and for small batches.
 
 use test_support::TestDatabase;
 
@@ -7,7 +7,7 @@ use crate::{
     health::Health,
     store::{
         connection::{Session, checkout, readers},
-        read, summarise,
+        read, summarise, write,
     },
 };
 
@@ -51,5 +51,21 @@ async fn long_ranges_are_read_in_the_order_of_a_key_and_not_sorted() {
         let plan = plan(session, statement, params).await;
         assert!(!plan.contains("Sort"), "{plan}");
         assert!(plan.contains("Index Only Scan"), "{plan}");
+    }
+}
+
+/// A function in `FROM` stores all that it returns before the first row is read.
+#[tokio::test]
+async fn the_arrays_of_a_small_batch_are_unpacked_row_by_row() {
+    let database = TestDatabase::new().await;
+    let config = Config::from_url(database.url()).unwrap();
+    Health::open(config.clone()).await.unwrap().close().await.unwrap();
+    let session = Session::writer(&config).await.unwrap();
+    let columns = "'{1}', '{1}', '{2025-01-01Z}', '{60}', '{1}', '{1}', '{watch}'";
+    let recent = format!("{columns}, '2025-01-01Z'");
+    for (statement, params) in [(write::INSERT, columns), (write::INSERT_RECENT, &recent)] {
+        let plan = plan(&session, statement, params).await;
+        assert!(plan.contains("ProjectSet"), "{plan}");
+        assert!(!plan.contains("Function Scan"), "{plan}");
     }
 }

@@ -51,7 +51,7 @@ const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epo
 ///
 /// The arrays have one length. `unnest` in the list of columns and not in `FROM`, where PostgreSQL would store the elements of
 /// each array before it reads the first: that takes twice as long for a small batch.
-const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
+pub(super) const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::double precision[]), \
      unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[])";
 
@@ -60,7 +60,7 @@ const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_
 /// `$8` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing, because the samples'
 /// slices would have to be added to `health_dirty`. The statement reads the threshold itself: it runs after the statement
 /// that takes the threshold lock, so its snapshot is late enough.
-const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
+pub(super) const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::double precision[]), \
      unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[]) WHERE (SELECT threshold FROM health_sealing) <= $8";
 

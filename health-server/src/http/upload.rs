@@ -235,7 +235,10 @@ impl<'a> Upload<'a> {
             self.buffer.clear();
         }
         if !self.buffer.is_empty() && self.failure.is_none() {
-            match self.health.enqueue(std::mem::take(&mut self.buffer)).await {
+            // After a full portion another one is likely.
+            let next = if self.is_full() { self.buffer.len() } else { 0 };
+            let portion = std::mem::replace(&mut self.buffer, Vec::with_capacity(next));
+            match self.health.enqueue(portion).await {
                 Ok(ack) => self.unacknowledged.push_back(Portion {
                     ack,
                     records: std::mem::take(&mut self.buffer_records),
