@@ -1,7 +1,7 @@
 // The server's answer about one user and one range: the numbers of /metrics, a chart of /metrics/series, and the sources.
 
 import { Chart } from './chart.js';
-import { el } from './dom.js';
+import { el, setText } from './dom.js';
 import { showNotice } from './notice.js';
 import { get, getJson, parse } from './server.js';
 import { HOUR, NONE, count, decimal, fullTime, rfc3339 } from './text.js';
@@ -14,37 +14,77 @@ const SAMPLES_MAX = 4000;
 /** The part of a view that shows an answer. It keeps the last one while the next is on its way. */
 export class Answer {
   #root;
+  /** The last question, or null. */
+  #question = null;
   #request = null;
-  #range = el('p', { class: 'note' });
+  /** Whether an erasure has taken the answer away. */
+  #isForgotten = false;
+  #range = el('p', { class: 'note', hidden: true });
   #numbers = el('dl', { class: 'numbers' });
   #message = el('div', { class: 'card message', role: 'status', hidden: true });
   #sources = el('div');
   #chart;
   #body;
 
-  /** `isChartFirst` puts the chart above the numbers. */
-  constructor(root, onZoom, isChartFirst) {
+  /**
+   * `isChartFirst` puts the chart above the numbers. `isAnnounced` lets a screen reader say that an answer has come, for a
+   * view that asks only if the person does.
+   */
+  constructor(root, onZoom, { isChartFirst = false, isAnnounced = false }) {
     this.#root = root;
     this.#chart = new Chart(onZoom);
     const parts = isChartFirst ? [this.#chart.element, this.#numbers] : [this.#numbers, this.#chart.element];
-    this.#body = el('div', { class: 'answer', hidden: true }, this.#range, ...parts, this.#sources);
-    root.append(this.#message, this.#body);
+    this.#body = el('div', { class: 'answer', hidden: true }, ...parts, this.#sources);
+    if (isAnnounced) this.#range.setAttribute('role', 'status');
+    root.append(this.#range, this.#message, this.#body);
+  }
+
+  /** The last question, or null. */
+  get question() {
+    return this.#question;
   }
 
   /** Takes everything away, because another user was chosen. */
   clear() {
     this.#request?.abort();
-    this.#body.hidden = true;
+    this.#question = null;
+    this.#empty();
     showNotice(this.#message, null);
+  }
+
+  /** Takes the answer away if it may have what was erased. */
+  forget({ user_id: id, start, end }) {
+    const question = this.#question;
+    if (!question || withoutZeros(question.user_id) !== id) return;
+    if (start !== undefined && (Date.parse(start) >= question.end || Date.parse(end) < question.start)) return;
+    this.#request.abort();
+    this.#isForgotten = true;
+    this.#empty();
+    showNotice(this.#message, { title: 'Samples were erased', text: 'Asking the server what is left…' });
+  }
+
+  /** Returns whether the answer was taken away, and no question was asked since. */
+  get isForgotten() {
+    return this.#isForgotten;
+  }
+
+  #empty() {
+    this.#body.hidden = this.#range.hidden = true;
+    this.#numbers.replaceChildren();
+    this.#sources.replaceChildren();
+    this.#chart.clear();
   }
 
   /**
    * Asks the server and shows what it answers. Throws the Problem if it refuses. Times are milliseconds.
    * An answer that a later question has overtaken is dropped.
    */
-  async ask({ user_id, start, end, bucket, tz }, isQuiet = false) {
+  async ask(question, isQuiet = false) {
     this.#request?.abort();
     const { signal } = (this.#request = new AbortController());
+    this.#question = question;
+    this.#isForgotten = false;
+    const { user_id, start, end, bucket, tz } = question;
     const range = { user_id, start: rfc3339(start), end: rfc3339(end) };
     if (!isQuiet) this.#root.setAttribute('aria-busy', 'true');
     if (this.#body.hidden) showNotice(this.#message, { title: 'Asking the server…', text: '' });
@@ -58,7 +98,7 @@ export class Answer {
       return stats;
     } catch (error) {
       if (signal.aborted) return null;
-      this.#body.hidden = true;
+      this.#empty();
       showNotice(this.#message, null);
       throw error;
     } finally {
@@ -69,7 +109,8 @@ export class Answer {
   #show({ stats, series, readings, tz, start, end }) {
     const isEmpty = stats.samples === 0;
     showNotice(this.#message, isEmpty ? { title: stats.message, text: `User ${stats.user_id} has no samples in this range.` } : null);
-    this.#range.textContent = `${fullTime(start, tz)} to ${fullTime(end, tz)}, ${tz}`;
+    setText(this.#range, `User ${stats.user_id}, ${fullTime(start, tz)} to ${fullTime(end, tz)}, ${tz}`);
+    this.#range.hidden = false;
     this.#numbers.replaceChildren(...numbers(stats));
     const buckets = series.buckets.map((one) => ({ ...one, start: Date.parse(one.start), end: Date.parse(one.end) }));
     this.#body.hidden = false;
@@ -78,6 +119,9 @@ export class Answer {
     this.#sources.replaceChildren(isEmpty ? '' : sourceTable(stats.sources));
   }
 }
+
+/** Returns an id as the server writes it. */
+const withoutZeros = (id) => id.replace(/^\+?0*/, '');
 
 /** Returns the samples of a range, or null if there are too many for a chart. */
 async function samples(range, signal) {

@@ -3,17 +3,17 @@
 
 import { el, setAttribute } from './dom.js';
 import { readingTable, bucketTable, bucketText, readingText } from './table.js';
-import { DAY, HOUR, MINUTE, clock, count, date, instant, zoneOffset } from './text.js';
+import { DAY, HOUR, MINUTE, clock, count, date, instant, shortCount, zoneOffset } from './text.js';
 import { thresholds } from './thresholds.js';
 
 /** Sizes of the drawing, for text of 16 pixels. A larger text enlarges everything. */
-const HEIGHT = 320;
-const PAD = { left: 44, right: 12, top: 22, bottom: 26 };
-/** The height of the steps, and the gap above them. */
-const BARS = 64;
+const PAD = { left: 52, right: 12, top: 22, bottom: 26 };
+/** The share of the height that the steps take, and the gap above them. */
+const BARS_SHARE = 0.2;
 const GAP = 42;
 /** Readings further apart are not joined: nobody knows what was between them. The server also weighs one for 300 s at most. */
 const JOIN_MAX = 5 * MINUTE;
+const NOTHING_SELECTED = 'No value is selected';
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 180, 360, 720, 1440, 2880, 4320, 10_080, 20_160, 44_640].map((n) => n * MINUTE);
 
 /** A chart. `onZoom(start, end)` is called after the pointer was dragged over a part of it. */
@@ -24,6 +24,7 @@ export class Chart {
   #readout = el('p', { class: 'readout' });
   #details = el('details', {}, el('summary', {}, 'Table'));
   #width = 0;
+  #height = 0;
   #scale = 1;
   #stop = null;
   #drag = null;
@@ -49,7 +50,8 @@ export class Chart {
     this.#plot.addEventListener('pointerup', (event) => this.#release(event));
     this.#plot.addEventListener('pointercancel', () => (this.#drag = null));
     new ResizeObserver(() => {
-      if (this.#plot.clientWidth !== this.#width * this.#scale) this.#draw();
+      const { clientWidth, clientHeight } = this.#plot;
+      if (clientWidth !== this.#width * this.#scale || clientHeight !== this.#height * this.#scale) this.#draw();
     }).observe(this.#plot);
   }
 
@@ -71,6 +73,15 @@ export class Chart {
     this.#fillTable();
   }
 
+  /** Forgets what it shows. */
+  clear() {
+    this.#data = this.#stop = this.#drag = this.#marker = null;
+    this.#svg.replaceChildren();
+    this.#readout.textContent = '';
+    setAttribute(this.#plot, 'aria-valuetext', NOTHING_SELECTED);
+    this.#details.replaceChildren(this.#details.firstElementChild);
+  }
+
   #x(at) {
     const { start, end } = this.#data;
     return PAD.left + ((at - start) / (end - start)) * (this.#width - PAD.left - PAD.right);
@@ -85,25 +96,28 @@ export class Chart {
   #draw() {
     this.#scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
     this.#width = this.#plot.clientWidth / this.#scale;
+    this.#height = this.#plot.clientHeight / this.#scale;
     if (!this.#data || !this.#width) return;
-    setAttribute(this.#svg, 'viewBox', `0 0 ${this.#width} ${HEIGHT}`);
+    setAttribute(this.#svg, 'viewBox', `0 0 ${this.#width} ${this.#height}`);
     const rates = this.#rateScale();
-    const steps = Math.max(...this.#data.buckets.map((bucket) => bucket.total_steps), 1);
-    const base = HEIGHT - PAD.bottom;
-    const bar = (value) => base - (value / steps) * BARS;
+    const steps = this.#data.buckets.reduce((most, bucket) => Math.max(most, bucket.total_steps), 0);
+    const base = this.#height - PAD.bottom;
+    const bar = (value) => base - (value / (steps || 1)) * this.#height * BARS_SHARE;
+    const { line, points } = this.#line(rates.y);
     this.#marker = el('line', { class: 'marker', y1: PAD.top, y2: base, visibility: 'hidden' });
     this.#svg.replaceChildren(
       ...this.#timeAxis(base),
       ...rates.ticks.flatMap((bpm) => this.#valueTick(rates.y(bpm), count(bpm))),
       ...(thresholds.high < rates.top ? [this.#rule('limit', rates.y(thresholds.high))] : []),
       ...(thresholds.low > rates.bottom ? [this.#rule('limit', rates.y(thresholds.low))] : []),
-      ...this.#valueTick(bar(steps), count(steps)),
+      ...(steps ? this.#valueTick(bar(steps), shortCount(steps)) : []),
       this.#rule('base', base),
       el('text', { class: 'unit', x: 0, y: 12 }, 'bpm'),
-      el('text', { class: 'unit', x: 0, y: bar(steps) - 12 }, 'steps'),
+      el('text', { class: 'unit', x: 0, y: bar(steps) - 12 }, steps ? 'steps' : 'no steps'),
       el('path', { class: 'band', d: this.#data.readings ? '' : this.#band(rates.y) }),
       el('path', { class: 'bars', d: this.#bars(bar, base) }),
-      el('path', { class: 'line', d: this.#line(rates.y) }),
+      el('path', { class: 'line', d: line }),
+      el('path', { class: 'line points', d: points }),
       this.#marker,
     );
     this.#select(this.#stop);
@@ -122,7 +136,7 @@ export class Chart {
     const step = high - low > 100 ? 40 : high - low > 40 ? 20 : 10;
     const bottom = Math.floor((low - 1) / step) * step;
     const top = Math.ceil((high + 1) / step) * step;
-    const area = HEIGHT - PAD.bottom - BARS - GAP - PAD.top;
+    const area = this.#height * (1 - BARS_SHARE) - PAD.bottom - GAP - PAD.top;
     const y = (bpm) => PAD.top + (1 - (bpm - bottom) / (top - bottom)) * area;
     const ticks = [];
     for (let bpm = bottom; bpm <= top; bpm += step) ticks.push(bpm);
@@ -158,19 +172,21 @@ export class Chart {
     const points = readings
       ? readings.filter((one) => one.heart_rate !== undefined).map((one) => [one.start, one.heart_rate, one.source])
       : buckets.map((one) => [(one.start + one.end) / 2, one.average_heart_rate]);
-    let path = '';
-    let last = null;
+    const runs = [];
     // Two devices of one person are two lines: joined, they would be a zigzag.
     for (const source of new Set(points.map(([, , name]) => name))) {
-      last = null;
+      let last = null;
       for (const [at, bpm, name] of points) {
         if (name !== source) continue;
         const isJoined = last !== null && (!readings || at - last <= JOIN_MAX);
-        if (bpm !== null) path += `${isJoined ? 'L' : 'M'}${this.#x(at).toFixed(1)} ${y(bpm).toFixed(1)}${isJoined ? '' : 'h0'}`;
+        if (bpm !== null && !isJoined) runs.push([]);
+        if (bpm !== null) runs.at(-1).push(`${this.#x(at).toFixed(1)} ${y(bpm).toFixed(1)}`);
         last = bpm === null ? null : at;
       }
     }
-    return path;
+    // A line of length 0 with round ends is a point.
+    const [single, joined] = [runs.filter((run) => run.length === 1), runs.filter((run) => run.length > 1)];
+    return { line: joined.map((run) => `M${run.join('L')}`).join(''), points: single.map(([point]) => `M${point}h0`).join('') };
   }
 
   #band(y) {
@@ -214,7 +230,7 @@ export class Chart {
     this.#readout.textContent = text;
     const index = stop ? this.#data.stops.indexOf(stop) : 0;
     setAttribute(this.#plot, 'aria-valuenow', String(Math.max(0, index)));
-    setAttribute(this.#plot, 'aria-valuetext', stop ? text : 'No value is selected');
+    setAttribute(this.#plot, 'aria-valuetext', stop ? text : NOTHING_SELECTED);
     if (!this.#marker) return;
     setAttribute(this.#marker, 'visibility', stop || this.#drag ? 'visible' : 'hidden');
     if (!stop) return;
@@ -240,7 +256,7 @@ export class Chart {
   }
 
   #dragShape(from, to) {
-    return `M${this.#x(from)} ${PAD.top}H${this.#x(to)}V${HEIGHT - PAD.bottom}H${this.#x(from)}Z`;
+    return `M${this.#x(from)} ${PAD.top}H${this.#x(to)}V${this.#height - PAD.bottom}H${this.#x(from)}Z`;
   }
 
   #press(event) {

@@ -3,7 +3,7 @@
 import { byId, setText } from './dom.js';
 import { askForToken } from './token.js';
 
-const WORDS = { connecting: 'Connecting…', live: 'Connected', waiting: 'Disconnected', token: 'Not connected' };
+const WORDS = { connecting: 'Connecting…', live: 'Connected', waiting: 'Disconnected', token: 'No token' };
 const RESUMED = 'Connected again. No sample was missed.';
 /** How long good news stays, in milliseconds. Everything else stays until the person closes it. */
 const GOOD_NEWS = 6000;
@@ -14,7 +14,8 @@ const HIDDEN_MAX = 10_000;
 export class ConnectionView {
   #feed;
   #note = '';
-  #wasLost = false;
+  /** Why the connection was lost, until there is one again. */
+  #loss = '';
   #hiding = 0;
 
   /** Watches the tab and the network for a feed. */
@@ -41,19 +42,21 @@ export class ConnectionView {
   /** Shows the state of the feed. */
   show() {
     const { name, detail } = this.#feed.state;
-    byId('connection').dataset.state = name;
-    setText(byId('connection-words'), WORDS[name]);
-    if (name === 'waiting') this.#wasLost = true;
-    if (name === 'live' && this.#wasLost) {
-      this.#wasLost = false;
+    if (name === 'waiting') this.#loss = detail;
+    if (name === 'live' && this.#loss) {
       this.#note ||= RESUMED;
       setTimeout(() => this.#note === RESUMED && this.note(''), GOOD_NEWS);
     }
-    const text = name === 'waiting' ? detail : this.#note;
+    if (name === 'live' || name === 'token') this.#loss = '';
+    // Each attempt changes nothing that a screen reader says.
+    const state = this.#loss ? 'waiting' : name;
+    byId('connection').dataset.state = document.body.dataset.feed = state;
+    setText(byId('connection-words'), WORDS[state]);
+    const text = this.#loss || this.#note;
     byId('banner').hidden = !text;
     setText(byId('banner-words'), text);
-    byId('connect-now').hidden = name !== 'waiting';
-    byId('banner-close').hidden = name === 'waiting';
+    byId('connect-now').hidden = !this.#loss;
+    byId('banner-close').hidden = Boolean(this.#loss);
     if (name === 'token') askForToken(detail);
     this.tick();
   }
@@ -62,6 +65,6 @@ export class ConnectionView {
   tick() {
     const { name, retryAt } = this.#feed.state;
     const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-    setText(byId('banner-countdown'), name === 'waiting' ? `Next attempt in ${seconds} s.` : '');
+    setText(byId('banner-countdown'), name === 'waiting' ? `Next attempt in ${seconds} s.` : this.#loss && 'Trying now…');
   }
 }

@@ -27,6 +27,11 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Sets the text of a text node if it has changed. */
+export function put(node, text) {
+  if (node.data !== text) node.data = text;
+}
+
 /** Sets an attribute if it has changed. */
 export function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);

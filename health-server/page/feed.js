@@ -1,13 +1,15 @@
 // The live feed: one connection at a time, which resumes after the last event that arrived.
 
 import { EventParser } from './events.js';
-import { Problem, get, parse } from './server.js';
+import { NOT_OURS, Problem, get, parse } from './server.js';
 
 /** Pauses between two attempts double between these, in milliseconds. */
 const PAUSE_MIN = 500;
 const PAUSE_MAX = 10_000;
 /** The server sends a heartbeat every 5 s. After three of them are missing, the connection counts as lost. */
 const SILENCE_MAX = 15_000;
+const SILENT = 'The server has been silent for too long.';
+const HELD_BACK = 'The feed brings nothing. A proxy between the server and this page may hold it back.';
 
 /** Follows the feed over all connections. */
 export class Feed {
@@ -87,10 +89,12 @@ export class Feed {
     };
     const parser = new EventParser();
     let bye = '';
+    let isSubscribed = false;
     try {
       heard();
       const headers = this.#cursor ? { 'Last-Event-ID': this.#cursor } : {};
       const response = await get('/feed', { every: this.#every }, { signal: connection.signal, headers });
+      if (!response.headers.get('Content-Type')?.startsWith('text/event-stream')) throw new Problem(0, NOT_OURS);
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { done, value } = await reader.read();
@@ -101,6 +105,7 @@ export class Feed {
           const event = parse(data);
           if (type === 'bye') bye = `The server ended the connection: ${event.reason}.`;
           if (type === 'subscribed') {
+            isSubscribed = true;
             subscribed();
             this.#set('live');
           }
@@ -111,7 +116,7 @@ export class Feed {
       }
     } catch (error) {
       if (connection.signal.reason === 'own') return { reason: null };
-      if (connection.signal.reason === 'silent') return { reason: 'The server has been silent for too long.', pause: 0 };
+      if (connection.signal.reason === 'silent') return { reason: isSubscribed ? SILENT : HELD_BACK, pause: 0 };
       if (error instanceof Problem) throw error;
       if (error instanceof TypeError) return { reason: bye || 'The connection was lost.', pause: parser.retry ?? 0 };
       throw error;

@@ -1,18 +1,19 @@
 // The live tiles. Only the rows that are on the screen exist as elements, so a frame costs the same for any number of users.
 
-import { byId, el, setAttribute, setText } from './dom.js';
+import { byId, el, put, setAttribute, setText } from './dom.js';
 import { showNotice } from './notice.js';
 import { now } from './server.js';
 import { Sparkline } from './sparkline.js';
-import { NONE, age, count, counted, decimal } from './text.js';
+import { ALERTS, NONE, age, count, counted, energy } from './text.js';
 
 /** Rows above and below the visible ones, so that scrolling shows no holes. */
 const ROWS_AROUND = 2;
 /** While nobody points at the tiles, they take their new order after this time. */
 const ORDER_EVERY = 5000;
+/** A longer id has smaller digits: those at its end tell it from others. */
+const SHORT_ID_LENGTH = 11;
 /** Characters of most ages. */
 const AGE_LENGTH = 10;
-const WORDS = { high: '▲ high', low: '▼ low' };
 
 /** The live view. It draws in one animation frame whatever changed since the last one. */
 export class Live {
@@ -31,6 +32,8 @@ export class Live {
   #columns = 1;
   #size = { width: 1, height: 1 };
   #frame = 0;
+  /** Whether a screen reader has yet to hear how many users the person's choice shows. */
+  #isChoiceNew = false;
   /** What is shown while there are no users: `{title, text, action, run}`. */
   #notice = null;
 
@@ -84,6 +87,7 @@ export class Live {
 
   #choose(choice) {
     Object.assign(this.#choice, choice);
+    this.#isChoiceNew = true;
     this.rearrange();
   }
 
@@ -181,6 +185,8 @@ export class Live {
     setText(byId('live-summary'), size ? shown + parts.join(' · ') : '\u00a0');
     const notice = size ? NOBODY(() => this.showAll()) : this.#notice;
     showNotice(this.#message, this.#order.length ? null : notice);
+    if (this.#isChoiceNew) setText(byId('found'), `${count(this.#order.length)} of ${counted(size, 'user')} shown`);
+    this.#isChoiceNew = false;
   }
 
   #key(event) {
@@ -261,18 +267,15 @@ class Tile {
     const isStale = user.isStale(time);
     setAttribute(this.item, 'data-state', alert ?? (isStale ? 'stale' : 'live'));
     put(this.#name, user.id);
+    setAttribute(this.#name.parentNode.parentNode, 'class', user.id.length > SHORT_ID_LENGTH ? 'name long' : 'name');
     // Spaces as wide as a digit, so that the text begins at the same place while it becomes longer.
-    put(this.#age, age(user.age(time)).padStart(AGE_LENGTH, '\u2007'));
+    put(this.#age, (user.isEmpty ? NONE : age(user.age(time))).padStart(AGE_LENGTH, '\u2007'));
     put(this.#rate, user.heart_rate === null ? NONE : count(user.heart_rate));
-    put(this.#alert, alert ? WORDS[alert] : isStale ? 'silent' : '');
+    put(this.#alert, alert ? ALERTS[alert] : isStale ? 'silent' : '');
     // A unit in a text of its own would move with each digit.
     put(this.#steps, `${user.steps === null ? NONE : `+${count(user.steps)}`} steps`);
-    put(this.#calories, `${user.calories === null ? NONE : `+${decimal(user.calories)}`} kcal`);
+    put(this.#calories, `${user.calories === null ? NONE : `+${energy(user.calories)}`} kcal`);
     put(this.#source, user.source);
     this.#sparkline.show(user.minutes, isStale ? null : user.heart_rate);
   }
-}
-
-function put(node, text) {
-  if (node.data !== text) node.data = text;
 }

@@ -2,11 +2,13 @@
 
 import { ConnectionView } from './connection.js';
 import { byId, el, setText } from './dom.js';
+import { Erasures } from './erasures.js';
 import { Feed } from './feed.js';
+import { isKeyOn, rememberKeys } from './keys.js';
 import { Live } from './live.js';
 import { MinuteQuery } from './minutes.js';
 import { RangeView } from './range.js';
-import { getJson, hearTime, newestSample, now } from './server.js';
+import { getJson, hearTime, now } from './server.js';
 import { count, viewerZone } from './text.js';
 import { askWhenNeeded } from './token.js';
 import { UserView } from './user.js';
@@ -16,8 +18,10 @@ import { Users } from './users.js';
 const PAGE_USERS = 1000;
 /** Samples a second that the page wants to hear at most: more would cost the browser time, and nobody could read them. */
 const SAMPLES_A_SECOND = 4000;
-/** The shortest interval between two samples of a user, in milliseconds. */
-const EVERY_MIN = 250;
+/** The shortest interval between two samples of a user, in milliseconds: about a frame. Longer ones are multiples of it. */
+const EVERY_MIN = 20;
+/** The page shows users without the feed if the feed has not begun after this time, for instance behind a proxy that buffers. */
+const FEED_WAIT = 1000;
 const VIEWS = ['live', 'user', 'range'];
 
 const users = new Users();
@@ -25,15 +29,24 @@ const minutes = new MinuteQuery(() => live.draw());
 const live = new Live(users, (visible) => minutes.show(visible));
 const userView = new UserView(users);
 const rangeView = new RangeView();
+const erasures = new Erasures(users, (id) => {
+  live.rearrange();
+  for (const view of [userView, rangeView]) view.settled(id);
+});
 const connection = new ConnectionView();
 const feed = new Feed({
-  state: () => connection.show(),
+  state: onState,
   event: onEvent,
   batchEnd: () => (byId('user').hidden ? live.draw() : userView.tick()),
-  every: () => Math.max(EVERY_MIN, Math.ceil((users.size / SAMPLES_A_SECOND) * 4) * 250),
+  every: () => Math.max(1, Math.ceil((users.size * 1000) / SAMPLES_A_SECOND / EVERY_MIN)) * EVERY_MIN,
 });
 
 // The feed and the users.
+
+function onState() {
+  connection.show();
+  if (feed.state.name === 'waiting') loadUsersOnce();
+}
 
 function onEvent(name, event, isResuming) {
   if (name === 'sample') {
@@ -44,50 +57,51 @@ function onEvent(name, event, isResuming) {
   } else if (name === 'heartbeat') {
     hearTime(Date.parse(event.time));
   } else if (name === 'erased') {
-    erased(event);
+    erasures.add(event, now());
+    live.rearrange();
+    for (const view of [userView, rangeView]) view.erased(event);
   } else if (name === 'subscribed') {
     const isGap = isResuming && !event.resumed;
     if (isGap) connection.note(`Samples may have been missed: ${event.reason}`);
-    if (isGap || hasLoadFailed) loadUsers();
+    // The feed has all that happens after this event, so what was there before is asked for now and not earlier.
+    if (!isResuming || isGap || hasLoadFailed) loadUsers();
+    if (isGap) askAgain();
   } else if (name === 'lagged') {
     connection.note(`${count(event.missed)} samples were skipped, because this browser read too slowly.`);
     loadUsers();
+    askAgain();
   }
 }
 
-/** Forgets the user at once, then asks what is left if only a range was erased. */
-async function erased({ user_id: id, start }) {
-  users.remove(id);
-  live.rearrange();
-  userView.changed(id);
-  if (start === undefined) return;
-  const sample = await newestSample(id).catch(() => null);
-  if (sample) users.add(sample);
-  live.rearrange();
+/** Asks again for what the views show: erasures may be among the events that were missed. */
+function askAgain() {
+  for (const view of [userView, rangeView]) view.askAgain();
 }
 
+const LOADING = { title: 'Loading users…', text: '' };
 let loading = null;
 let hasLoadFailed = false;
+
+function loadUsersOnce() {
+  if (!loading) loadUsers();
+}
 
 /** Reads the newest sample of all users, page by page. */
 async function loadUsers() {
   loading?.abort();
   const { signal } = (loading = new AbortController());
-  const seen = new Set();
-  users.forgetMinutes();
+  users.doubt();
   hasLoadFailed = false;
-  live.notice({ title: 'Loading users…', text: '' });
+  live.notice(LOADING);
   try {
     for (let after = '0'; after !== null; ) {
+      const erasuresBefore = users.erasures;
       const page = await getJson('/users', { limit: PAGE_USERS, after }, { signal });
-      for (const { last } of page.users) {
-        users.add(last);
-        seen.add(last.user_id);
-      }
+      for (const { last } of page.users) users.addAnswer(last, erasuresBefore);
       after = page.next === null ? null : page.users.at(-1).last.user_id;
       live.rearrange();
     }
-    users.keepOnly(seen);
+    users.removeDoubtful();
     live.notice({ title: 'No samples yet', text: ['Users appear here as soon as the server stores a sample, for instance by:', example()] });
   } catch (error) {
     if (signal.aborted) return;
@@ -98,7 +112,7 @@ async function loadUsers() {
 }
 
 const example = () =>
-  el('pre', { tabindex: '0' }, `curl -H 'Content-Type: application/json' ${location.origin}/ingest -d '{"user_id":101,"heart_rate":72,"steps":12}'`);
+  el('pre', { tabindex: '0' }, `curl -H 'Content-Type: application/json' ${new URL('ingest', location.href.split('#')[0])} -d '{"user_id":101,"heart_rate":72,"steps":12}'`);
 
 // Views.
 
@@ -110,7 +124,7 @@ let isFinding = false;
 function route() {
   const [path, query = ''] = location.hash.slice(1).split('?');
   if (path !== '' && !path.startsWith('/')) return; // The link to the content.
-  const [, id] = /^\/user\/(\d+)$/.exec(path) ?? [];
+  const [, id] = /^\/user\/0*(\d+)$/.exec(path) ?? [];
   const view = id ? 'user' : path === '/range' ? 'range' : 'live';
   for (const name of VIEWS) byId(name).hidden = name !== view;
   for (const link of document.querySelectorAll('nav a')) {
@@ -149,8 +163,8 @@ function tick() {
 
 addEventListener('hashchange', route);
 addEventListener('keydown', (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const isTyping = Boolean(event.target.closest?.('input, select, textarea'));
+  if (event.ctrlKey || event.metaKey || event.altKey || !isKeyOn(event.key)) return;
+  const isTyping = Boolean(event.target.closest?.('input:not([type=checkbox], [type=radio]), select, textarea'));
   if (event.key === 'Escape') {
     if (event.target.id === 'find' && event.target.value) live.showAll();
     else if (!byId('live').hidden) document.activeElement.blur();
@@ -164,6 +178,7 @@ addEventListener('keydown', (event) => {
 });
 
 setText(byId('zone'), viewerZone);
+rememberKeys();
 connection.watch(feed);
 askWhenNeeded(() => {
   feed.retryNow();
@@ -171,6 +186,7 @@ askWhenNeeded(() => {
   route();
 });
 setInterval(tick, 1000);
+live.notice(LOADING);
 route();
 feed.run();
-loadUsers();
+setTimeout(loadUsersOnce, FEED_WAIT);

@@ -42,9 +42,11 @@ export class MinuteQuery {
   }
 
   async #askFor(user, minute) {
+    const { forgotten } = user;
     const range = { start: rfc3339(minute - (MINUTES - 1) * MINUTE), end: rfc3339(minute + MINUTE) };
     try {
       const { buckets } = await getJson('/metrics/series', { user_id: user.id, ...range, bucket: '1m' });
+      if (user.forgotten !== forgotten) return; // The answer may have what was erased.
       user.minutes = buckets.map((bucket) => bucket.average_heart_rate);
       this.#changed();
     } catch {

@@ -12,8 +12,10 @@ const FIELDS = ['user_id', 'start', 'end', 'bucket', 'tz'];
 export class RangeView {
   #form = byId('range-form');
   #error = byId('range-error');
-  #answer = new Answer(byId('range-answer'), (start, end) => this.#look(start, end));
+  #answer = new Answer(byId('range-answer'), (start, end) => this.#look(start, end), { isAnnounced: true });
   #zone = viewerZone;
+  /** Whether the person has just asked, and waits for the answer. */
+  #isSubmitted = false;
 
   constructor() {
     const chip = (value, text) => el('label', {}, el('input', { type: 'radio', name: 'preset', value }), el('span', {}, text));
@@ -38,7 +40,7 @@ export class RangeView {
     for (const name of ['start', 'end', 'bucket']) if (parameters.has(name)) elements[name].value = parameters.get(name);
     if (parameters.has('start')) elements.preset.value = 'custom';
     if (!isZoneKnown) return;
-    if (elements.user_id.value) this.#ask();
+    if (elements.user_id.value) this.#askForm();
     else elements.user_id.focus();
   }
 
@@ -79,6 +81,20 @@ export class RangeView {
     return true;
   }
 
+  erased(erasure) {
+    this.#answer.forget(erasure);
+  }
+
+  /** Says that the erasures of a user have come to an end. */
+  settled() {
+    if (this.#answer.isForgotten) this.askAgain();
+  }
+
+  /** Asks the last question again, also if the person has changed the form since. */
+  askAgain() {
+    if (this.#answer.question) this.#ask(this.#answer.question);
+  }
+
   /** Writes the question into the address, which then asks it. */
   #submit() {
     const { elements } = this.#form;
@@ -87,7 +103,8 @@ export class RangeView {
     const names = elements.preset.value === 'custom' ? FIELDS : ['user_id', 'preset', 'bucket', 'tz'];
     const query = new URLSearchParams(names.map((name) => [name, elements[name].value.trim()]));
     const address = `#/range?${query}`;
-    if (location.hash === address) this.#ask();
+    this.#isSubmitted = true;
+    if (location.hash === address) this.#askForm();
     else location.hash = address;
   }
 
@@ -100,31 +117,42 @@ export class RangeView {
   }
 
   #fail(name, text) {
-    this.#error.textContent = text;
+    const { elements } = this.#form;
     for (const field of FIELDS) {
-      const { elements } = this.#form;
-      if (field === name) {
-        elements[field].setAttribute('aria-invalid', 'true');
-        elements[field].setAttribute('aria-describedby', 'range-error');
-        elements[field].focus();
-      } else {
-        elements[field].removeAttribute('aria-invalid');
-        elements[field].removeAttribute('aria-describedby');
-      }
+      elements[field].removeAttribute('aria-invalid');
+      elements[field].removeAttribute('aria-describedby');
     }
+    const place = name ? elements[name].closest('.field') : this.#form;
+    if (this.#error.parentNode !== place) place.append(this.#error);
+    this.#error.textContent = text;
+    if (!name) return;
+    elements[name].setAttribute('aria-invalid', 'true');
+    elements[name].setAttribute('aria-describedby', 'range-error');
+    elements[name].focus();
   }
 
-  async #ask() {
+  #askForm() {
     const { elements } = this.#form;
     const [start, end] = [elements.start, elements.end].map((field) => fromField(field.value, this.#zone));
     // The server judges every value; only times must be read before they can be sent.
-    if (Number.isNaN(start)) return this.#fail('start', 'Start: enter a date and a time.');
-    if (Number.isNaN(end)) return this.#fail('end', 'End: enter a date and a time.');
+    if (Number.isNaN(start)) return this.#fail('start', 'Start: enter a date and a time, up to the year 9999.');
+    if (Number.isNaN(end)) return this.#fail('end', 'End: enter a date and a time, up to the year 9999.');
+    this.#ask({ user_id: elements.user_id.value.trim(), start, end, bucket: elements.bucket.value, tz: this.#zone });
+  }
+
+  async #ask(question) {
     this.#fail(null, '');
     try {
-      await this.#answer.ask({ user_id: elements.user_id.value.trim(), start, end, bucket: elements.bucket.value, tz: this.#zone });
+      const stats = await this.#answer.ask(question);
+      if (stats && this.#isSubmitted) this.#showAnswer();
     } catch (error) {
       this.#fail(FIELDS.find((name) => error.message.includes(`${name} `) || error.message.startsWith(`${name}:`)) ?? null, error.message);
     }
+  }
+  /** Scrolls to an answer below the window: on a phone, the form fills it. */
+  #showAnswer() {
+    this.#isSubmitted = false;
+    const answer = byId('range-answer');
+    if (answer.getBoundingClientRect().top > innerHeight * 0.75) answer.scrollIntoView({ block: 'start' });
   }
 }

@@ -2,6 +2,9 @@
 
 const KEY = 'health-token';
 
+/** For an answer that this server never gives: a proxy, or the login page of a network. */
+export const NOT_OURS = 'The answer is not one of this server. Something between it and this page has answered in its place.';
+
 /** What the server answers instead of data: an HTTP status, or 0 if there was no answer, and a sentence. */
 export class Problem extends Error {
   constructor(status, detail, retryAfter = 0) {
@@ -53,7 +56,8 @@ export const onTokenNeeded = (listener) => {
 /** Sends a GET request. Throws a Problem if the answer is not 200, and AbortError if `signal` ends it. */
 export async function get(path, parameters = {}, { signal, headers = {} } = {}) {
   const query = Object.entries(parameters).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
-  const url = query.length ? `${path}?${query.join('&')}` : path;
+  // Relative to the page, which a proxy may serve below a path of its own.
+  const url = `.${path}${query.length ? `?${query.join('&')}` : ''}`;
   if (secret) headers.Authorization = `Bearer ${secret}`;
   const sent = secret;
   let response;
@@ -75,7 +79,14 @@ export async function get(path, parameters = {}, { signal, headers = {} } = {}) 
 }
 
 /** Sends a GET request and returns its JSON. */
-export const getJson = async (path, parameters, options) => parse(await (await get(path, parameters, options)).text());
+export async function getJson(path, parameters, options) {
+  const text = await (await get(path, parameters, options)).text();
+  try {
+    return parse(text);
+  } catch {
+    throw new Problem(0, NOT_OURS);
+  }
+}
 
 /** Returns the newest sample of one user, or null. */
 export async function newestSample(id) {

@@ -1,7 +1,14 @@
 // Numbers, ages and times as text, always with their unit or zone.
 
-/** The zone of the viewer. */
-export const viewerZone = Intl.DateTimeFormat().resolvedOptions().timeZone ?? 'UTC';
+/** The zone of the viewer; UTC if the system has none, for which browsers give a name that they do not accept. */
+export const viewerZone = (() => {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  try {
+    return new Intl.DateTimeFormat('en-GB', { timeZone }).resolvedOptions().timeZone;
+  } catch {
+    return 'UTC';
+  }
+})();
 
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
@@ -10,14 +17,24 @@ export const DAY = 24 * HOUR;
 /** Stands for a value that there is not. */
 export const NONE = '–';
 
+/** The alerts in words, because not everybody tells their colours apart. */
+export const ALERTS = { high: '▲ high', low: '▼ low' };
+
 const whole = new Intl.NumberFormat('en-GB', { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat('en-GB', { notation: 'compact' });
 const tenth = new Intl.NumberFormat('en-GB', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 /** Returns a whole number with separators between thousands. */
 export const count = (value) => (value == null ? NONE : whole.format(value));
 
+/** Returns a whole number in at most six characters, such as 99,999 or 100K. */
+export const shortCount = (value) => (value < 100_000 ? count(value) : short.format(value));
+
 /** Returns a number with one decimal. */
 export const decimal = (value) => (value == null ? NONE : tenth.format(value));
+
+/** Returns calories: a tenth is nothing beside a thousand. */
+export const energy = (value) => (value >= 1000 ? count(value) : decimal(value));
 
 /** Returns "1 user" or "2 users". */
 export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
@@ -89,8 +106,11 @@ export function instant(local, zone) {
 /** Returns the value of a datetime-local field for an instant. */
 export const toField = (ms, zone) => new Date(ms + zoneOffset(ms, zone)).toISOString().slice(0, 19);
 
-/** Returns the instant of a datetime-local field, or NaN. */
-export const fromField = (text, zone) => (text ? instant(Date.parse(`${text}Z`), zone) : NaN);
+/** Returns the instant of a datetime-local field, or NaN: such a field may have a year that JavaScript has not. */
+export function fromField(text, zone) {
+  const local = Date.parse(`${text}Z`);
+  return Number.isNaN(local) ? NaN : instant(local, zone);
+}
 
 /** Returns an instant in RFC 3339. */
 export const rfc3339 = (ms) => new Date(ms).toISOString();

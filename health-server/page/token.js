@@ -10,7 +10,7 @@ export function askWhenNeeded(accepted) {
   byId('token-form').addEventListener('submit', async (event) => {
     event.preventDefault();
     const text = byId('token-input').value.trim();
-    if (!text) return setText(byId('token-error'), 'Enter a token.');
+    if (!text) return fail('Enter a token.');
     setToken(text);
     try {
       await getJson('/users', { limit: 1 });
@@ -35,6 +35,12 @@ export function askForToken(reason) {
   byId('token').hidden = false;
   document.body.dataset.token = 'needed';
   // Without a token before, there was no mistake to report. The second sentence tells programs what to send.
-  setText(byId('token-error'), hasToken() ? `${reason.split('. ')[0].replace(/\.$/, '')}.` : '');
+  fail(hasToken() ? `${reason.split('. ')[0].replace(/\.$/, '')}.` : '');
   if (isNew) byId('token-input').focus();
+}
+
+function fail(text) {
+  setText(byId('token-error'), text);
+  if (text) byId('token-input').setAttribute('aria-invalid', 'true');
+  else byId('token-input').removeAttribute('aria-invalid');
 }

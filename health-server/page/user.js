@@ -1,14 +1,16 @@
 // The view of one user: the newest values, and a chart of a time window that follows the present or stays in the past.
 
 import { Answer } from './answer.js';
-import { byId, el, setText } from './dom.js';
+import { byId, el, put, setText } from './dom.js';
 import { showNotice } from './notice.js';
 import { newestSample, now } from './server.js';
-import { DAY, HOUR, MINUTE, NONE, age, count, decimal, duration, viewerZone } from './text.js';
+import { ALERTS, DAY, HOUR, MINUTE, NONE, age, count, duration, energy, viewerZone } from './text.js';
 
 const SPANS = [15 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY];
 const SPAN_MIN = MINUTE;
 const SPAN_MAX = 3660 * DAY;
+/** The end of the year 9999, after which RFC 3339 has no times. */
+const END_MAX = Date.UTC(9999, 11, 31);
 const BUCKETS = [['1m', MINUTE], ['5m', 5 * MINUTE], ['15m', 15 * MINUTE], ['1h', HOUR], ['1d', DAY], ['1w', 7 * DAY]];
 /** More buckets than this are narrower than a few pixels. */
 const BUCKETS_MAX = 400;
@@ -28,15 +30,18 @@ export class UserView {
   #end = null;
   #askedAt = -Infinity;
   #isChanged = false;
-  #answer = new Answer(byId('user-answer'), (start, end) => this.#look(end - start, end), true);
+  #answer = new Answer(byId('user-answer'), (start, end) => this.#look(end - start, end), { isChartFirst: true });
   #message = el('div', { class: 'card message', role: 'alert', hidden: true });
   #buttons;
   #follow;
   #length = el('output', {});
+  #rate = new Text();
+  #rest = new Text();
 
   constructor(users) {
     this.#users = users;
     byId('user-answer').prepend(this.#message);
+    byId('user-now').append(el('b', {}, this.#rate), this.#rest);
     const button = (text, run, attributes = {}) => el('button', { type: 'button', on: { click: run }, ...attributes }, text);
     this.#buttons = SPANS.map((span) => [span, button(duration(span), () => this.#look(span, this.#end))]);
     this.#follow = button('Follow', () => this.#look(this.#span, null), { 'aria-pressed': 'true' });
@@ -62,11 +67,18 @@ export class UserView {
     setText(byId('user-title'), `User ${id}`);
     const [span, end] = [Number(parameters.get('span')), Number(parameters.get('end'))];
     this.#span = span >= SPAN_MIN && span <= SPAN_MAX ? span : HOUR;
-    this.#end = end > 0 ? end : null;
+    this.#end = end > 0 && end <= END_MAX ? end : null;
     this.#showControls();
     this.#ask(false);
     // The list of all users may still be on its way.
-    if (!this.#users.get(id)) newestSample(id).then((sample) => sample && this.#users.add(sample) && this.tick(), () => {});
+    if (!this.#users.get(id)) this.#askNewest();
+  }
+
+  async #askNewest() {
+    const { erasures } = this.#users;
+    const sample = await newestSample(this.#id).catch(() => null);
+    if (sample) this.#users.addAnswer(sample, erasures);
+    this.tick();
   }
 
   close() {
@@ -74,9 +86,25 @@ export class UserView {
     this.#answer.clear();
   }
 
-  /** Says that the feed brought a sample of a user, or that samples were erased. */
+  /** Says that the feed brought a sample of a user. */
   changed(id) {
     if (id === this.#id) this.#isChanged = true;
+  }
+
+  erased(erasure) {
+    this.#answer.forget(erasure);
+    if (erasure.user_id === this.#id) this.tick();
+  }
+
+  /** Says that the erasures of a user have come to an end. */
+  settled(id) {
+    if (id !== this.#id) return;
+    if (this.#answer.isForgotten) this.#ask(false);
+    this.tick();
+  }
+
+  askAgain() {
+    if (this.#id) this.#ask(false);
   }
 
   /** Called each second while the view is open. */
@@ -84,15 +112,16 @@ export class UserView {
     const time = now();
     const user = this.#users.get(this.#id);
     const alert = user?.alert(time);
-    const values = user && [
-      `${user.heart_rate === null ? NONE : count(user.heart_rate)} bpm`,
-      ...(alert ? [alert === 'high' ? '▲ high' : '▼ low'] : []),
-      `+${user.steps === null ? NONE : count(user.steps)} steps`,
-      `+${user.calories === null ? NONE : decimal(user.calories)} kcal`,
-      age(user.age(time)),
+    const isKnown = user && !user.isEmpty;
+    const values = isKnown && [
+      alert ? ` bpm ${ALERTS[alert]}` : ' bpm',
+      user.steps === null ? `${NONE} steps` : `+${count(user.steps)} steps`,
+      user.calories === null ? `${NONE} kcal` : `+${energy(user.calories)} kcal`,
+      user.isStale(time) ? `silent, ${age(user.age(time))}` : age(user.age(time)),
     ];
-    setText(byId('user-now'), values?.join(' · ') ?? '');
-    byId('user-now').dataset.state = alert ?? '';
+    put(this.#rate, isKnown ? (user.heart_rate === null ? NONE : count(user.heart_rate)) : '');
+    put(this.#rest, isKnown ? values.join(' · ') : '');
+    byId('user-now').dataset.state = alert ?? (isKnown && user.isStale(time) ? 'stale' : '');
     const isDue = time - this.#askedAt > Math.max(REFRESH_MIN, this.#span * REFRESH_SHARE);
     if (isDue && this.#isChanged && this.#end === null) this.#ask(true);
   }

@@ -1,5 +1,7 @@
 // What the page knows of all users: the newest values of each, from GET /users and from the feed.
 
+import { MINUTES } from './sparkline.js';
+import { MINUTE } from './text.js';
 import { thresholds } from './thresholds.js';
 
 const STALE_AFTER = thresholds.stale_s * 1000;
@@ -15,9 +17,14 @@ export class User {
   /** When the feed last delivered a sample, or Infinity. A device whose clock is ahead would seem fresh for too long. */
   received = Infinity;
   times = { heart_rate: -Infinity, steps: -Infinity, calories: -Infinity };
+  sources = { heart_rate: '', steps: '', calories: '' };
   /** The buckets of the sparkline, and when the server was asked for them. */
   minutes = null;
   minutesAsked = -Infinity;
+  /** How often something was forgotten. An answer to an earlier question may still have it. */
+  forgotten = 0;
+  /** Whether events were missed: the next sample replaces all values, because any of them may have been erased. */
+  isDoubtful = false;
 
   constructor(id) {
     this.id = id;
@@ -40,12 +47,19 @@ export class User {
     return this.heart_rate < thresholds.low ? 'low' : null;
   }
 
+  /** Returns whether there is nothing to show. */
+  get isEmpty() {
+    return this.newest === -Infinity;
+  }
+
   add(sample) {
+    if (this.isDoubtful) this.#forgetAll();
     const at = Date.parse(sample.timestamp);
     for (const metric of METRICS) {
       if (sample[metric] !== undefined && at >= this.times[metric]) {
         this[metric] = sample[metric];
         this.times[metric] = at;
+        this.sources[metric] = sample.source;
       }
     }
     if (at >= this.newest) {
@@ -53,11 +67,52 @@ export class User {
       this.source = sample.source;
     }
   }
+
+  /** Forgets what an erasure of a range covers. */
+  forget({ start, end, source }, now) {
+    if (this.isDoubtful) return this.#forgetAll();
+    const [from, to] = [Date.parse(start), Date.parse(end)];
+    // Times have milliseconds here and microseconds on the server: rather forget a value too many than show an erased one.
+    const isErased = (at, device) => at >= from && at <= to && (source === undefined || source === device);
+    for (const metric of METRICS) {
+      if (!isErased(this.times[metric], this.sources[metric])) continue;
+      this[metric] = null;
+      this.times[metric] = -Infinity;
+    }
+    if (isErased(this.newest, this.source)) {
+      const newest = METRICS.reduce((a, b) => (this.times[b] > this.times[a] ? b : a));
+      this.newest = this.times[newest];
+      this.source = this.isEmpty ? '' : this.sources[newest];
+    }
+    if (to > now - (MINUTES + 1) * MINUTE) this.#forgetMinutes();
+  }
+
+  #forgetAll() {
+    this.isDoubtful = false;
+    this.newest = -Infinity;
+    this.source = '';
+    this.received = Infinity;
+    for (const metric of METRICS) {
+      this[metric] = null;
+      this.times[metric] = -Infinity;
+    }
+    this.#forgetMinutes();
+  }
+
+  #forgetMinutes() {
+    this.forgotten++;
+    this.minutes = null;
+    this.minutesAsked = -Infinity;
+  }
 }
 
 /** All users by id. */
 export class Users {
   #byId = new Map();
+  /** The number of each user's last erasure. */
+  #erasedAt = new Map();
+  /** The number of erasures so far. */
+  erasures = 0;
 
   get size() {
     return this.#byId.size;
@@ -76,18 +131,36 @@ export class Users {
     return user;
   }
 
+  /** Returns whether samples of a user were erased after there had been so many erasures. */
+  wasErasedSince(id, erasures) {
+    return (this.#erasedAt.get(id) ?? 0) > erasures;
+  }
+
+  /** Adds a sample of an answer, unless the user had an erasure after the question: the sample may be erased. */
+  addAnswer(sample, erasuresAtQuestion) {
+    if (!this.wasErasedSince(sample.user_id, erasuresAtQuestion)) this.add(sample);
+  }
+
+  /** Forgets what was erased. */
+  erase(erasure, now) {
+    const id = erasure.user_id;
+    this.#erasedAt.set(id, ++this.erasures);
+    if (erasure.start === undefined) this.remove(id);
+    else this.#byId.get(id)?.forget(erasure, now);
+  }
+
   remove(id) {
     this.#byId.delete(id);
   }
 
-  /** Removes the users that are not among these ids. */
-  keepOnly(ids) {
-    for (const id of this.#byId.keys()) if (!ids.has(id)) this.#byId.delete(id);
+  /** Says that events were missed: what is known of a user counts only until the next word of the server. */
+  doubt() {
+    for (const user of this.#byId.values()) user.isDoubtful = true;
   }
 
-  /** Lets all sparklines be asked for again. */
-  forgetMinutes() {
-    for (const user of this.#byId.values()) user.minutesAsked = -Infinity;
+  /** Removes the users of whom the server has said nothing since. */
+  removeDoubtful() {
+    for (const user of this.#byId.values()) if (user.isDoubtful) this.remove(user.id);
   }
 
   /** Counts the users with an alert and the stale ones. */

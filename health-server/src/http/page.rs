@@ -46,6 +46,8 @@ static FILES: LazyLock<Vec<PageFile>> = LazyLock::new(|| {
         ),
         script("/page/main.js", include_str!("../../page/main.js")),
         script("/page/connection.js", include_str!("../../page/connection.js")),
+        script("/page/erasures.js", include_str!("../../page/erasures.js")),
+        script("/page/keys.js", include_str!("../../page/keys.js")),
         script("/page/minutes.js", include_str!("../../page/minutes.js")),
         script("/page/token.js", include_str!("../../page/token.js")),
         script("/page/answer.js", include_str!("../../page/answer.js")),

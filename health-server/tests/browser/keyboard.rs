@@ -65,3 +65,49 @@ async fn every_view_is_reached_and_left_by_keys() {
     assert_eq!(tab.problems(), [""; 0]);
     browser.close().await;
 }
+
+#[tokio::test]
+async fn keys_with_one_character_can_be_turned_off() {
+    let Some(browser) = Browser::start("UTC") else {
+        return;
+    };
+    let server = Server::start().await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    tab.eval("document.querySelector('footer details').open = true").await;
+    tab.click("#character-keys").await;
+    for _ in 0..2 {
+        tab.press("/").await;
+        assert_ne!(tab.eval("document.activeElement.id").await, "find");
+        // The browser remembers it.
+        tab.reload().await;
+        tab.wait_for("document.getElementById('zone').textContent").await;
+    }
+    tab.eval("document.querySelector('footer details').open = true").await;
+    tab.click("#character-keys").await;
+    tab.press("/").await;
+    assert_eq!(tab.eval("document.activeElement.id").await, "find");
+    assert_eq!(tab.problems(), [""; 0]);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_screen_reader_hears_what_a_choice_shows_and_that_an_answer_has_come() {
+    let Some(browser) = Browser::start("UTC") else {
+        return;
+    };
+    let server = Server::start().await;
+    server.store((1..=20).map(|user| sample(user, 1, 70.0, 1))).await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    tab.wait_for_text("#live-summary", "20 users").await;
+    assert_eq!(tab.text("#found").await, "");
+    tab.focus("#find").await;
+    tab.type_text("20").await;
+    tab.wait_for_text("#found[role=status]", "1 of 20 users shown").await;
+    tab.open(&server.page("/range?user_id=20&preset=1h&bucket=1m&tz=UTC"))
+        .await;
+    tab.wait_for_text("#range-answer [role=status]", "User 20, ").await;
+    assert_eq!(tab.problems(), [""; 0]);
+    browser.close().await;
+}

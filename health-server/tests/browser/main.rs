@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod chromium;
+mod erased;
 mod keyboard;
 mod live;
 mod parts;

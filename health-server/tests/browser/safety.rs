@@ -108,3 +108,68 @@ async fn nothing_moves_while_values_change() {
     assert_eq!(tab.problems(), [""; 0]);
     browser.close().await;
 }
+
+#[tokio::test]
+async fn no_address_breaks_the_page() {
+    // A system without a zone: the browser has a name for it that it does not accept itself.
+    let Some(browser) = Browser::start("Etc/Unknown") else {
+        return;
+    };
+    let server = Server::start().await;
+    server.store([sample(7, 1, 72.0, 12)]).await;
+    let tab = browser.tab().await;
+    for (part, selector, text) in [
+        ("/", "#zone", "UTC"),
+        ("/user/007", "#user-now", "72 bpm"),
+        ("/user/0", "#user-answer", "user_id \"0\" is not an integer"),
+        ("/user/7?span=NaN&end=1e400", "#user-window", "1 h, up to now"),
+        (
+            "/user/7?span=60000&end=8640000000000001",
+            "#user-window",
+            "1 min, up to now",
+        ),
+        ("/user/7?span=60000&end=1", "#user-answer", "No data found"),
+        ("/user/__proto__", "#tiles", "72 bpm"),
+        ("%", "#tiles", "72 bpm"),
+        (
+            "/range?user_id=7&start=x&end=y&bucket=zz&tz=UTC",
+            "#range-error",
+            "Start: enter a date",
+        ),
+        (
+            "/range?user_id=7&start=99999-01-01T00:00&end=2025-01-01T00:00&bucket=1m&tz=UTC",
+            "#range-error",
+            "up to the year 9999",
+        ),
+        ("/range?tz=%00", "#range-error", "not the name of a time zone"),
+    ] {
+        tab.open(&server.page(part)).await;
+        tab.wait_for_text(selector, text).await;
+    }
+    assert_eq!(tab.problems(), [""; 0]);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn long_ids_and_large_numbers_are_shown_to_their_end() {
+    let Some(browser) = Browser::start("UTC") else {
+        return;
+    };
+    let server = Server::start().await;
+    server.store([sample(i64::MAX, 1, 72.0, 100_000)]).await;
+    let tab = browser.tab().await;
+    let cut = "[...document.querySelectorAll('.tile .name, .tile .count')].filter((part) => part.scrollWidth > part.clientWidth).length";
+    for width in [320, 1280, 3840] {
+        tab.resize(width, 800).await;
+        tab.open(&server.page("/")).await;
+        tab.wait_for_text("#tiles", "+100,000 steps").await;
+        assert_eq!(tab.eval(cut).await, 0, "{width}");
+    }
+    tab.open(&server.page(&format!("/user/{}", i64::MAX))).await;
+    tab.wait_for("document.querySelector('.plot .points')?.getAttribute('d')")
+        .await;
+    let cut = "[...document.querySelectorAll('.plot text')].filter((text) => text.getBoundingClientRect().left < document.querySelector('.plot').getBoundingClientRect().left - 1).length";
+    assert_eq!(tab.eval(cut).await, 0);
+    assert_eq!(tab.problems(), [""; 0]);
+    browser.close().await;
+}

@@ -74,11 +74,26 @@ impl Stopped {
     pub(crate) async fn start(self) -> Server {
         Server::start_at(&self.http.to_string(), self.database).await
     }
+
+    /// Starts a server at the same address with another database. It knows no cursor of the first.
+    pub(crate) async fn start_with(self, database: TestDatabase) -> Server {
+        Server::start_at(&self.http.to_string(), database).await
+    }
 }
 
 /// Returns a sample of so many seconds ago, from a watch.
 pub(crate) fn sample(user: i64, seconds_ago: i64, bpm: f64, steps: i64) -> Sample {
     sample_at(user, Utc::now() - TimeDelta::seconds(seconds_ago), bpm, steps, "watch")
+}
+
+/// Returns steps of so many seconds ago, from a phone.
+pub(crate) fn steps_of_phone(user: i64, seconds_ago: i64, steps: i64) -> Sample {
+    let readings = Readings {
+        steps: Some(Steps::new(steps).unwrap()),
+        ..Readings::default()
+    };
+    let at = Utc::now() - TimeDelta::seconds(seconds_ago);
+    Sample::new(UserId::new(user).unwrap(), at, Source::new("phone").unwrap(), readings).unwrap()
 }
 
 pub(crate) fn sample_at(user: i64, at: DateTime<Utc>, bpm: f64, steps: i64, source: &str) -> Sample {
