@@ -9,6 +9,7 @@
 
 mod apple;
 mod csv;
+mod csv_line;
 mod damage;
 mod entry;
 mod fit;

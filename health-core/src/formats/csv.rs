@@ -2,10 +2,10 @@
 
 use std::io::Read;
 
-use csv::{Reader, ReaderBuilder, StringRecord};
-
 use super::{
     Damage, Entry, EntryRecord, Fault, FileOptions, Place,
+    csv_line::{CsvLine, UnclosedQuote},
+    ndjson::check_line,
     numbers::{kilocalories, number, steps},
     text_input::TextInput,
 };
@@ -20,18 +20,15 @@ const LIST: &str = "row";
 
 /// Returns how many of the columns of a header row are fields of a record, and how many are not.
 pub fn csv_columns(header_row: &str) -> (usize, usize) {
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .from_reader(header_row.as_bytes());
-    let mut row = StringRecord::new();
-    if !reader.read_record(&mut row).unwrap_or(false) {
+    let mut header = CsvLine::new();
+    if header_row.is_empty() || header.split(header_row.as_bytes()).is_err() {
         return (0, 0);
     }
-    let known = row
-        .iter()
+    let known = header
+        .values()
         .filter(|column| RECORD_FIELDS.contains(&column.trim()))
         .count();
-    (known, row.len() - known)
+    (known, header.len() - known)
 }
 
 /// Reads records of our own form from a table with a header row, in constant memory. An empty value is absent.
@@ -42,39 +39,40 @@ pub fn csv_columns(header_row: &str) -> (usize, usize) {
 /// [`Damage`]. An unknown column ends the file before its first record, because a misspelt field must not be lost in
 /// silence.
 pub fn read_csv(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(Entry)) -> Result<(), Damage> {
-    let mut rows = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(TextInput::new(input));
-    let mut row = StringRecord::new();
-    if !next_row(&mut rows, &mut row)? {
-        return Ok(());
-    }
-    let columns = Columns::new(&row)?;
+    let mut input = TextInput::marked(input);
+    let (mut line, mut values) = (Vec::new(), CsvLine::new());
+    let mut columns = None;
     let mut index = 0;
-    while next_row(&mut rows, &mut row)? {
+    while let Some(is_whole) = input.read_line(&mut line, |bytes| memchr::memchr2(b'\n', b'\r', bytes))? {
+        // A line of CR and LF has two ends.
+        if line.is_empty() && is_whole {
+            continue;
+        }
+        let split = check_line(is_whole, &line).and_then(|()| split(&mut values, &line));
+        let Some(columns) = &columns else {
+            split.map_err(|fault| Damage::Malformed(format!("of its header row, {fault}")))?;
+            columns = Some(Columns::new(&values)?);
+            continue;
+        };
         let place = Place::new(LIST, index);
         index += 1;
-        found(Entry::of(place, columns.read(&row, options)));
+        found(Entry::of(place, split.and_then(|()| columns.read(&values, options))));
     }
     Ok(())
 }
 
-fn next_row<R: Read>(rows: &mut Reader<TextInput<R>>, row: &mut StringRecord) -> Result<bool, Damage> {
-    rows.get_mut().begin_element();
-    rows.read_record(row).map_err(|error| match error.into_kind() {
-        csv::ErrorKind::Io(error) => Damage::from(error),
-        kind => Damage::Malformed(format!("{kind:?}")),
-    })
+fn split(values: &mut CsvLine, line: &[u8]) -> Result<(), Fault> {
+    let is_closed = values.split(line);
+    is_closed.map_err(|UnclosedQuote| Fault::new("a quotation mark is not closed on the line"))
 }
 
 /// The position of each of [`RECORD_FIELDS`] in a row.
 struct Columns([Option<usize>; RECORD_FIELDS.len()], usize);
 
 impl Columns {
-    fn new(header: &StringRecord) -> Result<Self, Damage> {
+    fn new(header: &CsvLine) -> Result<Self, Damage> {
         let mut positions = [None; RECORD_FIELDS.len()];
-        for (position, name) in header.iter().enumerate() {
+        for (position, name) in header.values().enumerate() {
             let name = name.trim();
             let column = RECORD_FIELDS.iter().position(|column| *column == name);
             let column = column.ok_or_else(|| Damage::UnknownColumn(shortened(name)))?;
@@ -85,7 +83,7 @@ impl Columns {
         Ok(Self(positions, header.len()))
     }
 
-    fn read(&self, row: &StringRecord, options: &FileOptions) -> Result<EntryRecord, Fault> {
+    fn read(&self, row: &CsvLine, options: &FileOptions) -> Result<EntryRecord, Fault> {
         let Self(positions, length) = self;
         if row.len() > *length {
             return Err(Fault::new("the row has more values than the header row"));
@@ -155,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::formats::test_lines;
+    use crate::formats::{test_lines, text_input::LINE_BYTES_MAX};
 
     fn read(text: &str, options: &FileOptions) -> (Vec<String>, Result<(), Damage>) {
         test_lines::lines(|found| read_csv(text.as_bytes(), options, found))
@@ -258,11 +256,30 @@ mod tests {
         }
         let (lines, end) = read("", &test_lines::options());
         assert!(lines.is_empty() && end.is_ok());
-        let unclosed = format!("steps\n\"{}", "x\n".repeat(2 << 20));
-        assert!(matches!(
-            read(&unclosed, &test_lines::options()).1,
-            Err(Damage::ElementTooLong(_))
-        ));
+        let (_, end) = read("\"steps\n5", &test_lines::options());
+        assert!(end.unwrap_err().to_string().contains("a quotation mark is not closed"));
+    }
+
+    #[test]
+    fn a_damaged_row_costs_no_other_row() {
+        const FINE: &str = "5,2025-03-03T08:00:00Z,1,watch";
+        for (row, expected) in [
+            (
+                b"5,2025-03-03T08:00:00Z,1,\"watch".to_vec(),
+                "a quotation mark is not closed on the line",
+            ),
+            (b"5,2025-03-03T08:00:00Z,1,Jos\xe9".to_vec(), "the line is not UTF-8"),
+            (vec![b'5'; LINE_BYTES_MAX + 1], "the line is longer than 65536 bytes"),
+        ] {
+            for line_end in ["\n", "\r\n", "\r"] {
+                let [head, tail] = ["user_id,timestamp,steps,source", FINE].map(|line| format!("{line}{line_end}"));
+                let text = [head.as_bytes(), &row, line_end.as_bytes(), tail.as_bytes()].concat();
+                let (lines, end) = test_lines::lines(|found| read_csv(&text[..], &test_lines::options(), found));
+                end.unwrap();
+                let refused = format!("refused {expected}");
+                assert_eq!(lines, [refused.as_str(), "1 2025-03-03T08:00:00Z steps=1 user=5 watch"]);
+            }
+        }
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Files with one record a line (NDJSON).
 
-use std::io::{BufRead, Read};
+use std::io::Read;
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Damage, Entry, EntryRecord, Fault, FileOptions, Place, text_input::TextInput};
+use super::{
+    Damage, Entry, EntryRecord, Fault, FileOptions, Place,
+    text_input::{LINE_BYTES_MAX, NOT_UTF8, TextInput},
+};
 use crate::record::{Record, read_record_of};
 
 /// The name of the list in the places of entries.
 const LIST: &str = "line";
-
-/// The longest line that is read, as for `/ingest`.
-const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// Reads records of our own form, one a line, in constant memory. Empty lines are no entries.
 ///
@@ -21,46 +21,29 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 /// # Errors
 /// [`Damage`]
 pub fn read_ndjson(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(Entry)) -> Result<(), Damage> {
-    let mut input = TextInput::new(input);
+    let mut input = TextInput::marked(input);
     let (mut line, mut index) = (Vec::new(), 0);
-    while let Some(is_whole) = read_line(&mut input, &mut line)? {
-        if line.iter().all(u8::is_ascii_whitespace) {
+    while let Some(is_whole) = input.read_line(&mut line, |bytes| memchr::memchr(b'\n', bytes))? {
+        if is_whole && line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
         let place = Place::new(LIST, index);
         index += 1;
-        let record = if is_whole {
-            read_record(&line, options)
-        } else {
-            Err(Fault::new(format!("the line is longer than {LINE_BYTES_MAX} bytes")))
-        };
+        let record = check_line(is_whole, &line).and_then(|()| read_record(&line, options));
         found(Entry::of(place, record));
     }
     Ok(())
 }
 
-/// Reads a line. Returns whether it was kept as a whole, or `None` at the end of the input.
-fn read_line(input: &mut TextInput<impl Read>, line: &mut Vec<u8>) -> Result<Option<bool>, Damage> {
-    line.clear();
-    let mut length = 0;
-    loop {
-        input.begin_element();
-        let bytes = input.fill_buf()?;
-        if bytes.is_empty() {
-            return Ok((length > 0).then_some(length <= LINE_BYTES_MAX));
-        }
-        let end = memchr::memchr(b'\n', bytes);
-        let part = &bytes[..end.unwrap_or(bytes.len())];
-        length += part.len();
-        if length <= LINE_BYTES_MAX {
-            line.extend_from_slice(part);
-        }
-        let consumed = part.len() + usize::from(end.is_some());
-        input.consume(consumed);
-        if end.is_some() {
-            return Ok(Some(length <= LINE_BYTES_MAX));
-        }
+/// Checks that a line has the length and the encoding of a record.
+pub(super) fn check_line(is_whole: bool, line: &[u8]) -> Result<(), Fault> {
+    if !is_whole {
+        return Err(Fault::new(format!("the line is longer than {LINE_BYTES_MAX} bytes")));
     }
+    if line.contains(&NOT_UTF8) {
+        return Err(Fault::new("the line is not UTF-8"));
+    }
+    Ok(())
 }
 
 fn read_record(line: &[u8], options: &FileOptions) -> Result<EntryRecord, Fault> {
@@ -172,6 +155,16 @@ mod tests {
                 "refused the line is longer than 65536 bytes",
                 "3 2025-03-04T08:00:00Z steps=1 user=5",
             ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf_8_is_refused_and_the_next_ones_are_read() {
+        let text = b"{\"user_id\":5,\"timestamp\":\"2025-03-04T08:00:00Z\",\"steps\":1,\"source\":\"Jos\xe9\"}\n\
+            {\"user_id\":5,\"timestamp\":\"2025-03-04T08:00:00Z\",\"steps\":1}\n";
+        assert_eq!(
+            read(text, &test_lines::options()),
+            ["refused the line is not UTF-8", "1 2025-03-04T08:00:00Z steps=1 user=5"]
         );
     }
 

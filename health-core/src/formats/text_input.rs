@@ -13,7 +13,13 @@ pub(super) const ELEMENT_BYTES_MAX: usize = 1 << 20;
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// A buffered reader that puts `?` in the place of bytes that are not UTF-8, so that one damaged name does not end a file.
+/// The longest line of a file with one record a line, as for `/ingest`.
+pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// U+001A, which stands in [marked](TextInput::marked) text for a byte that is not UTF-8. No record contains it.
+pub(super) const NOT_UTF8: u8 = 0x1A;
+
+/// A buffered reader of text, in which other characters stand for bytes that are not UTF-8.
 ///
 /// It skips a byte order mark and white space at the start. It fails if more than [`ELEMENT_BYTES_MAX`] bytes are read since
 /// the last call of [`Self::begin_element`], so that no parser collects an unbounded element.
@@ -26,10 +32,22 @@ pub(super) struct TextInput<R> {
     filled: usize,
     element_bytes: usize,
     is_begun: bool,
+    /// What stands for a byte that is not UTF-8.
+    substitute: u8,
 }
 
 impl<R: Read> TextInput<R> {
+    /// Puts `?` in the place of bytes that are not UTF-8, so that one damaged name does not end a file.
     pub(super) fn new(input: R) -> Self {
+        Self::with_substitute(input, b'?')
+    }
+
+    /// Puts [`NOT_UTF8`] in the place of bytes that are not UTF-8. Two names that differ in such bytes must not become one.
+    pub(super) fn marked(input: R) -> Self {
+        Self::with_substitute(input, NOT_UTF8)
+    }
+
+    fn with_substitute(input: R, substitute: u8) -> Self {
         Self {
             input,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -38,6 +56,36 @@ impl<R: Read> TextInput<R> {
             filled: 0,
             element_bytes: 0,
             is_begun: false,
+            substitute,
+        }
+    }
+
+    /// Reads a line, of which `find_end` finds the end. Returns whether it has at most [`LINE_BYTES_MAX`] bytes, or `None` at
+    /// the end of the input.
+    pub(super) fn read_line(
+        &mut self,
+        line: &mut Vec<u8>,
+        find_end: impl Fn(&[u8]) -> Option<usize>,
+    ) -> Result<Option<bool>, Damage> {
+        line.clear();
+        let mut length = 0;
+        loop {
+            self.begin_element();
+            let bytes = self.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok((length > 0).then_some(length <= LINE_BYTES_MAX));
+            }
+            let end = find_end(bytes);
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            length += part.len();
+            if length <= LINE_BYTES_MAX {
+                line.extend_from_slice(part);
+            }
+            let consumed = part.len() + usize::from(end.is_some());
+            self.consume(consumed);
+            if end.is_some() {
+                return Ok(Some(length <= LINE_BYTES_MAX));
+            }
         }
     }
 
@@ -57,7 +105,7 @@ impl<R: Read> TextInput<R> {
                 length => length?,
             };
             self.filled += length;
-            self.valid = replace_invalid(&mut self.buffer[..self.filled], length == 0);
+            self.valid = replace_invalid(&mut self.buffer[..self.filled], length == 0, self.substitute);
             if length == 0 {
                 return Ok(());
             }
@@ -115,7 +163,7 @@ impl<R: Read> Read for TextInput<R> {
 }
 
 /// Replaces bytes that are not UTF-8. Returns the length up to a character whose rest may follow.
-fn replace_invalid(bytes: &mut [u8], is_end: bool) -> usize {
+fn replace_invalid(bytes: &mut [u8], is_end: bool, substitute: u8) -> usize {
     let mut checked = 0;
     while let Err(error) = std::str::from_utf8(&bytes[checked..]) {
         checked += error.valid_up_to();
@@ -124,7 +172,7 @@ fn replace_invalid(bytes: &mut [u8], is_end: bool) -> usize {
             None if is_end => bytes.len() - checked,
             None => return checked,
         };
-        bytes[checked..checked + invalid].fill(b'?');
+        bytes[checked..checked + invalid].fill(substitute);
         checked += invalid;
     }
     bytes.len()

@@ -24,6 +24,8 @@ impl Reopen for ArchiveEntry<'_> {
     fn open(&mut self) -> io::Result<Box<dyn Read + '_>> {
         let entry = self.archive.by_index(self.index).map_err(|error| match error {
             ZipError::Io(error) => error,
+            // Such as an entry that needs a password.
+            ZipError::UnsupportedArchive(reason) => io::Error::new(io::ErrorKind::Unsupported, reason),
             error => io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
         })?;
         Ok(Box::new(entry))

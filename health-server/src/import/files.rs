@@ -22,7 +22,7 @@ use super::{
     batch::Batches,
     input::{Reopen, WholeFile, open_unpacked},
     progress::Progress,
-    recognise::{Format, START_BYTES},
+    recognise::{Format, START_BYTES, remedy},
     table::{Table, shown},
 };
 
@@ -43,6 +43,8 @@ pub(super) struct FileReader {
 /// Why a file was not read to its end.
 enum FileError {
     Unknown,
+    /// It is nearly of a format; what to do about it.
+    Nearly(&'static str),
     Empty,
     Directory,
     /// It is an archive, whose entries are read one by one.
@@ -141,12 +143,14 @@ impl OneFile<'_> {
     fn read_archive(&mut self, file: WholeFile, path: &Path) -> Result<(), FileError> {
         let damaged = |error: ZipError| Damage::Malformed(format!("the archive cannot be read: {error}"));
         let mut archive = ZipArchive::new(file).map_err(damaged)?;
+        let mut has_files = false;
         for index in 0..archive.len() {
             let entry_name = match archive.by_index_raw(index) {
                 Ok(entry) if entry.is_dir() => continue,
                 Ok(entry) => entry.name().map_or_else(|_| format!("entry {index}"), Cow::into_owned),
                 Err(error) => return Err(damaged(error).into()),
             };
+            has_files = true;
             self.name = format!("{}: {entry_name}", path.display());
             let file_name = entry_name.rsplit('/').next().unwrap_or_default();
             let mut entry = ArchiveEntry {
@@ -155,7 +159,7 @@ impl OneFile<'_> {
             };
             match self.read_input(&mut entry, file_name, true) {
                 Ok(()) => {}
-                Err(FileError::Unknown | FileError::Archive | FileError::Empty) => {
+                Err(FileError::Unknown | FileError::Nearly(_) | FileError::Archive | FileError::Empty) => {
                     self.table.read += 1;
                     self.table.ignore(OTHER_FILE, 1);
                 }
@@ -163,7 +167,7 @@ impl OneFile<'_> {
                 Err(error) => self.report(&error),
             }
         }
-        Ok(())
+        if has_files { Ok(()) } else { Err(FileError::Empty) }
     }
 
     fn read_input(&mut self, input: &mut dyn Reopen, file_name: &str, is_in_archive: bool) -> Result<(), FileError> {
@@ -172,7 +176,7 @@ impl OneFile<'_> {
             Some(format) => format,
             None if start.is_empty() => return Err(FileError::Empty),
             None if is_archive(&start) => return Err(FileError::Archive),
-            None => return Err(FileError::Unknown),
+            None => return Err(remedy(&start).map_or(FileError::Unknown, FileError::Nearly)),
         };
         let FileReader { options, batches, .. } = &mut *self.reader;
         batches.begin_file();
@@ -210,6 +214,7 @@ impl OneFile<'_> {
         let reason = match error {
             FileError::Stopped => return,
             FileError::Unknown | FileError::Archive => UNKNOWN.to_owned(),
+            FileError::Nearly(remedy) => (*remedy).to_owned(),
             FileError::Empty => "is empty".to_owned(),
             FileError::Directory => "is a directory: name the files in it".to_owned(),
             FileError::Damaged(damage) => damage.to_string(),

@@ -2,6 +2,8 @@
 
 use health_core::{RECORD_FIELDS, formats::csv_columns};
 
+use super::archive::is_archive;
+
 /// How much of the beginning is looked at. The export of Apple has a declaration of 10 KiB before its first element.
 pub(super) const START_BYTES: u64 = 64 << 10;
 
@@ -23,6 +25,10 @@ impl Format {
     /// Tables in an archive of another service have columns such as `timestamp`, too. So in an archive all of the columns must be
     /// ours; elsewhere a misspelt column is reported by the reader.
     pub(super) fn of(start: &[u8], is_in_archive: bool) -> Option<Self> {
+        // An archive may hold its first table as it is.
+        if is_archive(start) {
+            return None;
+        }
         if start.get(8..12) == Some(b".FIT") {
             return Some(Self::Fit);
         }
@@ -53,6 +59,31 @@ impl Format {
     pub(super) fn names_users(self) -> bool {
         matches!(self, Self::Ndjson | Self::Csv)
     }
+}
+
+/// Returns what a person can do about a file that is nearly of a format, or `None` if the beginning does not show it.
+pub(super) fn remedy(start: &[u8]) -> Option<&'static str> {
+    if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
+        return Some("is UTF-16 text: save it as UTF-8");
+    }
+    let text = String::from_utf8_lossy(start);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let is_ours = |name: &str| RECORD_FIELDS.contains(&name.trim().trim_matches('"'));
+    if text.starts_with('[') {
+        let keys = text.split('"').skip(1).step_by(2).take(RECORD_FIELDS.len());
+        return keys.map(is_ours).any(|is_ours| is_ours).then_some(
+            "is a list of records: write one record a line, without the brackets around them and the commas between them",
+        );
+    }
+    let is_header = |separator: char| {
+        text.lines()
+            .next()
+            .is_some_and(|line| line.split(separator).any(is_ours))
+    };
+    [';', '\t']
+        .into_iter()
+        .any(is_header)
+        .then_some("has columns that are separated by semicolons or tabs: save it with commas")
 }
 
 /// Returns the name of the first element, without its prefix.
@@ -129,8 +160,32 @@ mod tests {
             ("hello", None),
             ("", None),
             ("%PDF-1.4 \u{fffd}", None),
+            ("PK\u{3}\u{4}\u{14}own.csvuser_id,timestamp,steps\n5,2025", None),
+            ("PK\u{3}\u{4}\u{14}own.ndjson\n{\"user_id\":5}\n", None),
         ] {
             assert_eq!(Format::of(start.as_bytes(), false), expected, "{start:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_nearly_of_a_format_has_a_remedy() {
+        for (start, expected) in [
+            (&b"\xff\xfeu\0s\0e\0r\0"[..], Some("save it as UTF-8")),
+            (b"\xfe\xff\0u\0s\0e\0r", Some("save it as UTF-8")),
+            (b"user_id;timestamp;steps\r\n", Some("save it with commas")),
+            (b"\"timestamp\"\t\"steps\"\n", Some("save it with commas")),
+            (b"[ {\"user_id\":5}]", Some("write one record a line")),
+            (b"[{\"logId\":1}]", None),
+            (b"hello; world\n", None),
+            (b"", None),
+        ] {
+            let found = remedy(start);
+            assert_eq!(found.is_some(), expected.is_some(), "{start:?}");
+            assert!(
+                found.is_none_or(|found| found.contains(expected.unwrap_or_default())),
+                "{found:?}"
+            );
+            assert_eq!(Format::of(start, false), None, "{start:?}");
         }
     }
 

@@ -86,6 +86,15 @@ fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
+/// Marks the last entry of an archive as one that needs a password.
+fn with_password(mut archive: Vec<u8>) -> Vec<u8> {
+    for (header, flags) in [(b"PK\x03\x04", 6), (b"PK\x01\x02", 8)] {
+        let last = archive.windows(4).rposition(|bytes| bytes == header).unwrap();
+        archive[last + flags] |= 1;
+    }
+    archive
+}
+
 /// A walk: one heart rate, and a session of 40 minutes.
 fn fit() -> Vec<u8> {
     const START: u32 = 1_109_926_800; // 2025-03-03T09:00:00Z
@@ -230,11 +239,32 @@ async fn a_file_that_is_damaged_or_unknown_is_named_and_the_others_are_stored() 
         b"user_id,timestamp,hart_rate\n5,2025-03-03T08:00:00Z,70\n",
     );
     let empty = path("empty", b"");
+    let wide: Vec<u8> = "\u{feff}user_id,steps\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let wide = path("wide.csv", &wide);
+    let semicolons = path("semicolons.csv", b"user_id;timestamp;steps\n");
+    let none = path("none.zip", &zipped(&[]));
+    let locked = path("locked.zip", &with_password(zipped(&[("own.csv", CSV.as_bytes())])));
     let whole = path("whole.csv", CSV.as_bytes());
     let missing = directory.path().join("missing.fit");
     let missing = missing.to_str().unwrap();
     let folder = directory.path().to_str().unwrap();
-    let files: [&str; 8] = [&cut, &damaged, &text, &columns, &empty, missing, folder, &whole];
+    let files: [&str; 12] = [
+        &cut,
+        &damaged,
+        &text,
+        &columns,
+        &empty,
+        &wide,
+        &semicolons,
+        &none,
+        &locked,
+        missing,
+        folder,
+        &whole,
+    ];
     let output = run(server.http, &[&["--user", "9"][..], &files].concat()).await;
     assert_eq!(output.status.code(), Some(1));
     let lines: Vec<_> = stderr(&output).lines().map(str::to_owned).collect();
@@ -244,6 +274,10 @@ async fn a_file_that_is_damaged_or_unknown_is_named_and_the_others_are_stored() 
         "notes?.txt is of no format",
         "columns.csv has the column \"hart_rate\"",
         "empty is empty",
+        "wide.csv is UTF-16 text: save it as UTF-8",
+        "semicolons.csv has columns that are separated by semicolons",
+        "none.zip is empty",
+        "locked.zip: own.csv cannot be read: Password required",
         "missing.fit cannot be read: No such file",
         "is a directory: name the files in it",
     ]) {
@@ -252,7 +286,7 @@ async fn a_file_that_is_damaged_or_unknown_is_named_and_the_others_are_stored() 
             "{line}"
         );
     }
-    assert_eq!(lines.len(), 7, "{lines:#?}");
+    assert_eq!(lines.len(), 11, "{lines:#?}");
     // 1 of cut.fit and 4 of half.xml are new. Of the tables, only the record of user 5 is.
     assert_eq!(numbers(&output), [10, 6, 7, 3, 0], "{}", stdout(&output));
     assert_eq!((server.samples(9).await, server.samples(5).await), (5, 1));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use health_core::Error;
 use serde_json::Value;
 use test_support::TestDatabase;
@@ -95,6 +96,7 @@ async fn a_database_out_of_reach_gives_503_until_it_is_back() {
             "{response:?}"
         );
     }
+    every_door_answers_503(&server).await;
     assert_eq!(server.get("/-/healthy").await.status, 200);
 
     sql.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
@@ -113,6 +115,53 @@ async fn a_database_out_of_reach_gives_503_until_it_is_back() {
         }
     }
     assert_eq!(server.samples(1).await, 10);
+}
+
+/// Checks that nothing but a 503 is answered, because senders drop what gets a 4xx and keep what gets a 5xx.
+async fn every_door_answers_503(server: &Server) {
+    const RANGE: &str = "user_id=9&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z";
+    let export = r#"{"data":{"metrics":[{"name":"step_count","units":"count","data":[{"date":"2025-03-02 18:00:00 +0000","qty":3}]}]}}"#;
+    let connect = r#"{"heart_rate":[{"bpm":60,"time":"2025-03-02T18:00:00Z"}]}"#;
+    let line = "h,user_id=9 steps=1i 1740938401000000000\nh,user_id=9 steps=-1i 1740938401000000000";
+    let requests = [
+        ("POST", "/ingest".to_owned(), "application/json", record(9, 0)),
+        (
+            "POST",
+            "/ingest/health-auto-export?user_id=9".to_owned(),
+            "application/json",
+            export.to_owned(),
+        ),
+        (
+            "POST",
+            "/ingest/health-connect?user_id=9".to_owned(),
+            "application/json",
+            connect.to_owned(),
+        ),
+        ("POST", "/api/v2/write".to_owned(), "text/plain", line.to_owned()),
+        ("POST", "/write".to_owned(), "text/plain", line.to_owned()),
+        ("GET", "/users".to_owned(), "", String::new()),
+        ("GET", format!("/samples?{RANGE}"), "", String::new()),
+        ("GET", format!("/metrics/series?{RANGE}&bucket=1h"), "", String::new()),
+        ("GET", format!("/metrics/percentiles?{RANGE}"), "", String::new()),
+        ("DELETE", format!("/samples?{RANGE}"), "", String::new()),
+        ("DELETE", "/users/9".to_owned(), "", String::new()),
+    ];
+    let responses = requests.iter().map(async |(method, target, media_type, body)| {
+        let headers = [("content-type", *media_type)];
+        let headers = if body.is_empty() { &[][..] } else { &headers };
+        let mut http = server.connect().await;
+        let response = http.request(method, target, headers, body.as_bytes()).await;
+        assert_eq!(response.status, 503, "{method} {target}: {response:?}");
+        assert!(
+            response.header("retry-after").is_some(),
+            "{method} {target}: {response:?}"
+        );
+        assert!(!response.body.contains(server.database.name()), "{response:?}");
+        if *method == "POST" {
+            assert_eq!(counts(&response), [0; 4], "{target}");
+        }
+    });
+    join_all(responses).await;
 }
 
 #[tokio::test]

@@ -155,7 +155,8 @@ impl Cursor {
         let reason = match error {
             ParserError::NoMoreInput => "it ends too early",
             ParserError::IllegalInput(_) => "a control character or another illegal byte",
-            ParserError::SyntaxError => "a syntax error",
+            // Also if the nesting is deeper than `DEPTH_MAX`.
+            ParserError::SyntaxError => "a syntax error, or more than 128 levels of nesting,",
         };
         FormatError::NotJson {
             reason,
