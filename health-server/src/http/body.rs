@@ -48,9 +48,27 @@ struct Frames<'a> {
     timeout: Duration,
 }
 
+/// What to send to `/ingest` in place of another media type.
+const JSON_OR_NDJSON: &str =
+    "send application/json with one object or an array of objects, or application/x-ndjson with one object a line";
+
+/// What to send to the doors of apps in place of another media type.
+const ONLY_JSON: &str = "send application/json, so choose JSON as the format of the app";
+
 /// Reads the media type and the encoding of a body from its headers.
 pub(crate) fn media_type_and_encoding(headers: &HeaderMap) -> Result<(MediaType, Encoding), HttpError> {
-    Ok((media_type(headers)?, encoding(headers)?))
+    let media_type = media_type(headers).map_err(|problem| unsupported_media_type(&problem, JSON_OR_NDJSON))?;
+    Ok((media_type, encoding(headers)?))
+}
+
+/// Reads the encoding of a body that must be one JSON value.
+pub(crate) fn json_encoding(headers: &HeaderMap) -> Result<Encoding, HttpError> {
+    let problem = match media_type(headers) {
+        Ok(MediaType::Json) => return encoding(headers),
+        Ok(MediaType::Ndjson) => "The Content-Type application/x-ndjson is not supported".to_owned(),
+        Err(problem) => problem,
+    };
+    Err(unsupported_media_type(&problem, ONLY_JSON))
 }
 
 impl<'a> BodyReader<'a> {
@@ -119,12 +137,13 @@ impl From<BodyError> for HttpError {
     }
 }
 
-pub(crate) fn media_type(headers: &HeaderMap) -> Result<MediaType, HttpError> {
+/// Reads the media type of a body, or returns why it cannot be read.
+fn media_type(headers: &HeaderMap) -> Result<MediaType, String> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let value = match (values.next(), values.next()) {
         (Some(value), None) => value,
-        (None, _) => return Err(unsupported_media_type("The request has no Content-Type")),
-        (Some(_), Some(_)) => return Err(unsupported_media_type("The request has more than one Content-Type")),
+        (None, _) => return Err("The request has no Content-Type".to_owned()),
+        (Some(_), Some(_)) => return Err("The request has more than one Content-Type".to_owned()),
     };
     let text = String::from_utf8_lossy(value.as_bytes());
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -133,14 +152,11 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<MediaType, HttpError> {
     } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
         Ok(MediaType::Ndjson)
     } else {
-        let problem = format!("The Content-Type {} is not supported", quote(&text));
-        Err(unsupported_media_type(&problem))
+        Err(format!("The Content-Type {} is not supported", quote(&text)))
     }
 }
 
-fn unsupported_media_type(problem: &str) -> HttpError {
-    let remedy =
-        "send application/json with one object or an array of objects, or application/x-ndjson with one object a line";
+fn unsupported_media_type(problem: &str, remedy: &str) -> HttpError {
     HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{problem}: {remedy}."))
 }
 

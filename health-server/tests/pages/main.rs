@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod operate;
+mod sections;
 mod units;
 
 use std::{

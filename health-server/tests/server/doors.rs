@@ -355,9 +355,13 @@ async fn bodies_may_be_compressed_and_have_the_media_type_of_the_door() {
     for headers in [
         &[][..],
         &[("content-type", "application/x-ndjson")],
+        &[("content-type", "text/csv")],
         &[JSON, ("content-encoding", "br")],
     ] {
-        assert_eq!(post(&server, path, headers, EXPORT).await.status, 415, "{headers:?}");
+        let response = post(&server, path, headers, EXPORT).await;
+        assert_eq!(response.status, 415, "{headers:?}");
+        let names_the_remedy = response.problem().contains("send application/json, so choose JSON");
+        assert_eq!(names_the_remedy, headers.len() < 2, "{response:?}");
     }
     assert_eq!(
         post(&server, "/write", &[("content-encoding", "br")], line)

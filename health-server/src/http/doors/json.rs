@@ -13,7 +13,7 @@ use crate::{
     app::App,
     http::{
         auth::Caller,
-        body::{BodyReader, MediaType, media_type_and_encoding},
+        body::{BodyReader, json_encoding},
         doors::entries::{DoorOutcome, EntryReader, store_entries},
         error::HttpError,
         framing::require_body,
@@ -69,12 +69,7 @@ async fn store_json(
 ) -> Result<HttpResponse, HttpError> {
     let user = user_of(caller, query)?;
     require_body(headers)?;
-    let (media_type, encoding) = media_type_and_encoding(headers)?;
-    if media_type != MediaType::Json {
-        let detail = "The Content-Type is not supported: send application/json.";
-        return Err(HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    }
-    let body = BodyReader::new(body, encoding, app.limits.body_timeout);
+    let body = BodyReader::new(body, json_encoding(headers)?, app.limits.body_timeout);
     let DoorOutcome {
         counts,
         rejected,
