@@ -32,7 +32,9 @@ mod upload;
 mod users;
 mod write_timeout;
 
-use std::{any::Any, convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any, convert::Infallible, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -270,6 +272,23 @@ async fn answer(
     }
 }
 
+/// Returns the response of a query, unless the access of the caller ends first.
+///
+/// A query may wait for longer than a change of tokens may take to have effect.
+async fn in_force(
+    app: &App,
+    caller: &Caller,
+    query: Pin<Box<impl Future<Output = Result<HttpResponse, HttpError>> + Send>>,
+) -> Result<HttpResponse, HttpError> {
+    // On the heap, and only if there is a wait.
+    let access_ended = async { Box::pin(app.authenticator.ended(&caller.access)).await };
+    tokio::select! {
+        biased; // Most queries answer before there is a reason to watch.
+        response = query => response,
+        end = access_ended => Err(caller.access_ended(end)),
+    }
+}
+
 /// Checks the host that a request names, and what its token permits.
 async fn admit(app: &App, route: Option<Route<'_>>, head: &Parts, attempt: Attempt) -> Result<Caller, HttpError> {
     check_one_host(head)?;
@@ -312,13 +331,13 @@ async fn dispatch(
         Route::HealthAutoExport => Box::pin(doors::health_auto_export(app, &caller, query, headers, body)).await,
         Route::HealthConnect => Box::pin(doors::health_connect(app, &caller, query, headers, body)).await,
         Route::WriteV2 | Route::WriteV1 => Box::pin(doors::line_protocol(app, &caller, query, headers, body)).await,
-        Route::Stats => Box::pin(stats::stats(app, &caller, query)).await,
-        Route::Series => Box::pin(stats::series(app, &caller, query)).await,
-        Route::Percentiles => Box::pin(stats::percentiles(app, &caller, query)).await,
-        Route::Users => Box::pin(users::list(app, &caller, query)).await,
+        Route::Stats => in_force(app, &caller, Box::pin(stats::stats(app, &caller, query))).await,
+        Route::Series => in_force(app, &caller, Box::pin(stats::series(app, &caller, query))).await,
+        Route::Percentiles => in_force(app, &caller, Box::pin(stats::percentiles(app, &caller, query))).await,
+        Route::Users => in_force(app, &caller, Box::pin(users::list(app, &caller, query))).await,
         Route::User(id) => Box::pin(erase::user(app, caller, id)).await,
         Route::Samples if *method == Method::DELETE => Box::pin(erase::samples(app, caller, query)).await,
-        Route::Samples => Box::pin(samples::samples(app, &caller, query, headers)).await,
+        Route::Samples => in_force(app, &caller, Box::pin(samples::samples(app, &caller, query, headers))).await,
         Route::Feed => feed::feed(app, &caller, open, query, headers),
         Route::Healthy => Ok(ops::healthy()),
         Route::Ready => Box::pin(ops::ready(app)).await,

@@ -141,9 +141,12 @@ impl Authenticator {
         Ok(Arc::clone(access))
     }
 
-    /// Returns whether an access is still in force.
-    pub fn is_in_force(&self, access: &Arc<Access>) -> bool {
-        self.tokens.borrow().contains(access) && access.expires_at().is_none_or(|at| Utc::now() < at)
+    /// Returns why an access is no longer in force, or `None` while it is.
+    pub fn end_of(&self, access: &Arc<Access>) -> Option<AccessEnd> {
+        if access.expires_at().is_some_and(|at| at <= Utc::now()) {
+            return Some(AccessEnd::Expired);
+        }
+        (!self.tokens.borrow().contains(access)).then(|| AccessEnd::by_change(access))
     }
 
     /// Waits until an access is no longer in force. For connections and responses that live long.
@@ -157,11 +160,18 @@ impl Authenticator {
             }
         };
         tokio::select! {
-            () = changed => match access.token_id() {
-                Some(_) => AccessEnd::Changed,
-                None => AccessEnd::TokensInForce,
-            },
+            () = changed => AccessEnd::by_change(access),
             () = expired(access.expires_at()) => AccessEnd::Expired,
+        }
+    }
+}
+
+impl AccessEnd {
+    /// The end of an access that the tokens no longer grant.
+    fn by_change(access: &Access) -> Self {
+        match access.token_id() {
+            Some(_) => Self::Changed,
+            None => Self::TokensInForce,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use health_core::{
     UserId,
-    access::{Access, AccessDenied, NotAuthenticated},
+    access::{Access, AccessDenied, AccessEnd, NotAuthenticated},
     token::Scope,
 };
 use hyper::{HeaderMap, StatusCode, header};
@@ -97,15 +97,27 @@ impl Caller {
     }
 
     /// Returns the response to a caller whose access has ended during the request.
-    pub(crate) fn access_ended(&self) -> HttpError {
+    pub(crate) fn access_ended(&self, end: AccessEnd) -> HttpError {
+        let (reason, detail) = match end {
+            AccessEnd::Expired => (
+                RefusalReason::Expired,
+                "The token has expired during the request. Ask the operator for a new one.",
+            ),
+            AccessEnd::TokensInForce => (
+                RefusalReason::Missing,
+                "During the request the first token was created. From now on, this server needs one: send it in the header \
+                 Authorization: Bearer TOKEN.",
+            ),
+            _ => (
+                RefusalReason::Wrong,
+                "The token was revoked or changed during the request. If it is still valid, send the request again.",
+            ),
+        };
         self.refusals.add(&Refusal {
             token: Some(self.access.name()),
-            ..Refusal::new(self.attempt, RefusalReason::Wrong)
+            ..Refusal::new(self.attempt, reason)
         });
-        unauthorized(match self.access.token_id() {
-            Some(_) => NotAuthenticated::Unknown,
-            None => NotAuthenticated::Missing,
-        })
+        HttpError::new(StatusCode::UNAUTHORIZED, detail)
     }
 
     fn check_rate(&self, app: &App) -> Result<(), HttpError> {

@@ -169,7 +169,7 @@ pub(crate) async fn next_bytes(
             StatusCode::SERVICE_UNAVAILABLE,
             "The server is shutting down and the body had not arrived completely. Send the request again later.",
         )),
-        _ = access_ended => Err(caller.access_ended()),
+        end = access_ended => Err(caller.access_ended(end)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use health_core::{
     Ack, Error, Health, IngestCounts, Receipt, ReceiveClock, Record, RecordFault, Rejection, Sample,
-    access::{AccessDenied, Authenticator},
+    access::{AccessDenied, AccessEnd, Authenticator},
     read_record,
 };
 use hyper::StatusCode;
@@ -54,8 +54,8 @@ pub(crate) struct Upload<'a> {
     forbidden: u64,
     first_denied: Option<AccessDenied>,
     errors: Vec<Rejection>,
-    /// Whether the access ended during the upload.
-    access_ended: bool,
+    /// Why the access ended during the upload.
+    access_end: Option<AccessEnd>,
     /// The first error of the queue or the database.
     failure: Option<Error>,
     /// Its reference count is the number of uploads that share [`MAX_BUFFERED_BY_ALL`].
@@ -116,7 +116,7 @@ impl<'a> Upload<'a> {
             forbidden: 0,
             first_denied: None,
             errors: Vec::new(),
-            access_ended: false,
+            access_end: None,
             failure: None,
             active_uploads: Arc::clone(&app.active_uploads),
         }
@@ -230,8 +230,10 @@ impl<'a> Upload<'a> {
         while self.unacknowledged.len() >= MAX_UNACKNOWLEDGED {
             self.await_oldest().await;
         }
-        if !self.buffer.is_empty() && !self.authenticator.is_in_force(&self.caller.access) {
-            self.access_ended = true;
+        if !self.buffer.is_empty()
+            && let Some(end) = self.authenticator.end_of(&self.caller.access)
+        {
+            self.access_end = Some(end);
             self.buffer.clear();
         }
         if !self.buffer.is_empty() && self.failure.is_none() {
@@ -246,7 +248,7 @@ impl<'a> Upload<'a> {
                 Err(error) => self.failure = Some(error),
             }
         }
-        if self.failure.is_some() || self.access_ended {
+        if self.failure.is_some() || self.access_end.is_some() {
             Err(QueueFailed)
         } else {
             Ok(())
@@ -293,7 +295,7 @@ impl<'a> Upload<'a> {
         if let Some(denied) = &self.first_denied {
             self.caller.note_refused_records(denied, self.forbidden);
         }
-        let access_ended = self.access_ended.then(|| self.caller.access_ended());
+        let access_ended = self.access_end.map(|end| self.caller.access_ended(end));
         Settled {
             counts: self.counts,
             records: self.records,

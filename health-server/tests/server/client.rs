@@ -258,6 +258,11 @@ impl EventStream {
         self.connection.finish().await;
     }
 
+    /// Returns the connection of a stream of which nothing was read after the head.
+    pub(crate) fn into_connection(self) -> HttpConnection {
+        self.connection
+    }
+
     /// Waits for the server, and returns whether it closed the connection after the end of the stream.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.block().await.is_none() && self.connection.is_closed().await

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod access;
+mod access_end;
 mod audit;
 mod bounds;
 mod client;

@@ -1,6 +1,13 @@
-//! A proxy in front of PostgreSQL that can stop forwarding, like a network that drops every packet.
+//! A proxy in front of PostgreSQL that can stop forwarding, like a network that drops every packet, or keep notifications
+//! from a server.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -16,11 +23,28 @@ pub(crate) struct PausableProxy {
     /// The URL of the database through the proxy.
     pub(crate) url: String,
     sender: watch::Sender<bool>,
+    /// How often a server was kept from listening.
+    deafened: Arc<AtomicUsize>,
 }
+
+/// Text that is replaced on its way to the database.
+type Replacement = Option<(&'static [u8], &'static [u8])>;
+
+/// The command that makes a server hear of changed tokens, and one of the same length that does not.
+const DEAFEN: Replacement = Some((b"LISTEN health_tokens", b"LISTEN health_nobody"));
 
 impl PausableProxy {
     /// Starts a proxy in front of the database with this URL.
     pub(crate) async fn start(database_url: &str) -> Self {
+        Self::replacing(database_url, None).await
+    }
+
+    /// Starts a proxy behind which a server gets no notification that tokens have changed.
+    pub(crate) async fn deaf_to_tokens(database_url: &str) -> Self {
+        Self::replacing(database_url, DEAFEN).await
+    }
+
+    async fn replacing(database_url: &str, replacement: Replacement) -> Self {
         let config: tokio_postgres::Config = database_url.parse().unwrap();
         let Host::Unix(directory) = &config.get_hosts()[0] else {
             panic!("the PostgreSQL of the tests listens on a Unix socket");
@@ -35,15 +59,25 @@ impl PausableProxy {
             config.get_dbname().unwrap()
         );
         let (sender, paused) = watch::channel(false);
+        let deafened = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&deafened);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (client_read, client_write) = client.into_split();
                 let (database_read, database_write) = UnixStream::connect(&socket).await.unwrap().into_split();
-                tokio::spawn(forward(client_read, database_write, paused.clone()));
-                tokio::spawn(forward(database_read, client_write, paused.clone()));
+                let counter = Arc::clone(&counter);
+                let replace = move |bytes: &mut [u8]| replace_in(bytes, replacement, &counter);
+                tokio::spawn(forward(client_read, database_write, paused.clone(), replace));
+                tokio::spawn(forward(database_read, client_write, paused.clone(), |_| {}));
             }
         });
-        Self { url, sender }
+        Self { url, sender, deafened }
+    }
+
+    /// Returns whether the proxy has kept a server from listening. Lets other tasks run first.
+    pub(crate) async fn has_deafened(&self) -> bool {
+        tokio::task::yield_now().await;
+        self.deafened.load(Relaxed) > 0
     }
 
     pub(crate) fn pause(&self) {
@@ -55,9 +89,23 @@ impl PausableProxy {
     }
 }
 
-async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut paused: watch::Receiver<bool>) {
+fn replace_in(bytes: &mut [u8], replacement: Replacement, count: &AtomicUsize) {
+    let Some((from, to)) = replacement else { return };
+    if let Some(start) = bytes.windows(from.len()).position(|part| part == from) {
+        bytes[start..start + to.len()].copy_from_slice(to);
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+async fn forward(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut paused: watch::Receiver<bool>,
+    replace: impl Fn(&mut [u8]),
+) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        replace(&mut buffer[..read]);
         if paused.wait_for(|paused| !paused).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
