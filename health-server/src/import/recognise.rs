@@ -70,8 +70,8 @@ pub(super) fn remedy(start: &[u8]) -> Option<&'static str> {
     let text = text.trim_start_matches('\u{feff}').trim_start();
     let is_ours = |name: &str| RECORD_FIELDS.contains(&name.trim().trim_matches('"'));
     if text.starts_with('[') {
-        let keys = text.split('"').skip(1).step_by(2).take(RECORD_FIELDS.len());
-        return keys.map(is_ours).any(|is_ours| is_ours).then_some(
+        let mut keys = text.split('"').skip(1).step_by(2).take(RECORD_FIELDS.len());
+        return keys.any(is_ours).then_some(
             "is a list of records: write one record a line, without the brackets around them and the commas between them",
         );
     }
