@@ -157,20 +157,22 @@ impl Backup {
     /// [`BackupError::NoBackup`] if the directory holds no finished backup.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, BackupError> {
         let directory = directory.into();
-        if !directory.join(CLUSTER).is_dir() {
-            return Err(BackupError::NoBackup {
-                directory,
-                missing: CLUSTER,
-            });
+        let is_missing =
+            |error: &std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        let no_backup = |missing| BackupError::NoBackup {
+            directory: directory.clone(),
+            missing,
+        };
+        let cluster = directory.join(CLUSTER);
+        // A directory that this user may not enter is another fault, with another remedy.
+        match fs::metadata(&cluster) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Err(error) if !is_missing(&error) => return Err(io("read", &cluster)(error)),
+            _ => return Err(no_backup(CLUSTER)),
         }
         let path = directory.join(DESCRIPTION);
         let text = match fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(BackupError::NoBackup {
-                    directory,
-                    missing: DESCRIPTION,
-                });
-            }
+            Err(error) if is_missing(&error) => return Err(no_backup(DESCRIPTION)),
             text => text.map_err(io("read", &path))?,
         };
         match serde_json::from_slice(&text) {

@@ -110,7 +110,8 @@ pub(crate) struct Counters {
     is_read_only: AtomicBool,
     /// The writers that wait for a lock of another session, by the process of PostgreSQL.
     blocked: Mutex<BTreeSet<i32>>,
-    summary_lag_seconds: AtomicU64,
+    /// When the roller measured the lag, and what it was then. A roller that is stopped measures nothing, and the lag grows.
+    summary_lag: Mutex<(Instant, u64)>,
     dirty_slices: AtomicU64,
     commit_micros: Distribution,
     batch_rows: Distribution,
@@ -131,7 +132,7 @@ impl Default for Counters {
             last_write_failure: Mutex::default(),
             is_read_only: AtomicBool::default(),
             blocked: Mutex::default(),
-            summary_lag_seconds: AtomicU64::default(),
+            summary_lag: Mutex::new((Instant::now(), 0)),
             dirty_slices: AtomicU64::default(),
             commit_micros: Distribution::new(&COMMIT_MICROS),
             batch_rows: Distribution::new(&BATCH_ROWS),
@@ -196,7 +197,7 @@ impl Counters {
     }
 
     pub(crate) fn set_rollup_lag(&self, lag: RollupLag) {
-        self.summary_lag_seconds.store(lag.seconds, Relaxed);
+        *self.summary_lag.lock() = (Instant::now(), lag.seconds);
         self.dirty_slices.store(lag.dirty_slices, Relaxed);
     }
 
@@ -244,6 +245,11 @@ impl Counters {
             .map(|(_, error)| error.clone())
     }
 
+    fn summary_lag_seconds(&self) -> u64 {
+        let (measured_at, seconds) = *self.summary_lag.lock();
+        seconds.saturating_add(measured_at.elapsed().as_secs())
+    }
+
     pub(crate) fn counts(&self, queued_rows: usize, missed: u64) -> Counts {
         Counts {
             inserted: self.inserted.load(Relaxed),
@@ -256,7 +262,7 @@ impl Counters {
             erased_samples: self.erased_samples.load(Relaxed),
             queued_rows: u64::try_from(queued_rows).unwrap_or(u64::MAX),
             missed,
-            summary_lag_seconds: self.summary_lag_seconds.load(Relaxed),
+            summary_lag_seconds: self.summary_lag_seconds(),
             dirty_slices: self.dirty_slices.load(Relaxed),
             writers_blocked: u64::try_from(self.blocked.lock().len()).unwrap_or(u64::MAX),
             is_read_only: self.is_read_only(),
@@ -265,5 +271,22 @@ impl Counters {
             failures: std::array::from_fn(|index| (FAILURE_CLASSES[index], self.failures[index].load(Relaxed))),
             ..Counts::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lag_of_a_roller_that_measures_nothing_grows() {
+        let counters = Counters::default();
+        counters.set_rollup_lag(RollupLag {
+            seconds: 600,
+            dirty_slices: 0,
+        });
+        assert!((600..660).contains(&counters.counts(0, 0).summary_lag_seconds));
+        counters.summary_lag.lock().0 -= Duration::from_hours(2);
+        assert!(counters.counts(0, 0).summary_lag_seconds >= 7_800);
     }
 }

@@ -1,7 +1,8 @@
 //! The options of an embedded PostgreSQL.
 
 use std::{
-    env,
+    env, fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,9 @@ const CONNECTIONS_MAX: u32 = 100;
 
 /// The port in the name of the socket. PostgreSQL listens on no TCP address.
 const PORT: u16 = 5432;
+
+/// The data directory of a service of the system. The package creates it for the user of the service.
+const SYSTEM_DATA_DIR: &str = "/var/lib/health";
 
 /// The options of an embedded PostgreSQL.
 ///
@@ -200,8 +204,8 @@ impl Default for Options {
 
 /// Returns the data directory that is used if none is given.
 ///
-/// This is `/var/lib/health` for root. For other users it is `$XDG_DATA_HOME/health` or `~/.local/share/health`, and on
-/// macOS `~/Library/Application Support/health`.
+/// This is `/var/lib/health` for root and for the user who owns that directory, which is the user of the service. For others
+/// it is `$XDG_DATA_HOME/health` or `~/.local/share/health`, and on macOS `~/Library/Application Support/health`.
 ///
 /// # Errors
 ///
@@ -216,8 +220,11 @@ impl Default for Options {
 /// ```
 pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
     let path_in = |variable| env::var_os(variable).map(PathBuf::from);
+    let user = rustix::process::geteuid();
+    // Commands of the service's user must not create another database in the home directory.
+    let owns = |directory: &str| fs::metadata(directory).is_ok_and(|metadata| metadata.uid() == user.as_raw());
     data_dir_for(
-        rustix::process::geteuid().is_root(),
+        user.is_root() || owns(SYSTEM_DATA_DIR),
         path_in("XDG_DATA_HOME"),
         path_in("HOME"),
     )
@@ -228,9 +235,13 @@ pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
 /// The XDG Base Directory Specification says to ignore relative paths in these variables. The crates `dirs` and
 /// `etcetera` would look up the home directory in the user database if `HOME` is missing. A service without `HOME`
 /// must get an error instead of a data directory that was not chosen.
-fn data_dir_for(is_root: bool, data_home: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, EmbeddedError> {
-    if is_root {
-        return Ok(PathBuf::from("/var/lib/health"));
+fn data_dir_for(
+    is_of_system: bool,
+    data_home: Option<PathBuf>,
+    home: Option<PathBuf>,
+) -> Result<PathBuf, EmbeddedError> {
+    if is_of_system {
+        return Ok(PathBuf::from(SYSTEM_DATA_DIR));
     }
     if let Some(data_home) = data_home.filter(|path| path.is_absolute()) {
         return Ok(data_home.join("health"));
@@ -259,7 +270,7 @@ mod tests {
     #[test]
     fn the_default_directory_follows_the_environment() {
         let path = |text: &str| Some(PathBuf::from(text));
-        let chosen = |is_root, data_home, home| data_dir_for(is_root, data_home, home).ok();
+        let chosen = |is_of_system, data_home, home| data_dir_for(is_of_system, data_home, home).ok();
         assert_eq!(chosen(true, path("/x"), path("/root")), path("/var/lib/health"));
         assert_eq!(chosen(false, path("/x"), path("/home/a")), path("/x/health"));
         let inside_home = if cfg!(target_os = "macos") {

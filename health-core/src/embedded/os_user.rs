@@ -27,26 +27,33 @@ pub(crate) enum OsUser {
 }
 
 impl OsUser {
-    /// Chooses the user. For root: the owner of `pgdata` if it exists, otherwise `postgres`, otherwise `nobody`.
+    /// Chooses the user. For root: the owner of `pgdata` or else of the data directory, if that is not root; otherwise
+    /// `postgres`, otherwise `nobody`.
+    ///
+    /// A data directory that was made for the user of a service stays that user's, also if root restores a backup into it.
     pub(crate) fn choose(pgdata: &Path) -> Result<OsUser, EmbeddedError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(OsUser::Current);
         }
-        if let Ok(metadata) = fs::symlink_metadata(pgdata)
-            && metadata.uid() != 0
-        {
-            let uid = metadata.uid();
-            let name = id(&["-un", &uid.to_string()]).unwrap_or_else(|| uid.to_string());
-            return Ok(OsUser::Other {
-                name,
-                uid,
-                gid: metadata.gid(),
-            });
+        if let Some(owner) = pgdata.ancestors().take(2).find_map(OsUser::owner_of) {
+            return Ok(owner);
         }
         UNPRIVILEGED_NAMES
             .iter()
             .find_map(|name| OsUser::from_name(name))
             .ok_or(EmbeddedError::NoUnprivilegedUser)
+    }
+
+    /// Returns the owner of a file or directory, unless that is root or the path does not exist.
+    fn owner_of(path: &Path) -> Option<OsUser> {
+        let metadata = fs::symlink_metadata(path).ok().filter(|metadata| metadata.uid() != 0)?;
+        let uid = metadata.uid();
+        let name = id(&["-un", &uid.to_string()]).unwrap_or_else(|| uid.to_string());
+        Some(OsUser::Other {
+            name,
+            uid,
+            gid: metadata.gid(),
+        })
     }
 
     fn from_name(name: &str) -> Option<OsUser> {
@@ -135,4 +142,31 @@ fn id(arguments: &[&str]) -> Option<String> {
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_runs_postgresql_as_the_owner_of_the_data_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let pgdata = directory.path().join("pgdata");
+        if !rustix::process::geteuid().is_root() {
+            assert_eq!(OsUser::choose(&pgdata).unwrap(), OsUser::Current);
+            println!("skipped: this process may not give files away");
+            return;
+        }
+        let chosen = || match OsUser::choose(&pgdata).unwrap() {
+            OsUser::Current => panic!("PostgreSQL would run as root"),
+            OsUser::Other { uid, gid, .. } => (uid, gid),
+        };
+        assert_ne!(chosen().0, 0, "a directory of root says nothing");
+        chown(directory.path(), Some(4001), Some(4002)).unwrap();
+        assert_eq!(chosen(), (4001, 4002));
+        fs::create_dir(&pgdata).unwrap();
+        assert_eq!(chosen(), (4001, 4002), "files of root in it change nothing");
+        chown(&pgdata, Some(4003), Some(4004)).unwrap();
+        assert_eq!(chosen(), (4003, 4004));
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Seek, SeekFrom, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::{
@@ -244,4 +244,10 @@ async fn nothing_is_overwritten_and_each_refusal_says_what_to_do() {
     fs::rename(place.backup().join("pgdata.new"), place.backup().join("pgdata")).unwrap();
     let error = place.fail(&["restore", backup]).await;
     assert!(error.contains("diary.txt"), "{error}");
+
+    // What cannot be read is not called missing. Nobody, not even root, can read a link to itself.
+    fs::rename(place.backup().join("pgdata"), place.backup().join("pgdata.new")).unwrap();
+    symlink("pgdata", place.backup().join("pgdata")).unwrap();
+    let error = place.fail(&["restore", backup]).await;
+    assert!(error.contains("cannot read") && error.contains("pgdata"), "{error}");
 }
