@@ -3,7 +3,10 @@
 
 #![cfg(test)]
 
-mod operate;
+mod blocks;
+mod commands;
+mod containers;
+mod fixtures;
 mod sections;
 mod units;
 
