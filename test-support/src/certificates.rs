@@ -44,9 +44,14 @@ impl Authority {
 
     /// Makes a certificate that has expired.
     pub fn sign_expired(&self, name: &str, hosts: &[&str]) -> Certificate {
+        self.sign_until(name, hosts, (2001, 2, 3))
+    }
+
+    /// Makes a certificate that is valid until the beginning of a day: year, month, day.
+    pub fn sign_until(&self, name: &str, hosts: &[&str], (year, month, day): (i32, u8, u8)) -> Certificate {
         let mut parameters = parameters(name, hosts);
         parameters.not_before = date_time_ymd(2000, 1, 1);
-        parameters.not_after = date_time_ymd(2001, 2, 3);
+        parameters.not_after = date_time_ymd(year, month, day);
         self.sign_parameters(&parameters)
     }
 

@@ -55,6 +55,15 @@ impl Guarded {
         bearer
     }
 
+    /// Creates a token to read that is valid for this long.
+    pub(crate) async fn token_for(&mut self, name: &str, length: Duration) {
+        let token = NewToken {
+            valid_for: Some(length),
+            ..new_token(name, "read", None)
+        };
+        self.admin.create(&token).await.unwrap();
+    }
+
     pub(crate) async fn revoke(&mut self, name: &str) {
         self.admin.revoke(name).await.unwrap();
     }

@@ -171,7 +171,7 @@ impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
-            .find(|(found, _)| found == name)
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
 

@@ -5,6 +5,7 @@
 mod abuse;
 mod access;
 mod access_end;
+mod alerts;
 mod audit;
 mod bounds;
 mod client;
