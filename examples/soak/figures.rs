@@ -18,9 +18,10 @@ pub(crate) const COLUMNS: [&str; COLUMN_COUNT] = [
     "wal_mib",
     "sealing_lag_s",
     "dirty_slices",
+    "feed_pending_samples",
     "soak_rss_mib",
 ];
-pub(crate) const COLUMN_COUNT: usize = 15;
+pub(crate) const COLUMN_COUNT: usize = 16;
 
 /// What failed, as the picture shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -145,6 +145,8 @@ impl Monitor {
                 pid.as_deref().and_then(descriptors),
             );
         }
+        let pending = self.ledgers.iter().map(|ledger| ledger.counts().1).max();
+        set("feed_pending_samples", pending.map(float));
         set("soak_rss_mib", rss_mib("self"));
         let sizes = timeout(TIMEOUT, self.sizes()).await.ok().and_then(Result::ok);
         for (index, name) in ["tables_mib", "indexes_mib", "wal_mib"].into_iter().enumerate() {

@@ -94,9 +94,16 @@ impl Reader {
         self.cursor = cursor.or(self.cursor.take());
     }
 
-    /// Reads nothing for some seconds, now and then, so that the server must skip samples.
-    async fn rest(&mut self) {
-        if *self.leaves.borrow() && self.rng.u16(..2_000) == 0 {
+    /// Returns when to stop reading for some seconds, on every second connection.
+    fn time_of_rest(&mut self, end: Instant) -> Option<Instant> {
+        let stay = end.saturating_duration_since(Instant::now());
+        self.rng.bool().then(|| Instant::now() + stay.mul_f64(self.rng.f64()))
+    }
+
+    /// Reads nothing for some seconds if it is time, so that the server must skip samples.
+    async fn rest(&mut self, time: &mut Option<Instant>) {
+        if *self.leaves.borrow() && time.is_some_and(|time| Instant::now() > time) {
+            *time = None;
             sleep(Duration::from_secs_f64(self.rng.f64() * BREAK_MAX)).await;
         }
     }
@@ -107,6 +114,7 @@ impl Reader {
             after: self.cursor.clone(),
             ..FeedOptions::default()
         });
+        let mut rest = self.time_of_rest(end);
         while !self.leaves(end) {
             let update = client.next().await;
             self.has_subscribed(client.cursor().cloned());
@@ -120,7 +128,7 @@ impl Reader {
                 FeedUpdate::Disconnected { .. } => break,
                 _ => {}
             }
-            self.rest().await;
+            self.rest(&mut rest).await;
         }
         Ok(())
     }
@@ -136,6 +144,7 @@ impl Reader {
         let request = format!("GET /feed HTTP/1.0\r\nhost: localhost\r\n{resume}\r\n");
         feed.get_mut().write_all(request.as_bytes()).await?;
         let (mut line, mut id) = (String::new(), None);
+        let mut rest = self.time_of_rest(end);
         while !self.leaves(end) {
             line.clear();
             let read = timeout(SILENCE_MAX, feed.read_line(&mut line)).await;
@@ -148,7 +157,7 @@ impl Reader {
             } else if let Some(json) = text.strip_prefix("data: ") {
                 let event = serde_json::from_str(json).map_err(|error| Ended::Promise(format!("{error}: {json}")))?;
                 self.handle(event)?;
-                self.rest().await;
+                self.rest(&mut rest).await;
             } else if text.is_empty() {
                 // The event is complete.
                 self.has_subscribed(id.take());
