@@ -18,10 +18,13 @@ pub(crate) const COLUMNS: [&str; COLUMN_COUNT] = [
     "wal_mib",
     "sealing_lag_s",
     "dirty_slices",
-    "feed_pending_samples",
+    "pending_lines1",
+    "pending_lines2",
+    "pending_stream1",
+    "pending_stream2",
     "soak_rss_mib",
 ];
-pub(crate) const COLUMN_COUNT: usize = 16;
+pub(crate) const COLUMN_COUNT: usize = 19;
 
 /// What failed, as the picture shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

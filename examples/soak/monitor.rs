@@ -93,9 +93,10 @@ impl Monitor {
             if *stopped.borrow() {
                 continue;
             }
-            let (seconds, samples) = (last.elapsed().as_secs_f64(), self.recorder.totals().samples);
+            let (now, samples) = (Instant::now(), self.recorder.totals().samples);
+            let seconds = (now - last).as_secs_f64();
             let row = self.measure(float(samples - last_samples) / seconds).await;
-            (last, last_samples) = (Instant::now(), samples);
+            (last, last_samples) = (now, samples);
             self.append(row, seconds)?;
             if number % DRAW_INTERVALS == 0 {
                 self.draw()?;
@@ -145,8 +146,9 @@ impl Monitor {
                 pid.as_deref().and_then(descriptors),
             );
         }
-        let pending = self.ledgers.iter().map(|ledger| ledger.counts().1).max();
-        set("feed_pending_samples", pending.map(float));
+        for ledger in &*self.ledgers {
+            set(&format!("pending_{}", ledger.reader), Some(float(ledger.counts().1)));
+        }
         set("soak_rss_mib", rss_mib("self"));
         let sizes = timeout(TIMEOUT, self.sizes()).await.ok().and_then(Result::ok);
         for (index, name) in ["tables_mib", "indexes_mib", "wal_mib"].into_iter().enumerate() {

@@ -27,10 +27,10 @@ use crate::{
 
 /// The readers of the feed. All subscribe to all users.
 const READERS: [(&str, Transport); 4] = [
-    ("lines 1", Transport::Lines),
-    ("lines 2", Transport::Lines),
-    ("stream 1", Transport::Stream),
-    ("stream 2", Transport::Stream),
+    ("lines1", Transport::Lines),
+    ("lines2", Transport::Lines),
+    ("stream1", Transport::Stream),
+    ("stream2", Transport::Stream),
 ];
 
 /// How often a writer compares and erases, unless the run is short.

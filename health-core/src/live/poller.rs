@@ -312,7 +312,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Delivers records of the log in their order, from memory if this server wrote them.
+    /// Delivers records of the log in their order.
     async fn deliver_records(
         &mut self,
         doorbell: &mut Doorbell,
@@ -325,50 +325,57 @@ impl Poller {
                 rest = later;
                 continue;
             }
-            let is_read = |record: &&CommitRecord| {
-                let commit = self.pending.get(&record.number);
-                commit.is_none_or(|commit| commit.record != **record || commit.change.is_none())
-            };
-            let run = rest.iter().take_while(is_read).count().max(1);
-            let (run, later) = rest.split_at(run);
-            self.deliver_from_table(doorbell, run, erasures).await?;
-            rest = later;
+            let delivered = self.deliver_from_table(doorbell, rest, erasures).await?;
+            rest = &rest[delivered..];
         }
         Ok(())
     }
 
+    /// Delivers some records, at least the first, which has to be read from the table. Returns their number, which is 0 if a
+    /// subscription began meanwhile.
+    ///
+    /// If two servers write, the kept commits of this server stand between those of the other one. Reading each of these alone
+    /// takes too long to keep up, because a range of ids costs at least 128 pages of the table. So all are read at once.
     async fn deliver_from_table(
         &mut self,
         doorbell: &mut Doorbell,
         records: &[CommitRecord],
         erasures: &Erasures,
-    ) -> Result<(), Error> {
-        let mut rest = records;
-        while !rest.is_empty() {
-            let group = &rest[..group_len(rest)];
-            let has_listeners = self.ring.has_listeners();
-            let rows = if has_listeners {
-                doorbell.rows(group).await?
-            } else {
-                Vec::new()
-            };
-            let mut rows = rows.into_iter().peekable();
-            for record in group {
-                let erasure = erasures.get(&record.number).map(Arc::clone).map(Change::Erasure);
-                let read = erasure.or_else(|| {
-                    let rows = std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number));
-                    has_listeners.then(|| Change::Samples(rows.map(|row| row.sample).collect()))
-                });
-                // If a later commit has changed a row before it was read, this commit was acknowledged, and so handed over.
-                self.keep_handed_over();
-                let change = self.take_kept(record).or(read);
-                if !self.deliver(record, change) {
-                    break; // A subscription began meanwhile. Read the rows from this record on.
-                }
-                rest = &rest[1..];
+    ) -> Result<usize, Error> {
+        let not_kept = records.iter().filter(|record| !self.is_kept(record));
+        let not_kept: Vec<CommitRecord> = not_kept.copied().collect();
+        let group = &not_kept[..group_len(&not_kept)];
+        let has_listeners = self.ring.has_listeners();
+        let rows = if has_listeners {
+            doorbell.rows(group).await?
+        } else {
+            Vec::new()
+        };
+        let (mut group, mut rows) = (group.iter().peekable(), rows.into_iter().peekable());
+        let mut delivered = 0;
+        for record in records {
+            let was_read = group.next_if(|read| *read == record).is_some();
+            let erasure = erasures.get(&record.number).map(Arc::clone).map(Change::Erasure);
+            let read = erasure.or_else(|| {
+                let rows = std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number));
+                (was_read && has_listeners).then(|| Change::Samples(rows.map(|row| row.sample).collect()))
+            });
+            // If a later commit has changed a row before it was read, this commit was acknowledged, and so handed over.
+            self.keep_handed_over();
+            let change = self.take_kept(record).or(read);
+            // The rows of the next group are still to be read, or a subscription began meanwhile: then read from this record on.
+            if !was_read && change.is_none() || !self.deliver(record, change) {
+                break;
             }
+            delivered += 1;
         }
-        Ok(())
+        Ok(delivered)
+    }
+
+    /// Returns whether this server made a commit and has kept what it did.
+    fn is_kept(&self, record: &CommitRecord) -> bool {
+        let commit = self.pending.get(&record.number);
+        commit.is_some_and(|commit| commit.record == *record && commit.change.is_some())
     }
 }
 

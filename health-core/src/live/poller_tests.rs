@@ -9,7 +9,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, types::ToSql};
 
 use crate::{
     config::Config,
@@ -47,20 +47,26 @@ fn sample(steps: i64) -> Sample {
 
 /// Writes the sample as its writer does, up to the commit.
 async fn write(client: &Client, steps: i32) -> CommitRecord {
+    write_by(client, WRITER, 1, steps).await
+}
+
+/// Writes a sample of a user as a writer does, up to the commit.
+async fn write_by(client: &Client, writer_id: i64, user: i64, steps: i32) -> CommitRecord {
     let batch = "SELECT nextval('health_batch_numbers')";
     let batch: i64 = client.query_one(batch, &[]).await.unwrap().get(0);
-    let upsert = "INSERT INTO health_metrics (id, user_id, timestamp, source, steps) VALUES ($1, 1, $2, '', $3) \
+    let upsert = "INSERT INTO health_metrics (id, user_id, timestamp, source, steps) VALUES ($1, $4, $2, '', $3) \
         ON CONFLICT (user_id, timestamp, source) DO UPDATE SET id = excluded.id, steps = excluded.steps";
     let time = sample(1).timestamp();
-    client.execute(upsert, &[&(batch << 20), &time, &steps]).await.unwrap();
+    let params: [&(dyn ToSql + Sync); 4] = [&(batch << 20), &time, &steps, &user];
+    client.execute(upsert, &params).await.unwrap();
     client.batch_execute(COMMIT_LOCK).await.unwrap();
     let record = client
-        .query_one(APPEND, &[&batch, &WRITER, &1_i32, &None::<Micros>])
+        .query_one(APPEND, &[&batch, &writer_id, &1_i32, &None::<Micros>])
         .await;
     CommitRecord {
         number: record.unwrap().get(0),
         batch_number: batch,
-        writer_id: WRITER,
+        writer_id,
         rows: 1,
         is_erasure: false,
     }
@@ -155,6 +161,47 @@ async fn a_commit_that_was_handed_over_without_listeners_is_heard_by_replays_and
     client.batch_execute("COMMIT").await.unwrap();
     handover.hand_over(record, WRITER, std::iter::once(sample(2)));
     assert_eq!([receive(&joined).await, receive(&late).await], [2, 2]);
+    ending.send_replace(true);
+    poller.await.unwrap();
+}
+
+/// Each look at the table costs a scan of many pages. One look for each commit of another server is too slow to keep up.
+#[tokio::test]
+async fn commits_of_another_server_between_own_ones_are_read_from_the_table_at_once() {
+    const OTHER_WRITER: i64 = 8;
+    const PAIRS: i32 = 20;
+    let database = TestDatabase::new().await;
+    let config = Config::from_url(database.url()).unwrap();
+    let start = newest(&mut Session::writer(&config).await.unwrap()).await.unwrap();
+    let ring = Arc::new(Ring::new(start, &config.limits));
+    let (handover, handed_over) = Handover::new(Arc::clone(&ring));
+    let (ending, end) = watch::channel(false);
+    let member = ring.subscribe(&Filter::all());
+    let client = connect(&database).await;
+    for pair in 0..PAIRS {
+        for (writer_id, steps) in [(OTHER_WRITER, 2 * pair), (WRITER, 2 * pair + 1)] {
+            client.batch_execute("BEGIN").await.unwrap();
+            let record = write_by(&client, writer_id, i64::from(steps) + 1, steps).await;
+            client.batch_execute("COMMIT").await.unwrap();
+            if writer_id == WRITER {
+                handover.hand_over(record, OTHER_WRITER, std::iter::once(sample(i64::from(steps))));
+            }
+        }
+    }
+    // The view counts the statements that read it.
+    let count = "CREATE SEQUENCE reads; ALTER TABLE health_metrics RENAME TO counted; \
+        CREATE VIEW health_metrics AS SELECT counted.* FROM (SELECT nextval('reads') OFFSET 0) AS read, counted";
+    client.batch_execute(count).await.unwrap();
+    let poller = run_poller(&config, &ring, handed_over, end);
+    for steps in 0..2 * PAIRS {
+        assert_eq!(receive(&member).await, steps);
+    }
+    let reads: i64 = client
+        .query_one("SELECT last_value FROM reads", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(reads, 1);
     ending.send_replace(true);
     poller.await.unwrap();
 }

@@ -43,10 +43,14 @@ pub(super) enum CommitError {
 }
 
 impl Append {
-    pub(super) async fn prepare(session: &mut Session, key: BatchKey, rows: usize) -> Result<Self, CommitError> {
+    pub(super) async fn prepare(
+        session: &mut Session,
+        key: BatchKey,
+        rows: usize,
+    ) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
-            lock: session.prepare(COMMIT_LOCK).await.map_err(CommitError::RolledBack)?,
-            insert: session.prepare(APPEND).await.map_err(CommitError::RolledBack)?,
+            lock: session.prepare(COMMIT_LOCK).await?,
+            insert: session.prepare(APPEND).await?,
             key,
             rows: i32::try_from(rows).unwrap_or(i32::MAX),
             oldest: None,

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 
 use crate::store::connection::Session;
 
-/// A transaction of a session; dropping it rolls back, unless it has been committed.
+/// A transaction of a session; dropping it rolls back, unless its `COMMIT` was answered.
 ///
 /// An error or a cancelled future therefore never leaves a transaction open on a connection that is used again. The
 /// drop sends the `ROLLBACK` and does not wait for the answer: PostgreSQL runs it before the next statement of the
@@ -31,15 +31,16 @@ impl<'a> Transaction<'a> {
         Self { session, is_open: true }
     }
 
-    /// Commits. If this fails, the drop rolls back.
+    /// Commits. If PostgreSQL refuses to, it rolls back.
     pub(crate) async fn commit(self) -> Result<(), tokio_postgres::Error> {
-        self.client().batch_execute("COMMIT").await?;
-        self.committed();
-        Ok(())
+        let committed = self.client().batch_execute("COMMIT").await;
+        self.ended();
+        committed
     }
 
-    /// Notes that a `COMMIT` that the caller sent has succeeded, so that the drop sends no `ROLLBACK`.
-    pub(crate) fn committed(mut self) {
+    /// Notes that a `COMMIT` that the caller sent was answered, whatever the answer was: there is no transaction any more, so
+    /// the drop sends no `ROLLBACK`.
+    pub(crate) fn ended(mut self) {
         self.is_open = false;
     }
 }

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio_postgres::{error::SqlState, types::ToSql};
+use tokio_postgres::{Statement, error::SqlState, types::ToSql};
 
 use crate::{
     batch::{Batch, WritePlan},
@@ -183,7 +183,8 @@ impl WriterSession {
     async fn insert_recent(&mut self, key: BatchKey, samples: &[Sample]) -> Result<Option<Appended>, CommitError> {
         let insert = self.session.prepare(INSERT_RECENT).await;
         let insert = insert.map_err(CommitError::RolledBack)?;
-        let append = Append::prepare(&mut self.session, key, samples.len()).await?;
+        let append = Append::prepare(&mut self.session, key, samples.len()).await;
+        let append = append.map_err(CommitError::RolledBack)?;
         let oldest = samples.iter().map(Sample::timestamp).min();
         let oldest = Micros(oldest.map_or(i64::MAX, |oldest| oldest.timestamp_micros()));
         let append = append.unless_threshold_is_after(oldest);
@@ -236,11 +237,13 @@ impl WriterSession {
         let committed = if plan.is_empty() {
             commit_nothing(&transaction).await
         } else {
-            insert_and_commit(&mut transaction, key, plan.rows(), inserts).await
+            let end = InsertAndCommit::prepare(&mut transaction, key, plan.rows()).await?;
+            end.run(&transaction, key, inserts).await
         };
+        // PostgreSQL has ended the transaction, also if it has refused a statement. A `ROLLBACK` would log a warning.
+        transaction.ended();
         match committed {
             Ok(appended) => {
-                transaction.committed();
                 self.dirty_slices.committed(threshold, slices);
                 Ok(Written { plan, appended })
             }
@@ -296,27 +299,35 @@ async fn commit_nothing(session: &Session) -> Result<Option<Appended>, CommitErr
     committed.map(|()| None).map_err(CommitError::RolledBack)
 }
 
-/// Inserts the rows that are too few for COPY, appends the record to the commit log and commits, in one round trip.
-///
-/// If a statement fails, PostgreSQL refuses the later ones and turns the commit into a rollback.
-async fn insert_and_commit(
-    session: &mut Session,
-    key: BatchKey,
-    rows: usize,
-    samples: &[Sample],
-) -> Result<Option<Appended>, CommitError> {
-    let insert = session.prepare(INSERT).await.map_err(CommitError::RolledBack)?;
-    let append = Append::prepare(session, key, rows).await?;
-    let client = session.client();
-    let columns = SampleColumns::new(first_id(key.batch_number), samples);
-    let params = columns.params();
-    let inserting = async {
-        if samples.is_empty() {
-            Ok(0)
-        } else {
-            client.execute(&insert, &params).await
-        }
-    };
-    let (inserted, committed) = futures_util::join!(inserting, append.and_commit(client));
-    committed_after(inserted, committed)
+/// The prepared end of a transaction with the rows that are too few for COPY.
+struct InsertAndCommit {
+    insert: Statement,
+    append: Append,
+}
+
+impl InsertAndCommit {
+    async fn prepare(session: &mut Session, key: BatchKey, rows: usize) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            insert: session.prepare(INSERT).await?,
+            append: Append::prepare(session, key, rows).await?,
+        })
+    }
+
+    /// Inserts the rows, appends the record to the commit log and commits, in one round trip.
+    ///
+    /// If a statement fails, PostgreSQL refuses the later ones and turns the commit into a rollback.
+    async fn run(&self, session: &Session, key: BatchKey, samples: &[Sample]) -> Result<Option<Appended>, CommitError> {
+        let client = session.client();
+        let columns = SampleColumns::new(first_id(key.batch_number), samples);
+        let params = columns.params();
+        let inserting = async {
+            if samples.is_empty() {
+                Ok(0)
+            } else {
+                client.execute(&self.insert, &params).await
+            }
+        };
+        let (inserted, committed) = futures_util::join!(inserting, self.append.and_commit(client));
+        committed_after(inserted, committed)
+    }
 }
