@@ -44,6 +44,9 @@ pub struct DatabaseCheck {
     pub sealing: Option<Sealing>,
     /// How fast the database grows; `None` if too little was written to tell.
     pub growth: Option<Growth>,
+    /// Users, among the first thousand or fewer, who have samples that the retention should have erased long ago: they are two
+    /// days older than [`Limits::retain`](crate::Limits::retain). `None` if it is not set.
+    pub users_with_old_samples: Option<usize>,
     /// The tokens that are not revoked.
     pub tokens: Vec<Token>,
 }

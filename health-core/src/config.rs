@@ -17,8 +17,8 @@ use tokio_postgres::config::Host;
 
 #[cfg(feature = "clap")]
 use crate::flags::{
-    format_byte_size, format_duration, format_time_delta, parse_byte_size, parse_count, parse_duration,
-    parse_time_delta, within,
+    format_byte_size, format_duration, format_period, format_time_delta, parse_byte_size, parse_count, parse_duration,
+    parse_period, parse_time_delta, within,
 };
 use crate::{
     config::{
@@ -111,6 +111,11 @@ pub struct Limits {
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SETTLE", value_name = "TIME",
         value_parser = within(parse_duration, ANY, format_duration), default_value = format_duration(Self::DEFAULT.settle)))]
     pub settle: Duration,
+    /// Erase samples that are older than this, such as 90d, 26w or 2y (a year is 365 days); at least a day, and at least the
+    /// replay window. Without it, samples are kept for ever.
+    #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_RETAIN", value_name = "TIME",
+        value_parser = within(parse_period, RETAIN, format_period)))]
+    pub retain: Option<Duration>,
 }
 
 /// The rows of the queue. The upper end is 15 GB of samples.
@@ -133,6 +138,9 @@ const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..
 
 /// Any length of time works, also none.
 const ANY: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
+
+/// Less than a day is probably a mistake, and what is erased does not come back.
+const RETAIN: RangeInclusive<Duration> = Duration::from_hours(24)..=LONGEST;
 
 const FUTURE: RangeInclusive<TimeDelta> = TimeDelta::zero()..=TimeDelta::days(100 * 366);
 
@@ -167,7 +175,12 @@ impl Limits {
         Limit::check("subscriber_queue", &self.subscriber_queue, &SUBSCRIBER_QUEUE)?;
         Limit::check("subscriber_memory", &self.subscriber_memory, &SUBSCRIBER_MEMORY)?;
         Limit::check("replay_window", &self.replay_window, &ANY)?;
-        Limit::check("settle", &self.settle, &ANY)
+        Limit::check("settle", &self.settle, &ANY)?;
+        let Some(retain) = &self.retain else { return Ok(()) };
+        Limit::check("retain", retain, &RETAIN)?;
+        // A client that resumes would miss samples without having been away for too long.
+        Limit::check("retain", retain, &(self.replay_window..=LONGEST))
+            .map_err(|error| error.because("a client of the feed may resume within the replay window"))
     }
 
     const DEFAULT: Self = Self {
@@ -184,6 +197,7 @@ impl Limits {
         subscriber_memory: 64 << 20,
         replay_window: Duration::from_hours(24),
         settle: Duration::from_mins(5),
+        retain: None,
     };
 }
 

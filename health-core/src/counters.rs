@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use crate::{
@@ -66,6 +67,17 @@ pub struct Counts {
     pub batch_rows: Distributed,
     /// Failed writes by the class of the failure.
     pub failures: [(&'static str, u64); FAILURE_CLASSES.len()],
+    /// What the retention has erased. `None` if [`Limits::retain`](crate::Limits::retain) is not set.
+    pub retention: Option<RetentionCounts>,
+}
+
+/// What the retention has erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionCounts {
+    /// Samples that it has erased. They are in [`Counts::erased_samples`], too.
+    pub erased_samples: u64,
+    /// When its last complete run ended; before the first, when the handle was opened.
+    pub last_run: DateTime<Utc>,
 }
 
 /// The classes of failed writes.
@@ -116,6 +128,7 @@ pub(crate) struct Counters {
     commit_micros: Distribution,
     batch_rows: Distribution,
     failures: [AtomicU64; FAILURE_CLASSES.len()],
+    retention: Mutex<Option<RetentionCounts>>,
 }
 
 impl Default for Counters {
@@ -137,6 +150,7 @@ impl Default for Counters {
             commit_micros: Distribution::new(&COMMIT_MICROS),
             batch_rows: Distribution::new(&BATCH_ROWS),
             failures: Default::default(),
+            retention: Mutex::default(),
         }
     }
 }
@@ -177,6 +191,23 @@ impl Counters {
     pub(crate) fn count_erasure(&self, samples: u64) {
         self.erasures.fetch_add(1, Relaxed);
         self.erased_samples.fetch_add(samples, Relaxed);
+    }
+
+    /// Notes that the retention has started, or has ended a complete run.
+    pub(crate) fn note_retention_run(&self, at: DateTime<Utc>) {
+        let mut retention = self.retention.lock();
+        let erased_samples = retention.map_or(0, |before| before.erased_samples);
+        *retention = Some(RetentionCounts {
+            erased_samples,
+            last_run: at,
+        });
+    }
+
+    /// Counts samples that the retention has erased.
+    pub(crate) fn count_retention(&self, samples: u64) {
+        if let Some(retention) = &mut *self.retention.lock() {
+            retention.erased_samples += samples;
+        }
     }
 
     /// Returns the number of committed batches.
@@ -269,6 +300,7 @@ impl Counters {
             commit_micros: self.commit_micros.read(),
             batch_rows: self.batch_rows.read(),
             failures: std::array::from_fn(|index| (FAILURE_CLASSES[index], self.failures[index].load(Relaxed))),
+            retention: *self.retention.lock(),
             ..Counts::default()
         }
     }

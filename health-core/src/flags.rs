@@ -16,6 +16,9 @@ pub struct InvalidValue(Cow<'static, str>);
 
 const NOT_A_DURATION: InvalidValue =
     InvalidValue(Cow::Borrowed("write a length of time like 250ms, 30s, 5m, 24h or 1d"));
+const NOT_A_PERIOD: InvalidValue = InvalidValue(Cow::Borrowed(
+    "write a length of time like 36h, 90d, 26w or 2y (a year is 365 days)",
+));
 const NOT_A_BYTE_SIZE: InvalidValue = InvalidValue(Cow::Borrowed(
     "write a number of bytes, at least 1, like 65536, 64KiB or 16MiB",
 ));
@@ -55,6 +58,25 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidValue> {
         .checked_mul(seconds_per_unit)
         .filter(|seconds| *seconds <= SECONDS_MAX);
     seconds.map(Duration::from_secs).ok_or(TOO_LARGE)
+}
+
+/// Reads a length of time like [`parse_duration`], also in weeks and years: `26w`, `2y`. A year is 365 days.
+///
+/// ```
+/// # use std::time::Duration;
+/// assert_eq!(health_core::flags::parse_period("2y"), Ok(Duration::from_hours(2 * 365 * 24)));
+/// ```
+///
+/// # Errors
+/// [`InvalidValue`] if the text has another form or is longer than a hundred years.
+pub fn parse_period(text: &str) -> Result<Duration, InvalidValue> {
+    let (number, unit) = split_unit(text, &NOT_A_PERIOD)?;
+    let days = match unit {
+        "w" => number.checked_mul(7),
+        "y" => number.checked_mul(365),
+        _ => return parse_duration(text).map_err(|error| if error == TOO_LARGE { error } else { NOT_A_PERIOD }),
+    };
+    parse_duration(&format!("{}d", days.ok_or(TOO_LARGE)?))
 }
 
 /// Reads a length of time like [`parse_duration`], for comparisons with timestamps.
@@ -142,6 +164,22 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// Writes a length of time like [`format_duration`], whole days in days.
+///
+/// ```
+/// # use std::time::Duration;
+/// assert_eq!(health_core::flags::format_period(Duration::from_hours(48)), "2d");
+/// ```
+pub fn format_period(period: Duration) -> String {
+    const DAY_SECONDS: u64 = 24 * 60 * 60;
+    match period.as_secs() {
+        seconds if seconds > 0 && seconds % DAY_SECONDS == 0 && period.subsec_millis() == 0 => {
+            format!("{}d", seconds / DAY_SECONDS)
+        }
+        _ => format_duration(period),
+    }
+}
+
 /// Writes a length of time like [`format_duration`]; a negative one as `0s`.
 pub fn format_time_delta(delta: TimeDelta) -> String {
     format_duration(delta.to_std().unwrap_or_default())
@@ -201,6 +239,34 @@ mod tests {
             let duration = Duration::from_millis(millis);
             assert_eq!(parse_duration(text), Ok(duration), "{text}");
             assert_eq!(parse_duration(&format_duration(duration)), Ok(duration), "{text}");
+        }
+    }
+
+    #[test]
+    fn periods_have_weeks_and_years_too() {
+        const DAY: Duration = Duration::from_hours(24);
+        for (text, period) in [
+            ("36h", DAY * 3 / 2),
+            ("90d", DAY * 90),
+            ("26w", DAY * 182),
+            ("2y", DAY * 730),
+            ("250ms", Duration::from_millis(250)),
+        ] {
+            assert_eq!(parse_period(text), Ok(period), "{text}");
+            assert_eq!(parse_period(&format_period(period)), Ok(period), "{text}");
+        }
+        for text in [
+            "",
+            "y",
+            "1.5y",
+            "2 y",
+            "-1y",
+            "2Y",
+            "101y",
+            "18446744073709551615y",
+            "2years",
+        ] {
+            assert!(parse_period(text).is_err(), "{text}");
         }
     }
 

@@ -28,6 +28,7 @@ use crate::{
     },
     outage::DatabaseStatus,
     panics::has_panicked,
+    retention::Retention,
     roller,
     sample::Sample,
     store::{
@@ -67,7 +68,7 @@ struct Inner {
     tokens_changed: Arc<Notify>,
     /// Tells the tasks to finish their work and end.
     closing: watch::Sender<bool>,
-    /// The writers, the roller and the maintenance of the commit log; empty after [`Health::close`].
+    /// The writers, the roller, the maintenance of the commit log and the retention; empty after [`Health::close`].
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Tells the poller that the writers have ended.
     writers_ended: watch::Sender<bool>,
@@ -127,6 +128,13 @@ impl Health {
             let run = move || roller::run(config.clone(), readers.clone(), Arc::clone(&counters), closing.clone());
             tokio::spawn(async move { while has_panicked("roller", run()).await {} })
         };
+        let retention = limits.retain.map(|retain| {
+            counters.note_retention_run(Utc::now());
+            let (config, handover) = (config.for_sessions("retention"), handover.clone());
+            let retention = Retention::new(config, retain, handover, Arc::clone(&counters), closing.subscribe());
+            let run = move || retention.clone().run();
+            tokio::spawn(async move { while has_panicked("retention", run()).await {} })
+        });
         let writers = limits.writers.max(1);
         let tasks = (0..=writers)
             .map(|index| {
@@ -139,6 +147,7 @@ impl Health {
                 }
             })
             .chain([roller, maintenance])
+            .chain(retention)
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {

@@ -94,11 +94,15 @@ mod limit;
 #[cfg(feature = "store")]
 mod live;
 #[cfg(feature = "store")]
+mod migration_plan;
+#[cfg(feature = "store")]
 mod outage;
 #[cfg(feature = "store")]
 mod panics;
 #[cfg(feature = "store")]
 mod plan;
+#[cfg(feature = "store")]
+mod retention;
 #[cfg(feature = "store")]
 mod roller;
 #[cfg(feature = "store")]
@@ -134,7 +138,7 @@ pub use crate::{
     batch::Receipt,
     cause::Cause,
     config::{Config, Limits},
-    counters::Counts,
+    counters::{Counts, RetentionCounts},
     distribution::{Distributed, Distribution},
     error::{Error, NotWritableReason, Refused, TemporaryReason},
     health::Health,
@@ -145,7 +149,8 @@ pub use crate::{
         filter::Filter,
         subscription::Subscription,
     },
+    migration_plan::{LockMode, MigrationPlan, PendingMigration, RelationLock, Trial, TriedMigration},
     outage::{DatabaseStatus, Outage, OutageReason},
     setup_error::SetupError,
-    store::{check::check_database, export::Samples, grants::grants, migrate::migrate},
+    store::{check::check_database, dry_run::plan_migration, export::Samples, grants::grants, migrate::migrate},
 };

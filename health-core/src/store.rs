@@ -16,6 +16,7 @@ pub(crate) mod ctid;
 pub(crate) mod database;
 pub(crate) mod dirty_slices;
 pub(crate) mod doorbell;
+pub(crate) mod dry_run;
 pub(crate) mod erase;
 pub(crate) mod error;
 pub(crate) mod export;
@@ -30,6 +31,7 @@ pub(crate) mod pooler;
 pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod refusal;
+pub(crate) mod retention;
 pub(crate) mod rollup;
 pub(crate) mod rows;
 pub(crate) mod summarise;
@@ -55,6 +57,8 @@ mod erase_tests;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod sealing_tests;
 #[cfg(test)]
 mod shape_rule_tests;
@@ -64,3 +68,5 @@ mod shape_rules;
 mod shape_tests;
 #[cfg(test)]
 mod tls_tests;
+#[cfg(test)]
+mod upgrade_tests;

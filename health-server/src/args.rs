@@ -117,6 +117,10 @@ pub(crate) struct MigrateArgs {
     /// Then print the statements that give this role every right that a server needs; run them as the owner of the tables.
     #[arg(long, value_name = "ROLE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) print_grants: Option<String>,
+    /// Print the SQL of the migrations that would run and the locks that they take; change nothing. It tries them in a
+    /// transaction that it rolls back, so for up to 5 seconds others may wait for these locks.
+    #[arg(long, conflicts_with = "print_grants")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
 }
@@ -156,7 +160,7 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(limits.len(), 27);
+        assert_eq!(limits.len(), 28);
         for (flag, variable) in limits {
             let expected = format!("HEALTH_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(variable.to_str(), Some(expected.as_str()), "--{flag}");

@@ -35,6 +35,7 @@ mod limits;
 mod listeners;
 mod logging;
 mod metrics;
+mod migrate;
 mod options;
 mod program;
 mod quote;

@@ -17,7 +17,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use health_core::{Counts, Distribution, IngestCounts};
+use health_core::{Counts, Distribution, IngestCounts, RetentionCounts};
 use hyper::{Method, StatusCode};
 use parking_lot::Mutex;
 
@@ -162,6 +162,7 @@ impl Metrics {
         render_refused(&mut text, state.refused);
         self.render_ingest(&mut text);
         render_core(&mut text, state.core);
+        render_retention(&mut text, state.core.retention);
         self.render_feed(&mut text, state.core.missed);
         text.counter(
             "health_config_failed_reloads_total",
@@ -393,6 +394,20 @@ fn render_core(text: &mut PrometheusText, core: &Counts) {
         "health_dirty_slices",
         "Slices of 15 minutes whose stored summary may be out of date.",
         core.dirty_slices,
+    );
+}
+
+fn render_retention(text: &mut PrometheusText, retention: Option<RetentionCounts>) {
+    let Some(retention) = retention else { return };
+    text.counter(
+        "health_retention_erased_samples_total",
+        "Samples erased because they were older than --retain.",
+        retention.erased_samples,
+    );
+    text.gauge(
+        "health_retention_last_run_timestamp_seconds",
+        "When the last complete run of --retain ended, or the server started, in seconds since 1970.",
+        u64::try_from(retention.last_run.timestamp()).unwrap_or(0),
     );
 }
 

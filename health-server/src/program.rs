@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::CommandFactory;
-use health_core::{Config, DatabaseStatus, Error, Health, Limits, backup::BackupError, grants, migrate};
+use health_core::{Config, DatabaseStatus, Error, Health, backup::BackupError};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
@@ -29,7 +29,7 @@ use crate::{
     http::starting,
     import,
     listeners::{Listeners, exposed_address},
-    logging,
+    logging, migrate,
     options::ServerOptions,
     reload::{ConfigFile, FailedReloads, reload_on_hangup},
     server::run_reloadable,
@@ -157,29 +157,12 @@ async fn execute(args: Args, config: Option<ConfigFile>) -> Result<ExitCode, Pro
         Some(Command::Token { command }) => tokens::execute(command).await?,
         Some(Command::Backup(args)) => backup::back_up(args).await?,
         Some(Command::Restore(args)) => backup::restore(args).await?,
-        Some(Command::Migrate(args)) => {
-            let postgres = Postgres::for_command(&args.database).await?;
-            let migrated = migrate_and_print(&postgres, args.print_grants.as_deref()).await;
-            postgres.stop().await?;
-            migrated?;
-        }
+        Some(Command::Migrate(args)) => migrate::execute(args).await?,
         Some(Command::Check(args)) => check::check(*args).await?,
         // They were executed without a runtime.
         Some(Command::Completions { .. } | Command::Man) => {}
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Brings the schema up to date. Prints what to grant to a role, if there is one.
-async fn migrate_and_print(postgres: &Postgres, role: Option<&str>) -> Result<(), ProgramError> {
-    let config = postgres.config(Limits::default())?;
-    tracing::info!("using the {config}");
-    migrate(&config).await?;
-    if let Some(role) = role {
-        let statements = grants(&config, role).await?;
-        write!(io::stdout(), "{statements}").map_err(ProgramError::System)?;
-    }
-    Ok(())
 }
 
 async fn serve(args: ServeArgs, config_file: Option<ConfigFile>) -> Result<(), ProgramError> {

@@ -244,6 +244,40 @@ async fn migrate_updates_the_schema_and_ends_also_if_it_is_current() {
 }
 
 #[tokio::test]
+async fn a_dry_run_prints_sql_and_changes_nothing() {
+    let database = TestDatabase::empty().await;
+    for _ in 0..2 {
+        let output = run_to_end(&["migrate", "--dry-run", "--database-url", database.url()]).await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let page = String::from_utf8(output.stdout).unwrap();
+        for part in [
+            "has schema version 0",
+            "\n-- Migration 1 (health_metrics). It took ",
+            "\nCREATE TABLE health_metrics (",
+            "--   none on what exists already\n",
+        ] {
+            assert!(page.contains(part), "{part} is missing: {page}");
+        }
+    }
+    assert_eq!(
+        run_to_end(&["migrate", "--database-url", database.url()])
+            .await
+            .status
+            .code(),
+        Some(0)
+    );
+    let output = run_to_end(&["migrate", "--dry-run", "--database-url", database.url()]).await;
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(page.contains("is up to date") && page.lines().count() == 1, "{page}");
+
+    let directory = test_support::test_directory();
+    let path = directory.path().join("data");
+    let output = run_to_end(&["migrate", "--dry-run", "--data-dir", path.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!path.exists(), "no PostgreSQL was created");
+}
+
+#[tokio::test]
 async fn migrate_prints_the_grants_of_a_role() {
     let database = TestDatabase::empty().await;
     let arguments = [

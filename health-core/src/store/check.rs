@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::{Row, error::SqlState};
 
 use crate::{
@@ -13,9 +13,13 @@ use crate::{
     error::Error,
     setup_error::SetupError,
     store::{
-        capacity, commit_log::codec, connection::Session, database, migrate, pooler, refusal::classify, rollup, tokens,
+        capacity, commit_log::codec, connection::Session, database, migrate, pooler, refusal::classify, retention,
+        rollup, tokens,
     },
 };
+
+/// The longest time between two runs of the retention is a day. Twice as much is too late.
+const RETENTION_LATE: Duration = Duration::from_hours(48);
 
 /// The longest time that one of these questions may take, so that a locked table cannot stop the check.
 const SETTINGS_OF_THE_SESSION: &str =
@@ -115,6 +119,7 @@ pub async fn check_database(config: &Config) -> Result<DatabaseCheck, Error> {
         wal_kept_bytes: wal_kept(&session).await,
         sealing: None,
         growth: None,
+        users_with_old_samples: None,
         tokens: Vec::new(),
         settings,
     };
@@ -125,9 +130,21 @@ pub async fn check_database(config: &Config) -> Result<DatabaseCheck, Error> {
             dirty_slices: lag.dirty_slices,
         });
         check.growth = growth(&session).await.map_err(classify)?;
+        check.users_with_old_samples = users_with_old_samples(&mut session, config.limits.retain).await?;
         check.tokens = tokens::list(&mut session).await.map_err(Error::from)?;
     }
     Ok(check)
+}
+
+/// Returns how many of the first users have samples that the retention should have erased long ago.
+async fn users_with_old_samples(session: &mut Session, retain: Option<Duration>) -> Result<Option<usize>, Error> {
+    let Some(retain) = retain else { return Ok(None) };
+    let age = TimeDelta::from_std(retain + RETENTION_LATE).unwrap_or(TimeDelta::MAX);
+    let Some(before) = Utc::now().checked_sub_signed(age) else {
+        return Ok(Some(0));
+    };
+    let page = retention::users_after(session, 0, before).await.map_err(Error::from)?;
+    Ok(Some(page.with_older_samples.len()))
 }
 
 async fn settings(session: &Session) -> Result<(Settings, bool, DateTime<Utc>), Error> {
@@ -150,13 +167,13 @@ async fn settings(session: &Session) -> Result<(Settings, bool, DateTime<Utc>), 
 
 /// Returns how far the clock of the database is ahead of this machine's, as far as the round trip lets one tell. The reading
 /// lies somewhere between the two moments, so a difference that the round trip explains is none.
-fn clock_ahead(clock: DateTime<Utc>, sent_at: DateTime<Utc>, received_at: DateTime<Utc>) -> chrono::TimeDelta {
+fn clock_ahead(clock: DateTime<Utc>, sent_at: DateTime<Utc>, received_at: DateTime<Utc>) -> TimeDelta {
     if clock > received_at {
         clock - received_at
     } else if clock < sent_at {
         clock - sent_at
     } else {
-        chrono::TimeDelta::zero()
+        TimeDelta::zero()
     }
 }
 

@@ -128,28 +128,69 @@ pub(super) async fn erase_in_steps(
     step_rows: i64,
     on_commit: &(impl Fn(ErasureCommit) + Sync),
 ) -> Result<u64, StoreError> {
-    let user = erasure.user_id();
-    let (mut from, end) = match erasure.range() {
-        Some(range) => (range.start().timestamp_micros(), range.end().timestamp_micros()),
-        None => (Sample::EARLIEST.timestamp_micros(), i64::MAX),
-    };
-    let mut erased = 0;
-    loop {
-        let step_end = step_end(session, user, from..end, step_rows).await?;
-        let range = step_end.or_else(|| erasure.range().map(|_| end));
-        let part = match range {
-            Some(to) => Erasure::of_range(user, time_range(from, to)?, erasure.source().cloned()),
+    let mut steps = Steps::of_size(erasure.clone(), step_rows);
+    while steps.next(session, on_commit).await?.is_some() {}
+    Ok(steps.erased)
+}
+
+/// An erasure that is done step by step. The caller may rest between two steps.
+pub(crate) struct Steps {
+    erasure: Erasure,
+    step_rows: i64,
+    /// Where the next step begins, and the end of the erasure; microseconds since 1970.
+    from: i64,
+    end: i64,
+    erased: u64,
+    is_done: bool,
+}
+
+impl Steps {
+    pub(crate) fn new(erasure: Erasure) -> Self {
+        Self::of_size(erasure, STEP_ROWS)
+    }
+
+    fn of_size(erasure: Erasure, step_rows: i64) -> Self {
+        let (from, end) = match erasure.range() {
+            Some(range) => (range.start().timestamp_micros(), range.end().timestamp_micros()),
+            None => (Sample::EARLIEST.timestamp_micros(), i64::MAX),
+        };
+        Self {
+            erasure,
+            step_rows,
+            from,
+            end,
+            erased: 0,
+            is_done: false,
+        }
+    }
+
+    /// Does the next step, and returns how many samples it has erased. `None`: there was none left to do.
+    pub(crate) async fn next(
+        &mut self,
+        session: &mut Session,
+        on_commit: &(impl Fn(ErasureCommit) + Sync),
+    ) -> Result<Option<u64>, StoreError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let user = self.erasure.user_id();
+        let step_end = step_end(session, user, self.from..self.end, self.step_rows).await?;
+        let range_end = step_end.or_else(|| self.erasure.range().map(|_| self.end));
+        let part = match range_end {
+            Some(to) => Erasure::of_range(user, time_range(self.from, to)?, self.erasure.source().cloned()),
             None => Erasure::of_user(user),
         };
         let step = Step {
-            has_record: part.is_whole_user() && erased > 0,
+            has_record: part.is_whole_user() && self.erased > 0,
             erasure: part,
         };
-        erased += step.run_until_done(session, on_commit).await?;
+        let erased = step.run_until_done(session, on_commit).await?;
+        self.erased += erased;
         match step_end {
-            Some(to) => from = to,
-            None => return Ok(erased),
+            Some(to) => self.from = to,
+            None => self.is_done = true,
         }
+        Ok(Some(erased))
     }
 }
 

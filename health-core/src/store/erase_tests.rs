@@ -29,23 +29,23 @@ use crate::{
     wire::Cursor,
 };
 
-const USERS: i64 = 3;
+pub(super) const USERS: i64 = 3;
 
 const DAY: Duration = Duration::from_hours(24);
 
-fn user(id: i64) -> UserId {
+pub(super) fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
 
-fn at(seconds: i64) -> DateTime<Utc> {
+pub(super) fn at(seconds: i64) -> DateTime<Utc> {
     Sample::EARLIEST + TimeDelta::days(9_000) + TimeDelta::seconds(seconds)
 }
 
-fn range(from: i64, to: i64) -> TimeRange {
+pub(super) fn range(from: i64, to: i64) -> TimeRange {
     TimeRange::new(at(from), at(to)).unwrap()
 }
 
-fn sample(id: i64, second: i64, source: &str, steps: i64) -> Sample {
+pub(super) fn sample(id: i64, second: i64, source: &str, steps: i64) -> Sample {
     let readings = Readings {
         heart_rate: HeartRate::new(f64::from(u8::try_from(60 + steps % 100).unwrap())).ok(),
         steps: Steps::new(steps).ok(),
@@ -70,19 +70,19 @@ fn any_erasure(seconds: i64) -> Erasure {
     Erasure::of_range(id, range, source)
 }
 
-async fn open(database: &TestDatabase, limits: Limits) -> Health {
+pub(super) async fn open(database: &TestDatabase, limits: Limits) -> Health {
     let config = Config::from_url(database.url()).unwrap();
     Health::open(config.limits(limits)).await.unwrap()
 }
 
-async fn session(database: &TestDatabase) -> Session {
+pub(super) async fn session(database: &TestDatabase) -> Session {
     Session::writer(&Config::from_url(database.url()).unwrap())
         .await
         .unwrap()
 }
 
 /// All stored samples, by identity.
-async fn stored(health: &Health) -> Vec<Sample> {
+pub(super) async fn stored(health: &Health) -> Vec<Sample> {
     let mut all = Vec::new();
     for id in 1..=USERS {
         let mut samples = health.samples(user(id), range(-1_000_000, 1_000_000));
@@ -98,7 +98,7 @@ async fn stored(health: &Health) -> Vec<Sample> {
 }
 
 /// Samples of two days, some of them dense, summarised.
-async fn store_two_days(database: &TestDatabase) -> Session {
+pub(super) async fn store_two_days(database: &TestDatabase) -> Session {
     let health = open(database, Limits::default()).await;
     for id in 1..=USERS {
         let sparse = (0..800).map(|_| sample(id, fastrand::i64(0..172_800), any_source(), fastrand::i64(0..50)));
@@ -167,7 +167,7 @@ async fn rows(session: &Session, erasure: &Erasure) -> i64 {
 }
 
 /// Each summary of a source has at least one sample.
-async fn assert_summaries_have_samples(session: &Session) {
+pub(super) async fn assert_summaries_have_samples(session: &Session) {
     let empty = "SELECT count(*) FROM health_rollups r WHERE NOT EXISTS (SELECT 1 FROM health_metrics m \
         WHERE m.user_id = r.user_id AND m.source = r.source AND m.timestamp >= r.start \
         AND m.timestamp < r.start + r.minutes * interval '1 minute')";
@@ -179,9 +179,9 @@ async fn assert_summaries_have_samples(session: &Session) {
 
 /// What a client has that applies the events of the feed in their order.
 #[derive(Default)]
-struct Client {
-    samples: BTreeMap<(i64, DateTime<Utc>, String), Sample>,
-    erasures: usize,
+pub(super) struct Client {
+    pub(super) samples: BTreeMap<(i64, DateTime<Utc>, String), Sample>,
+    pub(super) erasures: usize,
 }
 
 impl Client {
@@ -197,10 +197,10 @@ impl Client {
 }
 
 /// The sample that ends a run. Its user is in no erasure.
-const LAST_USER: i64 = 99;
+pub(super) const LAST_USER: i64 = 99;
 
 /// Follows the feed until the last sample. `reconnects`: it drops its subscription now and then, and resumes.
-async fn follow(health: Health, mut live: Subscription, filter: Filter, reconnects: bool) -> Client {
+pub(super) async fn follow(health: Health, mut live: Subscription, filter: Filter, reconnects: bool) -> Client {
     let mut client = Client::default();
     loop {
         let event = timeout(Duration::from_mins(1), live.next())

@@ -107,11 +107,26 @@ async fn bring_up_to_date(session: &mut Session, facts: &Facts) -> Result<(), Er
     Ok(())
 }
 
+/// Returns the migrations of this program, in their order.
+pub(crate) fn known_migrations() -> Vec<refinery::Migration> {
+    let mut known = schema::migrations::runner().get_migrations().clone();
+    known.sort_by_key(refinery::Migration::version);
+    known
+}
+
 /// Returns whether every migration of this program was applied.
 ///
 /// # Errors
 /// [`Error::Setup`] if others were.
 pub(crate) async fn is_current(session: &Session, facts: &Facts) -> Result<bool, Error> {
+    Ok(applied_versions(session, facts).await?.len() == known_migrations().len())
+}
+
+/// Returns the numbers of the applied migrations, ascending.
+///
+/// # Errors
+/// [`Error::Setup`] if this program does not know one of them.
+pub(crate) async fn applied_versions(session: &Session, facts: &Facts) -> Result<Vec<i32>, Error> {
     let client = session.client();
     if !client
         .query_one(HAS_HISTORY, &[])
@@ -119,14 +134,13 @@ pub(crate) async fn is_current(session: &Session, facts: &Facts) -> Result<bool,
         .map_err(classify)?
         .get::<_, bool>(0)
     {
-        return Ok(false);
+        return Ok(Vec::new());
     }
     let rows = client
         .query(HISTORY, &[])
         .await
         .map_err(|error| read_error(error, facts))?;
-    let runner = schema::migrations::runner();
-    let known = runner.get_migrations();
+    let known = known_migrations();
     for row in &rows {
         let (version, name, checksum): (i32, &str, &str) = (row.get(0), row.get(1), row.get(2));
         match known.iter().find(|migration| migration.version() == version) {
@@ -147,7 +161,7 @@ pub(crate) async fn is_current(session: &Session, facts: &Facts) -> Result<bool,
             }
         }
     }
-    Ok(rows.len() == known.len())
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Sorts an error of reading at the start: a missing right has a remedy.
@@ -162,7 +176,7 @@ pub(crate) fn read_error(error: tokio_postgres::Error, facts: &Facts) -> Error {
     classify(error)
 }
 
-fn migration_error(error: refinery::Error, facts: &Facts) -> Error {
+pub(crate) fn migration_error(error: impl StdError + Send + Sync + 'static, facts: &Facts) -> Error {
     // PostgreSQL reports a schema that the role may not use as a schema that does not exist.
     let missing_right = [
         SqlState::INSUFFICIENT_PRIVILEGE,
@@ -178,6 +192,13 @@ fn migration_error(error: refinery::Error, facts: &Facts) -> Error {
         });
     }
     Error::Migration(Arc::new(error))
+}
+
+/// Applies the migrations up to a version, as the program of that version did.
+#[cfg(test)]
+pub(crate) async fn migrate_to(session: &mut Session, version: i32) {
+    let runner = schema::migrations::runner().set_target(refinery::Target::Version(version));
+    runner.run_async(session.client_mut()).await.unwrap();
 }
 
 /// Returns PostgreSQL's code in the causes of an error.

@@ -189,7 +189,9 @@ fn sources() -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
-                folders.push(path);
+                if !name.ends_with("_tests") {
+                    folders.push(path);
+                }
             } else if name != "shape_rules.rs" && !name.ends_with("_tests.rs") {
                 let source = fs::read_to_string(path).unwrap();
                 let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();

@@ -96,7 +96,7 @@ fn an_absurd_value_of_any_option_is_accepted_or_refused_by_name() {
 async fn a_server_with_any_limit_at_either_end_answers_requests() {
     let database = TestDatabase::new().await;
     let limits: Vec<_> = options().into_iter().filter(|(_, is_limit)| *is_limit).collect();
-    assert_eq!(limits.len(), 27);
+    assert_eq!(limits.len(), 28);
     for (flag, _) in limits {
         let (min, max) = range(&flag);
         for value in [min, max] {

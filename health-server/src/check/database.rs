@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use health_core::{
     check::{DatabaseCheck, SchemaState},
-    counted, format_timestamp,
+    counted,
+    flags::format_period,
+    format_timestamp,
     token::Token,
 };
 
@@ -44,6 +46,7 @@ pub(super) async fn findings(check: &DatabaseCheck, args: &ServeArgs) -> Vec<Fin
         in_bytes(approximate(check.settings.database_bytes)),
     ));
     findings.extend(sealing(check));
+    findings.extend(retention(check, args));
     findings.extend(transactions(check));
     findings.extend(tokens(&check.tokens, Utc::now()));
     if matches!(check.schema, SchemaState::Current) {
@@ -207,6 +210,31 @@ fn sealing(check: &DatabaseCheck) -> Option<Finding> {
     );
     let remedy = "Answers stay exact, but get slower. If a server runs, look in its log for `summaries`";
     Some(Finding::at(level, "summaries", fact, remedy))
+}
+
+fn retention(check: &DatabaseCheck, args: &ServeArgs) -> Option<Finding> {
+    let retain = args.core_limits.retain?;
+    let late = check.users_with_old_samples?;
+    let level = if late > 0 { Level::Risk } else { Level::Ok };
+    let fact = if late > 0 {
+        format!(
+            "{} samples older than --retain {}",
+            counted_users(late),
+            format_period(retain)
+        )
+    } else {
+        format!("samples older than {} are erased", format_period(retain))
+    };
+    let remedy = "Let a server run with this setting. If one does, look in its log for `retention`";
+    Some(Finding::at(level, "retention", fact, remedy))
+}
+
+fn counted_users(users: usize) -> String {
+    if users == 1 {
+        "a user has".to_owned()
+    } else {
+        format!("{users} users or more have")
+    }
 }
 
 fn transactions(check: &DatabaseCheck) -> Vec<Finding> {

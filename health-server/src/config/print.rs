@@ -59,10 +59,11 @@ fn line(setting: &Setting, arg: &Arg) -> String {
                 .get_value_names()
                 .and_then(<[_]>::first)
                 .map_or("…", |name| name.as_str());
-            let example = if kind == Kind::Count {
-                "1".to_owned()
-            } else {
-                quoted(name)
+            let example = match (kind, name) {
+                (Kind::Count, _) => "1".to_owned(),
+                (Kind::Quantity, "TIME") => quoted("90d"),
+                (Kind::Quantity, _) => quoted("16MiB"),
+                _ => quoted(name),
             };
             format!("# {key} = {example}")
         }

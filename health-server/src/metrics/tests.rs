@@ -112,8 +112,13 @@ fn every_metric_keeps_its_name_and_type() {
 fn everything() -> String {
     let metrics = Metrics::default();
     metrics.record_response("/ingest", "POST", StatusCode::OK, Duration::from_millis(3));
+    let mut core = Counts::default();
+    core.retention = Some(RetentionCounts {
+        erased_samples: 1,
+        last_run: Utc::now(),
+    });
     metrics.render(&State {
-        core: &Counts::default(),
+        core: &core,
         refused: &[("wrong_token", 1)],
         tls: Some(TlsStatus {
             expires_at: Utc::now(),

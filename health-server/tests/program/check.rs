@@ -107,6 +107,14 @@ async fn faults_of_the_database_are_findings_and_not_errors_of_the_program() {
         "{connections}"
     );
 
+    let insert =
+        "INSERT INTO health_metrics (user_id, timestamp, steps) VALUES (1, now() - interval '32 days 1 hour', 1)";
+    client.batch_execute(insert).await.unwrap();
+    for (retain, level) in [("30d", "risk"), ("31d", "ok"), ("2y", "ok")] {
+        let (_, page, _) = check(&["--database-url", database.url(), "--retain", retain]).await;
+        assert!(line(&page, "retention").starts_with(level), "{retain}: {page}");
+    }
+
     let (status, page, _) = check(&["--database-url", "postgres://127.0.0.1:1/db"]).await;
     assert_eq!(status, Some(1));
     assert!(line(&page, "database").starts_with("wrong"), "{page}");

@@ -29,6 +29,7 @@ mod program;
 mod proxy;
 mod query;
 mod request_ids;
+mod retention;
 mod secrets;
 mod support;
 mod tls;
