@@ -130,6 +130,17 @@ pub enum NotWritableReason {
     /// The role of the database URL lacks a right.
     #[error("the database role of the server lacks a right: health-server migrate --print-grants prints what to grant")]
     MissingRight,
+    /// A newer program has migrated the schema, and this one would break a promise. Update this program.
+    #[error(
+        "a newer version of the program has changed its schema (version {required}), and this one (version {known}) may not write \
+         any more: update it"
+    )]
+    OutdatedProgram {
+        /// The migration that a program must know.
+        required: i32,
+        /// The newest migration that this program knows.
+        known: i32,
+    },
 }
 
 /// Why a database that answers could not do something.

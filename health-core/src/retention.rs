@@ -101,7 +101,10 @@ impl Retention {
             let pause = match self.erase_old().await {
                 Ok(Run::Done | Run::ClockJumped) => pause_between_runs(self.retain),
                 // The log says already that nothing can be changed.
-                Ok(Run::NotNow) | Err(Error::NotWritable(NotWritableReason::ReadOnly)) => RETRY_PAUSE,
+                Ok(Run::NotNow)
+                | Err(Error::NotWritable(NotWritableReason::ReadOnly | NotWritableReason::OutdatedProgram { .. })) => {
+                    RETRY_PAUSE
+                }
                 Err(error) => {
                     let error = error.chain();
                     tracing::warn!(

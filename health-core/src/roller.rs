@@ -62,6 +62,8 @@ pub(crate) async fn run(config: Config, readers: Readers, counters: Arc<Counters
                 session = None;
                 PAUSE_AFTER_ERROR
             }
+            // Each refused write says it.
+            Err(Error::NotWritable(NotWritableReason::OutdatedProgram { .. })) => PAUSE_AFTER_ERROR,
             Err(error) if session.is_none() && error.is_too_many_connections() => {
                 if need.is_none() {
                     let error = error.chain();

@@ -31,6 +31,7 @@ pub(crate) mod pooler;
 pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod refusal;
+pub(crate) mod required_version;
 pub(crate) mod retention;
 pub(crate) mod rollup;
 pub(crate) mod rows;
@@ -56,6 +57,8 @@ mod commit_log_tests;
 mod erase_tests;
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod required_version_tests;
 #[cfg(test)]
 mod retention_tests;
 #[cfg(test)]

@@ -395,6 +395,7 @@ impl Writer {
                 self.counters.count_conflict();
                 Err(retry_at_once(Error::Unavailable(Arc::new(WriteConflict))))
             }
+            Err(WriteError::NotWritable(reason)) => Err(BatchFailure::NotWritable(Error::NotWritable(reason))),
             Err(WriteError::Failed(error)) => {
                 let is_row_refusal = error.as_db_error().is_some_and(is_about_one_row);
                 Err(match classify(error) {

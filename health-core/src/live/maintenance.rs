@@ -22,7 +22,8 @@ pub(crate) async fn run(readers: Readers, window: Duration, mut closing: watch::
     while timeout(PAUSE, closing.wait_for(|closing| *closing)).await.is_err() {
         match maintain(&readers, window).await {
             // The log says already that nothing can be stored.
-            Ok(()) | Err(Error::NotWritable(NotWritableReason::ReadOnly)) => {}
+            Ok(())
+            | Err(Error::NotWritable(NotWritableReason::ReadOnly | NotWritableReason::OutdatedProgram { .. })) => {}
             Err(error) => tracing::warn!(error = error.chain(), "cannot pack the commit log; trying again"),
         }
     }

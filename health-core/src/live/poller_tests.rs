@@ -25,6 +25,7 @@ use crate::{
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord, newest},
         connection::{Session, readers},
         micros::Micros,
+        required_version::KNOWN_VERSION,
     },
 };
 
@@ -61,7 +62,7 @@ async fn write_by(client: &Client, writer_id: i64, user: i64, steps: i32) -> Com
     client.execute(upsert, &params).await.unwrap();
     client.batch_execute(COMMIT_LOCK).await.unwrap();
     let record = client
-        .query_one(APPEND, &[&batch, &writer_id, &1_i32, &None::<Micros>])
+        .query_one(APPEND, &[&batch, &writer_id, &1_i32, &None::<Micros>, &KNOWN_VERSION])
         .await;
     CommitRecord {
         number: record.unwrap().get(0),

@@ -10,6 +10,7 @@ use crate::{
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord},
         connection::Session,
         micros::Micros,
+        required_version::KNOWN_VERSION,
         write_error::WriteError,
     },
 };
@@ -71,7 +72,7 @@ impl Append {
             writer_id,
             batch_number,
         } = self.key;
-        let record: [&(dyn ToSql + Sync); 4] = [&batch_number, &writer_id, &self.rows, &self.oldest];
+        let record: [&(dyn ToSql + Sync); 5] = [&batch_number, &writer_id, &self.rows, &self.oldest, &KNOWN_VERSION];
         let (locked, appended, committed) = futures_util::join!(
             client.execute(&self.lock, &[]),
             client.query_opt(&self.insert, &record),

@@ -33,7 +33,12 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use crate::store::{
-    batch_key::BatchKey, commit_log::erasures::Erasures, connection::Session, error::StoreError, micros::Micros,
+    batch_key::BatchKey,
+    commit_log::erasures::Erasures,
+    connection::Session,
+    error::StoreError,
+    micros::Micros,
+    required_version::{self, KNOWN_VERSION},
     transaction::Transaction,
 };
 
@@ -98,12 +103,12 @@ pub(crate) const COMMIT_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('hea
 /// a number also if the log is empty. The next batch number comes with the answer, so that a small transaction needs no
 /// round trip for it.
 ///
-/// If the oldest timestamp `$4` is given and the threshold is later, there is no record:
-/// [`INSERT_RECENT`](crate::store::write) has stored nothing then, and a record would say that it did.
+/// If the oldest timestamp `$4` is given and the threshold is later, or a program must know a newer migration than `$5`, there
+/// is no record: [`INSERT_RECENT`](crate::store::write) has stored nothing then, and a record would say that it did.
 pub(crate) const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
      SELECT coalesce(newest.number, 0) + 1, $1, $2, coalesce(newest.writer, 0), $3 FROM (VALUES (1)) AS one \
      LEFT JOIN LATERAL (SELECT number, writer FROM health_commits ORDER BY number DESC LIMIT 1) AS newest ON true \
-     WHERE $4::timestamptz IS NULL OR (SELECT threshold FROM health_sealing) <= $4 \
+     WHERE $4::timestamptz IS NULL OR (SELECT threshold FROM health_sealing WHERE required_version <= $5) <= $4 \
      RETURNING number, previous_writer, nextval('health_batch_numbers')";
 
 /// The newest record; it is never packed or deleted.
@@ -299,7 +304,7 @@ pub(crate) async fn fence(session: &mut Session, key: BatchKey) -> Result<bool, 
     let append = session.prepare(APPEND).await?;
     let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '1s'; {COMMIT_LOCK}");
     let mut transaction = Transaction::begin(session, &begin).await?;
-    let params: [&(dyn ToSql + Sync); 4] = [&batch_number, &writer_id, &0_i32, &None::<Micros>];
+    let params: [&(dyn ToSql + Sync); 5] = [&batch_number, &writer_id, &0_i32, &None::<Micros>, &KNOWN_VERSION];
     match transaction.client().execute(&append, &params).await {
         Ok(_) => {}
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
@@ -348,6 +353,8 @@ pub(crate) async fn maintain(session: &mut Session, window: Duration) -> Result<
     if !client.query_one(&lock, &[]).await?.get::<_, bool>(0) {
         return Ok(false);
     }
+    required_version::check_now(&mut transaction).await?;
+    let client = transaction.client();
     let params: [&(dyn ToSql + Sync); 2] = [&micros(PACK_AFTER), &(PACK_RECORDS + 1)];
     let mut rows = client.query(&take, &params).await?;
     rows.sort_by_key(|row| row.get::<_, i64>(0));

@@ -27,6 +27,7 @@ use crate::{
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord, LogPage, fence, maintain, newest, page},
         connection::Session,
         micros::Micros,
+        required_version::KNOWN_VERSION,
     },
 };
 
@@ -261,7 +262,16 @@ impl Writer {
                     }
                     (2, _) => {
                         client
-                            .execute(APPEND, &[&batch_number, &writer_id, &rows_written, &None::<Micros>])
+                            .execute(
+                                APPEND,
+                                &[
+                                    &batch_number,
+                                    &writer_id,
+                                    &rows_written,
+                                    &None::<Micros>,
+                                    &KNOWN_VERSION,
+                                ],
+                            )
                             .await
                     }
                     (_, _) => client.execute("COMMIT", &[]).await,

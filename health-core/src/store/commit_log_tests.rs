@@ -24,6 +24,7 @@ use crate::{
         connection::Session,
         micros::Micros,
         newest_timestamps::{LookUp, NewestTimestamps},
+        required_version::KNOWN_VERSION,
         write::WriterSession,
     },
 };
@@ -125,7 +126,10 @@ async fn append(session: &Session, key: BatchKey) -> Result<i64, tokio_postgres:
     session.client().batch_execute(COMMIT_LOCK).await?;
     let row = session
         .client()
-        .query_one(APPEND, &[&batch_number, &writer_id, &1_i32, &None::<Micros>])
+        .query_one(
+            APPEND,
+            &[&batch_number, &writer_id, &1_i32, &None::<Micros>, &KNOWN_VERSION],
+        )
         .await?;
     Ok(row.get(0))
 }

@@ -36,7 +36,7 @@ use crate::{
         connection::{Readers, Session, checkout},
         error::StoreError,
         micros::Micros,
-        rollup,
+        required_version, rollup,
         summarise::{self, UserTimeSpan},
         transaction::Transaction,
     },
@@ -374,7 +374,9 @@ async fn begin(session: &mut Session) -> Result<Transaction<'_>, StoreError> {
         "BEGIN ISOLATION LEVEL READ COMMITTED; {STATEMENT_TIMEOUT}; {}",
         rollup::LOCK
     );
-    Ok(Transaction::begin(session, &begin).await?)
+    let mut transaction = Transaction::begin(session, &begin).await?;
+    required_version::check_now(&mut transaction).await?;
+    Ok(transaction)
 }
 
 async fn execute(session: &mut Session, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, StoreError> {

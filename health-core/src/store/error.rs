@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{error::Error, store::refusal::classify};
+use crate::{
+    error::{Error, NotWritableReason},
+    store::refusal::classify,
+};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +32,16 @@ pub(crate) enum StoreError {
     /// Only another program can have written such a row.
     #[error("a row of health_metrics breaks the rules of a sample. Another program wrote it")]
     InvalidSample,
+    /// Nothing may be written now.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritableReason),
 }
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Postgres(error) => classify(error),
+            StoreError::NotWritable(reason) => Self::NotWritable(reason),
             unreadable => Self::Unreadable(Arc::new(unreadable)),
         }
     }

@@ -62,7 +62,7 @@ async fn the_arrays_of_a_small_batch_are_unpacked_row_by_row() {
     Health::open(config.clone()).await.unwrap().close().await.unwrap();
     let session = Session::writer(&config).await.unwrap();
     let columns = "'{1}', '{1}', '{2025-01-01Z}', '{60}', '{1}', '{1}', '{watch}'";
-    let recent = format!("{columns}, '2025-01-01Z'");
+    let recent = format!("{columns}, '2025-01-01Z', 13");
     for (statement, params) in [(write::INSERT, columns), (write::INSERT_RECENT, &recent)] {
         let plan = plan(&session, statement, params).await;
         assert!(plan.contains("ProjectSet"), "{plan}");

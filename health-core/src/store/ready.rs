@@ -7,8 +7,11 @@ use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 
 use crate::{
     error::{Error, NotWritableReason},
-    store::connection::{Readers, Session, backend, checkout, other_backend},
-    store::refusal::classify,
+    store::{
+        connection::{Readers, Session, backend, checkout, other_backend},
+        refusal::classify,
+        required_version,
+    },
 };
 
 /// Takes the lock that a writer needs, and asks what else would keep it from writing.
@@ -22,7 +25,8 @@ const READY: &str = "SET LOCAL lock_timeout = '1s'; \
      SELECT current_setting('transaction_read_only')::boolean, pg_is_in_recovery(), \
      has_sequence_privilege('health_batch_numbers', 'USAGE') AND (SELECT bool_and(has_table_privilege(name, privilege)) \
      FROM unnest(ARRAY['health_metrics', 'health_commits', 'health_commit_packs', 'health_erasures', 'health_dirty', \
-     'health_sealing', 'health_rollups']) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege)";
+     'health_sealing', 'health_rollups']) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege), \
+     (SELECT required_version FROM health_sealing)";
 
 /// The longest wait for the answer: twice the lock timeout of the query. A slower database stores nothing in time
 /// either.
@@ -75,11 +79,15 @@ async fn ask(session: &Session) -> Result<Answer, Error> {
     });
     let is = |column| row.and_then(|row| row.get(column)) == Some("t");
     let (is_read_only, is_in_recovery, has_rights) = (is(0), is(1), is(2));
+    let required = row.and_then(|row| row.get(3)).and_then(|number| number.parse().ok());
     let not_ready = |reason| Answer::NotReady(Error::NotWritable(reason));
     Ok(match (is_read_only, is_in_recovery, has_rights) {
         (_, true, _) => not_ready(NotWritableReason::ReadOnly),
         (true, _, _) => Answer::SetToReadOnly,
         (_, _, false) => not_ready(NotWritableReason::MissingRight),
-        _ => Answer::Ready,
+        _ => match required_version::check(required.unwrap_or_default()) {
+            Ok(()) => Answer::Ready,
+            Err(reason) => not_ready(reason),
+        },
     })
 }

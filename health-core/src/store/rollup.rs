@@ -28,6 +28,7 @@ use crate::{
         dirty_slices::{self, UserSlice},
         error::StoreError,
         micros::Micros,
+        required_version,
         summarise::{self, UserTimeSpan},
         tables::Tables,
         threshold_lock::LOCK_EXCLUSIVE,
@@ -121,7 +122,7 @@ pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health rol
 const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
      date_bin('15 minutes', clock_timestamp() - make_interval(secs => $1), '2000-01-01T00:00:00Z'), \
      epoch, clock_timestamp() >= epoch_since + make_interval(secs => $2), \
-     (SELECT number FROM health_commits ORDER BY number DESC LIMIT 1) FROM health_sealing";
+     (SELECT number FROM health_commits ORDER BY number DESC LIMIT 1), required_version FROM health_sealing";
 
 /// Bounds how long the roller waits for the threshold lock. While a long transaction holds the lock shared, new
 /// writers wait as long as the roller does.
@@ -259,6 +260,7 @@ impl Roller {
         let statement = session.prepare(STATE).await?;
         let (settle, epoch_min) = (self.settle.as_secs_f64(), self.epoch_min.as_secs_f64());
         let row = session.client().query_one(&statement, &[&settle, &epoch_min]).await?;
+        required_version::check(row.get(8))?;
         let time = |column| row.get::<_, Micros>(column).0;
         Ok(SealingState {
             watermarks: Watermarks {

@@ -20,6 +20,7 @@ use crate::{
         dry_run::plan_migration,
         erase_tests::{LAST_USER, assert_summaries_have_samples, follow, sample},
         migrate::known_migrations,
+        required_version::KNOWN_VERSION,
         sealing_tests::{compare, summarise_all},
     },
 };
@@ -37,6 +38,11 @@ fn user(id: i64) -> UserId {
 fn every_migration_has_a_release_that_wrote_data() {
     let known: Vec<_> = known_migrations().iter().map(refinery::Migration::version).collect();
     let written: Vec<_> = RELEASES.iter().map(|(version, _)| *version).collect();
+    assert_eq!(
+        known.last(),
+        Some(&KNOWN_VERSION),
+        "raise KNOWN_VERSION with each migration"
+    );
     assert_eq!(
         written, known,
         "describe in RELEASES what the new release leaves in a database"

@@ -34,16 +34,17 @@ use crate::{
         look_up::{fill_cache, look_up},
         micros::Micros,
         newest_timestamps::{LookUp, NewestTimestamps, Novelty},
+        required_version::{self, KNOWN_VERSION},
         transaction::Transaction,
         update::update,
         write_error::WriteError,
     },
 };
 
-/// Reads the threshold and the epoch, and takes a batch number.
+/// Reads the threshold, the epoch and what a program must know to write, and takes a batch number.
 ///
 /// The outer join returns a row also if `health_sealing` is empty.
-const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epoch \
+const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epoch, required_version \
      FROM (VALUES (1)) AS one LEFT JOIN health_sealing ON true";
 
 /// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no `ON CONFLICT`,
@@ -55,14 +56,15 @@ pub(super) const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timest
      SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::double precision[]), \
      unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[])";
 
-/// Inserts a small batch of new samples, unless one of them is older than the threshold.
+/// Inserts a small batch of new samples, unless one of them is older than the threshold, or this program is outdated.
 ///
 /// `$8` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing, because the samples'
-/// slices would have to be added to `health_dirty`. The statement reads the threshold itself: it runs after the statement
-/// that takes the threshold lock, so its snapshot is late enough.
+/// slices would have to be added to `health_dirty`. `$9` is the newest migration that this program knows. The statement reads the
+/// threshold itself: it runs after the statement that takes the threshold lock, so its snapshot is late enough.
 pub(super) const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::double precision[]), \
-     unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[]) WHERE (SELECT threshold FROM health_sealing) <= $8";
+     unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[]) \
+     WHERE (SELECT threshold FROM health_sealing WHERE required_version <= $9) <= $8";
 
 /// The number of new rows from which COPY is faster than an INSERT from arrays; found by measurement.
 const COPY_FROM_ROWS: usize = 500;
@@ -191,7 +193,17 @@ impl WriterSession {
         let client = self.session.client();
         let columns = SampleColumns::new(first_id(key.batch_number), samples);
         let [id, user_id, timestamp, heart_rate, steps, calories, source] = columns.params();
-        let params: [&(dyn ToSql + Sync); 8] = [id, user_id, timestamp, heart_rate, steps, calories, source, &oldest];
+        let params: [&(dyn ToSql + Sync); 9] = [
+            id,
+            user_id,
+            timestamp,
+            heart_rate,
+            steps,
+            calories,
+            source,
+            &oldest,
+            &KNOWN_VERSION,
+        ];
         let (opened, inserted, committed) = futures_util::join!(
             client.batch_execute(self.session.begin_writing()),
             client.execute(&insert, &params),
@@ -211,7 +223,9 @@ impl WriterSession {
         let Start {
             batch_number,
             threshold,
+            required_version,
         } = begin(&mut transaction).await?;
+        required_version::check(required_version).map_err(WriteError::NotWritable)?;
         self.threshold_seen = threshold.at;
         let key = BatchKey {
             writer_id: self.writer_id,
@@ -272,6 +286,8 @@ struct Start {
     /// The batch number of the transaction.
     batch_number: i64,
     threshold: Threshold,
+    /// The migration that a program must know to write.
+    required_version: i32,
 }
 
 /// Opens the transaction, in one round trip.
@@ -290,6 +306,7 @@ async fn begin(session: &mut Session) -> Result<Start, tokio_postgres::Error> {
             at: row.get::<_, Option<Micros>>(1).map_or(i64::MAX, |Micros(at)| at),
             epoch: row.get::<_, Option<i64>>(2).unwrap_or_default(),
         },
+        required_version: row.get::<_, Option<i32>>(3).unwrap_or_default(),
     })
 }
 

@@ -1,12 +1,14 @@
 //! Why a batch was not committed.
 
-use crate::{batch::WritePlan, store::batch_key::BatchKey};
+use crate::{batch::WritePlan, error::NotWritableReason, store::batch_key::BatchKey};
 
 /// Why a batch was not committed.
 #[derive(Debug)]
 pub(crate) enum WriteError {
     /// Another server changed some of the rows meanwhile. Rolled back: plan again, and look up every sample.
     Conflict,
+    /// Rolled back: nothing may be written now.
+    NotWritable(NotWritableReason),
     /// Rolled back.
     Failed(tokio_postgres::Error),
     /// The connection was lost after the commit was sent.

@@ -146,6 +146,31 @@ async fn a_right_that_is_taken_away_is_named_until_it_is_back() {
     }
 }
 
+/// What a migration of a newer version does, if this version would break a promise.
+#[tokio::test]
+async fn a_server_that_a_newer_one_has_made_outdated_says_so_and_answers_queries() {
+    let server = Server::start().await;
+    assert_eq!(server.post("json", record(1, 0)).await.status, 200);
+    let sql = server.sql().await;
+    sql.batch_execute("UPDATE health_sealing SET required_version = 1000")
+        .await
+        .unwrap();
+    let refused = server.post("json", record(1, 1)).await;
+    assert_eq!((refused.status, counts(&refused)), (503, [0; 4]), "{refused:?}");
+    assert!(
+        refused.problem().contains("version 1000") && refused.problem().contains("update it"),
+        "{refused:?}"
+    );
+    let erased = server.connect().await.request("DELETE", "/users/1", &[], b"").await;
+    assert_eq!(erased.status, 503, "{erased:?}");
+    let ready = server.get("/-/ready").await;
+    assert!(
+        ready.status == 503 && ready.problem().contains("update it"),
+        "{ready:?}"
+    );
+    assert_eq!(server.samples(1).await, 1);
+}
+
 #[tokio::test]
 async fn a_database_that_is_set_to_read_only_answers_and_stores_again_without_a_restart() {
     let database = TestDatabase::new().await;

@@ -14,6 +14,7 @@ use crate::{
         connection::Session,
         error::StoreError,
         micros::Micros,
+        required_version::KNOWN_VERSION,
     },
 };
 
@@ -99,7 +100,8 @@ impl ErasureAppend {
         let user = self.erasure.user_id().get();
         let (start, end) = self.erasure.range().map(|range| (range.start(), range.end())).unzip();
         let source = self.erasure.source().map(Source::as_str);
-        let record: [&(dyn ToSql + Sync); 4] = [&batch_number, &writer_id, &None::<i32>, &None::<Micros>];
+        let record: [&(dyn ToSql + Sync); 5] =
+            [&batch_number, &writer_id, &None::<i32>, &None::<Micros>, &KNOWN_VERSION];
         let described: [&(dyn ToSql + Sync); 6] = [&writer_id, &batch_number, &user, &start, &end, &source];
         let (locked, limited, deleted, appended, inserted) = futures_util::join!(
             client.execute(&lock, &[]),
