@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::{setup_error::SetupError, token::Token};
+use crate::{cluster::ClusterCheck, setup_error::SetupError, token::Token};
 
 /// What was found out about a database.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct DatabaseCheck {
     pub is_pooled: bool,
     /// How the schema compares with the migrations of this program.
     pub schema: SchemaState,
+    /// The Citus cluster that the database belongs to.
+    pub cluster: Option<ClusterCheck>,
     /// Settings of PostgreSQL.
     pub settings: Settings,
     /// How far the clock of the database is ahead of this machine's; negative if it is behind.

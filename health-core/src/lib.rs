@@ -43,6 +43,8 @@ pub mod backup;
 pub mod check;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "store")]
+pub mod cluster;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 #[cfg(feature = "clap")]
@@ -152,5 +154,12 @@ pub use crate::{
     migration_plan::{LockMode, MigrationPlan, PendingMigration, RelationLock, Trial, TriedMigration},
     outage::{DatabaseStatus, Outage, OutageReason},
     setup_error::SetupError,
-    store::{check::check_database, dry_run::plan_migration, export::Samples, grants::grants, migrate::migrate},
+    store::{
+        check::check_database,
+        distribute::{distribute, distribution_steps},
+        dry_run::plan_migration,
+        export::Samples,
+        grants::grants,
+        migrate::migrate,
+    },
 };

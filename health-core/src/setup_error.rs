@@ -1,6 +1,6 @@
 //! Why a database cannot be used as it is, in sentences that lead to the remedy.
 
-use crate::{cause::Cause, identifier::quoted};
+use crate::{cause::Cause, cluster::ClusterRefusal, identifier::quoted};
 
 /// Why a database, its schema or its role cannot be used as they are. Each message says what to change.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum SetupError {
         /// The name of its encoding.
         encoding: String,
     },
+    /// The tables cannot be distributed by Citus.
+    #[error(transparent)]
+    Cluster(ClusterRefusal),
     /// The URL leads to a connection pooler that does not keep sessions.
     #[error(
         "the database URL leads to a connection pooler in transaction or statement mode, which may give a connection another \

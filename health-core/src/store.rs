@@ -6,6 +6,7 @@ pub(crate) mod batch_key;
 pub(crate) mod capacity;
 pub(crate) mod check;
 pub(crate) mod client;
+pub(crate) mod cluster_check;
 pub(crate) mod columns;
 pub(crate) mod commit_log;
 pub(crate) mod connect;
@@ -15,6 +16,7 @@ pub(crate) mod copy;
 pub(crate) mod ctid;
 pub(crate) mod database;
 pub(crate) mod dirty_slices;
+pub(crate) mod distribute;
 pub(crate) mod doorbell;
 pub(crate) mod dry_run;
 pub(crate) mod erase;
@@ -28,6 +30,7 @@ pub(crate) mod micros;
 pub(crate) mod migrate;
 pub(crate) mod newest_timestamps;
 pub(crate) mod pooler;
+pub(crate) mod prepared;
 pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod refusal;
@@ -35,6 +38,7 @@ pub(crate) mod required_version;
 pub(crate) mod retention;
 pub(crate) mod rollup;
 pub(crate) mod rows;
+pub(crate) mod shards;
 pub(crate) mod summarise;
 pub(crate) mod tables;
 pub(crate) mod threshold_lock;
@@ -54,9 +58,13 @@ mod commit_log_model_tests;
 #[cfg(test)]
 mod commit_log_tests;
 #[cfg(test)]
+mod distribute_tests;
+#[cfg(test)]
 mod erase_tests;
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod prepared_tests;
 #[cfg(test)]
 mod required_version_tests;
 #[cfg(test)]

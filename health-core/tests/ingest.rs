@@ -320,3 +320,51 @@ async fn a_small_call_does_not_wait_for_a_large_one_of_another_user() {
     assert_eq!(of_same_user.receipt().await.unwrap(), receipt(0, 1, 0));
     health.close().await.unwrap();
 }
+
+/// A trigger reports the failure of a node in the words of Citus: the name of the function is in the context of the error.
+const FAILING_NODE: &str = "CREATE FUNCTION \"while executing command on node\"() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN RAISE EXCEPTION 'connection not open' USING ERRCODE = '08006'; END $$; \
+     CREATE TRIGGER fails BEFORE INSERT ON health_metrics FOR EACH ROW WHEN (NEW.user_id = 7) \
+     EXECUTE FUNCTION \"while executing command on node\"()";
+
+#[tokio::test]
+async fn what_a_node_of_a_cluster_cannot_store_fails_alone_and_at_once() {
+    if test_support::is_on_citus() {
+        return; // Citus refuses the trigger.
+    }
+    let database = TestDatabase::new().await;
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(FAILING_NODE).await.unwrap();
+    let limits = Limits {
+        writers: 1,
+        ..Limits::default()
+    };
+    let health = Health::open(Config::from_url(database.url()).unwrap().limits(limits))
+        .await
+        .unwrap();
+    // The only writer waits for this lock with the first call, so that it takes the others together.
+    let lock = "BEGIN; SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
+    client.batch_execute(lock).await.unwrap();
+    let mut acks = Vec::new();
+    for user in [1, 2, 7, 8] {
+        acks.push(health.enqueue(vec![heart_rate(user, 0, 60.0)]).await.unwrap());
+        if user == 1 {
+            let waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)";
+            while !client.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {}
+        }
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    let mut outcomes = Vec::new();
+    for ack in acks {
+        outcomes.push(ack.receipt().await);
+    }
+    assert!(matches!(outcomes.remove(2), Err(Error::Unavailable(_))), "{outcomes:?}");
+    for stored in outcomes {
+        assert_eq!(stored.unwrap(), receipt(1, 0, 0));
+    }
+    assert_eq!(rows(&database).await.len(), 3);
+    health.close().await.unwrap();
+}

@@ -67,6 +67,8 @@ pub(crate) enum Command {
     },
     /// Migrate the database schema, then exit.
     Migrate(MigrateArgs),
+    /// Distribute the tables of users over the workers of a Citus cluster, then exit. Stop every server first.
+    Distribute(DistributeArgs),
     /// Back up the server's own PostgreSQL, also while a server runs on it.
     Backup(BackupArgs),
     /// Put a backup back into an empty data directory.
@@ -120,6 +122,16 @@ pub(crate) struct MigrateArgs {
     /// Print the SQL of the migrations that would run and the locks that they take; change nothing. It tries them in a
     /// transaction that it rolls back, so for up to 5 seconds others may wait for these locks.
     #[arg(long, conflicts_with = "print_grants")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+}
+
+/// Options of `distribute`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DistributeArgs {
+    /// Print the statements and change nothing.
+    #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,

@@ -55,6 +55,15 @@ pub enum ProgramError {
         /// The command that was given.
         command: &'static str,
     },
+    /// The command is for a cluster, and the server's own PostgreSQL is none.
+    #[error(
+        "`{command}` is for the coordinator of a Citus cluster: give its URL with --database-url or DATABASE_URL. The PostgreSQL \
+         that health-server runs itself is a single one."
+    )]
+    NeedsUrl {
+        /// The command that was given.
+        command: &'static str,
+    },
     /// Other machines can reach the address, no token exists, and `--allow-anonymous` was not given.
     #[error(
         "other machines can reach {flag} {address}, and no token exists, so every client could read, write and erase all \

@@ -27,6 +27,7 @@ mod config;
 mod connection_slots;
 mod database;
 mod descriptors;
+mod distribute;
 mod error;
 mod feed;
 mod http;

@@ -25,6 +25,7 @@ use crate::{
     config::{self, ConfigError, Loaded},
     database::Postgres,
     descriptors::{raise_open_files_limit, shortage},
+    distribute,
     error::ProgramError,
     http::starting,
     import,
@@ -158,6 +159,7 @@ async fn execute(args: Args, config: Option<ConfigFile>) -> Result<ExitCode, Pro
         Some(Command::Backup(args)) => backup::back_up(args).await?,
         Some(Command::Restore(args)) => backup::restore(args).await?,
         Some(Command::Migrate(args)) => migrate::execute(args).await?,
+        Some(Command::Distribute(args)) => distribute::execute(args).await?,
         Some(Command::Check(args)) => check::check(*args).await?,
         // They were executed without a runtime.
         Some(Command::Completions { .. } | Command::Man) => {}

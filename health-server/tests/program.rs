@@ -6,6 +6,8 @@
 mod check;
 #[path = "program/config.rs"]
 mod config;
+#[path = "program/distribute.rs"]
+mod distribute;
 
 use std::{
     process::{Output, Stdio},

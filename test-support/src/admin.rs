@@ -1,6 +1,6 @@
 //! The cluster of the test process, and the thread that creates and drops databases in it.
 
-use std::{sync::LazyLock, thread};
+use std::{process, sync::LazyLock, thread};
 
 use health_core::{
     Config,
@@ -11,6 +11,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tokio_postgres::{Client, NoTls};
+
+use crate::nodes::Nodes;
 
 /// Enough connections for all tests of a process at once, each with two servers and their connection pools.
 const CONNECTIONS_MAX: u32 = 400;
@@ -73,9 +75,15 @@ impl Admin {
     }
 }
 
+/// Where databases are created.
+enum Place {
+    /// A PostgreSQL of this process.
+    Own(Cluster, Client),
+    Citus(Nodes),
+}
+
 struct Server {
-    cluster: Cluster,
-    client: Client,
+    place: Place,
     /// The clause of `CREATE DATABASE` that copies files instead of writing all pages to the WAL.
     strategy: &'static str,
     /// The number of databases created so far, which is part of their names.
@@ -93,17 +101,33 @@ impl Server {
                     // The receiver is gone if the test has ended.
                     let _ = reply.send(database);
                 }
-                Request::Drop(name) => {
-                    server
-                        .execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-                        .await;
-                }
+                Request::Drop(name) => match &server.place {
+                    Place::Own(_, client) => {
+                        execute(client, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+                    }
+                    Place::Citus(nodes) => nodes.drop_database(&name).await,
+                },
             }
         }
     }
 
     async fn start() -> Server {
-        let options = Options::throw_away().max_connections(CONNECTIONS_MAX);
+        let (place, strategy) = match Nodes::connect().await {
+            Some(nodes) => (Place::Citus(nodes), ""),
+            None => Server::start_own().await,
+        };
+        Server {
+            place,
+            strategy,
+            created: 0,
+            has_migrated_template: false,
+        }
+    }
+
+    async fn start_own() -> (Place, &'static str) {
+        let options = Options::throw_away()
+            .max_connections(CONNECTIONS_MAX)
+            .setting("max_prepared_transactions", "20");
         let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let (client, connection) = tokio_postgres::connect(&cluster.url("postgres"), NoTls)
             .await
@@ -119,56 +143,76 @@ impl Server {
         } else {
             ""
         };
-        Server {
-            cluster,
-            client,
-            strategy,
-            created: 0,
-            has_migrated_template: false,
-        }
+        (Place::Own(cluster, client), strategy)
     }
 
     async fn create(&mut self, template: Template) -> (String, String) {
-        let source = match template {
-            Template::Empty => "template1",
-            Template::Migrated => self.migrated_template().await,
-        };
-        self.created += 1;
-        let name = format!("test_{}", self.created);
-        self.execute(&format!("CREATE DATABASE {name} TEMPLATE {source}{}", self.strategy))
-            .await;
-        let url = self.cluster.url(&name);
-        (name, url)
-    }
-
-    async fn migrated_template(&mut self) -> &'static str {
-        if !self.has_migrated_template {
-            self.execute(&format!(
-                "CREATE DATABASE {MIGRATED} TEMPLATE template1{}",
-                self.strategy
-            ))
-            .await;
-            let config = Config::from_url(&self.cluster.url(MIGRATED)).expect("a valid URL");
-            health_core::migrate(&config)
-                .await
-                .unwrap_or_else(|error| panic!("the migrations fail: {error:?}"));
-            // A database with connections cannot be copied.
-            self.execute(&format!("ALTER DATABASE {MIGRATED} ALLOW_CONNECTIONS false"))
-                .await;
+        if template == Template::Migrated && !self.has_migrated_template {
+            self.create_migrated_template().await;
             self.has_migrated_template = true;
         }
-        MIGRATED
+        self.created += 1;
+        let created = self.created;
+        match &self.place {
+            Place::Own(cluster, client) => {
+                let name = format!("test_{created}");
+                let source = match template {
+                    Template::Empty => "template1",
+                    Template::Migrated => MIGRATED,
+                };
+                let statement = format!("CREATE DATABASE {name} TEMPLATE {source}{}", self.strategy);
+                execute(client, &statement).await;
+                let url = cluster.url(&name);
+                (name, url)
+            }
+            Place::Citus(nodes) => {
+                let name = format!("test_{}_{created}", process::id());
+                match template {
+                    Template::Empty => {
+                        let statement = format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0");
+                        nodes.execute_on_coordinator(&statement).await;
+                    }
+                    Template::Migrated => {
+                        let statement = format!("CREATE DATABASE {name} TEMPLATE {}", migrated_on_citus());
+                        nodes.execute(&statement).await;
+                    }
+                }
+                let url = nodes.url(&name);
+                (name, url)
+            }
+        }
     }
 
-    async fn execute(&self, statement: &str) {
-        if let Err(error) = self.client.batch_execute(statement).await {
-            panic!(
-                "{statement}: {}",
-                error
-                    .as_db_error()
-                    .map_or_else(|| error.to_string(), ToString::to_string)
-            );
+    async fn create_migrated_template(&self) {
+        match &self.place {
+            Place::Own(cluster, client) => {
+                let statement = format!("CREATE DATABASE {MIGRATED} TEMPLATE template1{}", self.strategy);
+                execute(client, &statement).await;
+                let config = Config::from_url(&cluster.url(MIGRATED)).expect("a valid URL");
+                health_core::migrate(&config)
+                    .await
+                    .unwrap_or_else(|error| panic!("the migrations fail: {error:?}"));
+                // A database with connections cannot be copied.
+                execute(client, &format!("ALTER DATABASE {MIGRATED} ALLOW_CONNECTIONS false")).await;
+            }
+            Place::Citus(nodes) => nodes.create_template(&migrated_on_citus()).await,
         }
+    }
+}
+
+/// The name of the template on a cluster, which other test processes use as well.
+fn migrated_on_citus() -> String {
+    format!("test_{}_{MIGRATED}", process::id())
+}
+
+async fn execute(client: &Client, statement: &str) {
+    if let Err(error) = client.batch_execute(statement).await {
+        panic!(
+            "{statement}: {}",
+            error
+                .as_db_error()
+                .map_or_else(|| error.to_string(), ToString::to_string)
+        );
     }
 }
 

@@ -12,10 +12,13 @@ pub struct TestDatabase {
     url: String,
 }
 
-/// Creates the catalog of Citus in which Health looks for its tables, and says there that the samples are distributed.
-const PRETEND_DISTRIBUTED: &str = "SET allow_system_table_mods = on; \
-     CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod \"char\"); \
-     INSERT INTO pg_catalog.pg_dist_partition VALUES ('health_metrics', 'h')";
+/// Creates the tables and functions of Citus that Health uses.
+const PRETEND_CITUS: &str = include_str!("pretend_citus.sql");
+
+/// Says in the catalog that the tables of users are distributed.
+const PRETEND_DISTRIBUTED: &str = "SELECT create_distributed_table('health_metrics', 'user_id'); \
+     SELECT create_distributed_table('health_rollups', 'user_id'); SELECT create_distributed_table('health_dirty', 'user_id'); \
+     SELECT citus_add_local_table_to_metadata('health_commits')";
 
 impl TestDatabase {
     /// Creates a database with the schema, as a copy of a database that is migrated once per test process.
@@ -28,16 +31,30 @@ impl TestDatabase {
         TestDatabase::copy_of(Template::Empty).await
     }
 
+    /// Makes Health believe that the database is that of a coordinator of Citus, which is not installed. Sessions that connect
+    /// afterwards see it.
+    pub async fn pretend_citus(&self) {
+        self.execute(PRETEND_CITUS).await;
+    }
+
     /// Makes Health believe that the tables of this migrated database are distributed by Citus, which is not installed.
     ///
-    /// Sessions that connect afterwards use the statements for distributed tables. They run on any PostgreSQL.
+    /// Sessions that connect afterwards use the statements for distributed tables. They run on any PostgreSQL. On a cluster of
+    /// [`CITUS`](crate::CITUS) the tables are distributed, and this does nothing.
     pub async fn pretend_distributed(&self) {
+        if !crate::is_on_citus() {
+            self.pretend_citus().await;
+            self.execute(PRETEND_DISTRIBUTED).await;
+        }
+    }
+
+    async fn execute(&self, statements: &str) {
         let (client, connection) = tokio_postgres::connect(&self.url, NoTls)
             .await
             .expect("a connection to the test database");
         tokio::spawn(connection);
-        let pretended = client.batch_execute(PRETEND_DISTRIBUTED).await;
-        pretended.expect("a catalog of distributed tables");
+        let executed = client.batch_execute(statements).await;
+        executed.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
     }
 
     /// Returns the URL to connect to, as the superuser of the cluster.

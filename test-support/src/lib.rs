@@ -8,7 +8,8 @@
 //! * [`test_directory`]: a temporary directory that is removed with the test.
 //!
 //! The first test that asks for a database starts one PostgreSQL cluster for the whole test process. The cluster
-//! never waits for the disk. It ends, and its files are removed, when the test process ends or is killed.
+//! never waits for the disk. It ends, and its files are removed, when the test process ends or is killed. If the variable
+//! [`CITUS`] names a cluster, its coordinator takes the place of this PostgreSQL.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -23,6 +24,7 @@ mod cluster;
 mod database;
 mod directory;
 mod fit;
+mod nodes;
 mod process;
 
 pub use crate::{
@@ -31,6 +33,7 @@ pub use crate::{
     database::TestDatabase,
     directory::test_directory,
     fit::{FitFile, FitValue},
+    nodes::{CITUS, is_on_citus},
     process::{Addresses, TestProcess},
 };
 pub use rustix::process::Signal;

@@ -31,7 +31,9 @@ use crate::{
         connection::{Readers, Session, give_back},
         lock_wait::{LockWait, report_waits},
         newest_timestamps::{LookUp, NewestTimestamps},
-        refusal::{classify, is_about_one_row},
+        prepared::{self, Rows},
+        refusal::{classify, is_about_a_node, is_about_one_row},
+        tables::Tables,
         write::{WriterSession, Written},
         write_error::WriteError,
     },
@@ -57,6 +59,11 @@ pub(crate) struct Writer {
 enum BatchFailure {
     /// A temporary failure: write the same batch again, after a pause or at once.
     Temporary { error: Error, retry_at_once: bool },
+    /// The batch is committed, but a node of a cluster may have lost its part: write the same batch again, which stores what is
+    /// missing. These are the receipts of the first attempt.
+    MaybeIncomplete(Vec<Receipt>),
+    /// A node of a cluster failed, so nothing of its users can be stored for now. What belongs to others can.
+    NodeAway(Error),
     /// The database can store nothing for now, and said why. Waiting would only keep the reason from the callers.
     NotWritable(Error),
     /// The database refuses one of the requests, and always will.
@@ -235,12 +242,17 @@ impl Writer {
     async fn write(&mut self, mut requests: Vec<Request>, cache: &mut NewestTimestamps) -> Vec<Request> {
         let mut mode = LookUp::UnlessNew;
         let mut backoff = Backoff::new();
+        let mut failures_of_nodes = 0;
+        let mut first_receipts = None;
         while !requests.is_empty() {
             let batch = Batch::new(requests.iter().map(|request| request.samples.as_slice()));
             let rows = batch.len();
             let started = Instant::now();
             match self.try_write(&batch, mode, cache).await {
-                Ok(written) => {
+                Ok(mut written) => {
+                    if let Some(receipts) = first_receipts {
+                        written.plan.receipts = receipts;
+                    }
                     self.counters
                         .count_commit(&written.plan.receipts, rows, started.elapsed());
                     self.acknowledge(requests, written);
@@ -262,7 +274,32 @@ impl Writer {
                     if !retry_at_once {
                         backoff.wait().await;
                     }
-                    answer_expired(&mut requests, &error);
+                    if answer_expired(&mut requests, &error) {
+                        first_receipts = None;
+                    }
+                }
+                Err(BatchFailure::MaybeIncomplete(receipts)) => {
+                    mode = LookUp::All;
+                    first_receipts.get_or_insert(receipts);
+                }
+                Err(BatchFailure::NodeAway(error)) => {
+                    mode = LookUp::All;
+                    failures_of_nodes += 1;
+                    if failures_of_nodes == 1 {
+                        // Only a connection that the coordinator had kept may be broken, or a shard was moved.
+                        continue;
+                    }
+                    if requests.len() > 1 {
+                        return self.write_one_by_one(requests, cache).await;
+                    }
+                    tracing::warn!(
+                        error = error.chain(),
+                        rows,
+                        "a node of the cluster could not store a request"
+                    );
+                    self.counters.count_failed_write(&error);
+                    answer_all(requests, &error);
+                    return Vec::new();
                 }
                 Err(BatchFailure::NotWritable(error)) => {
                     if matches!(error, Error::NotWritable(NotWritableReason::ReadOnly)) {
@@ -287,16 +324,7 @@ impl Writer {
                     return unwritten;
                 }
                 Err(BatchFailure::Refused(_) | BatchFailure::RowRefused(_)) => {
-                    // Writes each request in a batch of its own, so that only the refused one fails.
-                    let mut unwritten = Vec::new();
-                    for request in requests {
-                        if self.is_connected() {
-                            unwritten.extend(Box::pin(self.write(vec![request], cache)).await);
-                        } else {
-                            unwritten.push(request);
-                        }
-                    }
-                    return unwritten;
+                    return self.write_one_by_one(requests, cache).await;
                 }
                 Err(BatchFailure::OutcomeUnknown(error)) => {
                     tracing::warn!(error = error.chain(), rows, "the outcome of a commit is unknown");
@@ -306,6 +334,19 @@ impl Writer {
             }
         }
         Vec::new()
+    }
+
+    /// Writes each request in a batch of its own, so that only those fail that the database refuses or cannot store now.
+    async fn write_one_by_one(&mut self, requests: Vec<Request>, cache: &mut NewestTimestamps) -> Vec<Request> {
+        let mut unwritten = Vec::new();
+        for request in requests {
+            if self.is_connected() {
+                unwritten.extend(Box::pin(self.write(vec![request], cache)).await);
+            } else {
+                unwritten.push(request);
+            }
+        }
+        unwritten
     }
 
     /// Writes the halves of a request one after the other, and so on, until only the refused samples are left.
@@ -398,33 +439,35 @@ impl Writer {
             Err(WriteError::NotWritable(reason)) => Err(BatchFailure::NotWritable(Error::NotWritable(reason))),
             Err(WriteError::Failed(error)) => {
                 let is_row_refusal = error.as_db_error().is_some_and(is_about_one_row);
+                let is_node_failure = error.as_db_error().is_some_and(is_about_a_node);
                 Err(match classify(error) {
                     error @ Error::NotWritable(_) => {
                         // A database that was set to read-only, and back, tells only new sessions.
                         self.session.take_if(|session| session.age() > READ_ONLY_SESSION_LIFE);
                         BatchFailure::NotWritable(error)
                     }
+                    error if is_node_failure => BatchFailure::NodeAway(error),
                     error if error.is_retryable() => retry_later(error),
                     Error::Database(cause) if is_row_refusal => BatchFailure::RowRefused(cause),
                     error => BatchFailure::Refused(error),
                 })
             }
-            Err(WriteError::Unknown { key, error, plan }) => self.find_outcome(key, error, plan, cache).await,
+            Err(WriteError::Unknown { key, cause, plan }) => self.find_outcome(key, cause, plan, cache).await,
         }
     }
 
-    /// Asks the database how a commit ended. The answer to the `COMMIT` was lost.
+    /// Asks the database how a commit ended. The answer to the `COMMIT` was lost, or a node of a cluster may not have committed
+    /// its part. Only a complete commit is acknowledged, because every later answer must include its samples.
     ///
     /// Gives up after [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), counted from the loss. The deadlines of the
     /// requests began earlier. So most callers have gone by then, with [`Error::NotStoredInTime`].
     async fn find_outcome(
         &mut self,
         key: BatchKey,
-        error: tokio_postgres::Error,
+        cause: Cause,
         plan: WritePlan,
         cache: &mut NewestTimestamps,
     ) -> Result<Written, BatchFailure> {
-        let cause: Cause = Arc::new(error);
         let unknown = Error::CommitUnknown(Arc::clone(&cause));
         self.counters.count_failed_write(&unknown);
         let deadline = Instant::now() + self.config.limits.ingest_deadline;
@@ -433,10 +476,15 @@ impl Writer {
         while Instant::now() < deadline && self.config.status.lasting_outage().is_none() {
             if let Ok(mut session) = Session::writer(&self.config).await
                 && let Ok(is_committed) = commit_log::fence(&mut session, key).await
+                && prepared::recover(&mut session, Rows::OfAllUsers).await.is_ok()
             {
+                let is_distributed = session.tables() == Tables::Distributed;
                 self.session = Some(WriterSession::new(session));
                 if !is_committed {
                     return Err(retry_at_once(Error::Unavailable(cause)));
+                }
+                if is_distributed {
+                    return Err(BatchFailure::MaybeIncomplete(plan.receipts));
                 }
                 cache.stored(&plan.inserts);
                 return Ok(Written { plan, appended: None });
@@ -493,12 +541,14 @@ struct NotConnected;
 #[error("another task of this server needs the connection, and another writer is connected")]
 struct LeftToOthers;
 
-/// Answers the requests whose callers no longer wait, and removes them.
-fn answer_expired(requests: &mut Vec<Request>, error: &Error) {
+/// Answers the requests whose callers no longer wait, and removes them. Returns whether there were any.
+fn answer_expired(requests: &mut Vec<Request>, error: &Error) -> bool {
     let now = Instant::now();
-    let (expired, waiting) = requests.drain(..).partition(|request| request.deadline <= now);
+    let (expired, waiting): (Vec<_>, Vec<_>) = requests.drain(..).partition(|request| request.deadline <= now);
     *requests = waiting;
+    let is_any_expired = !expired.is_empty();
     answer_all(expired, error);
+    is_any_expired
 }
 
 fn answer_all(requests: Vec<Request>, error: &Error) {

@@ -1,5 +1,7 @@
 //! The end of a writer's transaction: its record in the commit log, and the commit.
 
+use std::sync::Arc;
+
 use tokio_postgres::{Row, Statement, types::ToSql};
 
 use crate::{
@@ -113,7 +115,11 @@ impl CommitError {
     pub(super) fn with(self, key: BatchKey, plan: WritePlan) -> WriteError {
         match self {
             Self::RolledBack(error) => error.into(),
-            Self::Unknown(error) => WriteError::Unknown { key, error, plan },
+            Self::Unknown(error) => WriteError::Unknown {
+                key,
+                cause: Arc::new(error),
+                plan,
+            },
         }
     }
 }

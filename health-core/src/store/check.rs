@@ -13,8 +13,8 @@ use crate::{
     error::Error,
     setup_error::SetupError,
     store::{
-        capacity, commit_log::codec, connection::Session, database, migrate, pooler, refusal::classify, retention,
-        rollup, tokens,
+        capacity, cluster_check, commit_log::codec, connection::Session, database, migrate, pooler, refusal::classify,
+        retention, rollup, tables::Tables, tokens,
     },
 };
 
@@ -47,6 +47,10 @@ const MISSING_RIGHTS: &str = "SELECT relation.relname::text || ': ' || string_ag
      AND NOT CASE WHEN relation.relkind = 'S' THEN has_sequence_privilege(relation.oid, wanted.privilege) \
      ELSE has_table_privilege(relation.oid, wanted.privilege) END \
      GROUP BY relation.relname ORDER BY relation.relname";
+
+/// The same for the function of Citus that ends prepared transactions.
+const MISSING_RIGHT_TO_RECOVER: &str = "SELECT 'recover_prepared_transactions: EXECUTE' \
+     WHERE NOT has_function_privilege('recover_prepared_transactions()', 'EXECUTE')";
 
 /// The oldest transaction, and the session that keeps the oldest snapshot: vacuum cannot remove what they may still see. A role
 /// without the right to see others' sessions sees the times of its own only.
@@ -102,6 +106,11 @@ pub async fn check_database(config: &Config) -> Result<DatabaseCheck, Error> {
     let (settings, is_standby, clock) = settings(&session).await?;
     let received_at = Utc::now();
     let is_usable = matches!(schema, SchemaState::Current);
+    let cluster = cluster_check::check(&session, &facts).await?;
+    let mut missing_rights = strings(&session, MISSING_RIGHTS).await?;
+    if session.tables() == Tables::Distributed {
+        missing_rights.extend(strings(&session, MISSING_RIGHT_TO_RECOVER).await?);
+    }
     let mut check = DatabaseCheck {
         is_encoding_supported: facts.check_encoding().is_ok(),
         name: facts.name,
@@ -113,7 +122,8 @@ pub async fn check_database(config: &Config) -> Result<DatabaseCheck, Error> {
         schema,
         clock_ahead: clock_ahead(clock, sent_at, received_at),
         connections: connections(&mut session, &config).await?,
-        missing_rights: strings(&session, MISSING_RIGHTS).await?,
+        missing_rights,
+        cluster,
         oldest_transaction: oldest_transaction(&session).await?,
         prepared: prepared(&session).await?,
         wal_kept_bytes: wal_kept(&session).await,

@@ -1,10 +1,14 @@
 //! The driver's client, watched for errors that tell that the session behind it is lost.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use bytes::Buf;
 use tokio_postgres::{
     Client, CopyInSink, Error, Row, RowStream, SimpleQueryMessage, Statement, ToStatement,
+    error::{DbError, SqlState},
     types::{BorrowToSql, ToSql},
 };
 
@@ -16,18 +20,47 @@ use crate::{sessions::IsLost, store::refusal::is_session_lost};
 /// this: each transaction may get another session of the database.
 pub(crate) struct SessionClient {
     client: Client,
-    is_lost: IsLost,
+    state: ConnectionState,
+}
+
+/// What the task that drives a connection tells the session.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionState {
+    pub(crate) is_lost: IsLost,
+    /// The warnings that the database has sent so far.
+    warnings: Arc<AtomicU64>,
+}
+
+impl ConnectionState {
+    /// Counts a warning before the answer to the statement that gave it arrives. A `ROLLBACK` without a transaction is none: a
+    /// transaction that is dropped after a failed commit sends it.
+    pub(crate) fn note_warning(&self, notice: &DbError) {
+        if *notice.code() == SqlState::NO_ACTIVE_SQL_TRANSACTION {
+            return;
+        }
+        self.warnings.fetch_add(1, Relaxed);
+        tracing::debug!(
+            severity = notice.severity(),
+            message = notice.message(),
+            "the database gives notice"
+        );
+    }
 }
 
 impl SessionClient {
-    /// Watches a client. The task that drives its connection sets `is_lost` at the end.
-    pub(crate) fn new(client: Client, is_lost: IsLost) -> Self {
-        Self { client, is_lost }
+    /// Watches a client. The task that drives its connection changes `state`.
+    pub(crate) fn new(client: Client, state: ConnectionState) -> Self {
+        Self { client, state }
     }
 
     /// Returns what tells whether the session is lost.
     pub(crate) fn loss(&self) -> &IsLost {
-        &self.is_lost
+        &self.state.is_lost
+    }
+
+    /// Returns the number of warnings that the database has sent so far, including those of every statement that has ended.
+    pub(crate) fn warnings(&self) -> u64 {
+        self.state.warnings.load(Relaxed)
     }
 
     /// Returns the driver's client, whose errors are not watched.
@@ -37,12 +70,12 @@ impl SessionClient {
 
     /// Returns whether the connection or its session is lost. Such a client must not be used again.
     pub(crate) fn is_lost(&self) -> bool {
-        self.is_lost.load(Relaxed) || self.client.is_closed()
+        self.state.is_lost.load(Relaxed) || self.client.is_closed()
     }
 
     /// Notes that the client must not be used again.
     pub(crate) fn lose(&self) {
-        self.is_lost.store(true, Relaxed);
+        self.state.is_lost.store(true, Relaxed);
     }
 
     fn watch<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {

@@ -21,6 +21,11 @@ pub(crate) fn distinct(users: &[i64]) -> Vec<i64> {
     distinct
 }
 
+/// Returns the values at some indices.
+pub(crate) fn at<T: Copy>(values: &[T], indices: &[usize]) -> Vec<T> {
+    indices.iter().filter_map(|index| values.get(*index).copied()).collect()
+}
+
 /// The columns of what a sample measured.
 #[derive(Default)]
 pub(crate) struct ReadingColumns {
@@ -41,6 +46,15 @@ pub(crate) struct SampleColumns<'a> {
 pub(crate) type SampleParams<'a> = [&'a (dyn ToSql + Sync); 7];
 
 impl<'a> IdentityColumns<'a> {
+    /// Returns the identities at some indices.
+    pub(crate) fn at(&self, indices: &[usize]) -> Self {
+        Self {
+            user_id: at(&self.user_id, indices),
+            timestamp: at(&self.timestamp, indices),
+            source: at(&self.source, indices),
+        }
+    }
+
     pub(crate) fn push(&mut self, sample: &'a Sample) {
         self.user_id.push(sample.user_id().get());
         self.timestamp.push(sample.timestamp());
@@ -66,11 +80,6 @@ impl<'a> SampleColumns<'a> {
             columns.readings.push(sample.readings());
         }
         columns
-    }
-
-    /// Returns the user of each sample.
-    pub(crate) fn users(&self) -> &[i64] {
-        &self.identities.user_id
     }
 
     /// Returns the parameters for a statement.

@@ -1,6 +1,7 @@
 //! Connections: how they are made, their session settings, and what their errors mean to a caller.
 
 use std::{
+    future::poll_fn,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -9,20 +10,20 @@ use bb8_postgres::bb8::{self, ManageConnection};
 use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 
 use crate::{
     cause::Cause,
     config::{Config, Limits},
     error::{Error, NotWritableReason, TemporaryReason},
-    sessions::{Backend, IsLost, Need, OpenReader},
+    sessions::{Backend, Need, OpenReader},
     store::{
         awaited_users::AwaitedUsers,
-        client::SessionClient,
+        client::{ConnectionState, SessionClient},
         connect::{Driver, connect},
         connect_refusal::classify_connect,
         refusal::{classify, session_lost, too_many_connections},
-        tables::Tables,
+        tables::{IS_CITUS_INSTALLED, PLACE_LOCK_SHARED, SETTINGS, SETTINGS_LOCAL, Tables},
         threshold_lock::{LOCK_SHARED, PREPARED_LOCK_SHARED},
     },
 };
@@ -121,8 +122,7 @@ impl Session {
     /// Connects with the settings of every session only. Other sessions do not know of it.
     pub(crate) async fn plain(config: &Config) -> Result<Self, tokio_postgres::Error> {
         let (client, driver) = connect(config).await?;
-        let is_lost = drive(driver);
-        Self::of(client, is_lost, None).await
+        Self::of(client, drive(driver), None).await
     }
 
     async fn connect(config: &Config, settings: &str) -> Result<Self, Error> {
@@ -130,8 +130,7 @@ impl Session {
             Ok(connected) => connected.map_err(connection_error)?,
             Err(_) => return Err(Error::TimedOut(CONNECT_TIMEOUT)),
         };
-        let is_lost = drive(driver);
-        Self::registered(config, client, is_lost, settings).await
+        Self::registered(config, client, drive(driver), settings).await
     }
 
     /// Makes a session of a connection that the caller has opened. The other sessions of the configuration know of it.
@@ -142,10 +141,10 @@ impl Session {
     pub(crate) async fn registered(
         config: &Config,
         client: Client,
-        is_lost: IsLost,
+        state: ConnectionState,
         settings: &str,
     ) -> Result<Self, Error> {
-        let session = match timeout(SESSION_TIMEOUT, Self::of(client, is_lost, Some(settings))).await {
+        let session = match timeout(SESSION_TIMEOUT, Self::of(client, state, Some(settings))).await {
             Ok(session) => session.map_err(connection_error)?,
             Err(_) => return Err(no_session()),
         };
@@ -160,18 +159,25 @@ impl Session {
     /// Makes a session of a connection that the caller has opened.
     ///
     /// The settings, the guard and the question who serves the session are one query. A pooler in transaction mode runs a
-    /// query in one session of the database, so the session with the guard has the settings.
+    /// query in one session of the database, so the session with the guard has the settings. Only if Citus is installed, there
+    /// are one or two more.
     pub(crate) async fn of(
         client: Client,
-        is_lost: IsLost,
+        state: ConnectionState,
         settings: Option<&str>,
     ) -> Result<Self, tokio_postgres::Error> {
-        let tables = Tables::of(&client).await?;
-        let client = SessionClient::new(client, is_lost);
-        let settings = settings.map_or_else(String::new, |own| format!("{own}; {}", tables.settings()));
+        let own = settings.map_or_else(String::new, |own| format!("{own}; {SETTINGS_LOCAL}"));
         let guard = format!("health_{:016x}", fastrand::u64(..));
-        let open = format!("{EVERY_SESSION}; {settings}; PREPARE {guard} AS SELECT; {BACKEND}");
-        let backend = backend(&client.simple_query(&open).await?);
+        let open = format!(
+            "{EVERY_SESSION}; {PLACE_LOCK_SHARED}; {own}; PREPARE {guard} AS SELECT; {IS_CITUS_INSTALLED}; {BACKEND}"
+        );
+        let opened = client.simple_query(&open).await?;
+        let tables = Tables::of(&client, &opened).await?;
+        if tables == Tables::Distributed && settings.is_some() {
+            client.batch_execute(SETTINGS).await?;
+        }
+        let backend = backend(&opened);
+        let client = SessionClient::new(client, state);
         let guard = format!("EXECUTE {guard}");
         Ok(Self {
             tables,
@@ -253,16 +259,20 @@ impl Session {
     }
 }
 
-/// Polls the driver's side of a connection until the connection ends, and then notes that it is lost.
-pub(crate) fn drive(driver: Driver) -> IsLost {
-    let is_lost = IsLost::default();
-    let lost = Arc::clone(&is_lost);
+/// Polls the driver's side of a connection until the connection ends, and then notes that it is lost. Counts its warnings.
+pub(crate) fn drive(mut driver: Driver) -> ConnectionState {
+    let state = ConnectionState::default();
+    let noted = state.clone();
     tokio::spawn(async move {
         // The calls of the client report the errors of the connection.
-        let _ = driver.await;
-        lost.store(true, Relaxed);
+        while let Some(Ok(message)) = poll_fn(|context| driver.poll_message(context)).await {
+            if let AsyncMessage::Notice(notice) = message {
+                noted.note_warning(&notice);
+            }
+        }
+        noted.is_lost.store(true, Relaxed);
     });
-    is_lost
+    state
 }
 
 /// Reads the answer to [`BACKEND`], the last row.

@@ -14,14 +14,16 @@ use tokio_postgres::AsyncMessage;
 use crate::{
     config::Config,
     error::Error,
-    sessions::IsLost,
     store::{
+        client::ConnectionState,
         commit_log::{self, CommitRecord, LogPage, LogPosition},
         connect::connect,
         connect_refusal::classify_connect,
         connection::Session,
         error::StoreError,
         feed_rows::{self, FeedRow},
+        prepared::{self, Rows},
+        tables::Tables,
         tokens,
     },
 };
@@ -82,8 +84,8 @@ impl Doorbell {
             let (client, mut connection) = connect(config).await.map_err(classify_connect)?;
             let name = format!("{:016x}", fastrand::u64(..));
             let own = name.clone();
-            let is_lost = IsLost::default();
-            let lost = Arc::clone(&is_lost);
+            let state = ConnectionState::default();
+            let lost = Arc::clone(&state.is_lost);
             tokio::spawn(async move {
                 while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                     if let AsyncMessage::Notification(message) = message {
@@ -97,7 +99,7 @@ impl Doorbell {
                 lost.store(true, Relaxed);
                 on_notification(Notification::NewCommits);
             });
-            let session = Session::registered(config, client, is_lost, SETTINGS).await?;
+            let session = Session::registered(config, client, state, SETTINGS).await?;
             let mut doorbell = Self {
                 session,
                 name,
@@ -162,8 +164,20 @@ impl Doorbell {
     }
 
     /// Returns the rows that some commits wrote, in the order of the commits.
+    ///
+    /// If the tables are distributed, a commit may be visible before all of its rows. Rows are missing as well if later commits
+    /// have changed or erased them. So if some are missing, this reads again after all visible commits have become complete.
     pub(crate) async fn rows(&mut self, records: &[CommitRecord]) -> Result<Vec<FeedRow>, Error> {
-        answered(feed_rows::rows(&mut self.session, records, None)).await
+        answered(async {
+            let session = &mut self.session;
+            let rows = feed_rows::rows(session, records, None).await?;
+            if session.tables() == Tables::Local || feed_rows::are_complete(records, &rows) {
+                return Ok(rows);
+            }
+            prepared::recover(session, Rows::OfAllUsers).await?;
+            feed_rows::rows(session, records, None).await
+        })
+        .await
     }
 }
 

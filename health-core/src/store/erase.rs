@@ -36,6 +36,7 @@ use crate::{
         connection::{Readers, Session, checkout},
         error::StoreError,
         micros::Micros,
+        prepared::{self, Rows},
         required_version, rollup,
         summarise::{self, UserTimeSpan},
         transaction::Transaction,
@@ -247,10 +248,10 @@ impl Step {
     ) -> Result<u64, StoreError> {
         let mut attempts = 1;
         loop {
+            // A sample that is prepared cannot be deleted, and would come back.
+            prepared::recover(session, Rows::Of(self.erasure.user_id())).await?;
             match self.run(session).await {
-                Err(StoreError::Postgres(error))
-                    if error.code().is_some_and(is_about_other_session) && attempts < ATTEMPTS_MAX =>
-                {
+                Err(error) if is_about_other_session(&error) && attempts < ATTEMPTS_MAX => {
                     attempts += 1;
                     sleep(RETRY_PAUSE_MAX.mul_f64(fastrand::f64())).await;
                 }
@@ -300,7 +301,9 @@ impl Step {
             summarise_rest(&mut transaction, &self.erasure).await?;
         }
         samples += found;
+        let warnings = transaction.client().warnings();
         transaction.commit().await?;
+        prepared::recover_if_warned(session, Rows::Of(user), warnings).await?;
         Ok(Some(append.committed(previous_writer_id, samples)))
     }
 }
@@ -384,7 +387,12 @@ async fn execute(session: &mut Session, sql: &'static str, params: &[&(dyn ToSql
     Ok(session.client().execute(&statement, params).await?)
 }
 
-/// Returns whether a statement failed because of what another session was doing at that moment.
-fn is_about_other_session(code: &SqlState) -> bool {
-    [SqlState::T_R_DEADLOCK_DETECTED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
+/// Returns whether a step failed because of what another session was doing at that moment.
+fn is_about_other_session(error: &StoreError) -> bool {
+    let codes = [SqlState::T_R_DEADLOCK_DETECTED, SqlState::LOCK_NOT_AVAILABLE];
+    match error {
+        StoreError::Postgres(error) => error.code().is_some_and(|code| codes.contains(code)),
+        StoreError::LeftPrepared => true,
+        _ => false,
+    }
 }

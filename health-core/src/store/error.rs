@@ -13,6 +13,17 @@ pub(crate) enum StoreError {
     /// [`classify`] says what it means for a caller.
     #[error("PostgreSQL refused a statement, or the connection to it was lost")]
     Postgres(#[from] tokio_postgres::Error),
+    /// The node answers nothing, so nobody knows which transactions it has prepared.
+    #[error("the node {node} of the cluster is away: {reason}")]
+    NodeAway {
+        /// Its number in `pg_dist_node`.
+        node: i32,
+        /// The words of Citus.
+        reason: String,
+    },
+    /// A transaction that was committed on the coordinator is not yet committed on all nodes.
+    #[error("a commit is not complete on all nodes of the cluster")]
+    LeftPrepared,
     /// The first byte of a summary is its version, and this program does not know it; or the bytes are damaged.
     #[error(
         "health_rollups contains a summary that this version cannot read. A newer version wrote it, or it is damaged"
@@ -42,6 +53,9 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Postgres(error) => classify(error),
             StoreError::NotWritable(reason) => Self::NotWritable(reason),
+            incomplete @ (StoreError::NodeAway { .. } | StoreError::LeftPrepared) => {
+                Self::Unavailable(Arc::new(incomplete))
+            }
             unreadable => Self::Unreadable(Arc::new(unreadable)),
         }
     }

@@ -85,6 +85,12 @@ pub(crate) async fn rows(
     Ok(rows)
 }
 
+/// Returns whether these are all rows that some commits wrote.
+pub(crate) fn are_complete(records: &[CommitRecord], rows: &[FeedRow]) -> bool {
+    let written: i64 = records.iter().map(|record| i64::from(record.rows)).sum();
+    i64::try_from(rows.len()) == Ok(written)
+}
+
 /// Returns some rows of one batch, counted from 0, in the order of ids; if `users` are given, only theirs.
 pub(crate) async fn rows_of_batch(
     session: &mut Session,

@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     error::Error,
     identifier::quoted,
-    store::{connect_refusal::classify_connect, connection::Session, database, refusal::classify},
+    store::{connect_refusal::classify_connect, connection::Session, database, refusal::classify, tables::Tables},
 };
 
 /// The tables and sequences of this program, with their schema, by name. They are found through `health_metrics`, so that
@@ -32,7 +32,15 @@ pub async fn grants(config: &Config, role: &str) -> Result<String, Error> {
     let session = Session::plain(config).await.map_err(classify_connect)?;
     let database = database::facts(&session).await.map_err(classify)?.name;
     let rows = session.client().query(RELATIONS, &[]).await.map_err(classify)?;
-    Ok(statements(&database, &rows, role))
+    let mut statements = statements(&database, &rows, role);
+    if session.tables() == Tables::Distributed {
+        let grant = format!(
+            "GRANT EXECUTE ON FUNCTION recover_prepared_transactions() TO {};\n",
+            quoted(role)
+        );
+        statements.push_str(&grant);
+    }
+    Ok(statements)
 }
 
 fn statements(database: &str, relations: &[Row], role: &str) -> String {

@@ -3,17 +3,19 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, TryStreamExt, future::ready, stream};
-use tokio_postgres::types::ToSql;
+use futures_util::future::try_join_all;
+use tokio_postgres::{Row, Statement, types::ToSql};
 
 use crate::{
     batch::Batch,
     sample::Readings,
     store::{
-        columns::{IdentityColumns, distinct},
+        client::SessionClient,
+        columns::{IdentityColumns, at, distinct},
         connection::Session,
         ctid::Ctid,
         newest_timestamps::{LookUp, NewestTimestamps, Novelty},
+        shards::by_shard,
         tables::Tables,
     },
 };
@@ -24,9 +26,11 @@ const NEWEST_LOCAL: &str = "SELECT users.user_id, newest.timestamp FROM unnest($
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = users.user_id \
      ORDER BY timestamp DESC LIMIT 1) AS newest";
 
-/// Finds one user's newest timestamp; NULL if there is none. Citus runs no statement for many users that reads only one
-/// entry of each, so there is one statement a user.
-const NEWEST: &str = "SELECT max(timestamp) FROM health_metrics WHERE user_id = $1";
+/// The same for the users of one shard, who are named, so that Citus asks only this shard. For users of several shards it would
+/// refuse the limit.
+pub(super) const NEWEST_OF_SHARD: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::bigint[]) AS users (user_id) \
+     CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = ANY($1::bigint[]) \
+     AND m.user_id = users.user_id ORDER BY timestamp DESC LIMIT 1) AS newest";
 
 /// Finds the rows of many identities in one round trip. The ordinality tells which identity a row belongs to, since the
 /// join returns only rows that exist. The `ctid` lets an update go to the row without a second search of the key.
@@ -35,15 +39,12 @@ const LOOK_UP_LOCAL: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calo
      AS keys (user_id, timestamp, source, position) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp AND m.source = keys.source";
 
-/// The same without `ctid`, and with the users named, so that Citus asks only their shards.
-const LOOK_UP: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calories \
+/// The same for the users of one shard, without `ctid`, and with the users named, so that Citus asks only this shard.
+const LOOK_UP_OF_SHARD: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calories \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY \
      AS keys (user_id, timestamp, source, position) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp AND m.source = keys.source \
      WHERE m.user_id = ANY($4::bigint[])";
-
-/// Statements of one user each that are sent before the answer to the first arrives.
-const PIPELINED_USERS: usize = 100;
 
 /// A row as it was when it was looked up.
 #[derive(Debug, Clone, Copy)]
@@ -84,24 +85,21 @@ async fn newest_timestamps(
     session: &mut Session,
     users: &[i64],
 ) -> Result<HashMap<i64, DateTime<Utc>>, tokio_postgres::Error> {
-    let tables = session.tables();
-    let statement = session.prepare(tables.shape(NEWEST_LOCAL, NEWEST)).await?;
-    let client = session.client();
-    if tables == Tables::Local {
-        let rows = client.query(&statement, &[&users]).await?;
+    if session.tables() == Tables::Local {
+        let statement = session.prepare(NEWEST_LOCAL).await?;
+        let rows = session.client().query(&statement, &[&users]).await?;
         return Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect());
     }
-    let newest = stream::iter(users.to_vec()).map(|user| {
-        let statement = &statement;
-        async move {
-            let row = client.query_one(statement, &[&user]).await?;
-            Ok(row.get::<_, Option<_>>(0).map(|newest| (user, newest)))
-        }
-    });
-    let newest = newest
-        .buffered(PIPELINED_USERS)
-        .try_filter_map(|found| ready(Ok(found)));
-    newest.try_collect().await
+    let groups = by_shard(session, users).await?;
+    let statement = session.prepare(NEWEST_OF_SHARD).await?;
+    let client = session.client();
+    let of_shards: Vec<_> = groups.iter().map(|group| at(users, group)).collect();
+    let mut asking = Vec::new();
+    for users in &of_shards {
+        asking.push(newest_of_shard(client, &statement, users));
+    }
+    let found = try_join_all(asking).await?;
+    Ok(found.iter().flatten().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Returns the stored row of each identity of the batch, in the order of [`Batch::by_identity`].
@@ -128,29 +126,70 @@ pub(crate) async fn look_up(
     if positions.is_empty() {
         return Ok(stored);
     }
-    let tables = session.tables();
-    let statement = session.prepare(tables.shape(LOOK_UP_LOCAL, LOOK_UP)).await?;
-    let users = match tables {
-        Tables::Local => Vec::new(),
-        Tables::Distributed => distinct(&keys.user_id),
-    };
-    let params: [&(dyn ToSql + Sync); 4] = [&keys.user_id, &keys.timestamp, &keys.source, &users];
-    let params = match tables {
-        Tables::Local => &params[..3],
-        Tables::Distributed => &params[..],
-    };
-    let rows = session.client().query(&statement, params).await?;
-    for row in rows {
+    let place = |row: &Row, column: usize| {
         // The ordinality counts from 1.
-        let position = usize::try_from(row.get::<_, i64>(0) - 1)
-            .ok()
-            .and_then(|key| positions.get(key));
-        if let Some(position) = position {
-            stored[*position] = Some(StoredReadings {
-                readings: Readings::from_row(row.get(1), row.get(2), row.get(3)),
-                ctid: (tables == Tables::Local).then(|| row.get(4)),
-            });
+        usize::try_from(row.get::<_, i64>(column) - 1).ok()
+    };
+    let readings = |row: &Row| Readings::from_row(row.get(1), row.get(2), row.get(3));
+    if session.tables() == Tables::Local {
+        let statement = session.prepare(LOOK_UP_LOCAL).await?;
+        let params: [&(dyn ToSql + Sync); 3] = [&keys.user_id, &keys.timestamp, &keys.source];
+        for row in session.client().query(&statement, &params).await? {
+            if let Some(position) = place(&row, 0).and_then(|key| positions.get(key)) {
+                stored[*position] = Some(StoredReadings {
+                    readings: readings(&row),
+                    ctid: Some(row.get(4)),
+                });
+            }
+        }
+        return Ok(stored);
+    }
+    for (group, rows) in look_up_by_shard(session, &keys).await? {
+        for row in rows {
+            let key = place(&row, 0).and_then(|key| group.get(key));
+            if let Some(position) = key.and_then(|key| positions.get(*key)) {
+                stored[*position] = Some(StoredReadings {
+                    readings: readings(&row),
+                    ctid: None,
+                });
+            }
         }
     }
     Ok(stored)
+}
+
+/// Looks identities up in distributed tables. Returns the indices of the identities of each shard, and the rows found there,
+/// whose ordinality refers to these indices.
+async fn look_up_by_shard(
+    session: &mut Session,
+    keys: &IdentityColumns<'_>,
+) -> Result<Vec<(Vec<usize>, Vec<Row>)>, tokio_postgres::Error> {
+    let groups = by_shard(session, &keys.user_id).await?;
+    let statement = session.prepare(LOOK_UP_OF_SHARD).await?;
+    let client = session.client();
+    let of_shards: Vec<_> = groups.iter().map(|group| keys.at(group)).collect();
+    let mut asking = Vec::new();
+    for keys in &of_shards {
+        asking.push(look_up_of_shard(client, &statement, keys));
+    }
+    let found = try_join_all(asking).await?;
+    Ok(groups.into_iter().zip(found).collect())
+}
+
+async fn newest_of_shard(
+    client: &SessionClient,
+    statement: &Statement,
+    users: &[i64],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    client.query(statement, &[&users]).await
+}
+
+async fn look_up_of_shard(
+    client: &SessionClient,
+    statement: &Statement,
+    keys: &IdentityColumns<'_>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let named = distinct(&keys.user_id);
+    let params: [&(dyn ToSql + Sync); 4] = [&keys.user_id, &keys.timestamp, &keys.source, &named];
+    client.query(statement, &params).await
 }

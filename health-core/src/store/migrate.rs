@@ -12,6 +12,7 @@ use crate::{
         connect_refusal::classify_connect,
         connection::Session,
         database::{self, Facts},
+        distribute,
         lock_wait::{LockWait, report_waits},
         pooler,
         refusal::classify,
@@ -61,6 +62,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Facts, Error> {
     }
     let facts = database::facts(&session).await.map_err(classify)?;
     facts.check_encoding()?;
+    distribute::refuse_worker(&session).await?;
     let Facts {
         name, role, version, ..
     } = &facts;
@@ -71,7 +73,8 @@ pub(crate) async fn prepare(config: &Config) -> Result<Facts, Error> {
         }
     };
     let (pid, checking) = (session.pid(), is_current(&session, &facts));
-    if report_waits(&config, pid, "the check of the schema", waits, checking).await? {
+    let is_current = report_waits(&config, pid, "the check of the schema", waits, checking).await?;
+    if is_current && distribute::is_complete(&session).await? {
         return Ok(facts);
     }
     if facts.is_read_only {
@@ -94,9 +97,13 @@ async fn take_lock(session: &Session) -> Result<(), Error> {
 
 async fn bring_up_to_date(session: &mut Session, facts: &Facts) -> Result<(), Error> {
     // Another server may have migrated meanwhile.
-    if is_current(session, facts).await? {
-        return Ok(());
+    if !is_current(session, facts).await? {
+        run_migrations(session, facts).await?;
     }
+    distribute::distribute_added(session, facts).await
+}
+
+async fn run_migrations(session: &mut Session, facts: &Facts) -> Result<(), Error> {
     let report = schema::migrations::runner()
         .run_async(session.client_mut())
         .await

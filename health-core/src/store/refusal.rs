@@ -16,6 +16,18 @@ const TOO_MANY_BY_POOLER: [&str; 3] = [
     "query_wait_timeout",
 ];
 
+/// The source files of Citus that talk to its nodes. PostgreSQL has none of these names.
+const FILES_OF_CITUS: [&str; 8] = [
+    "adaptive_executor.c",
+    "connection_management.c",
+    "multi_copy.c",
+    "placement_connection.c",
+    "remote_commands.c",
+    "remote_transaction.c",
+    "transaction_management.c",
+    "transaction_recovery.c",
+];
+
 /// Sorts an error of the driver by what a caller can do about it.
 pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
     let Some(refusal) = error.as_db_error() else {
@@ -43,7 +55,7 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
             reason,
             cause: Arc::new(error),
         },
-        None if is_out_of_reach(refusal.code()) => Error::Unavailable(Arc::new(error)),
+        None if is_out_of_reach(refusal.code()) || is_about_a_node(refusal) => Error::Unavailable(Arc::new(error)),
         None => Error::Database(Arc::new(error)),
     }
 }
@@ -79,6 +91,23 @@ fn is_out_of_reach(code: &SqlState) -> bool {
         SqlState::CANNOT_CONNECT_NOW,
     ];
     codes.contains(code) || code.code().starts_with("08")
+}
+
+/// Returns whether Citus reports that one of its nodes failed: as a lost connection (class 08), a shutdown (57P), or an internal
+/// error. The session is as good as before, and another attempt may succeed.
+///
+/// A duplicate key may be an internal error too, but writers look for it first. An internal error of PostgreSQL itself has another
+/// source file and no such context.
+pub(crate) fn is_about_a_node(refusal: &DbError) -> bool {
+    let code = refusal.code();
+    let is_of_a_node =
+        *code == SqlState::INTERNAL_ERROR || ["08", "57P"].iter().any(|class| code.code().starts_with(class));
+    is_of_a_node && comes_from_a_node(refusal.file(), refusal.where_())
+}
+
+fn comes_from_a_node(file: Option<&str>, context: Option<&str>) -> bool {
+    file.is_some_and(|file| FILES_OF_CITUS.contains(&file))
+        || context.is_some_and(|context| context.contains("while executing command on "))
 }
 
 /// Returns whether the database or a pooler refuses a connection because there are too many.
@@ -125,5 +154,22 @@ pub(crate) fn session_lost(cause: Cause) -> Error {
     Error::Temporary {
         reason: TemporaryReason::SessionLost,
         cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_internal_error_is_about_a_node_only_if_citus_reports_it() {
+        let context = "while executing command on 10.0.0.2:5432";
+        assert!(comes_from_a_node(Some("remote_transaction.c"), None));
+        assert!(comes_from_a_node(Some("elog.c"), Some(context)));
+        assert!(!comes_from_a_node(
+            Some("heapam.c"),
+            Some("PL/pgSQL function f() line 1")
+        ));
+        assert!(!comes_from_a_node(None, None));
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         dirty_slices::{self, UserSlice},
         error::StoreError,
         micros::Micros,
+        prepared::{self, Rows},
         required_version,
         summarise::{self, UserTimeSpan},
         tables::Tables,
@@ -72,6 +73,10 @@ pub(crate) struct Roller {
     pub(crate) awaited_users: Arc<AwaitedUsers>,
     /// The last step summarised slices of such a user. The next one does not, so that every user gets a turn.
     was_for_awaited: bool,
+    /// A transaction may be incomplete on some nodes of a cluster: of this roller, or of one that has ended.
+    may_be_incomplete: bool,
+    /// This step needed complete transactions and has found others.
+    found_incomplete: bool,
     /// The batches that this server has written. Those that changed nothing have no commit number.
     pub(crate) batches: u64,
     /// The newest commit number and the number of batches that a step has seen, and when they were new.
@@ -210,6 +215,8 @@ impl Roller {
             searched_epoch: None,
             awaited_users,
             was_for_awaited: false,
+            may_be_incomplete: true,
+            found_incomplete: false,
             batches: 0,
             last_activity: None,
         }
@@ -217,9 +224,15 @@ impl Roller {
 
     /// Does a part of the work, in one transaction.
     pub(crate) async fn step(&mut self, session: &mut Session) -> Result<Step, StoreError> {
+        if std::mem::replace(&mut self.may_be_incomplete, true) {
+            prepared::recover(session, Rows::OfAllUsers).await?;
+        }
+        self.found_incomplete = false;
+        let warnings = session.client().warnings();
         let mut transaction = Transaction::begin(session, "BEGIN").await?;
         let step = self.step_within(&mut transaction).await?;
         transaction.commit().await?;
+        self.may_be_incomplete = self.found_incomplete || session.client().warnings() != warnings;
         Ok(step)
     }
 
@@ -238,8 +251,11 @@ impl Roller {
             self.seal(session, &state).await?;
             return Ok(Step::Worked);
         }
-        if threshold < state.due && move_threshold(session, state.due).await? {
-            return Ok(Step::Worked);
+        if threshold < state.due {
+            if move_threshold(session, state.due).await? {
+                return Ok(Step::Worked);
+            }
+            self.found_incomplete = true;
         }
         self.resummarise(session, &state, is_quiet).await
     }
@@ -277,7 +293,7 @@ impl Roller {
     }
 
     /// Seals some of the slices between the watermarks, and notes where the next step continues.
-    async fn seal(&self, session: &mut Session, state: &SealingState) -> Result<(), StoreError> {
+    async fn seal(&mut self, session: &mut Session, state: &SealingState) -> Result<(), StoreError> {
         let Watermarks {
             sealed_before,
             threshold,
@@ -288,6 +304,11 @@ impl Roller {
         };
         let users = users::ids_after(session, state.last_user_done(), users_a_step).await?;
         let Some(last_user) = users.last().copied() else {
+            // Readers rely on the summaries from then on, so those of earlier steps must be visible.
+            if !prepared::have_ended(session, Rows::OfAllUsers).await? {
+                self.found_incomplete = true;
+                return Ok(());
+            }
             let statement = session.prepare(MOVE_SEALED_BEFORE).await?;
             session.client().execute(&statement, &[]).await?;
             return Ok(());
@@ -344,7 +365,14 @@ impl Roller {
         let ends = state.epoch_is_due || (is_quiet && waiting == MANY_DIRTY_SLICES);
         Ok(match waiting {
             0 => Step::Idle,
-            _ if ends && end_epoch(session).await? => Step::Worked,
+            _ if ends => {
+                if end_epoch(session).await? {
+                    Step::Worked
+                } else {
+                    self.found_incomplete = true;
+                    Step::Waiting
+                }
+            }
             _ => Step::Waiting,
         })
     }
@@ -456,7 +484,8 @@ pub(crate) async fn is_read_only(session: &mut Session) -> Result<bool, StoreErr
     Ok(session.client().query_one(&statement, &[]).await?.get(0))
 }
 
-/// Moves the threshold. Returns false if a writer holds the lock for too long.
+/// Moves the threshold. Returns false if a writer holds the lock for too long, or if its transaction is incomplete on some
+/// nodes of a cluster.
 async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, StoreError> {
     let is_locked = lock_threshold(session).await?;
     if is_locked {
@@ -467,7 +496,7 @@ async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, StoreEr
 }
 
 /// Ends the epoch: after the commit, rollers may remove its dirty slices. Returns false if a writer holds the lock
-/// for too long.
+/// for too long, or if its transaction is incomplete on some nodes of a cluster.
 pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, StoreError> {
     let is_locked = lock_threshold(session).await?;
     if is_locked {
@@ -479,13 +508,16 @@ pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, StoreError>
 
 /// Takes the threshold lock exclusively. Returns false if a writer holds it for too long.
 ///
+/// A writer whose connection is lost no longer holds the lock, but its transaction may be prepared, and become visible later.
+/// What it has written would be missing in the summaries for ever. So this returns false in that case as well.
+///
 /// The savepoint keeps the transaction usable after the lock timeout, which is an error.
-async fn lock_threshold(session: &Session) -> Result<bool, StoreError> {
+async fn lock_threshold(session: &mut Session) -> Result<bool, StoreError> {
     let client = session.client();
     client.batch_execute("SAVEPOINT before_lock").await?;
     let lock = format!("{THRESHOLD_LOCK_TIMEOUT}; {LOCK_EXCLUSIVE}");
     match client.batch_execute(&lock).await {
-        Ok(()) => Ok(true),
+        Ok(()) => prepared::have_ended(session, Rows::OfAllUsers).await,
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
             client.batch_execute("ROLLBACK TO before_lock").await?;
             Ok(false)

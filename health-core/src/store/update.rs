@@ -1,13 +1,16 @@
 //! Updates the rows of a batch that differ from what is stored.
 
-use tokio_postgres::types::ToSql;
+use futures_util::future::try_join_all;
+use tokio_postgres::{Statement, types::ToSql};
 
 use crate::{
     batch::Update,
     store::{
-        columns::{ReadingColumns, SampleColumns, distinct},
+        client::SessionClient,
+        columns::{ReadingColumns, SampleColumns, at, distinct},
         connection::Session,
         look_up::StoredReadings,
+        shards::by_shard,
         tables::Tables,
         write_error::WriteError,
     },
@@ -27,8 +30,8 @@ const UPDATE_LOCAL: &str = "UPDATE health_metrics m \
      AND m.heart_rate IS NOT DISTINCT FROM n.old_heart_rate AND m.steps IS NOT DISTINCT FROM n.old_steps \
      AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
-/// The same by key, because a `ctid` means nothing outside of its shard.
-const UPDATE: &str = "UPDATE health_metrics m \
+/// The same by key, because a `ctid` means nothing outside of its shard, and for the users of one shard.
+const UPDATE_OF_SHARD: &str = "UPDATE health_metrics m \
      SET id = n.id, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
      FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], $6::double precision[], \
      $7::text[], $8::double precision[], $9::integer[], $10::double precision[]) \
@@ -48,40 +51,81 @@ pub(super) async fn update(
     if updates.is_empty() {
         return Ok(());
     }
-    let new = SampleColumns::new(first_id, updates.iter().map(|update| &update.after));
-    let mut old = ReadingColumns::default();
-    for update in updates {
-        old.push(update.before);
-    }
-    let tables = session.tables();
-    let statement = session.prepare(tables.shape(UPDATE_LOCAL, UPDATE)).await?;
-    let [id, user_id, timestamp, heart_rate, steps, calories, source] = new.params();
-    let changed = {
-        let location = |update: &Update| stored.get(update.index).copied().flatten().and_then(|row| row.ctid);
-        let locations: Vec<_> = updates.iter().map(location).collect();
-        let users = distinct(new.users());
-        let which: &(dyn ToSql + Sync) = match tables {
-            Tables::Local => &locations,
-            Tables::Distributed => &users,
-        };
-        let params: [&(dyn ToSql + Sync); 11] = [
-            id,
-            user_id,
-            timestamp,
-            heart_rate,
-            steps,
-            calories,
-            source,
-            &old.heart_rate,
-            &old.steps,
-            &old.calories,
-            which,
-        ];
-        session.client().execute(&statement, &params).await?
+    let changed = match session.tables() {
+        Tables::Local => {
+            let statement = session.prepare(UPDATE_LOCAL).await?;
+            let location = |update: &Update| stored.get(update.index).copied().flatten().and_then(|row| row.ctid);
+            let locations: Vec<_> = updates.iter().map(location).collect();
+            let updates: Vec<_> = updates.iter().collect();
+            execute(session.client(), &statement, first_id, &updates, &locations).await?
+        }
+        Tables::Distributed => update_by_shard(session, first_id, updates).await?,
     };
     if usize::try_from(changed) == Ok(updates.len()) {
         Ok(())
     } else {
         Err(WriteError::Conflict)
     }
+}
+
+/// Updates rows of distributed tables, shard by shard, and returns how many were changed.
+async fn update_by_shard(
+    session: &mut Session,
+    first_id: i64,
+    updates: &[Update],
+) -> Result<u64, tokio_postgres::Error> {
+    let users: Vec<_> = updates.iter().map(|update| update.after.user_id().get()).collect();
+    let groups = by_shard(session, &users).await?;
+    let statement = session.prepare(UPDATE_OF_SHARD).await?;
+    let client = session.client();
+    let of_shards: Vec<OfShard<'_>> = groups
+        .iter()
+        .map(|group| OfShard {
+            users: distinct(&at(&users, group)),
+            updates: group.iter().filter_map(|index| updates.get(*index)).collect(),
+        })
+        .collect();
+    let mut first_id = first_id;
+    let mut updating = Vec::new();
+    for OfShard { users, updates } in &of_shards {
+        updating.push(execute(client, &statement, first_id, updates, users));
+        first_id += i64::try_from(updates.len()).unwrap_or(i64::MAX);
+    }
+    Ok(try_join_all(updating).await?.iter().sum())
+}
+
+/// The updates of the users of one shard.
+struct OfShard<'a> {
+    users: Vec<i64>,
+    updates: Vec<&'a Update>,
+}
+
+/// Runs one of the statements. `which` is its last parameter: the locations of the rows, or the users.
+async fn execute(
+    client: &SessionClient,
+    statement: &Statement,
+    first_id: i64,
+    updates: &[&Update],
+    which: &(dyn ToSql + Sync),
+) -> Result<u64, tokio_postgres::Error> {
+    let new = SampleColumns::new(first_id, updates.iter().map(|update| &update.after));
+    let mut old = ReadingColumns::default();
+    for update in updates {
+        old.push(update.before);
+    }
+    let [id, user_id, timestamp, heart_rate, steps, calories, source] = new.params();
+    let params: [&(dyn ToSql + Sync); 11] = [
+        id,
+        user_id,
+        timestamp,
+        heart_rate,
+        steps,
+        calories,
+        source,
+        &old.heart_rate,
+        &old.steps,
+        &old.calories,
+        which,
+    ];
+    client.execute(statement, &params).await
 }

@@ -15,6 +15,7 @@
 
 use std::{
     iter,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -31,10 +32,11 @@ use crate::{
         copy::copy,
         dirty_slices::{self, CommittedDirtySlices, Threshold},
         feed_rows::first_id,
-        look_up::{fill_cache, look_up},
+        look_up::{StoredReadings, fill_cache, look_up},
         micros::Micros,
         newest_timestamps::{LookUp, NewestTimestamps, Novelty},
         required_version::{self, KNOWN_VERSION},
+        tables::Tables,
         transaction::Transaction,
         update::update,
         write_error::WriteError,
@@ -121,12 +123,16 @@ impl WriterSession {
     }
 
     /// Writes a batch in one transaction. After success all of it is durable, after [`WriteError::Failed`] none of it.
+    ///
+    /// If the tables are distributed, a warning means that a node may not have committed its part yet. The outcome is then
+    /// unknown until someone has looked, see [`prepared`](crate::store::prepared).
     pub(crate) async fn write(
         &mut self,
         cache: &mut NewestTimestamps,
         batch: &Batch,
         mode: LookUp,
     ) -> Result<Written, WriteError> {
+        let warnings = self.session.client().warnings();
         let next_batch_number = self.next_batch_number.take();
         let next_batch_number = next_batch_number.filter(|(_, taken)| taken.elapsed() < BATCH_NUMBER_LIFE);
         let written = match next_batch_number {
@@ -135,6 +141,16 @@ impl WriterSession {
             }
             _ => self.write_any(cache, batch, mode).await?,
         };
+        if let Some(appended) = written.appended
+            && self.session.tables() == Tables::Distributed
+            && self.session.client().warnings() != warnings
+        {
+            return Err(WriteError::Unknown {
+                key: self.key(appended.record.batch_number),
+                cause: Arc::new(CommitIncomplete),
+                plan: written.plan,
+            });
+        }
         self.next_batch_number = written
             .appended
             .map(|appended| (appended.next_batch_number, Instant::now()));
@@ -219,6 +235,12 @@ impl WriterSession {
         batch: &Batch,
         mode: LookUp,
     ) -> Result<Written, WriteError> {
+        // If a transaction of Citus 13 reads a shard and then inserts into it, Citus takes it for one that only reads: it does not
+        // prepare it on that node, and the rows are lost if the node fails at the commit. So nothing is read there before.
+        let looked_up = match self.session.tables() {
+            Tables::Local => None,
+            Tables::Distributed => Some(look_up_batch(&mut self.session, cache, batch, mode).await?),
+        };
         let mut transaction = Transaction::pipelined(&mut self.session);
         let Start {
             batch_number,
@@ -231,10 +253,10 @@ impl WriterSession {
             writer_id: self.writer_id,
             batch_number,
         };
-        if mode == LookUp::UnlessNew {
-            fill_cache(&mut transaction, cache, batch).await?;
-        }
-        let stored = look_up(&mut transaction, cache, batch, mode).await?;
+        let stored = match looked_up {
+            Some(stored) => stored,
+            None => look_up_batch(&mut transaction, cache, batch, mode).await?,
+        };
         let plan = batch.plan(stored.iter().map(|row| row.map(|row| row.readings)));
 
         let first = first_id(batch_number);
@@ -266,6 +288,11 @@ impl WriterSession {
     }
 }
 
+/// The cause of [`WriteError::Unknown`] if Citus gave a warning.
+#[derive(Debug, thiserror::Error)]
+#[error("a node of the cluster may not have committed its part yet")]
+struct CommitIncomplete;
+
 impl From<tokio_postgres::Error> for WriteError {
     fn from(error: tokio_postgres::Error) -> Self {
         // Citus reports a duplicate key that a worker finds during COPY as an internal error.
@@ -279,6 +306,19 @@ impl From<tokio_postgres::Error> for WriteError {
             Self::Failed(error)
         }
     }
+}
+
+/// Looks up what the table has of a batch. If it changes afterwards, the transaction that writes the batch notices.
+async fn look_up_batch(
+    session: &mut Session,
+    cache: &mut NewestTimestamps,
+    batch: &Batch,
+    mode: LookUp,
+) -> Result<Vec<Option<StoredReadings>>, tokio_postgres::Error> {
+    if mode == LookUp::UnlessNew {
+        fill_cache(session, cache, batch).await?;
+    }
+    look_up(session, cache, batch, mode).await
 }
 
 /// What a transaction reads first.

@@ -1,6 +1,6 @@
 //! Why a batch was not committed.
 
-use crate::{batch::WritePlan, error::NotWritableReason, store::batch_key::BatchKey};
+use crate::{batch::WritePlan, cause::Cause, error::NotWritableReason, store::batch_key::BatchKey};
 
 /// Why a batch was not committed.
 #[derive(Debug)]
@@ -11,12 +11,12 @@ pub(crate) enum WriteError {
     NotWritable(NotWritableReason),
     /// Rolled back.
     Failed(tokio_postgres::Error),
-    /// The connection was lost after the commit was sent.
+    /// The connection was lost after the commit was sent, or the commit is not complete on all nodes of a cluster.
     Unknown {
         /// The batch to ask about, see [`commit_log::fence`](crate::store::commit_log::fence).
         key: BatchKey,
-        /// What happened to the connection.
-        error: tokio_postgres::Error,
+        /// What happened to the connection or to the commit.
+        cause: Cause,
         /// What the transaction was to write.
         plan: WritePlan,
     },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use health_core::{
     check::{DatabaseCheck, SchemaState},
+    cluster::ClusterCheck,
     counted,
     flags::format_period,
     format_timestamp,
@@ -38,6 +39,7 @@ const TOKEN_SOON: Duration = Duration::from_hours(14 * 24);
 pub(super) async fn findings(check: &DatabaseCheck, args: &ServeArgs) -> Vec<Finding> {
     let mut findings = vec![version(check), schema(check)];
     findings.extend(settings(check));
+    findings.extend(check.cluster.as_ref().map(cluster).unwrap_or_default());
     findings.extend(connections(check));
     findings.extend(rights(check));
     findings.push(clock(check, args));
@@ -151,6 +153,43 @@ fn connections(check: &DatabaseCheck) -> Option<Finding> {
     );
     let remedy = "Raise max_connections or the limit of the role or the database, or lower --readers and --writers";
     Some(Finding::at(level, "connections", fact, remedy))
+}
+
+/// Says whether the cluster keeps the promises, or could.
+fn cluster(cluster: &ClusterCheck) -> Vec<Finding> {
+    let fact = format!("Citus {} with {}", cluster.version, counted(cluster.nodes, "node"));
+    let mut findings = vec![match &cluster.refusal {
+        Some(refusal) if cluster.is_distributed => Finding::wrong("cluster", format!("{fact}: {refusal}"), ""),
+        Some(refusal) => Finding::risk(
+            "cluster",
+            format!("{fact}; the tables cannot be distributed: {refusal}"),
+            "",
+        ),
+        None if !cluster.is_distributed => {
+            let fact = format!("{fact}; the tables are not distributed, which `health-server distribute` does");
+            Finding::ok("cluster", fact)
+        }
+        None if !cluster.missing.is_empty() => Finding::wrong(
+            "cluster",
+            format!("{fact}; only a part of the tables is distributed"),
+            "Stop every server, and run `health-server distribute` as the owner of the tables",
+        ),
+        None => Finding::ok("cluster", format!("{fact}, the tables are distributed by user")),
+    }];
+    findings.extend(cluster.away.iter().map(|node| {
+        let fact = format!("{node} does not answer: what belongs to its users is refused");
+        let remedy = "Start PostgreSQL on this node, and look whether the coordinator may connect (pg_hba.conf, pg_dist_authinfo)";
+        Finding::wrong("cluster", fact, remedy)
+    }));
+    findings.extend(cluster.few_prepared.iter().map(|node| {
+        let fact = format!("{node} may prepare fewer transactions than the coordinator can have connections");
+        Finding::risk(
+            "cluster",
+            fact,
+            "Raise max_prepared_transactions there, and restart PostgreSQL",
+        )
+    }));
+    findings
 }
 
 fn rights(check: &DatabaseCheck) -> Option<Finding> {

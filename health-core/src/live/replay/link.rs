@@ -29,6 +29,7 @@ use crate::{
         },
         connection::checkout,
         feed_rows::{self, FeedRow},
+        prepared::{self, Rows},
     },
     wire::Cursor,
 };
@@ -106,6 +107,11 @@ impl Link {
     pub(super) async fn page(&self, from: LogPosition) -> Result<LogPage, Gone> {
         let window = self.source.window;
         ask!(self, |session| commit_log::page(session, from, PAGE_RECORDS, window))
+    }
+
+    /// Waits until the rows of all commits that are visible now can be read, see [`prepared`].
+    pub(super) async fn all_complete(&self) -> Result<(), Gone> {
+        ask!(self, |session| prepared::recover(session, Rows::OfAllUsers))
     }
 
     /// Reads the rows of a portion; with a user, only that user's, without only those of the filter.

@@ -14,7 +14,9 @@ use crate::{
         connection::Session,
         error::StoreError,
         micros::Micros,
+        prepared::{self, Rows},
         required_version::KNOWN_VERSION,
+        tables::Tables,
     },
 };
 
@@ -78,7 +80,7 @@ impl ErasureAppend {
     }
 
     /// Takes the commit lock, runs `delete` again, and appends the record, all in one round trip. Returns how many samples
-    /// `delete` has found.
+    /// `delete` has found. If the tables are distributed, it takes the lock first and then looks for incomplete commits.
     ///
     /// While the lock is held, no other transaction commits. So `delete` finds what others have committed since it ran
     /// before, and all that is committed later comes after the record.
@@ -88,6 +90,13 @@ impl ErasureAppend {
         delete: (&'static str, &[&(dyn ToSql + Sync)]),
     ) -> Result<(u64, i64), StoreError> {
         let lock = session.prepare(COMMIT_LOCK).await?;
+        if session.tables() == Tables::Distributed {
+            // Of the commits before this one, some may be visible whose samples cannot be deleted yet.
+            session.client().execute(&lock, &[]).await?;
+            if !prepared::have_ended(session, Rows::Of(self.erasure.user_id())).await? {
+                return Err(StoreError::LeftPrepared);
+            }
+        }
         let delete_again = session.prepare(delete.0).await?;
         let append = session.prepare(APPEND).await?;
         let insert = session.prepare(INSERT).await?;
