@@ -55,7 +55,7 @@ pub(crate) fn blocks(page: &str) -> Vec<Block> {
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
             let body = lines.by_ref().take_while(|line| *line != "```");
-            let text = body.map(|line| format!("{line}\n")).collect();
+            let text = body.map(|line| line.to_owned() + "\n").collect();
             let comment = above.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"));
             blocks.push(Block {
                 language: language.to_owned(),
