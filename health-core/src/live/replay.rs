@@ -90,7 +90,6 @@ impl Replay {
             Err(error) => return self.refuse(&error.to_string()).await,
         };
         let mark = link.ring.mark();
-        link.all_complete().await?;
         let page = link.page(from).await?;
         let (mut records, erasures) = match page {
             LogPage::Records { is_too_old: true, .. } | LogPage::Pruned => return self.refuse(TOO_OLD).await,
@@ -111,7 +110,6 @@ impl Replay {
                 return link.send_membership(membership).await;
             }
             pass = pass.next(link.ring.mark());
-            link.all_complete().await?;
             records = further(link, &mut pass).await?;
         }
     }

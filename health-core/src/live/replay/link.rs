@@ -103,15 +103,14 @@ impl Link {
         (link, replayed)
     }
 
-    /// Reads the commit records after a position.
+    /// Reads the commit records after a position. The rows of all of them can be read afterwards: on a cluster, a commit may be
+    /// visible before it is complete, and a replay that misses its rows would keep them from the subscriber for good.
     pub(super) async fn page(&self, from: LogPosition) -> Result<LogPage, Gone> {
         let window = self.source.window;
-        ask!(self, |session| commit_log::page(session, from, PAGE_RECORDS, window))
-    }
-
-    /// Waits until the rows of all commits that are visible now can be read, see [`prepared`].
-    pub(super) async fn all_complete(&self) -> Result<(), Gone> {
-        ask!(self, |session| prepared::recover(session, Rows::OfAllUsers))
+        let page: Result<_, Gone> = ask!(self, |session| commit_log::page(session, from, PAGE_RECORDS, window));
+        let page = page?;
+        let complete: Result<(), Gone> = ask!(self, |session| prepared::recover(session, Rows::OfAllUsers));
+        complete.map(|()| page)
     }
 
     /// Reads the rows of a portion; with a user, only that user's, without only those of the filter.
