@@ -62,7 +62,9 @@ fn compose_mounts_files_that_exist_and_opens_ports_to_this_machine_only() {
 #[test]
 fn each_secret_of_compose_is_a_file_that_its_comment_explains() {
     let compose = read("compose.yaml");
-    let comment: String = lines_with(&compose, "#   ").map(|line| line.to_owned() + "\n").collect();
+    let comment: String = lines_with(&compose, "#   ")
+        .map(|line| line.to_owned() + "\n")
+        .collect();
     let mut secrets = 0;
     for file in compose.split("file: ./").skip(1) {
         let file = file.split(' ').next().unwrap();
