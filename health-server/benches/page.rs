@@ -77,6 +77,8 @@ async fn main() {
     tab.focus("#find").await;
     tab.type_text(&args.user.to_string()).await;
     tab.wait_for_text(".tile", &args.user.to_string()).await;
+    // The server closes a connection that was idle while the page loaded.
+    server = TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
     print_times(&time_to_pixel(&tab, &mut server, &args).await);
     // All tiles, as a person would leave the page.
     tab.press("Escape").await;
