@@ -19,7 +19,7 @@ use std::{
 };
 
 /// The pages whose files and tests must exist.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -29,6 +29,7 @@ const PAGES: [&str; 10] = [
     "docs/operate.md",
     "docs/performance.md",
     "docs/phones.md",
+    "docs/reliability.md",
     "docs/scale.md",
 ];
 
