@@ -202,11 +202,8 @@ impl ModelMember {
     }
 
     fn deliver(&mut self, sample: Delivered) {
-        if !self.matches(sample.user) {
-            return;
-        }
-        let is_ghost = sample.order <= self.subscribed_after;
-        if let Some(pace) = &mut self.paced {
+        let matches = self.matches(sample.user);
+        if let Some(pace) = self.paced.as_mut().filter(|_| matches) {
             if sample.erased.is_some() {
                 pace.newest.retain(|_, newest| !sample.covers(newest));
                 pace.erasures.retain(|earlier| !sample.covers(earlier));
@@ -214,12 +211,16 @@ impl ModelMember {
             } else {
                 pace.newest.insert(sample.user, sample);
             }
+        }
+        if self.paced.is_some() {
             return;
         }
+        let is_ghost = sample.order <= self.subscribed_after;
         let has_unread = self.untold > 0 || self.unread.iter().any(|unread| !unread.is_ghost);
+        // A commit that was acknowledged before the member subscribed moves it on, whoever its samples are of.
         if is_ghost && !has_unread {
             self.unread.clear();
-        } else {
+        } else if matches {
             self.unread.push_back(Unread { sample, is_ghost });
         }
     }
