@@ -30,6 +30,7 @@ export class Chart {
   #drag = null;
   #marker = null;
   #bandKey = el('span', { class: 'key band' }, 'lowest to highest');
+  #limitKey = el('span', { class: 'key limit' }, 'alert limit');
 
   constructor(onZoom) {
     this.onZoom = onZoom;
@@ -39,13 +40,14 @@ export class Chart {
       { class: 'legend' },
       el('span', { class: 'key line' }, 'Heart rate, bpm'),
       this.#bandKey,
+      this.#limitKey,
       el('span', { class: 'key bars' }, 'Steps'),
     );
     this.element = el('figure', { class: 'chart' }, legend, this.#plot, this.#readout, this.#details);
     this.#details.addEventListener('toggle', () => this.#fillTable());
     this.#plot.addEventListener('keydown', (event) => this.#key(event));
     this.#plot.addEventListener('pointermove', (event) => this.#move(event));
-    this.#plot.addEventListener('pointerleave', () => this.#select(null));
+    this.#plot.addEventListener('pointerleave', (event) => event.pointerType !== 'touch' && this.#select(null));
     this.#plot.addEventListener('pointerdown', (event) => this.#press(event));
     this.#plot.addEventListener('pointerup', (event) => this.#release(event));
     this.#plot.addEventListener('pointercancel', () => (this.#drag = null));
@@ -68,7 +70,7 @@ export class Chart {
     this.#bandKey.hidden = Boolean(data.readings);
     setAttribute(this.#plot, 'aria-valuemax', String(Math.max(0, data.stops.length - 1)));
     this.#draw();
-    const isKept = stop !== undefined && this.#plot.contains(document.activeElement);
+    const isKept = stop !== undefined && this.#plot.matches(':hover, :focus');
     this.#select(isKept ? (data.stops.find((other) => other.start >= stop) ?? null) : null);
     this.#fillTable();
   }
@@ -104,12 +106,16 @@ export class Chart {
     const base = this.#height - PAD.bottom;
     const bar = (value) => base - (value / (steps || 1)) * this.#height * BARS_SHARE;
     const { line, points } = this.#line(rates.y);
+    const limits = [
+      ...(thresholds.high < rates.top ? [this.#rule('limit', rates.y(thresholds.high))] : []),
+      ...(thresholds.low > rates.bottom ? [this.#rule('limit low', rates.y(thresholds.low))] : []),
+    ];
+    this.#limitKey.hidden = !limits.length;
     this.#marker = el('line', { class: 'marker', y1: PAD.top, y2: base, visibility: 'hidden' });
     this.#svg.replaceChildren(
       ...this.#timeAxis(base),
       ...rates.ticks.flatMap((bpm) => this.#valueTick(rates.y(bpm), count(bpm))),
-      ...(thresholds.high < rates.top ? [this.#rule('limit', rates.y(thresholds.high))] : []),
-      ...(thresholds.low > rates.bottom ? [this.#rule('limit', rates.y(thresholds.low))] : []),
+      ...limits,
       ...(steps ? this.#valueTick(bar(steps), shortCount(steps)) : []),
       this.#rule('base', base),
       el('text', { class: 'unit', x: 0, y: 12 }, 'bpm'),
@@ -119,6 +125,7 @@ export class Chart {
       el('path', { class: 'line', d: line }),
       el('path', { class: 'line points', d: points }),
       this.#marker,
+      ...(this.#drag ? [this.#drag.mark] : []),
     );
     this.#select(this.#stop);
   }
@@ -225,7 +232,7 @@ export class Chart {
   /** Moves the marker to a bucket or a reading, or away. */
   #select(stop) {
     this.#stop = stop;
-    const hint = this.onZoom ? 'Point at the chart or use the arrow keys to read values. Drag to zoom.' : 'Point at the chart or use the arrow keys to read values.';
+    const hint = `Point at the chart, tap it or use the arrow keys to read values.${this.onZoom ? ' Drag with a mouse to zoom.' : ''}`;
     const text = stop ? this.#text(stop) : hint;
     this.#readout.textContent = text;
     const index = stop ? this.#data.stops.indexOf(stop) : 0;
@@ -260,7 +267,8 @@ export class Chart {
   }
 
   #press(event) {
-    // A finger that moves scrolls the page.
+    // A finger that moves scrolls the page, and one that taps reads a value.
+    if (event.pointerType === 'touch') this.#move(event);
     if (!this.onZoom || !this.#data || event.button !== 0 || event.pointerType === 'touch') return;
     this.#plot.setPointerCapture(event.pointerId);
     this.#drag = { from: this.#pointerTime(event), mark: el('path', { class: 'drag' }) };

@@ -265,17 +265,18 @@ class Tile {
     }
     const alert = user.alert(time);
     const isStale = user.isStale(time);
-    setAttribute(this.item, 'data-state', alert ?? (isStale ? 'stale' : 'live'));
+    const isRateOld = user.isRateOld(time);
+    setAttribute(this.item, 'data-state', alert ?? (isStale ? 'stale' : isRateOld ? 'old-rate' : 'live'));
     put(this.#name, user.id);
     setAttribute(this.#name.parentNode.parentNode, 'class', user.id.length > SHORT_ID_LENGTH ? 'name long' : 'name');
     // Spaces as wide as a digit, so that the text begins at the same place while it becomes longer.
     put(this.#age, (user.isEmpty ? NONE : age(user.age(time))).padStart(AGE_LENGTH, '\u2007'));
     put(this.#rate, user.heart_rate === null ? NONE : count(user.heart_rate));
-    put(this.#alert, alert ? ALERTS[alert] : isStale ? 'silent' : '');
+    put(this.#alert, alert ? ALERTS[alert] : isStale ? 'silent' : isRateOld ? age(user.rateAge(time)) : '');
     // A unit in a text of its own would move with each digit.
     put(this.#steps, `${user.steps === null ? NONE : `+${count(user.steps)}`} steps`);
     put(this.#calories, `${user.calories === null ? NONE : `+${energy(user.calories)}`} kcal`);
     put(this.#source, user.source);
-    this.#sparkline.show(user.minutes, isStale ? null : user.heart_rate);
+    this.#sparkline.show(user.minutes, isStale || isRateOld ? null : user.heart_rate);
   }
 }

@@ -165,13 +165,15 @@ addEventListener('hashchange', route);
 addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !isKeyOn(event.key)) return;
   const isTyping = Boolean(event.target.closest?.('input:not([type=checkbox], [type=radio]), select, textarea'));
+  // Page Up, Page Down and End scroll the page, unless the chart has the focus.
+  const isNamed = event.key.length > 1;
   if (event.key === 'Escape') {
     if (event.target.id === 'find' && event.target.value) live.showAll();
-    else if (!byId('live').hidden) document.activeElement.blur();
+    else if (isTyping || !byId('live').hidden) document.activeElement.blur();
     else location.hash = '#/';
   } else if (event.key === '/' && !isTyping) {
     find();
-  } else if (isTyping || byId('user').hidden || !userView.key(event.key)) {
+  } else if (isTyping || byId('user').hidden || (isNamed && !event.target.closest?.('.plot')) || !userView.key(event.key)) {
     return;
   }
   event.preventDefault();

@@ -99,6 +99,8 @@ export class RangeView {
   #submit() {
     const { elements } = this.#form;
     if (!this.#readZone()) return;
+    // The view asks nothing as long as no user is in its address, so the server cannot say it.
+    if (!elements.user_id.value.trim()) return this.#fail('user_id', 'User: enter the number of a user.');
     if (elements.preset.value !== 'custom') this.#preset(elements.preset.value);
     const names = elements.preset.value === 'custom' ? FIELDS : ['user_id', 'preset', 'bucket', 'tz'];
     const query = new URLSearchParams(names.map((name) => [name, elements[name].value.trim()]));

@@ -113,15 +113,16 @@ export class UserView {
     const user = this.#users.get(this.#id);
     const alert = user?.alert(time);
     const isKnown = user && !user.isEmpty;
+    const rateAge = isKnown && user.isRateOld(time) && !user.isStale(time) ? ` ${age(user.rateAge(time))}` : '';
     const values = isKnown && [
-      alert ? ` bpm ${ALERTS[alert]}` : ' bpm',
+      alert ? ` bpm ${ALERTS[alert]}` : ` bpm${rateAge}`,
       user.steps === null ? `${NONE} steps` : `+${count(user.steps)} steps`,
       user.calories === null ? `${NONE} kcal` : `+${energy(user.calories)} kcal`,
       user.isStale(time) ? `silent, ${age(user.age(time))}` : age(user.age(time)),
     ];
     put(this.#rate, isKnown ? (user.heart_rate === null ? NONE : count(user.heart_rate)) : '');
     put(this.#rest, isKnown ? values.join(' · ') : '');
-    byId('user-now').dataset.state = alert ?? (isKnown && user.isStale(time) ? 'stale' : '');
+    byId('user-now').dataset.state = alert ?? (isKnown && (user.isStale(time) || rateAge) ? 'stale' : '');
     const isDue = time - this.#askedAt > Math.max(REFRESH_MIN, this.#span * REFRESH_SHARE);
     if (isDue && this.#isChanged && this.#end === null) this.#ask(true);
   }

@@ -39,10 +39,19 @@ export class User {
     return now - Math.min(this.newest, this.received) > STALE_AFTER;
   }
 
-  /** Returns `high`, `low` or null. A stale heart rate is no alert: it says nothing about now. */
+  /** Returns whether there is a heart rate that says nothing about now, perhaps because only steps came since. */
+  isRateOld(now) {
+    return this.heart_rate !== null && now - Math.min(this.times.heart_rate, this.received) > STALE_AFTER;
+  }
+
+  /** Returns how old the heart rate is. */
+  rateAge(now) {
+    return now - this.times.heart_rate;
+  }
+
+  /** Returns `high`, `low` or null. An old heart rate is no alert. */
   alert(now) {
-    if (this.heart_rate === null) return null;
-    if (now - Math.min(this.times.heart_rate, this.received) > STALE_AFTER) return null;
+    if (this.heart_rate === null || this.isRateOld(now)) return null;
     if (this.heart_rate >= thresholds.high) return 'high';
     return this.heart_rate < thresholds.low ? 'low' : null;
   }

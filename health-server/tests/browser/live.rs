@@ -2,7 +2,7 @@
 
 use crate::{
     chromium::Browser,
-    server::{Server, sample},
+    server::{Server, sample, steps_of_phone},
 };
 
 /// A part of the script in a test: the tile of a user.
@@ -37,6 +37,32 @@ async fn tiles_appear_and_change() {
     tab.wait_for_text(&tile(7), "151 bpm").await;
     assert!(tab.text(&tile(7)).await.contains("high"));
     tab.wait_for_text("#live-summary", "2 users · 1 alert · 0 silent").await;
+    assert_eq!(tab.problems(), [""; 0]);
+    browser.close().await;
+}
+
+/// A watch that is not worn goes on counting steps for hours.
+#[tokio::test]
+async fn a_heart_rate_that_is_older_than_the_steps_is_not_shown_as_live() {
+    let Some(browser) = Browser::start("UTC") else {
+        return;
+    };
+    let server = Server::start().await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    tab.wait_for_text("#connection", "Connected").await;
+    // One after the other: of several samples, the page hears the newest.
+    server.store([sample(7, 2 * 3600, 170.0, 5)]).await;
+    tab.wait_for_text(&tile(7), "170 bpm").await;
+    server.store([steps_of_phone(7, 0, 8)]).await;
+    tab.wait_for_text(&tile(7), "+8 steps").await;
+    let text = tab.text(&tile(7)).await;
+    assert!(text.contains("170 bpm 2 h ago"), "{text}");
+    tab.wait_for_text("#live-summary", "1 user · 0 alerts · 0 silent").await;
+    tab.wait_for("document.querySelector('#tiles li').dataset.state === 'old-rate'")
+        .await;
+    tab.click(&tile(7)).await;
+    tab.wait_for_text("#user-now", "170 bpm 2 h ago").await;
     assert_eq!(tab.problems(), [""; 0]);
     browser.close().await;
 }

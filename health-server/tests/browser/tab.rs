@@ -179,16 +179,28 @@ impl Tab {
 
     /// Clicks an element in its middle.
     pub(crate) async fn click(&self, selector: &str) {
+        let place = self.middle(selector).await;
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
+            self.call("Input.dispatchMouseEvent", event).await;
+        }
+    }
+
+    /// Moves the pointer over an element.
+    pub(crate) async fn hover(&self, selector: &str) {
+        let place = self.middle(selector).await;
+        let event = json!({"type": "mouseMoved", "x": place[0], "y": place[1]});
+        self.call("Input.dispatchMouseEvent", event).await;
+    }
+
+    /// Scrolls to an element and returns where its middle is.
+    async fn middle(&self, selector: &str) -> Value {
         let place = format!(
             "(() => {{ const node = document.querySelector({}); node.scrollIntoView({{ block: 'center' }}); \
              const box = node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; }})()",
             json!(selector)
         );
-        let place = self.eval(&place).await;
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
-            self.call("Input.dispatchMouseEvent", event).await;
-        }
+        self.eval(&place).await
     }
 
     /// Returns the errors and warnings that the browser has reported: violations of the policy, exceptions, console messages.

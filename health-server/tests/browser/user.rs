@@ -87,6 +87,9 @@ async fn the_range_form_says_what_is_wrong_beside_the_field() {
     };
     let server = Server::start().await;
     let tab = browser.tab().await;
+    tab.open(&server.page("/range")).await;
+    tab.click("#range form button[type=submit]").await;
+    tab.wait_for_text("#range-error", "enter the number of a user").await;
     tab.open(&server.page("/range?user_id=x&preset=1h&bucket=1m&tz=UTC"))
         .await;
     tab.wait_for_text("#range-error", "user_id").await;
@@ -125,6 +128,9 @@ async fn the_chart_of_a_user_follows_the_present_zooms_and_goes_back() {
     tab.open(&server.page("/user/7")).await;
     tab.wait_for("document.querySelector('#user-answer .plot .line')?.getAttribute('d').length > 50")
         .await;
+    // Away from the chart, this key is the page's own.
+    tab.press("PageUp").await;
+    tab.wait_for_text("#user-window", "1 h, up to now").await;
     // An hour shows each sample, with its source.
     tab.focus("#user-answer .plot").await;
     tab.press("ArrowLeft").await;
@@ -152,6 +158,13 @@ async fn the_chart_of_a_user_follows_the_present_zooms_and_goes_back() {
     server.store([sample(7, 0, 111.0, 1)]).await;
     tab.wait_for_text("#user-now", "111 bpm").await;
     tab.wait_for_text("#user-answer .numbers", "111.0 bpm").await;
+    // What the person reads at the pointer stays when the chart is drawn again.
+    tab.eval("document.activeElement.blur()").await;
+    tab.hover("#user-answer .plot").await;
+    tab.wait_for_text("#user-answer .readout", "steps").await;
+    server.store([sample(7, 0, 112.0, 1)]).await;
+    tab.wait_for_text("#user-answer .numbers", "112.0 bpm").await;
+    assert!(tab.text("#user-answer .readout").await.contains("steps"));
     tab.press("Escape").await;
     tab.wait_for("location.hash === '#/' && !document.getElementById('live').hidden")
         .await;
