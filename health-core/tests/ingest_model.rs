@@ -278,15 +278,6 @@ async fn connect(database: &TestDatabase) -> tokio_postgres::Client {
     client
 }
 
-/// Creates a database. If `is_distributed`, Health uses its statements for distributed tables there.
-async fn new_database(is_distributed: bool) -> TestDatabase {
-    let database = TestDatabase::new().await;
-    if is_distributed {
-        database.pretend_distributed().await;
-    }
-    database
-}
-
 #[test]
 fn any_interleaving_equals_some_order_of_single_samples() {
     check_interleavings(false);
@@ -300,7 +291,7 @@ fn any_interleaving_equals_some_order_also_with_the_statements_for_distributed_t
 /// Runs 40 cases; the environment variable `PROPTEST_CASES` sets another number.
 fn check_interleavings(is_distributed: bool) {
     let runtime = Runtime::new().unwrap();
-    let database = runtime.block_on(new_database(is_distributed));
+    let database = runtime.block_on(TestDatabase::distributed_if(is_distributed));
     let handles = runtime.block_on(async { [open(&database, 20_000).await, open(&database, 2).await] });
     let client = runtime.block_on(connect(&database));
     let upload = |(health, users): (&Health, i64)| runtime.spawn(upload(health.clone(), users * 1_000_000_000));
@@ -351,7 +342,7 @@ async fn upload(health: Health, first_user: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_handles_that_copy_the_same_rows_insert_each_row_once() {
     for is_distributed in [false, true] {
-        copy_with_two_handles(&new_database(is_distributed).await).await;
+        copy_with_two_handles(&TestDatabase::distributed_if(is_distributed).await).await;
     }
 }
 

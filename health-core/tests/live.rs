@@ -9,7 +9,7 @@ use health_core::{
     Config, Cursor, Filter, Health, Limits, LiveEvent, Readings, Sample, Source, Steps, Subscription, UserId,
     parse_timestamp,
 };
-use test_support::TestDatabase;
+use test_support::{TestDatabase, earlier};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
@@ -34,6 +34,14 @@ async fn sql(database: &TestDatabase) -> Client {
     let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// Makes all commits older.
+fn set_back(by: &str) -> String {
+    format!(
+        "UPDATE health_commits SET committed_at = {}",
+        earlier("committed_at", by)
+    )
 }
 
 /// What every writer does last: it takes the lock, then a number. `$1` is its batch number, `$2` its own id.
@@ -343,8 +351,8 @@ async fn an_unusable_cursor_is_refused_with_a_reason_and_the_stream_continues_fr
     }
     // Commits that are older than the replay window are not replayed, even if they are still there.
     let client = sql(&database).await;
-    let age = "UPDATE health_commits SET committed_at = committed_at - interval '25 hours'";
-    client.batch_execute(age).await.unwrap();
+    let age = set_back("25 hours");
+    client.batch_execute(&age).await.unwrap();
     for cursor in [&start, &newest] {
         let mut live = health.subscribe(Filter::all()).resume(cursor.clone());
         assert!(expect_resumed(&mut live).await.unwrap_err().contains("too old"));
@@ -637,8 +645,8 @@ async fn a_jump_of_the_databases_clock_loses_no_sample_silently() {
     assert_eq!(receive(&mut live, 1).await, ["1:1"]);
     let client = sql(&database).await;
     // The clock jumps back by a day: earlier commits lie in the future.
-    let jump_back = "UPDATE health_commits SET committed_at = committed_at + interval '25 hours'";
-    client.batch_execute(jump_back).await.unwrap();
+    let jump_back = set_back("-25 hours");
+    client.batch_execute(&jump_back).await.unwrap();
     health.ingest([sample(2, 0, 2)]).await.unwrap();
     assert_eq!(receive(&mut live, 1).await, ["2:2"]);
     let mut again = health.subscribe(Filter::all()).resume(start.clone());
@@ -646,8 +654,8 @@ async fn a_jump_of_the_databases_clock_loses_no_sample_silently() {
     assert_eq!(receive(&mut again, 2).await, ["1:1", "2:2"]);
     // The clock jumps ahead by two days: all commits count as older than the window. The stream continues, and
     // resuming is refused.
-    let jump_ahead = "UPDATE health_commits SET committed_at = committed_at - interval '50 hours'";
-    client.batch_execute(jump_ahead).await.unwrap();
+    let jump_ahead = set_back("50 hours");
+    client.batch_execute(&jump_ahead).await.unwrap();
     health.ingest([sample(3, 0, 3)]).await.unwrap();
     assert_eq!(receive(&mut live, 1).await, ["3:3"]);
     assert_eq!(receive(&mut again, 1).await, ["3:3"]);

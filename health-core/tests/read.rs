@@ -18,9 +18,10 @@ async fn open(database: &TestDatabase) -> Result<Health, Error> {
 
 /// Creates two databases. In the second, Health uses its statements for distributed tables.
 async fn both_kinds_of_tables() -> [TestDatabase; 2] {
-    let databases = [TestDatabase::new().await, TestDatabase::new().await];
-    databases[1].pretend_distributed().await;
-    databases
+    [
+        TestDatabase::undistributed().await,
+        TestDatabase::distributed_if(true).await,
+    ]
 }
 
 fn sample(user: i64, at: DateTime<Utc>, source: &str, heart_rate: f64, steps: i64, kcal: f64) -> Option<Sample> {

@@ -20,14 +20,14 @@ const CONNECTIONS_MAX: u32 = 400;
 /// The first `server_version_num` that knows `CREATE DATABASE … STRATEGY`.
 const STRATEGY_VERSION_MIN: u32 = 150_000;
 
-/// The template database on which the migrations run, once per process.
-const MIGRATED: &str = "migrated";
-
-/// The template of a new database.
+/// The template of a new database. The migrations run once per process, for the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
     Empty,
+    /// The schema; on a cluster, distributed over the workers.
     Migrated,
+    /// The schema; also on a cluster, in the database of the coordinator.
+    Undistributed,
 }
 
 /// A handle of the thread that runs the cluster.
@@ -88,7 +88,8 @@ struct Server {
     strategy: &'static str,
     /// The number of databases created so far, which is part of their names.
     created: u32,
-    has_migrated_template: bool,
+    /// The templates that exist.
+    templates: Vec<Template>,
 }
 
 impl Server {
@@ -120,7 +121,7 @@ impl Server {
             place,
             strategy,
             created: 0,
-            has_migrated_template: false,
+            templates: Vec::new(),
         }
     }
 
@@ -147,19 +148,16 @@ impl Server {
     }
 
     async fn create(&mut self, template: Template) -> (String, String) {
-        if template == Template::Migrated && !self.has_migrated_template {
-            self.create_migrated_template().await;
-            self.has_migrated_template = true;
+        if template != Template::Empty && !self.templates.contains(&template) {
+            self.create_template(template).await;
+            self.templates.push(template);
         }
         self.created += 1;
         let created = self.created;
         match &self.place {
             Place::Own(cluster, client) => {
                 let name = format!("test_{created}");
-                let source = match template {
-                    Template::Empty => "template1",
-                    Template::Migrated => MIGRATED,
-                };
+                let source = name_of(template);
                 let statement = format!("CREATE DATABASE {name} TEMPLATE {source}{}", self.strategy);
                 execute(client, &statement).await;
                 let url = cluster.url(&name);
@@ -172,9 +170,8 @@ impl Server {
                         let statement = format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0");
                         nodes.execute_on_coordinator(&statement).await;
                     }
-                    Template::Migrated => {
-                        let statement = format!("CREATE DATABASE {name} TEMPLATE {}", migrated_on_citus());
-                        nodes.execute(&statement).await;
+                    Template::Migrated | Template::Undistributed => {
+                        nodes.copy(&on_citus(template), &name).await;
                     }
                 }
                 let url = nodes.url(&name);
@@ -183,26 +180,39 @@ impl Server {
         }
     }
 
-    async fn create_migrated_template(&self) {
+    async fn create_template(&self, template: Template) {
         match &self.place {
             Place::Own(cluster, client) => {
-                let statement = format!("CREATE DATABASE {MIGRATED} TEMPLATE template1{}", self.strategy);
+                let name = name_of(template);
+                let statement = format!("CREATE DATABASE {name} TEMPLATE template1{}", self.strategy);
                 execute(client, &statement).await;
-                let config = Config::from_url(&cluster.url(MIGRATED)).expect("a valid URL");
+                let config = Config::from_url(&cluster.url(name)).expect("a valid URL");
                 health_core::migrate(&config)
                     .await
                     .unwrap_or_else(|error| panic!("the migrations fail: {error:?}"));
                 // A database with connections cannot be copied.
-                execute(client, &format!("ALTER DATABASE {MIGRATED} ALLOW_CONNECTIONS false")).await;
+                execute(client, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
             }
-            Place::Citus(nodes) => nodes.create_template(&migrated_on_citus()).await,
+            Place::Citus(nodes) => {
+                let name = on_citus(template);
+                nodes.create_template(&name, template == Template::Migrated).await;
+            }
         }
     }
 }
 
+/// The name of the database that is the template.
+fn name_of(template: Template) -> &'static str {
+    match template {
+        Template::Empty => "template1",
+        Template::Migrated => "migrated",
+        Template::Undistributed => "undistributed",
+    }
+}
+
 /// The name of the template on a cluster, which other test processes use as well.
-fn migrated_on_citus() -> String {
-    format!("test_{}_{MIGRATED}", process::id())
+fn on_citus(template: Template) -> String {
+    format!("test_{}_{}", process::id(), name_of(template))
 }
 
 async fn execute(client: &Client, statement: &str) {

@@ -1,5 +1,6 @@
 //! Databases for tests.
 
+use health_core::Config as HealthConfig;
 use tokio_postgres::NoTls;
 
 use crate::admin::{Admin, Template};
@@ -26,6 +27,28 @@ impl TestDatabase {
         TestDatabase::copy_of(Template::Migrated).await
     }
 
+    /// Creates the same with local tables, also on a cluster of [`CITUS`](crate::CITUS), where it is that of a coordinator.
+    pub async fn undistributed() -> TestDatabase {
+        TestDatabase::copy_of(if crate::is_on_citus() {
+            Template::Undistributed
+        } else {
+            Template::Migrated
+        })
+        .await
+    }
+
+    /// Creates a database in which Health uses its statements for distributed tables, or those for local ones.
+    pub async fn distributed_if(is_distributed: bool) -> TestDatabase {
+        if !is_distributed {
+            return TestDatabase::undistributed().await;
+        }
+        let database = TestDatabase::new().await;
+        if !crate::is_on_citus() {
+            database.distribute().await;
+        }
+        database
+    }
+
     /// Creates a database without tables, as a copy of `template1`.
     pub async fn empty() -> TestDatabase {
         TestDatabase::copy_of(Template::Empty).await
@@ -37,12 +60,16 @@ impl TestDatabase {
         self.execute(PRETEND_CITUS).await;
     }
 
-    /// Makes Health believe that the tables of this migrated database are distributed by Citus, which is not installed.
+    /// Distributes the tables of an undistributed database of a cluster of [`CITUS`](crate::CITUS). Elsewhere, makes Health believe
+    /// that the tables are distributed by Citus, which is not installed. No session of Health may be open.
     ///
-    /// Sessions that connect afterwards use the statements for distributed tables. They run on any PostgreSQL. On a cluster of
-    /// [`CITUS`](crate::CITUS) the tables are distributed, and this does nothing.
-    pub async fn pretend_distributed(&self) {
-        if !crate::is_on_citus() {
+    /// Sessions that connect afterwards use the statements for distributed tables. They run on any PostgreSQL.
+    pub async fn distribute(&self) {
+        if crate::is_on_citus() {
+            let config = HealthConfig::from_url(&self.url).expect("a valid URL");
+            let distributed = health_core::distribute(&config).await;
+            distributed.unwrap_or_else(|error| panic!("the tables are not distributed: {error:?}"));
+        } else {
             self.pretend_citus().await;
             self.execute(PRETEND_DISTRIBUTED).await;
         }
@@ -60,6 +87,13 @@ impl TestDatabase {
     /// Returns the URL to connect to, as the superuser of the cluster.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns the URL of another database of the same server, which need not exist.
+    pub fn url_of(&self, other: &str) -> String {
+        // The URL of the throw-away PostgreSQL encodes the name, that of a cluster does not.
+        let encoded = self.name.replace('_', "%5F");
+        self.url.replacen(&encoded, other, 1).replacen(&self.name, other, 1)
     }
 
     /// Returns the name of the database in its cluster.

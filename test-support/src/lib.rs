@@ -33,7 +33,7 @@ pub use crate::{
     database::TestDatabase,
     directory::test_directory,
     fit::{FitFile, FitValue},
-    nodes::{CITUS, is_on_citus},
+    nodes::{CITUS, count_on_all_nodes, earlier, is_on_citus},
     process::{Addresses, TestProcess},
 };
 pub use rustix::process::Signal;

@@ -3,7 +3,7 @@
 use std::env;
 
 use health_core::Config as HealthConfig;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 
 /// The variable with the URL of a database on the coordinator whose extension `citus` knows the workers.
 ///
@@ -15,6 +15,21 @@ pub const CITUS: &str = "HEALTH_TEST_CITUS";
 /// Returns whether tests use a cluster.
 pub fn is_on_citus() -> bool {
     env::var_os(CITUS).is_some()
+}
+
+/// Returns a statement for the sum of what a statement counts on all nodes of the cluster. Without one, that is the statement.
+pub fn count_on_all_nodes(count: &str) -> String {
+    if is_on_citus() {
+        format!("SELECT sum(result::bigint)::bigint FROM run_command_on_all_nodes($count${count}$count$)")
+    } else {
+        count.to_owned()
+    }
+}
+
+/// Returns the SQL for a time that is earlier by an interval than that in a column. Citus refuses an UPDATE that subtracts from a
+/// `timestamptz` itself, because the result can depend on the session's time zone.
+pub fn earlier(column: &str, interval: &str) -> String {
+    format!("({column} AT TIME ZONE 'UTC' - interval '{interval}') AT TIME ZONE 'UTC'")
 }
 
 /// The nodes of a cluster; the first is the coordinator.
@@ -70,6 +85,12 @@ impl Nodes {
         futures_util::future::join_all(executing).await;
     }
 
+    /// Creates a database on all nodes as a copy of a template.
+    pub(crate) async fn copy(&self, template: &str, name: &str) {
+        let copying = self.clients.iter().map(|client| copy(client, template, name));
+        futures_util::future::join_all(copying).await;
+    }
+
     /// Drops a database on all nodes. A transaction that is prepared in it keeps it.
     pub(crate) async fn drop_database(&self, name: &str) {
         let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
@@ -77,8 +98,8 @@ impl Nodes {
         futures_util::future::join_all(dropping).await;
     }
 
-    /// Creates a database with the schema, distributed over the workers, for others to copy.
-    pub(crate) async fn create_template(&self, name: &str) {
+    /// Creates a database with the schema for others to copy, distributed over the workers or not.
+    pub(crate) async fn create_template(&self, name: &str, is_distributed: bool) {
         self.execute(&format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))
             .await;
         for index in 0..self.addresses.len() {
@@ -96,13 +117,12 @@ impl Nodes {
         drop(coordinator);
         let config = HealthConfig::from_url(&self.url(name)).expect("a valid URL");
         health_core::migrate(&config).await.expect("migrations on a cluster");
-        health_core::distribute(&config).await.expect("distributed tables");
+        if is_distributed {
+            health_core::distribute(&config).await.expect("distributed tables");
+        }
         // A database with connections cannot be copied, and Citus keeps some.
-        self.execute(&format!(
-            "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
-             SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
-        ))
-        .await;
+        let close = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false; {}", end_sessions(name));
+        self.execute(&close).await;
     }
 
     fn of(&self, index: usize, database: &str) -> Config {
@@ -121,6 +141,27 @@ async fn client(config: &Config) -> Client {
     let (client, connection) = config.connect(NoTls).await.expect("a connection to a node");
     tokio::spawn(connection);
     client
+}
+
+/// How often a copy is tried. The daemon of Citus in a database connects again, also if connections are not allowed.
+const COPIES_MAX: usize = 50;
+
+async fn copy(client: &Client, template: &str, name: &str) {
+    let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    for _ in 0..COPIES_MAX {
+        match client.batch_execute(&create).await {
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => {
+                execute(client, &end_sessions(template)).await;
+            }
+            done => return done.unwrap_or_else(|error| panic!("{create}: {error:?}")),
+        }
+    }
+    panic!("{create}: the template has always sessions");
+}
+
+/// Ends the sessions of a database, and waits until they have ended.
+fn end_sessions(database: &str) -> String {
+    format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'")
 }
 
 async fn execute(client: &Client, statements: &str) {

@@ -188,9 +188,7 @@ mod tests {
             .unwrap();
         assert_eq!((current.pending.len(), current.trial), (0, Trial::Complete));
         assert_eq!(current.version, known_migrations().last().unwrap().version());
-        let missing = database
-            .url()
-            .replacen(&database.name().replace('_', "%5F"), "nosuchdatabase", 1);
+        let missing = database.url_of("nosuchdatabase");
         let config = Config::from_url(&missing).unwrap();
         for _ in 0..2 {
             let plan = plan_migration(&config).await.unwrap();

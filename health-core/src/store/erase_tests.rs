@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use test_support::TestDatabase;
+use test_support::{TestDatabase, earlier};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
@@ -115,10 +115,7 @@ pub(super) async fn store_two_days(database: &TestDatabase) -> Session {
 #[tokio::test]
 async fn after_an_erasure_in_any_steps_answers_equal_an_aggregate_over_the_samples_that_are_left() {
     for is_distributed in [false, true] {
-        let database = TestDatabase::new().await;
-        if is_distributed {
-            database.pretend_distributed().await;
-        }
+        let database = TestDatabase::distributed_if(is_distributed).await;
         let mut session = store_two_days(&database).await;
         let days: Vec<_> = (-1..4).map(|day| at(day * 86_400).timestamp_micros()).collect();
         let now = Utc::now().timestamp_micros();
@@ -360,8 +357,11 @@ async fn erasures_are_packed_and_pruned_with_their_records() {
     let log = whole_log(&mut session).await;
     let erasures: Vec<_> = log.iter().filter_map(|(_, erasure)| erasure.clone()).collect();
     assert_eq!((erasures, log.len()), (expected, 1 + 6 * 3));
-    let age = "UPDATE health_commits SET committed_at = committed_at - interval '6 minutes'";
-    session.client().batch_execute(age).await.unwrap();
+    let age = format!(
+        "UPDATE health_commits SET committed_at = {}",
+        earlier("committed_at", "6 minutes")
+    );
+    session.client().batch_execute(&age).await.unwrap();
     while maintain(&mut session, DAY).await.unwrap() {}
     let count = "SELECT (SELECT count(*) FROM health_commits), (SELECT count(*) FROM health_erasures)";
     let counts = session.client().query_one(count, &[]).await.unwrap();
@@ -372,9 +372,12 @@ async fn erasures_are_packed_and_pruned_with_their_records() {
     session.client().batch_execute(delete).await.unwrap();
     let answer = page(&mut session, LogPosition::START, 100, DAY).await.unwrap();
     assert!(matches!(answer, LogPage::Pruned), "{answer:?}");
-    let old = "UPDATE health_commit_packs SET last_committed = last_committed - interval '25 hours'; \
-        UPDATE health_commits SET committed_at = committed_at - interval '25 hours'";
-    session.client().batch_execute(old).await.unwrap();
+    let old = format!(
+        "UPDATE health_commit_packs SET last_committed = {}; UPDATE health_commits SET committed_at = {}",
+        earlier("last_committed", "25 hours"),
+        earlier("committed_at", "25 hours")
+    );
+    session.client().batch_execute(&old).await.unwrap();
     maintain(&mut session, DAY).await.unwrap();
     let left: i64 = session
         .client()

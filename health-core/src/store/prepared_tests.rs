@@ -36,10 +36,10 @@ const USER: i64 = 7;
 /// A database that seems to be distributed. Without a real cluster: there, nobody can prepare a transaction by hand.
 async fn cluster() -> Option<(TestDatabase, Config)> {
     if test_support::is_on_citus() {
+        eprintln!("skipped: on a real cluster, nobody can prepare a transaction by hand");
         return None;
     }
-    let database = TestDatabase::new().await;
-    database.pretend_distributed().await;
+    let database = TestDatabase::distributed_if(true).await;
     let config = Config::from_url(database.url()).unwrap();
     Some((database, config))
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use chrono::Utc;
-use test_support::TestDatabase;
+use test_support::{TestDatabase, earlier};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -67,8 +67,11 @@ async fn a_server_that_is_too_old_for_the_schema_reads_and_writes_nothing_until_
     summarise_all(&mut session).await;
     // A dirty slice, and a commit that is old enough for a pack.
     health.ingest([sample(1, 5, "", 3)]).await.unwrap();
-    let age = "UPDATE health_commits SET committed_at = committed_at - interval '6 minutes'";
-    session.client().batch_execute(age).await.unwrap();
+    let age = format!(
+        "UPDATE health_commits SET committed_at = {}",
+        earlier("committed_at", "6 minutes")
+    );
+    session.client().batch_execute(&age).await.unwrap();
     raise(&session, KNOWN_VERSION + 1).await;
     let before = contents(&session).await;
 

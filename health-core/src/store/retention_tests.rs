@@ -45,10 +45,7 @@ fn retention(database: &TestDatabase) -> (Retention, watch::Sender<bool>, Arc<Co
 #[tokio::test]
 async fn what_is_kept_is_exact_and_answers_summaries_and_the_feed_agree_with_it() {
     for is_distributed in [false, true] {
-        let database = TestDatabase::new().await;
-        if is_distributed {
-            database.pretend_distributed().await;
-        }
+        let database = TestDatabase::distributed_if(is_distributed).await;
         let mut session = store_two_days(&database).await;
         let health = open(&database, Limits::default()).await;
         let start = health.cursor();

@@ -89,13 +89,12 @@ const TOLERANCE: f64 = 1e-9;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_answer_equals_an_aggregate_over_the_samples_of_its_snapshot() {
-    compare_while_everything_changes(&TestDatabase::new().await, Tables::Local).await;
+    compare_while_everything_changes(&TestDatabase::undistributed().await, Tables::Local).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_answer_equals_an_aggregate_also_with_the_statements_for_distributed_tables() {
-    let database = TestDatabase::new().await;
-    database.pretend_distributed().await;
+    let database = TestDatabase::distributed_if(true).await;
     compare_while_everything_changes(&database, Tables::Distributed).await;
 }
 
@@ -217,11 +216,9 @@ async fn compare_while_everything_changes(database: &TestDatabase, tables: Table
 /// The greatest legal user id has no next id from which sealing could continue.
 #[tokio::test]
 async fn sealing_ends_if_a_user_has_the_greatest_id() {
-    let database = TestDatabase::new().await;
-    seal_users_with_the_greatest_ids(&database).await;
-    let database = TestDatabase::new().await;
-    database.pretend_distributed().await;
-    seal_users_with_the_greatest_ids(&database).await;
+    for is_distributed in [false, true] {
+        seal_users_with_the_greatest_ids(&TestDatabase::distributed_if(is_distributed).await).await;
+    }
 }
 
 async fn seal_users_with_the_greatest_ids(database: &TestDatabase) {

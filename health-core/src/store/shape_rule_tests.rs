@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use test_support::TestDatabase;
+use test_support::{TestDatabase, is_on_citus};
 
 use crate::{
     config::Config,
     store::{
         connection::Session,
-        shape_rules::{Rule, VOLATILE_FUNCTIONS, broken, called},
+        shape_rules::{Rule, VOLATILE_FUNCTIONS, VOLATILE_FUNCTIONS_OF_CITUS, broken, called},
         tables::{DISTRIBUTED_TABLES, LOCAL_TABLES},
     },
 };
@@ -177,6 +177,16 @@ async fn the_rules_know_the_tables_and_the_volatile_functions() {
         query(volatile, &VOLATILE_FUNCTIONS.map(String::from)).await,
         VOLATILE_FUNCTIONS
     );
+    let of_citus: &[_] = if is_on_citus() {
+        &VOLATILE_FUNCTIONS_OF_CITUS
+    } else {
+        &[]
+    };
+    assert_eq!(
+        query(volatile, &VOLATILE_FUNCTIONS_OF_CITUS.map(String::from)).await,
+        of_citus
+    );
+    let known = [VOLATILE_FUNCTIONS.as_slice(), of_citus].concat();
     let about_users = |constant: &Constant| DISTRIBUTED_TABLES.iter().any(|table| constant.text.contains(table));
     let names: Vec<_> = constants()
         .iter()
@@ -184,7 +194,7 @@ async fn the_rules_know_the_tables_and_the_volatile_functions() {
         .flat_map(|constant| called(&constant.text))
         .collect();
     for name in query(volatile, &names).await {
-        assert!(VOLATILE_FUNCTIONS.contains(&name.as_str()), "{name} is volatile");
+        assert!(known.contains(&name.as_str()), "{name} is volatile");
     }
 }
 

@@ -28,6 +28,10 @@ pub(super) const VOLATILE_FUNCTIONS: [&str; 8] = [
     "setval",
 ];
 
+/// The same of Citus, which no statement with a change may use.
+pub(super) const VOLATILE_FUNCTIONS_OF_CITUS: [&str; 2] =
+    ["get_shard_id_for_distribution_column", "run_command_on_all_nodes"];
+
 /// What Citus refuses or gets wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -173,7 +177,8 @@ impl Statement {
 
     fn is_volatile_change(&self) -> bool {
         let is_update = self.has_any(&["update"]);
-        let calls = |at: usize| VOLATILE_FUNCTIONS.contains(&self.text(at)) && self.text(at + 1) == "(";
+        let volatile = [VOLATILE_FUNCTIONS.as_slice(), &VOLATILE_FUNCTIONS_OF_CITUS].concat();
+        let calls = |at: usize| volatile.contains(&self.text(at)) && self.text(at + 1) == "(";
         let is_change = is_update || self.has_any(&["delete", "insert"]);
         is_change && (0..self.words.len()).any(calls) || is_update && self.has_any(&["default"])
     }

@@ -118,7 +118,7 @@ async fn faults_of_the_database_are_findings_and_not_errors_of_the_program() {
     let (status, page, _) = check(&["--database-url", "postgres://127.0.0.1:1/db"]).await;
     assert_eq!(status, Some(1));
     assert!(line(&page, "database").starts_with("wrong"), "{page}");
-    let missing = database.url().replacen(&name.replace('_', "%5F"), "nosuchdatabase", 1);
+    let missing = database.url_of("nosuchdatabase");
     let (status, page, _) = check(&["--database-url", &missing]).await;
     assert_eq!(status, Some(1), "{page}");
     assert!(line(&page, "database").contains("nosuchdatabase"), "{page}");
