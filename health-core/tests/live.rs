@@ -46,8 +46,23 @@ fn set_back(by: &str) -> String {
 
 /// What every writer does last: it takes the lock, then a number. `$1` is its batch number, `$2` its own id.
 const COMMIT_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health commit order'))";
-const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
-    SELECT number + 1, $1, $2, writer, 1 FROM health_commits ORDER BY number DESC LIMIT 1";
+const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
+    SELECT number + 1, $1, $2, writer, 1, $3 FROM health_commits ORDER BY number DESC LIMIT 1";
+
+/// The keys of a commit of one row: the power of the unit of time, here seconds, then user and time, each doubled and with seven bits
+/// a byte, the low ones first.
+fn keys_of_one_row(user: u64, time: &str) -> Vec<u8> {
+    let seconds = parse_timestamp(time).unwrap().timestamp().cast_unsigned();
+    let mut bytes = vec![6];
+    for mut value in [user * 2, seconds * 2] {
+        while value > 0x7f {
+            bytes.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+            value >>= 7;
+        }
+        bytes.push(u8::try_from(value).unwrap());
+    }
+    bytes
+}
 
 /// Deletes all records but the newest, as if they had been pruned.
 const PRUNE: &str = "DELETE FROM health_commits WHERE number < (SELECT max(number) FROM health_commits)";
@@ -231,7 +246,8 @@ async fn a_commit_that_becomes_visible_late_is_not_lost_and_delays_no_other() {
     let cursor = resuming.cursor();
     // While it is committing, other commits wait for it, and get later numbers.
     transaction.execute(COMMIT_LOCK, &[]).await.unwrap();
-    transaction.execute(APPEND, &[&batch, &7_i64]).await.unwrap();
+    let keys = keys_of_one_row(9, "2025-03-02T12:00:00Z");
+    transaction.execute(APPEND, &[&batch, &7_i64, &keys]).await.unwrap();
     let waiting = health.enqueue(vec![sample(1, 5, 5)]).await.unwrap();
     let mut blocked = health.subscribe(Filter::all()).resume(cursor.clone());
     expect_resumed(&mut blocked).await.unwrap();
@@ -595,10 +611,13 @@ async fn a_replay_that_is_overtaken_by_pruning_says_that_samples_may_be_missing(
     let rows = "INSERT INTO health_metrics (id, user_id, timestamp, steps) \
         SELECT ($1::bigint + n) << 20, n, '2025-03-02T12:00:00Z'::timestamptz, 1 FROM generate_series(1, $2::bigint) AS n";
     client.execute(rows, &[&first, &commits]).await.unwrap();
-    let records = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
-        SELECT number + n, $1::bigint + n, 7, CASE n WHEN 1 THEN writer ELSE 7 END, 1 FROM generate_series(1, $2::bigint) AS n, \
+    let records = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
+        SELECT number + n, $1::bigint + n, 7, CASE n WHEN 1 THEN writer ELSE 7 END, 1, keys \
+        FROM unnest($2::bytea[]) WITH ORDINALITY AS of_rows (keys, n), \
         (SELECT number, writer FROM health_commits ORDER BY number DESC LIMIT 1) AS newest";
-    client.execute(records, &[&first, &commits]).await.unwrap();
+    let keys = (1..=commits.cast_unsigned()).map(|user| keys_of_one_row(user, "2025-03-02T12:00:00Z"));
+    let keys: Vec<_> = keys.collect();
+    client.execute(records, &[&first, &keys]).await.unwrap();
     let delivered = async {
         while number_of(&health.cursor()) < number_of(&start) + commits {
             tokio::task::yield_now().await;

@@ -325,29 +325,35 @@ impl Poller {
                 rest = later;
                 continue;
             }
-            let delivered = self.deliver_from_table(doorbell, rest, erasures).await?;
+            let Some(delivered) = self.deliver_from_table(doorbell, rest, erasures).await? else {
+                // They were pruned, and so was the position. The next page says so.
+                return Ok(());
+            };
             rest = &rest[delivered..];
         }
         Ok(())
     }
 
     /// Delivers some records, at least the first, which has to be read from the table. Returns their number, which is 0 if a
-    /// subscription began meanwhile.
+    /// subscription began meanwhile; `None` if the log does not hold the records any more.
     ///
-    /// If two servers write, the kept commits of this server stand between those of the other one. Reading each of these alone
-    /// takes too long to keep up, because a range of ids costs at least 128 pages of the table. So all are read at once.
+    /// If two servers write, the kept commits of this server stand between those of the other one. Each statement takes a round
+    /// trip, so all of these are read at once.
     async fn deliver_from_table(
         &mut self,
         doorbell: &mut Doorbell,
         records: &[CommitRecord],
         erasures: &Erasures,
-    ) -> Result<usize, Error> {
+    ) -> Result<Option<usize>, Error> {
         let not_kept = records.iter().filter(|record| !self.is_kept(record));
         let not_kept: Vec<CommitRecord> = not_kept.copied().collect();
         let group = &not_kept[..group_len(&not_kept)];
         let has_listeners = self.ring.has_listeners();
         let rows = if has_listeners {
-            doorbell.rows(group).await?
+            let Some(rows) = doorbell.rows(group).await? else {
+                return Ok(None);
+            };
+            rows
         } else {
             Vec::new()
         };
@@ -369,7 +375,7 @@ impl Poller {
             }
             delivered += 1;
         }
-        Ok(delivered)
+        Ok(Some(delivered))
     }
 
     /// Returns whether this server made a commit and has kept what it did.

@@ -8,8 +8,8 @@
 //! # Live samples during a replay
 //!
 //! A live sample waits only for the backlog of its own user. After each group of commits the replay looks at what the ring
-//! has delivered since the mark, see [`live_samples`]. A user with live samples is *pulled ahead*: the replay sends the rest of
-//! [that user's backlog](backlog_of_user) at once, then the live samples, and leaves the user out of the rest of the pass. This
+//! has delivered since the mark, see [`live_samples`]. Users with live samples are *pulled ahead*: the replay sends the rest of
+//! [their backlog](backlog_of_users) at once, then the live samples, and leaves the users out of the rest of the pass. This
 //! takes at most half of the time.
 //!
 //! # Memory and fairness
@@ -18,7 +18,7 @@
 //! them fast. Otherwise it gives them up as soon as another replay needs them, and goes on at the first row that was not taken
 //! once the subscriber has taken everything before it. So subscribers that have stopped delay no other, however many they are.
 
-mod backlog_of_user;
+mod backlog_of_users;
 mod budget;
 mod commits;
 mod further;

@@ -9,7 +9,7 @@ use crate::{
     store::{
         batch_key::BatchKey,
         client::SessionClient,
-        commit_log::{APPEND, COMMIT_LOCK, CommitRecord},
+        commit_log::{APPEND, COMMIT_LOCK, CommitRecord, row_keys},
         connection::Session,
         micros::Micros,
         required_version::KNOWN_VERSION,
@@ -33,6 +33,8 @@ pub(super) struct Append {
     insert: Statement,
     key: BatchKey,
     rows: i32,
+    /// The keys of the rows, encoded.
+    row_keys: Vec<u8>,
     /// The oldest timestamp. If the threshold is later, nothing of the batch may be stored. `None`: no such condition.
     oldest: Option<Micros>,
 }
@@ -49,13 +51,14 @@ impl Append {
     pub(super) async fn prepare(
         session: &mut Session,
         key: BatchKey,
-        rows: usize,
+        plan: &WritePlan,
     ) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             lock: session.prepare(COMMIT_LOCK).await?,
             insert: session.prepare(APPEND).await?,
             key,
-            rows: i32::try_from(rows).unwrap_or(i32::MAX),
+            rows: i32::try_from(plan.rows()).unwrap_or(i32::MAX),
+            row_keys: row_keys::of_plan(plan),
             oldest: None,
         })
     }
@@ -74,7 +77,14 @@ impl Append {
             writer_id,
             batch_number,
         } = self.key;
-        let record: [&(dyn ToSql + Sync); 5] = [&batch_number, &writer_id, &self.rows, &self.oldest, &KNOWN_VERSION];
+        let record: [&(dyn ToSql + Sync); 6] = [
+            &batch_number,
+            &writer_id,
+            &self.rows,
+            &self.oldest,
+            &KNOWN_VERSION,
+            &self.row_keys,
+        ];
         let (locked, appended, committed) = futures_util::join!(
             client.execute(&self.lock, &[]),
             client.query_opt(&self.insert, &record),

@@ -71,10 +71,10 @@ impl ReadingColumns {
 }
 
 impl<'a> SampleColumns<'a> {
-    /// Takes samples whose rows get the ids from `first_id` on.
-    pub(crate) fn new(first_id: i64, samples: impl IntoIterator<Item = &'a Sample>) -> Self {
+    /// Takes samples and the ids of their rows.
+    pub(crate) fn new(ids: impl IntoIterator<Item = i64>, samples: impl IntoIterator<Item = &'a Sample>) -> Self {
         let mut columns = Self::default();
-        for (id, sample) in (first_id..).zip(samples) {
+        for (id, sample) in ids.into_iter().zip(samples) {
             columns.ids.push(id);
             columns.identities.push(sample);
             columns.readings.push(sample.readings());

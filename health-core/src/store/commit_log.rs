@@ -18,6 +18,11 @@
 //! Records that are some minutes old are moved to `health_commit_packs`, up to [`PACK_RECORDS`] in one row, without losing
 //! anything: see [`codec`].
 //!
+//! # Row keys
+//!
+//! A record names the rows of its commit by their keys, see [`row_keys`]. They are read with the rows, not with the records,
+//! because a subscriber that has stopped keeps records.
+//!
 //! # Erasures
 //!
 //! A transaction that erased samples has a record too. Its number of rows is NULL, so that a server which does not know erasures
@@ -26,6 +31,8 @@
 
 pub(crate) mod codec;
 pub(crate) mod erasures;
+pub(crate) mod row_keys;
+mod varint;
 
 use std::time::Duration;
 
@@ -85,9 +92,13 @@ pub(crate) const BATCH_BITS: u32 = 20;
 /// The most rows of a batch.
 pub(crate) const BATCH_ROWS_MAX: i64 = 1 << BATCH_BITS;
 
-/// Records in one pack. Few, because a whole pack is read to find one record; many, so that the cost of a table row matters
-/// little.
+/// Records in one pack at most. Few, because a whole pack is read to find one record; many, so that the cost of a table row
+/// matters little.
 const PACK_RECORDS: i64 = 1_000;
+
+/// A pack ends after the record with which its commits have more rows than this. Few, because the keys of all rows are read to
+/// find those of one record.
+const PACK_ROWS: i64 = 20_000;
 
 /// How old a record must be before it is packed, and a pack before it is deleted. Pollers read the log every second, so most
 /// records are read before. A fence finds its record also in a pack.
@@ -103,10 +114,12 @@ pub(crate) const COMMIT_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('hea
 /// a number also if the log is empty. The next batch number comes with the answer, so that a small transaction needs no
 /// round trip for it.
 ///
+/// `$6` are the keys of the rows, see [`row_keys`].
+///
 /// If the oldest timestamp `$4` is given and the threshold is later, or a program must know a newer migration than `$5`, there
 /// is no record: [`INSERT_RECENT`](crate::store::write) has stored nothing then, and a record would say that it did.
-pub(crate) const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
-     SELECT coalesce(newest.number, 0) + 1, $1, $2, coalesce(newest.writer, 0), $3 FROM (VALUES (1)) AS one \
+pub(crate) const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
+     SELECT coalesce(newest.number, 0) + 1, $1, $2, coalesce(newest.writer, 0), $3, $6 FROM (VALUES (1)) AS one \
      LEFT JOIN LATERAL (SELECT number, writer FROM health_commits ORDER BY number DESC LIMIT 1) AS newest ON true \
      WHERE $4::timestamptz IS NULL OR (SELECT threshold FROM health_sealing WHERE required_version <= $5) <= $4 \
      RETURNING number, previous_writer, nextval('health_batch_numbers')";
@@ -133,6 +146,7 @@ const OLDEST: &str = "SELECT least((SELECT first_number FROM health_commit_packs
      (SELECT number FROM health_commits ORDER BY number LIMIT 1))";
 
 /// The lowest and the highest batch number among the records after a number, up to another.
+#[cfg(feature = "embedded")]
 const BATCH_RANGE: &str = "SELECT min(lowest), max(highest) FROM ( \
      SELECT min(batch) AS lowest, max(batch) AS highest FROM health_commits WHERE number > $1 AND number <= $2 \
      UNION ALL SELECT min(lowest_batch), max(highest_batch) FROM health_commit_packs \
@@ -148,14 +162,17 @@ const TRY_MAINTENANCE_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('h
 /// Takes the records that are old enough out of the table, up to the first one that is not, and never the newest one. So the
 /// numbers that stay follow each other, even if the clock has jumped.
 ///
-/// The statement reads only the `$2` oldest records, at the start of the primary key. So it takes at most one less.
-const TAKE_OLD: &str = "WITH oldest AS (SELECT number, committed_at < now() - $1::bigint * interval '1 microsecond' AS is_old_enough \
-     FROM health_commits ORDER BY number LIMIT $2) \
-     DELETE FROM health_commits WHERE number < (SELECT coalesce(min(number) FILTER (WHERE NOT is_old_enough), max(number)) FROM oldest) \
-     RETURNING number, batch, writer, rows, committed_at";
+/// The statement reads only the `$2` oldest records, at the start of the primary key. So it takes at most one less. It ends at
+/// the record with which they have more than `$3` rows.
+const TAKE_OLD: &str = "WITH oldest AS ( \
+     SELECT number, committed_at < now() - $1::bigint * interval '1 microsecond' \
+     AND sum(rows) OVER (ORDER BY number) - coalesce(rows, 0) <= $3 AS is_taken \
+     FROM (SELECT number, committed_at, rows FROM health_commits ORDER BY number LIMIT $2) AS first) \
+     DELETE FROM health_commits WHERE number < (SELECT coalesce(min(number) FILTER (WHERE NOT is_taken), max(number)) FROM oldest) \
+     RETURNING number, batch, writer, rows, committed_at, keys";
 
 const INSERT_PACK: &str = "INSERT INTO health_commit_packs \
-     (last_number, first_number, lowest_batch, highest_batch, last_committed, records) VALUES ($1, $2, $3, $4, $5, $6)";
+     (last_number, first_number, lowest_batch, highest_batch, last_committed, records, keys) VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
 /// Deletes packs that no client can resume from any more.
 ///
@@ -275,6 +292,7 @@ async fn missing(session: &mut Session, from: LogPosition) -> Result<LogPage, St
 }
 
 /// Returns the lowest and the highest batch number among the records after `from` up to `to`; `None` if there are none.
+#[cfg(feature = "embedded")]
 pub(crate) async fn batch_range(session: &mut Session, from: i64, to: i64) -> Result<Option<(i64, i64)>, StoreError> {
     let statement = session.prepare(BATCH_RANGE).await?;
     let row = session.client().query_one(&statement, &[&from, &to]).await?;
@@ -304,7 +322,15 @@ pub(crate) async fn fence(session: &mut Session, key: BatchKey) -> Result<bool, 
     let append = session.prepare(APPEND).await?;
     let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '1s'; {COMMIT_LOCK}");
     let mut transaction = Transaction::begin(session, &begin).await?;
-    let params: [&(dyn ToSql + Sync); 5] = [&batch_number, &writer_id, &0_i32, &None::<Micros>, &KNOWN_VERSION];
+    let no_keys: &[u8] = &[];
+    let params: [&(dyn ToSql + Sync); 6] = [
+        &batch_number,
+        &writer_id,
+        &0_i32,
+        &None::<Micros>,
+        &KNOWN_VERSION,
+        &no_keys,
+    ];
     match transaction.client().execute(&append, &params).await {
         Ok(_) => {}
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
@@ -355,7 +381,7 @@ pub(crate) async fn maintain(session: &mut Session, window: Duration) -> Result<
     }
     required_version::check_now(&mut transaction).await?;
     let client = transaction.client();
-    let params: [&(dyn ToSql + Sync); 2] = [&micros(PACK_AFTER), &(PACK_RECORDS + 1)];
+    let params: [&(dyn ToSql + Sync); 3] = [&micros(PACK_AFTER), &(PACK_RECORDS + 1), &PACK_ROWS];
     let mut rows = client.query(&take, &params).await?;
     rows.sort_by_key(|row| row.get::<_, i64>(0));
     let records: Vec<_> = rows.iter().map(record).collect();
@@ -373,14 +399,24 @@ pub(crate) async fn maintain(session: &mut Session, window: Duration) -> Result<
         let times = rows.iter().map(|row| row.get::<_, DateTime<Utc>>(4));
         let committed_at = times.max();
         let encoded = codec::encode(&records);
-        let params: [&(dyn ToSql + Sync); 6] =
-            [&last.number, &first.number, &lowest, &highest, &committed_at, &encoded];
+        let mut keys = Vec::new();
+        rows.iter().for_each(|row| row_keys::pack(&mut keys, row.get(5)));
+        let params: [&(dyn ToSql + Sync); 7] = [
+            &last.number,
+            &first.number,
+            &lowest,
+            &highest,
+            &committed_at,
+            &encoded,
+            &keys,
+        ];
         client.execute(&insert, &params).await?;
     }
     client.execute(&prune, &[&micros(window.max(PACK_AFTER))]).await?;
     erasures::prune(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(i64::try_from(records.len()).is_ok_and(|count| count == PACK_RECORDS))
+    let rows: i64 = records.iter().map(|record| i64::from(record.rows)).sum();
+    Ok(rows > PACK_ROWS || i64::try_from(records.len()).is_ok_and(|count| count == PACK_RECORDS))
 }
 
 /// The record of a row that begins with number, batch, writer and rows.

@@ -84,6 +84,9 @@ const WRITERS: i64 = 6;
 
 const DAY: Duration = Duration::from_hours(24);
 
+/// The model reads records, not rows.
+const NO_KEYS: &[u8] = &[];
+
 /// Appends a record without the product's lock: the number comes from a sequence.
 const APPEND_FROM_SEQUENCE: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
      SELECT coalesce($4::bigint, nextval('model_numbers')), $1, $2, 0, $3";
@@ -270,6 +273,7 @@ impl Writer {
                                     &rows_written,
                                     &None::<Micros>,
                                     &KNOWN_VERSION,
+                                    &NO_KEYS,
                                 ],
                             )
                             .await

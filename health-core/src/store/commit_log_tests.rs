@@ -31,6 +31,9 @@ use crate::{
 
 const DAY: Duration = Duration::from_hours(24);
 
+/// The records of these tests are read, not their rows.
+const NO_KEYS: &[u8] = &[];
+
 /// Makes every record old enough to be packed.
 const AGE: &str = "UPDATE health_commits SET committed_at = committed_at - interval '6 minutes'";
 
@@ -128,7 +131,14 @@ async fn append(session: &Session, key: BatchKey) -> Result<i64, tokio_postgres:
         .client()
         .query_one(
             APPEND,
-            &[&batch_number, &writer_id, &1_i32, &None::<Micros>, &KNOWN_VERSION],
+            &[
+                &batch_number,
+                &writer_id,
+                &1_i32,
+                &None::<Micros>,
+                &KNOWN_VERSION,
+                &NO_KEYS,
+            ],
         )
         .await?;
     Ok(row.get(0))

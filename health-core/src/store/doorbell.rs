@@ -163,19 +163,20 @@ impl Doorbell {
         answered(commit_log::page(&mut self.session, from, limit, window)).await
     }
 
-    /// Returns the rows that some commits wrote, in the order of the commits.
+    /// Returns the rows that some commits wrote, in the order of the commits; `None` if the commit log does not hold them any more.
     ///
     /// If the tables are distributed, a commit may be visible before all of its rows. Rows are missing as well if later commits
     /// have changed or erased them. So if some are missing, this reads again after all visible commits have become complete.
-    pub(crate) async fn rows(&mut self, records: &[CommitRecord]) -> Result<Vec<FeedRow>, Error> {
+    pub(crate) async fn rows(&mut self, records: &[CommitRecord]) -> Result<Option<Vec<FeedRow>>, Error> {
         answered(async {
             let session = &mut self.session;
-            let rows = feed_rows::rows(session, records, None).await?;
-            if session.tables() == Tables::Local || feed_rows::are_complete(records, &rows) {
+            let rows = feed_rows::rows(session, records, None, None).await?;
+            let are_complete = |rows: &Vec<FeedRow>| feed_rows::are_complete(records, rows);
+            if session.tables() == Tables::Local || rows.as_ref().is_none_or(are_complete) {
                 return Ok(rows);
             }
             prepared::recover(session, Rows::OfAllUsers).await?;
-            feed_rows::rows(session, records, None).await
+            feed_rows::rows(session, records, None, None).await
         })
         .await
     }

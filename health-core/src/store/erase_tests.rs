@@ -21,7 +21,7 @@ use crate::{
     range::TimeRange,
     sample::{HeartRate, Readings, Sample, Source, Steps, UserId},
     store::{
-        commit_log::{LogPage, LogPosition, erasures, maintain, newest, page},
+        commit_log::{LogPage, LogPosition, maintain, page},
         connection::Session,
         erase::erase_in_steps,
         sealing_tests::{compare, summarise_all},
@@ -386,11 +386,6 @@ async fn erasures_are_packed_and_pruned_with_their_records() {
         .unwrap()
         .get(0);
     assert_eq!(left, 1, "that of the newest record");
-    let position = newest(&mut session).await.unwrap();
-    let of_user = erasures::of_user(&mut session, user(1), 0, position.number, 10)
-        .await
-        .unwrap();
-    assert_eq!(of_user.len(), 1);
 }
 
 /// An earlier version reads the number of rows as an integer, and a pack of another version as unreadable. It must stop at an

@@ -34,6 +34,11 @@ pub(crate) enum StoreError {
         "health_commit_packs contains a pack that this version cannot read. A newer version wrote it, or it is damaged"
     )]
     UnreadableCommitPack,
+    /// Only another program can have written such keys.
+    #[error(
+        "the keys of record {0} in the commit log are not those of its rows. Another program wrote them, or they are damaged"
+    )]
+    UnreadableRowKeys(i64),
     /// Only another program can have written such a name.
     #[error("a name in health_tokens breaks the rules of names. Another program wrote it")]
     InvalidTokenName,

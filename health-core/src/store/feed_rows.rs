@@ -1,35 +1,41 @@
 //! The rows that the feed reads back from the table: those of commits without kept samples, and those of replays.
+//!
+//! The commit log names the rows of each commit by their [keys](row_keys). So a commit costs as much as it has rows, however
+//! large the table is, and a subscriber of some users costs only what they have.
 
 use std::{collections::HashMap, ops::Range};
 
-use tokio_postgres::{Row, types::ToSql};
+use futures_util::future::try_join_all;
+use tokio_postgres::{Row, Statement, types::ToSql};
 
 use crate::{
     sample::{Sample, UserId},
     store::{
-        commit_log::{BATCH_BITS, CommitRecord},
+        client::SessionClient,
+        columns::{at, distinct},
+        commit_log::{
+            BATCH_BITS, CommitRecord,
+            row_keys::{self, RowKey},
+        },
         connection::Session,
         error::StoreError,
+        micros::Micros,
         rows,
+        shards::by_shard,
+        tables::Tables,
     },
 };
 
-/// The rows of a range of ids, by the block range index on `id`.
-///
-/// `user_id + 0` keeps the planner from the primary key, which would read everything that these users ever stored.
-const ROWS: &str = "SELECT id, user_id, timestamp, source, heart_rate, steps, calories FROM health_metrics \
-     WHERE id >= $1 AND id < $2 AND ($3::bigint[] IS NULL OR user_id + 0 = ANY($3)) ORDER BY id";
+/// Finds rows by their keys. A key also finds rows of other sources.
+const ROWS_LOCAL: &str = "SELECT m.id, m.user_id, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+     FROM unnest($1::bigint[], $2::timestamptz[]) AS keys (user_id, timestamp) \
+     JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp";
 
-/// The first rows of one user in a range of ids, for a user who is pulled ahead in a replay. It reads that user's rows instead
-/// of those of all users.
-const ROWS_OF_USER: &str = "SELECT id, user_id, timestamp, source, heart_rate, steps, calories FROM health_metrics \
-     WHERE user_id = $1 AND id >= $2 AND id < $3 ORDER BY id LIMIT $4";
-
-/// The largest difference of two batch numbers whose rows are read as one range of ids.
-///
-/// Batches that are committed one after the other mostly have neighbouring numbers. But a writer that was idle may use a
-/// number that it took long ago, and one range from there would hold all that was written since.
-const BATCHES_BETWEEN_MAX: i64 = 100;
+/// The same for the users of one shard, who are named, so that Citus asks only this shard.
+const ROWS_OF_SHARD: &str = "SELECT m.id, m.user_id, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+     FROM unnest($1::bigint[], $2::timestamptz[]) AS keys (user_id, timestamp) \
+     JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp \
+     WHERE m.user_id = ANY($3::bigint[])";
 
 /// A stored row, as the feed sends it.
 #[derive(Debug)]
@@ -56,67 +62,89 @@ pub(crate) fn first_id(batch_number: i64) -> i64 {
 }
 
 /// Returns the rows that some commits wrote, in the order of the commits, then of ids; if `users` are given, only theirs.
+/// `part` are the rows of a batch that are wanted, counted from 0; `None` for all. `users` are sorted.
 ///
-/// A row that a later commit has changed again is not among them: it belongs to that commit now.
+/// A row that a later commit has changed again is not among them: it belongs to that commit now. Returns `None` if the commit
+/// log does not hold all of the commits any more.
 pub(crate) async fn rows(
     session: &mut Session,
     records: &[CommitRecord],
-    users: Option<&[i64]>,
-) -> Result<Vec<FeedRow>, StoreError> {
-    let number_of: HashMap<i64, i64> = records
+    part: Option<&Range<i64>>,
+    users: Option<&[UserId]>,
+) -> Result<Option<Vec<FeedRow>>, StoreError> {
+    let with_rows: Vec<_> = records.iter().filter(|record| record.rows > 0).copied().collect();
+    let Some(keys) = row_keys::of_records(session, &with_rows).await? else {
+        return Ok(None);
+    };
+    let is_wanted =
+        |key: &&RowKey| users.is_none_or(|users| users.binary_search_by_key(&key.user_id, |user| user.get()).is_ok());
+    let mut wanted: Vec<RowKey> = keys
+        .iter()
+        .flat_map(|keys| in_part(keys, part).iter().filter(is_wanted))
+        .copied()
+        .collect();
+    // Several commits may have changed one row, and several sources may have one key.
+    wanted.sort_unstable();
+    wanted.dedup();
+    let number_of: HashMap<i64, i64> = with_rows
         .iter()
         .map(|record| (record.batch_number, record.number))
         .collect();
-    let mut batches: Vec<i64> = number_of.keys().copied().collect();
-    batches.sort_unstable();
-    let statement = session.prepare(ROWS).await?;
-    let mut rows = Vec::new();
-    for range in batches.chunk_by(|batch, next| next - batch <= BATCHES_BETWEEN_MAX) {
-        let (Some(lowest), Some(highest)) = (range.first(), range.last()) else {
-            continue;
-        };
-        let params: [&(dyn ToSql + Sync); 3] = [&first_id(*lowest), &first_id(highest + 1), &users];
-        let found = session.client().query(&statement, &params).await?;
-        // The range may hold batches of other commits.
-        let wanted = |row: &&Row| number_of.contains_key(&(row.get::<_, i64>(0) >> BATCH_BITS));
-        rows.extend(found.iter().filter(wanted).filter_map(feed_row));
-    }
+    let is_of_records = |row: &FeedRow| {
+        number_of.contains_key(&row.batch_number()) && part.is_none_or(|part| part.contains(&row.place()))
+    };
+    let found = find(session, &wanted).await?;
+    let mut rows: Vec<_> = found.iter().filter_map(feed_row).filter(is_of_records).collect();
     rows.sort_by_key(|row| (number_of.get(&row.batch_number()).copied(), row.id));
-    Ok(rows)
+    Ok(Some(rows))
+}
+
+/// The keys of the rows of a part: the writer encoded them in the order of ids.
+fn in_part<'a>(keys: &'a [RowKey], part: Option<&Range<i64>>) -> &'a [RowKey] {
+    let Some(part) = part else { return keys };
+    let [start, end] = [part.start, part.end].map(|place| usize::try_from(place).unwrap_or(usize::MAX).min(keys.len()));
+    keys.get(start..end).unwrap_or_default()
+}
+
+/// Finds rows by their keys, in any order.
+async fn find(session: &mut Session, keys: &[RowKey]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users: Vec<i64> = keys.iter().map(|key| key.user_id).collect();
+    let times: Vec<Micros> = keys.iter().map(|key| Micros(key.timestamp)).collect();
+    if session.tables() == Tables::Local {
+        let statement = session.prepare(ROWS_LOCAL).await?;
+        return session.client().query(&statement, &[&users, &times]).await;
+    }
+    let groups = by_shard(session, &users).await?;
+    let statement = session.prepare(ROWS_OF_SHARD).await?;
+    let client = session.client();
+    let of_shards: Vec<_> = groups
+        .iter()
+        .map(|group| (at(&users, group), at(&times, group)))
+        .collect();
+    let asking = of_shards
+        .iter()
+        .map(|(users, times)| find_of_shard(client, &statement, users, times));
+    Ok(try_join_all(asking).await?.into_iter().flatten().collect())
+}
+
+async fn find_of_shard(
+    client: &SessionClient,
+    statement: &Statement,
+    users: &[i64],
+    times: &[Micros],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let named = distinct(users);
+    let params: [&(dyn ToSql + Sync); 3] = [&users, &times, &named];
+    client.query(statement, &params).await
 }
 
 /// Returns whether these are all rows that some commits wrote.
 pub(crate) fn are_complete(records: &[CommitRecord], rows: &[FeedRow]) -> bool {
     let written: i64 = records.iter().map(|record| i64::from(record.rows)).sum();
     i64::try_from(rows.len()) == Ok(written)
-}
-
-/// Returns some rows of one batch, counted from 0, in the order of ids; if `users` are given, only theirs.
-pub(crate) async fn rows_of_batch(
-    session: &mut Session,
-    batch_number: i64,
-    part: &Range<i64>,
-    users: Option<&[i64]>,
-) -> Result<Vec<FeedRow>, StoreError> {
-    let statement = session.prepare(ROWS).await?;
-    let first = first_id(batch_number);
-    let params: [&(dyn ToSql + Sync); 3] = [&(first + part.start), &(first + part.end), &users];
-    let found = session.client().query(&statement, &params).await?;
-    Ok(found.iter().filter_map(feed_row).collect())
-}
-
-/// Returns the first `limit` rows of one user with `first <= id < end`, in the order of ids.
-pub(crate) async fn rows_of_user(
-    session: &mut Session,
-    user: UserId,
-    first: i64,
-    end: i64,
-    limit: i64,
-) -> Result<Vec<FeedRow>, StoreError> {
-    let statement = session.prepare(ROWS_OF_USER).await?;
-    let params: [&(dyn ToSql + Sync); 4] = [&user.get(), &first, &end, &limit];
-    let found = session.client().query(&statement, &params).await?;
-    Ok(found.iter().filter_map(feed_row).collect())
 }
 
 /// Returns the row as a sample. A row that breaks a rule of a sample is left out and logged: this program writes none.

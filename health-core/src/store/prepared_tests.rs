@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::FutureExt;
 use test_support::TestDatabase;
 use tokio::time::timeout;
@@ -15,7 +16,10 @@ use crate::{
     sample::{Readings, Sample, Source, Steps, UserId},
     shard::Shards,
     store::{
-        commit_log::CommitRecord,
+        commit_log::{
+            CommitRecord,
+            row_keys::{self, RowKey},
+        },
         connection::Session,
         doorbell::Doorbell,
         error::StoreError,
@@ -48,18 +52,21 @@ async fn cluster() -> Option<(TestDatabase, Config)> {
 struct PreparedSample {
     name: String,
     session: Session,
+    time: DateTime<Utc>,
 }
 
 impl PreparedSample {
     async fn new(database: &TestDatabase, config: &Config, id: i64) -> Self {
         let name = format!("citus_0_{}", database.name());
         let session = Session::plain(config).await.unwrap();
+        let time = (Utc::now() - TimeDelta::hours(1)).trunc_subsecs(6);
         let prepare = format!(
-            "BEGIN; INSERT INTO health_metrics (id, user_id, timestamp, steps) VALUES ({id}, {USER}, now() - interval '1 hour', 50); \
-             PREPARE TRANSACTION '{name}'"
+            "BEGIN; INSERT INTO health_metrics (id, user_id, timestamp, steps) VALUES ({id}, {USER}, '{}', 50); \
+             PREPARE TRANSACTION '{name}'",
+            time.to_rfc3339()
         );
         session.client().batch_execute(&prepare).await.unwrap();
-        Self { name, session }
+        Self { name, session, time }
     }
 
     async fn commit(self) {
@@ -105,11 +112,15 @@ async fn the_feed_waits_for_the_rows_of_a_visible_commit() {
     let Some((database, config)) = cluster().await else {
         return;
     };
-    let session = Session::plain(&config).await.unwrap();
-    let append = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) \
-                  SELECT number + 1, 1000, 5, writer, 1 FROM health_commits ORDER BY number DESC LIMIT 1";
-    session.client().batch_execute(append).await.unwrap();
     let prepared = PreparedSample::new(&database, &config, first_id(1000)).await;
+    let session = Session::plain(&config).await.unwrap();
+    let append = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
+                  SELECT number + 1, 1000, 5, writer, 1, $1 FROM health_commits ORDER BY number DESC LIMIT 1";
+    let row_keys = row_keys::encode([RowKey {
+        user_id: USER,
+        timestamp: prepared.time.timestamp_micros(),
+    }]);
+    session.client().execute(append, &[&row_keys]).await.unwrap();
     let mut doorbell = Doorbell::open(&config, |_| ()).await.unwrap();
     let record = CommitRecord {
         number: 2,
@@ -123,12 +134,12 @@ async fn the_feed_waits_for_the_rows_of_a_visible_commit() {
     let waiting = timeout(A_MOMENT, doorbell.rows(&records)).await;
     assert!(waiting.is_err(), "{waiting:?}");
     let (rows, ()) = tokio::join!(doorbell.rows(&records), prepared.commit());
-    assert_eq!(rows.unwrap().len(), 1);
+    assert_eq!(rows.unwrap().unwrap().len(), 1);
 
     // A row that a later commit has changed is missing for good.
     let change = "UPDATE health_metrics SET id = id + 1048576";
     session.client().batch_execute(change).await.unwrap();
-    assert_eq!(doorbell.rows(&records).await.unwrap().len(), 0);
+    assert_eq!(doorbell.rows(&records).await.unwrap().unwrap().len(), 0);
 }
 
 #[tokio::test]
@@ -251,5 +262,5 @@ fn sample() -> Sample {
         steps: Steps::new(3).ok(),
         ..Readings::default()
     };
-    Sample::new(UserId::new(8).unwrap(), chrono::Utc::now(), Source::default(), readings).unwrap()
+    Sample::new(UserId::new(8).unwrap(), Utc::now(), Source::default(), readings).unwrap()
 }

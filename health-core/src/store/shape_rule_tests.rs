@@ -18,17 +18,12 @@ use crate::{
 };
 
 /// The statements that go to every shard, because they are not about known users.
-const OF_ALL_USERS: [(&str, &str, &str); 6] = [
+const OF_ALL_USERS: [(&str, &str, &str); 5] = [
     ("users.rs", "NEXT_ID", "finds users"),
     ("dirty_slices.rs", "COUNT", "counts the dirty slices of all users"),
     ("dirty_slices.rs", "FIRST", "finds the next dirty slices of any user"),
     ("totals.rs", "TOTALS", "reads every sample, to verify a backup"),
     ("rollup.rs", "LAG", "counts the dirty slices of all users"),
-    (
-        "feed_rows.rs",
-        "ROWS",
-        "reads what a batch has written, whichever users it contains",
-    ),
 ];
 
 /// Statements that look right and that Citus refuses or answers wrongly. Most were shapes of this program once.

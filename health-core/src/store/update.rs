@@ -41,7 +41,7 @@ const UPDATE_OF_SHARD: &str = "UPDATE health_metrics m \
      AND m.heart_rate IS NOT DISTINCT FROM n.old_heart_rate AND m.steps IS NOT DISTINCT FROM n.old_steps \
      AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
-/// Updates the rows that differ; [`WriteError::Conflict`] if another server has changed one of them.
+/// Updates the rows that differ, and gives them ids in the order of `updates`; [`WriteError::Conflict`] if another server has changed one of them.
 pub(super) async fn update(
     session: &mut Session,
     first_id: i64,
@@ -56,8 +56,8 @@ pub(super) async fn update(
             let statement = session.prepare(UPDATE_LOCAL).await?;
             let location = |update: &Update| stored.get(update.index).copied().flatten().and_then(|row| row.ctid);
             let locations: Vec<_> = updates.iter().map(location).collect();
-            let updates: Vec<_> = updates.iter().collect();
-            execute(session.client(), &statement, first_id, &updates, &locations).await?
+            let updates: Vec<_> = (first_id..).zip(updates).collect();
+            execute(session.client(), &statement, &updates, &locations).await?
         }
         Tables::Distributed => update_by_shard(session, first_id, updates).await?,
     };
@@ -74,6 +74,7 @@ async fn update_by_shard(
     first_id: i64,
     updates: &[Update],
 ) -> Result<u64, tokio_postgres::Error> {
+    let numbered: Vec<_> = (first_id..).zip(updates).collect();
     let users: Vec<_> = updates.iter().map(|update| update.after.user_id().get()).collect();
     let groups = by_shard(session, &users).await?;
     let statement = session.prepare(UPDATE_OF_SHARD).await?;
@@ -82,35 +83,33 @@ async fn update_by_shard(
         .iter()
         .map(|group| OfShard {
             users: distinct(&at(&users, group)),
-            updates: group.iter().filter_map(|index| updates.get(*index)).collect(),
+            updates: at(&numbered, group),
         })
         .collect();
-    let mut first_id = first_id;
     let mut updating = Vec::new();
     for OfShard { users, updates } in &of_shards {
-        updating.push(execute(client, &statement, first_id, updates, users));
-        first_id += i64::try_from(updates.len()).unwrap_or(i64::MAX);
+        updating.push(execute(client, &statement, updates, users));
     }
     Ok(try_join_all(updating).await?.iter().sum())
 }
 
-/// The updates of the users of one shard.
+/// The updates of the users of one shard, and the ids that their rows get.
 struct OfShard<'a> {
     users: Vec<i64>,
-    updates: Vec<&'a Update>,
+    updates: Vec<(i64, &'a Update)>,
 }
 
 /// Runs one of the statements. `which` is its last parameter: the locations of the rows, or the users.
 async fn execute(
     client: &SessionClient,
     statement: &Statement,
-    first_id: i64,
-    updates: &[&Update],
+    updates: &[(i64, &Update)],
     which: &(dyn ToSql + Sync),
 ) -> Result<u64, tokio_postgres::Error> {
-    let new = SampleColumns::new(first_id, updates.iter().map(|update| &update.after));
+    let ids = updates.iter().map(|(id, _)| *id);
+    let new = SampleColumns::new(ids, updates.iter().map(|(_, update)| &update.after));
     let mut old = ReadingColumns::default();
-    for update in updates {
+    for (_, update) in updates {
         old.push(update.before);
     }
     let [id, user_id, timestamp, heart_rate, steps, calories, source] = new.params();

@@ -5,17 +5,16 @@ mod releases;
 use chrono::{TimeDelta, Utc};
 use test_support::TestDatabase;
 
-use self::releases::{Model, RELEASES, SECRET, USERS, live_through};
+use self::releases::{LOG_BEGAN, Model, RELEASES, SECRET, USERS, live_through};
 use crate::{
     batch::Receipt,
     config::Config,
     health::Health,
-    live::{cursor, filter::Filter},
+    live::{cursor, event::LiveEvent, filter::Filter},
     migration_plan::{LockMode, MigrationPlan, Trial},
     range::TimeRange,
     sample::{HeartRate, Readings, Sample, UserId},
     store::{
-        commit_log::{LogPage, LogPosition, page},
         connection::Session,
         dry_run::plan_migration,
         erase_tests::{LAST_USER, assert_summaries_have_samples, follow, sample},
@@ -65,7 +64,7 @@ async fn after_an_upgrade_from_any_release_statistics_export_feed_and_summaries_
             "from {version}"
         );
         answers_are_right(&mut session).await;
-        the_feed_resumes(&health, &mut session, &model, version).await;
+        the_feed_resumes(&health, &model, version).await;
         summarise_all(&mut session).await;
         answers_are_right(&mut session).await;
         assert_summaries_have_samples(&session).await;
@@ -154,25 +153,28 @@ async fn answers_are_right(session: &mut Session) {
     }
 }
 
-/// A client that has the first record of the log gets everything after it, and what is stored from now on.
-async fn the_feed_resumes(health: &Health, session: &mut Session, model: &Model, version: i32) {
-    let mut live = health.subscribe(Filter::all());
-    if version >= 9 {
-        let log = page(session, LogPosition::START, 1, health.limits().replay_window)
-            .await
-            .unwrap();
-        let LogPage::Records { records, .. } = log else {
-            panic!("{log:?}")
-        };
-        live = live.resume(cursor::to_cursor(records[0].position()));
-    } else {
-        live = live.resume(health.cursor());
+/// A client with a cursor of this release gets everything after it, or is told that it may miss something, and gets what is
+/// stored from now on.
+async fn the_feed_resumes(health: &Health, model: &Model, version: i32) {
+    let mut from = health.cursor();
+    if let Some(start) = model.start {
+        let cursor = cursor::to_cursor(start);
+        if version >= LOG_BEGAN {
+            from = cursor;
+        } else {
+            let mut refused = health.subscribe(Filter::all()).resume(cursor);
+            match refused.next().await {
+                Some(LiveEvent::Subscribed { resumed: false, .. }) => {}
+                other => panic!("from {version}: {other:?}"),
+            }
+        }
     }
+    let live = health.subscribe(Filter::all()).resume(from);
     health.ingest([sample(LAST_USER, 0, "", 1)]).await.unwrap();
     let client = follow(health.clone(), live, Filter::all(), false).await;
     assert_eq!(client.samples, model.logged, "from {version}");
     // One for each release that erased.
-    let erasing = (11..=version).count();
+    let erasing = (LOG_BEGAN..=version).count();
     assert_eq!(client.erasures, erasing, "from {version}");
     health.erase(user(LAST_USER)).await.unwrap();
 }

@@ -178,7 +178,7 @@ impl WriterSession {
     ) -> Result<Written, WriteError> {
         let plan = batch.plan(iter::repeat(None));
         let key = self.key(batch_number);
-        match self.insert_recent(key, &plan.inserts).await {
+        match self.insert_recent(key, &plan).await {
             Ok(Some(appended)) => Ok(Written {
                 plan,
                 appended: Some(appended),
@@ -198,16 +198,17 @@ impl WriterSession {
     /// Runs a whole transaction in one round trip. Returns `None` if it has stored nothing, see [`INSERT_RECENT`].
     ///
     /// `COMMIT` is sent with the other statements. If one of them fails, PostgreSQL turns it into a rollback.
-    async fn insert_recent(&mut self, key: BatchKey, samples: &[Sample]) -> Result<Option<Appended>, CommitError> {
+    async fn insert_recent(&mut self, key: BatchKey, plan: &WritePlan) -> Result<Option<Appended>, CommitError> {
+        let samples = plan.inserts.as_slice();
         let insert = self.session.prepare(INSERT_RECENT).await;
         let insert = insert.map_err(CommitError::RolledBack)?;
-        let append = Append::prepare(&mut self.session, key, samples.len()).await;
+        let append = Append::prepare(&mut self.session, key, plan).await;
         let append = append.map_err(CommitError::RolledBack)?;
         let oldest = samples.iter().map(Sample::timestamp).min();
         let oldest = Micros(oldest.map_or(i64::MAX, |oldest| oldest.timestamp_micros()));
         let append = append.unless_threshold_is_after(oldest);
         let client = self.session.client();
-        let columns = SampleColumns::new(first_id(key.batch_number), samples);
+        let columns = SampleColumns::new(first_id(key.batch_number).., samples);
         let [id, user_id, timestamp, heart_rate, steps, calories, source] = columns.params();
         let params: [&(dyn ToSql + Sync); 9] = [
             id,
@@ -273,7 +274,7 @@ impl WriterSession {
         let committed = if plan.is_empty() {
             commit_nothing(&transaction).await
         } else {
-            let end = InsertAndCommit::prepare(&mut transaction, key, plan.rows()).await?;
+            let end = InsertAndCommit::prepare(&mut transaction, key, &plan).await?;
             end.run(&transaction, key, inserts).await
         };
         // PostgreSQL has ended the transaction, also if it has refused a statement. A `ROLLBACK` would log a warning.
@@ -363,10 +364,10 @@ struct InsertAndCommit {
 }
 
 impl InsertAndCommit {
-    async fn prepare(session: &mut Session, key: BatchKey, rows: usize) -> Result<Self, tokio_postgres::Error> {
+    async fn prepare(session: &mut Session, key: BatchKey, plan: &WritePlan) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             insert: session.prepare(INSERT).await?,
-            append: Append::prepare(session, key, rows).await?,
+            append: Append::prepare(session, key, plan).await?,
         })
     }
 
@@ -375,7 +376,7 @@ impl InsertAndCommit {
     /// If a statement fails, PostgreSQL refuses the later ones and turns the commit into a rollback.
     async fn run(&self, session: &Session, key: BatchKey, samples: &[Sample]) -> Result<Option<Appended>, CommitError> {
         let client = session.client();
-        let columns = SampleColumns::new(first_id(key.batch_number), samples);
+        let columns = SampleColumns::new(first_id(key.batch_number).., samples);
         let params = columns.params();
         let inserting = async {
             if samples.is_empty() {

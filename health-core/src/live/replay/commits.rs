@@ -29,8 +29,12 @@ pub(super) async fn send_all(link: &Link, pass: &mut Pass, mut records: Vec<Comm
         while !rest.is_empty() {
             let (group, later) = rest.split_at(group_len(rest));
             let began = Instant::now();
-            send_group(link, pass, group).await?;
-            send_live(link, pass, Instant::now() + began.elapsed()).await?;
+            if !send_group(link, pass, group).await? {
+                break;
+            }
+            let taken = began.elapsed();
+            pass.owed = pass.owed.saturating_sub(taken);
+            send_live(link, pass, Instant::now() + taken).await?;
             rest = later;
         }
         if pass.sent.number >= pass.mark.position.number {
@@ -41,8 +45,9 @@ pub(super) async fn send_all(link: &Link, pass: &mut Pass, mut records: Vec<Comm
     Ok(())
 }
 
-/// Sends the rows of some commits that follow each other.
-async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Result<(), Gone> {
+/// Sends the rows of some commits that follow each other. Returns false if the log does not hold them any more: then the next
+/// page says so.
+async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Result<bool, Gone> {
     let mut unsent = group;
     // The first rows of the first of them that were sent.
     let mut skipped = 0;
@@ -50,7 +55,9 @@ async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Res
         link.all_taken().await?;
         let portion = Portion::first(unsent, skipped, link.window.rows());
         let mut hold = link.source.rows.acquire(portion.rows).await;
-        let rows = link.rows(&portion, None).await?;
+        let Some(rows) = link.rows(&portion, None).await? else {
+            return Ok(false);
+        };
         hold.begin(rows.len());
         let (read, mut sent, mut is_over) = (rows.len(), 0, false);
         let mut rows = rows.into_iter().peekable();
@@ -86,7 +93,6 @@ async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Res
             if is_over {
                 break;
             }
-            pass.sent_batches.insert(record.batch_number);
             if let Some(next) = portion.continues_at() {
                 skipped = next;
             } else {
@@ -101,5 +107,5 @@ async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Res
             link.window.grow(PORTION_ROWS_MAX);
         }
     }
-    Ok(())
+    Ok(true)
 }

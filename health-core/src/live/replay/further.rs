@@ -20,7 +20,6 @@ pub(super) const OTHER_HISTORY: &str = "the cursor does not belong to this datab
 /// The records after [`Pass::sent`]. If the log does not hold the position any more, the subscriber gets `resumed: false`, and
 /// the pass goes on at its mark.
 pub(super) async fn further(link: &Link, pass: &mut Pass) -> Result<Vec<CommitRecord>, Gone> {
-    pass.forget_old_batches();
     let reason = match link.page(pass.sent).await? {
         LogPage::Records { records, erasures, .. } => {
             pass.erasures = erasures;

@@ -1,6 +1,6 @@
 //! What a replay is connected to: the database on one side, its subscriber on the other.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -23,10 +23,7 @@ use crate::{
     },
     sample::{Sample, UserId},
     store::{
-        commit_log::{
-            self, LogPage, LogPosition,
-            erasures::{self, Erasures},
-        },
+        commit_log::{self, LogPage, LogPosition},
         connection::checkout,
         feed_rows::{self, FeedRow},
         prepared::{self, Rows},
@@ -48,8 +45,6 @@ pub(super) struct Link {
     pub(super) source: Arc<ReplaySource>,
     /// The users of the filter, ordered; `None` for all.
     pub(super) users: Option<Vec<UserId>>,
-    /// The same as a parameter of the statements.
-    user_ids: Option<Vec<i64>>,
     pub(super) window: Window,
     out: mpsc::Sender<Replayed>,
 }
@@ -93,9 +88,6 @@ impl Link {
         let link = Self {
             ring,
             source,
-            user_ids: users
-                .as_ref()
-                .map(|users| users.iter().map(|user| user.get()).collect()),
             users,
             window: Window::new(),
             out,
@@ -113,57 +105,23 @@ impl Link {
         complete.map(|()| page)
     }
 
-    /// Reads the rows of a portion; with a user, only that user's, without only those of the filter.
-    pub(super) async fn rows(&self, portion: &Portion<'_>, user: Option<UserId>) -> Result<Vec<FeedRow>, Gone> {
-        let user = user.map(|user| [user.get()]);
-        let users = user.as_ref().map(<[i64; 1]>::as_slice).or(self.user_ids.as_deref());
-        if let (Some(part), Some(record)) = (&portion.part, portion.records.first()) {
-            let batch_number = record.batch_number;
-            ask!(self, |session| feed_rows::rows_of_batch(
-                session,
-                batch_number,
-                part,
-                users
-            ))
-        } else {
-            ask!(self, |session| feed_rows::rows(session, portion.records, users))
-        }
-    }
-
-    /// Reads the first rows of a user in a range of ids.
-    pub(super) async fn rows_of_user(
+    /// Reads the rows of a portion; with `users`, which are sorted, only theirs, without only those of the filter.
+    ///
+    /// Returns `None` if the log does not hold the commits any more. Then it does not hold the position before them either.
+    pub(super) async fn rows(
         &self,
-        user: UserId,
-        ids: &Range<i64>,
-        limit: usize,
-    ) -> Result<Vec<FeedRow>, Gone> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        ask!(self, |session| feed_rows::rows_of_user(
-            session, user, ids.start, ids.end, limit
-        ))
-    }
-
-    /// Reads the first erasures of a user among some commits, at most `limit`.
-    pub(super) async fn erasures_of_user(
-        &self,
-        user: UserId,
-        after: i64,
-        until: i64,
-        limit: usize,
-    ) -> Result<Erasures, Gone> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        ask!(self, |session| erasures::of_user(session, user, after, until, limit))
+        portion: &Portion<'_>,
+        users: Option<&[UserId]>,
+    ) -> Result<Option<Vec<FeedRow>>, Gone> {
+        let users = users.or(self.users.as_deref());
+        let part = portion.part.as_ref();
+        ask!(self, |session| feed_rows::rows(session, portion.records, part, users))
     }
 
     /// Returns whether the subscriber wants to hear of a user.
     pub(super) fn is_wanted(&self, user: UserId) -> bool {
         let users = self.users.as_ref();
         users.is_none_or(|users| users.binary_search(&user).is_ok())
-    }
-
-    /// Reads the lowest and the highest batch number of some commits.
-    pub(super) async fn batch_range(&self, after: i64, until: i64) -> Result<Option<(i64, i64)>, Gone> {
-        ask!(self, |session| commit_log::batch_range(session, after, until))
     }
 
     /// Waits until the subscriber has taken everything that it was sent. Meanwhile the replay must not hold rows or chunks.

@@ -1,6 +1,6 @@
 //! Live samples during a replay: which of them are sent before the rest of the backlog.
 
-use std::collections::HashMap;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::{
     live::{
         cursor::{from_cursor, to_cursor},
         replay::{
-            backlog_of_user,
+            backlog_of_users,
             link::{Gone, Link},
             pass::Pass,
         },
@@ -16,22 +16,19 @@ use crate::{
     sample::UserId,
 };
 
-/// Users that are pulled ahead between two groups, so that none of them takes long.
-const PULLED_AT_ONCE: usize = 16;
+/// Users that are pulled ahead together. Their backlog is found by the keys of all commits that are left, which takes the same
+/// time for one user and for many.
+const PULLED_AT_ONCE: usize = 1_000;
+
+/// Chunks in which the replay looks for users to pull ahead.
+const CHUNKS_AT_ONCE: usize = 1_000;
 
 /// Users ahead in one pass, 16 bytes each.
 const AHEAD_MAX: usize = 16_384;
 
-/// If at most this many commits are left, a user is pulled ahead in the order of commits, which takes 16 bytes for each.
-/// If more are left, and none of them erased samples of the user, in the order of ids: it differs only among commits that were
-/// made at nearly the same time.
-const PULLED_IN_ORDER: i64 = 5_000;
-
 /// Sends live samples until `until`. Pulls the users of these samples ahead.
 pub(super) async fn send_live(link: &Link, pass: &mut Pass, until: Instant) -> Result<(), Gone> {
     let users = link.users.as_deref();
-    let mut pulled = 0;
-    let mut numbers = None;
     while let Some(index) = pass.live {
         link.all_taken().await?;
         let Some(chunks) = link.ring.chunks_from(index, 1) else {
@@ -40,20 +37,16 @@ pub(super) async fn send_live(link: &Link, pass: &mut Pass, until: Instant) -> R
             break;
         };
         let Some(chunk) = chunks.into_iter().next() else { break };
-        pass.sent_batches.insert(chunk.batch_number);
         let from = usize::try_from(index.saturating_sub(chunk.first_index)).unwrap_or_default();
         let mut next = chunk.next_match(users, from);
         let cursor = to_cursor(pass.sent);
-        let mut behind: Option<UserId> = None;
+        let mut is_behind = false;
         while let Some(at) = next {
-            let user = chunk.user(at);
             pass.live = Some(chunk.first_index + at as u64);
-            if !pass.ahead.contains(&user) {
-                behind = Some(user);
+            is_behind = !pass.ahead.contains(&chunk.user(at));
+            // The chunk must not stay in memory until the subscriber goes on.
+            if is_behind || !link.try_send(&chunk, at, &cursor)? {
                 break;
-            }
-            if !link.try_send(&chunk, at, &cursor)? {
-                break; // The chunk must not stay in memory until the subscriber goes on.
             }
             next = chunk.next_match(users, at + 1);
         }
@@ -64,43 +57,47 @@ pub(super) async fn send_live(link: &Link, pass: &mut Pass, until: Instant) -> R
             }
         }
         drop(chunk);
-        if let Some(user) = behind {
-            let is_full = pulled == PULLED_AT_ONCE || pass.ahead.len() == AHEAD_MAX;
-            // A user who was ahead in an earlier pass waits for the end of this one.
-            if is_full || pass.earlier.contains(&user) || Instant::now() > until {
-                break;
-            }
-            pulled += 1;
-            pull_ahead(link, pass, &mut numbers, user).await?;
+        if is_behind && !pull_ahead(link, pass, until).await? {
+            break;
         }
     }
     Ok(())
 }
 
-/// Sends the rest of a user's backlog. `numbers` keeps the numbers of its commits for the next user.
-async fn pull_ahead(
-    link: &Link,
-    pass: &mut Pass,
-    numbers: &mut Option<HashMap<i64, i64>>,
-    user: UserId,
-) -> Result<(), Gone> {
-    let (sent, goal) = (pass.sent.number, pass.mark.position.number);
-    if goal - sent > PULLED_IN_ORDER {
-        // Beside an erasure, the order of commits decides which samples the subscriber ends with.
-        if link.erasures_of_user(user, sent, goal, 1).await?.is_empty() {
-            backlog_of_user::send_by_id(link, pass, user).await?;
-        } else {
-            backlog_of_user::send_in_order(link, pass, user).await?;
-        }
-    } else {
-        let numbers = match numbers {
-            Some(numbers) => numbers,
-            none => none.insert(backlog_of_user::numbers_of_batches(link, pass).await?),
-        };
-        if !backlog_of_user::send_few(link, pass, numbers, user).await? {
-            backlog_of_user::send_in_order(link, pass, user).await?;
+/// Sends the rest of the backlog of the users of the next live samples. Returns false if they have to wait.
+async fn pull_ahead(link: &Link, pass: &mut Pass, until: Instant) -> Result<bool, Gone> {
+    let began = Instant::now();
+    if pass.owed > Duration::ZERO || began > until {
+        return Ok(false);
+    }
+    let users = users_behind(link, pass);
+    if users.is_empty() {
+        return Ok(false);
+    }
+    backlog_of_users::send(link, pass, &users).await?;
+    pass.ahead.extend(users);
+    pass.owed = began.elapsed();
+    Ok(true)
+}
+
+/// Returns the users of the next live samples who are not ahead, sorted. Ends before a user who was ahead in an earlier pass: that
+/// user waits for the end of this one.
+fn users_behind(link: &Link, pass: &Pass) -> Vec<UserId> {
+    let room = PULLED_AT_ONCE.min(AHEAD_MAX - pass.ahead.len());
+    let mut behind = BTreeSet::new();
+    let index = pass.live.unwrap_or_default();
+    for chunk in link.ring.chunks_from(index, CHUNKS_AT_ONCE).unwrap_or_default() {
+        let mut from = usize::try_from(index.saturating_sub(chunk.first_index)).unwrap_or_default();
+        while let Some(at) = chunk.next_match(link.users.as_deref(), from) {
+            let user = chunk.user(at);
+            if pass.earlier.contains(&user) || behind.len() == room {
+                return behind.into_iter().collect();
+            }
+            if !pass.ahead.contains(&user) {
+                behind.insert(user);
+            }
+            from = at + 1;
         }
     }
-    pass.ahead.insert(user);
-    Ok(())
+    behind.into_iter().collect()
 }

@@ -140,7 +140,9 @@ async fn gather(
         let (mut unread, mut skipped) = (records.as_slice(), 0);
         while let Some(record) = unread.first() {
             let portion = Portion::first(unread, skipped, PORTION_ROWS_MAX);
-            let rows = link.rows(&portion, None).await?;
+            let Some(rows) = link.rows(&portion, None).await? else {
+                break; // The log does not hold them any more, and the next page says so.
+            };
             let is_unsent = |user: UserId| Some(user) > turn.sent_until;
             for row in rows {
                 let user = row.sample.user_id();

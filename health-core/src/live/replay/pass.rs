@@ -1,6 +1,6 @@
 //! How far a replay has come.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use crate::{
     live::ring::Mark,
@@ -24,13 +24,9 @@ pub(super) struct Pass {
     /// The users ahead of the pass before this one: they have everything up to `earlier_until`.
     pub(super) earlier: HashSet<UserId>,
     earlier_until: i64,
-    /// Batches of which rows of the present page were sent, and batches that the ring delivers.
-    pub(super) sent_batches: HashSet<i64>,
+    /// How long the pass must go on with its commits before it pulls users ahead again, so that they get half of the time.
+    pub(super) owed: Duration,
 }
-
-/// How many of the newest batch numbers are remembered as sent. If others take more numbers between a writer's batch number
-/// and its commit, a user who is pulled ahead gets some samples twice.
-const RECENT_BATCHES: i64 = 1_000;
 
 impl Pass {
     pub(super) fn new(mark: Mark, sent: LogPosition) -> Self {
@@ -43,7 +39,7 @@ impl Pass {
             live_until: mark.position.number,
             earlier: HashSet::new(),
             earlier_until: 0,
-            sent_batches: HashSet::new(),
+            owed: Duration::ZERO,
         }
     }
 
@@ -66,11 +62,5 @@ impl Pass {
     /// Whether a user's samples of a commit were sent when the user was pulled ahead.
     pub(super) fn has_sent(&self, number: i64, user: UserId) -> bool {
         self.ahead.contains(&user) || (number <= self.earlier_until && self.earlier.contains(&user))
-    }
-
-    /// Forgets batches whose rows cannot be read twice any more: batch numbers and commit numbers are in nearly the same order.
-    pub(super) fn forget_old_batches(&mut self) {
-        let newest = self.sent_batches.iter().max().copied().unwrap_or_default();
-        self.sent_batches.retain(|batch| *batch > newest - RECENT_BATCHES);
     }
 }

@@ -9,7 +9,10 @@
 //!
 //! The numbers follow each other, so only the first is kept, in a column. A record takes 3 to 5 bytes.
 
-use crate::store::commit_log::CommitRecord;
+use crate::store::commit_log::{
+    CommitRecord,
+    varint::{put, put_signed, take, take_signed},
+};
 
 /// The version of a pack without an erasure.
 const WITHOUT_ERASURES: u8 = 1;
@@ -33,7 +36,7 @@ pub(crate) fn encode(records: &[CommitRecord]) -> Vec<u8> {
     for record in records {
         let difference = record.batch_number.wrapping_sub(batch);
         batch = record.batch_number;
-        put(&mut bytes, ((difference << 1) ^ (difference >> 63)).cast_unsigned());
+        put_signed(&mut bytes, difference);
         put(
             &mut bytes,
             writers.binary_search(&record.writer_id).unwrap_or_default() as u64,
@@ -68,9 +71,7 @@ pub(crate) fn decode(first_number: i64, mut bytes: &[u8], records: &mut Vec<Comm
     }
     let (mut batch, mut number) = (0_i64, first_number);
     for _ in 0..take(&mut bytes)? {
-        let zigzag = take(&mut bytes)?;
-        let difference = (zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed());
-        batch = batch.wrapping_add(difference);
+        batch = batch.wrapping_add(take_signed(&mut bytes)?);
         let writer = *writers.get(usize::try_from(take(&mut bytes)?).ok()?)?;
         let rows = take(&mut bytes)?;
         let (rows, is_erasure) = if has_erasures {
@@ -88,32 +89,6 @@ pub(crate) fn decode(first_number: i64, mut bytes: &[u8], records: &mut Vec<Comm
         number = number.checked_add(1)?;
     }
     bytes.is_empty().then_some(())
-}
-
-/// Appends a number, seven bits a byte, the low ones first.
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let [.., low] = value.to_be_bytes();
-        value >>= 7;
-        if value == 0 {
-            return bytes.push(low);
-        }
-        bytes.push(low | 0x80);
-    }
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        value |= bits.checked_shl(shift).filter(|shifted| shifted >> shift == bits)?;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -46,10 +46,6 @@ const INSERT: &str = "INSERT INTO health_erasures (number, erased_user, range_st
 const OF_NUMBERS: &str = "SELECT number, erased_user, range_start, range_end, source FROM health_erasures \
      WHERE number >= $1 AND number <= $2 ORDER BY number";
 
-/// Reads the first erasures of one user among the commits after a number, up to another.
-const OF_USER: &str = "SELECT number, erased_user, range_start, range_end, source FROM health_erasures \
-     WHERE erased_user = $1 AND number > $2 AND number <= $3 ORDER BY number LIMIT $4";
-
 /// Deletes the erasures whose records are no longer in the log.
 const PRUNE: &str = "DELETE FROM health_erasures WHERE number < \
      least((SELECT first_number FROM health_commit_packs ORDER BY last_number LIMIT 1), \
@@ -109,8 +105,15 @@ impl ErasureAppend {
         let user = self.erasure.user_id().get();
         let (start, end) = self.erasure.range().map(|range| (range.start(), range.end())).unzip();
         let source = self.erasure.source().map(Source::as_str);
-        let record: [&(dyn ToSql + Sync); 5] =
-            [&batch_number, &writer_id, &None::<i32>, &None::<Micros>, &KNOWN_VERSION];
+        let no_keys: &[u8] = &[];
+        let record: [&(dyn ToSql + Sync); 6] = [
+            &batch_number,
+            &writer_id,
+            &None::<i32>,
+            &None::<Micros>,
+            &KNOWN_VERSION,
+            &no_keys,
+        ];
         let described: [&(dyn ToSql + Sync); 6] = [&writer_id, &batch_number, &user, &start, &end, &source];
         let (locked, limited, deleted, appended, inserted) = futures_util::join!(
             client.execute(&lock, &[]),
@@ -162,20 +165,6 @@ pub(crate) async fn of_records(
     let rows = session.client().query(&statement, &[&first, &last]).await?;
     let erasures = rows.iter().map(numbered).collect::<Result<Erasures, _>>()?;
     Ok((erasures.len() == count).then_some(erasures))
-}
-
-/// Returns the first `limit` erasures of one user among the commits after `after` up to `until`.
-pub(crate) async fn of_user(
-    session: &mut Session,
-    user: UserId,
-    after: i64,
-    until: i64,
-    limit: i64,
-) -> Result<Erasures, StoreError> {
-    let statement = session.prepare(OF_USER).await?;
-    let params: [&(dyn ToSql + Sync); 4] = [&user.get(), &after, &until, &limit];
-    let rows = session.client().query(&statement, &params).await?;
-    rows.iter().map(numbered).collect()
 }
 
 /// Deletes the erasures whose records were pruned.

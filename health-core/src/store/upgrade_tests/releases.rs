@@ -10,7 +10,10 @@ use crate::{
     grain::Grain,
     sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
     store::{
-        commit_log::{CommitRecord, codec},
+        commit_log::{
+            CommitRecord, LogPosition, codec, newest,
+            row_keys::{self, RowKey},
+        },
         connection::Session,
         migrate::migrate_to,
         summarise::{self, UserTimeSpan},
@@ -19,7 +22,7 @@ use crate::{
 
 /// The migrations, each with what the release that it made current wrote of its own. A migration without an entry fails the
 /// test: its author says here what that release leaves in a database, so that later migrations are tried on it.
-pub(super) const RELEASES: [(i32, &str); 13] = [
+pub(super) const RELEASES: [(i32, &str); 14] = [
     (1, "samples"),
     (2, "a record of each transaction, by its transaction id"),
     (3, "the table of summaries, empty"),
@@ -36,6 +39,7 @@ pub(super) const RELEASES: [(i32, &str); 13] = [
     (11, "erasures"),
     (12, "views"),
     (13, "what a program must know to write"),
+    (14, "the keys of the rows of each commit"),
 ];
 
 pub(super) const USERS: i64 = 3;
@@ -46,6 +50,9 @@ pub(super) const SECRET: &str = "health_0000000000000000000000000000000000000000
 /// Samples in a slice from which a release stored its minutes.
 const DENSE_SAMPLES: u64 = 30;
 
+/// The release that emptied the commit log.
+pub(super) const LOG_BEGAN: i32 = 14;
+
 /// A writer id of an earlier release.
 const WRITER: i64 = 4_711;
 
@@ -55,8 +62,10 @@ type Identity = (i64, DateTime<Utc>, String);
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) samples: BTreeMap<Identity, Sample>,
-    /// What the commit log tells from its second record on.
+    /// What the commit log tells after [`Self::start`].
     pub(super) logged: BTreeMap<Identity, Sample>,
+    /// The first position of the log from which a client resumes.
+    pub(super) start: Option<LogPosition>,
 }
 
 /// Makes a database that lived through all releases up to a version, with data of each. Returns what it holds.
@@ -66,6 +75,9 @@ pub(super) async fn live_through(config: &Config, version: i32) -> Model {
         // A new session each time: statements that were prepared before a migration are out of date.
         let mut session = Session::plain(config).await.unwrap();
         migrate_to(&mut session, release).await;
+        if [9, LOG_BEGAN].contains(&release) {
+            model.start = Some(newest(&mut session).await.unwrap());
+        }
         let mut release = Release {
             session,
             version: release,
@@ -140,7 +152,7 @@ impl Release<'_> {
                 sample.source()
             );
         }
-        statements += &self.record(samples.len());
+        statements += &self.record(samples);
         self.execute(&(statements + "COMMIT")).await;
         for sample in samples {
             self.note(sample.clone());
@@ -149,7 +161,7 @@ impl Release<'_> {
 
     fn note(&mut self, sample: Sample) {
         let identity = (sample.user_id().get(), sample.timestamp(), sample.source().to_string());
-        if self.version >= 9 {
+        if self.version >= LOG_BEGAN {
             self.model.logged.insert(identity.clone(), sample.clone());
         }
         self.model.samples.insert(identity, sample);
@@ -165,7 +177,16 @@ impl Release<'_> {
     }
 
     /// The statement that ends a transaction which has written rows: its record in the log of that time.
-    fn record(&self, rows: usize) -> String {
+    fn record(&self, samples: &[Sample]) -> String {
+        let rows = samples.len();
+        let keys = samples.iter().map(|sample| RowKey {
+            user_id: sample.user_id().get(),
+            timestamp: sample.timestamp().timestamp_micros(),
+        });
+        let (keys_column, keys) = match self.version {
+            ..LOG_BEGAN => ("", String::new()),
+            _ => (", keys", format!(", '\\x{}'", hex(&row_keys::encode(keys)))),
+        };
         let writer = if self.version >= 8 { "writer" } else { "server" };
         match self.version {
             ..2 => String::new(),
@@ -175,8 +196,8 @@ impl Release<'_> {
             ),
             // The batch of the last row: its id is the batch shifted by 20 bits, plus the index.
             _ => format!(
-                "INSERT INTO health_commits (number, batch, writer, previous_writer, rows) SELECT newest.number + 1, \
-                 (SELECT max(id) >> 20 FROM health_metrics), {WRITER}, newest.writer, {rows} \
+                "INSERT INTO health_commits (number, batch, writer, previous_writer, rows{keys_column}) SELECT newest.number + 1, \
+                 (SELECT max(id) >> 20 FROM health_metrics), {WRITER}, newest.writer, {rows}{keys} \
                  FROM (SELECT number, writer FROM health_commits ORDER BY number DESC LIMIT 1) AS newest;"
             ),
         }
@@ -195,7 +216,7 @@ impl Release<'_> {
             sample.user_id(),
             sample.timestamp().to_rfc3339(),
             sample.source(),
-            self.record(1)
+            self.record(std::slice::from_ref(sample))
         );
         self.execute(&update).await;
         let readings = Readings {
@@ -280,7 +301,7 @@ impl Release<'_> {
     async fn pack(&mut self) {
         let client = self.session.client();
         let take = "DELETE FROM health_commits WHERE number < (SELECT max(number) - 1 FROM health_commits) \
-             RETURNING number, batch, writer, rows";
+             RETURNING number, batch, writer, rows, to_jsonb(health_commits) ->> 'keys'";
         let mut rows = client.query(take, &[]).await.unwrap();
         rows.sort_by_key(|row| row.get::<_, i64>(0));
         let record = |row: &tokio_postgres::Row| CommitRecord {
@@ -298,7 +319,27 @@ impl Release<'_> {
         let encoded = codec::encode(&records);
         let params: [&(dyn ToSql + Sync); 5] = [&last, &first, &lowest, &highest, &encoded];
         client.execute(insert, &params).await.unwrap();
+        if self.version >= LOG_BEGAN {
+            let mut packed = Vec::new();
+            for row in &rows {
+                row_keys::pack(&mut packed, &unhex(row.get(4)));
+            }
+            let add = "UPDATE health_commit_packs SET keys = $1 WHERE last_number = $2";
+            client.execute(add, &[&packed, &last]).await.unwrap();
+        }
     }
+}
+
+/// Bytes as PostgreSQL writes them, without the `\x` in front.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads bytes as PostgreSQL writes them.
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = text.strip_prefix("\\x").unwrap();
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
 }
 
 /// The samples of one user and day: some in each hour, and many in one slice.
