@@ -23,6 +23,8 @@ pub(crate) mod erase;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod feed_rows;
+#[cfg(test)]
+mod feed_rows_tests;
 pub(crate) mod grants;
 pub(crate) mod lock_wait;
 pub(crate) mod look_up;

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Finds rows by their keys. A key also finds rows of other sources.
-const ROWS_LOCAL: &str = "SELECT m.id, m.user_id, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+pub(super) const ROWS_LOCAL: &str = "SELECT m.id, m.user_id, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
      FROM unnest($1::bigint[], $2::timestamptz[]) AS keys (user_id, timestamp) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp";
 
