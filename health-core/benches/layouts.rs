@@ -5,7 +5,7 @@
 //! 1. It writes the same rows of a thousand users, as a writer does: by binary COPY, 20 000 rows per transaction,
 //!    sorted by key within a transaction and by time between transactions. So a user's rows are scattered over the heap in
 //!    groups of 20.
-//! 2. It reads an hour, a day and a month of one user, and the latest 5000 rows by `id`, as the feed does.
+//! 2. It reads an hour, a day and a month of one user, and the latest 5000 rows by their keys, as the feed does.
 //! 3. It counts the pages that hold a month of one user. Each is a disk read if it is not in memory.
 //!
 //! The throw-away PostgreSQL does not wait for the disk and writes no full pages to its log. So the benchmark compares
@@ -36,7 +36,7 @@ const USERS: i64 = 1_000;
 /// The users whose rows are read, spread over all users.
 const READ_USERS: [i64; 5] = [7, 250, 500, 750, 993];
 
-/// The number of rows of the feed's query: `IDS_PER_READ` of `store/feed.rs`.
+/// The number of rows of the feed's query: `PORTION_ROWS_MAX` of `live/replay/source.rs`.
 const LATEST_ROWS: i64 = 5_000;
 
 const MONTH: TimeDelta = TimeDelta::days(30);
@@ -63,9 +63,13 @@ const RANGE: &str = "SELECT m.timestamp, m.source, m.heart_rate, m.steps, m.calo
     CROSS JOIN LATERAL (SELECT timestamp, source, heart_rate, steps, calories FROM samples \
     WHERE user_id = $1 AND timestamp >= spans.a AND timestamp < spans.b ORDER BY timestamp, source) AS m";
 
-/// The query of the feed, as `ROWS` in `store/feed.rs`.
-const LATEST: &str = "SELECT id, xmin, user_id, timestamp, heart_rate, steps, calories, source FROM samples \
-    WHERE id > $1 AND id <= $2 AND ($3::bigint[] IS NULL OR user_id + 0 = ANY($3)) ORDER BY id";
+/// The query of the feed, as `ROWS_LOCAL` in `store/feed_rows.rs`.
+const LATEST: &str = "SELECT m.id, m.user_id, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
+    FROM unnest($1::bigint[], $2::timestamptz[]) AS keys (user_id, timestamp) \
+    JOIN samples m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp";
+
+/// The keys of the latest rows.
+const LATEST_KEYS: &str = "SELECT user_id, timestamp FROM samples WHERE id > $1 ORDER BY user_id, timestamp";
 
 /// A set of indexes.
 struct Layout {
@@ -75,15 +79,13 @@ struct Layout {
 
 const LAYOUTS: [Layout; 5] = [
     Layout {
-        name: "key with readings, BRIN on id (in use)",
+        name: "key with readings (in use)",
         indexes: "ALTER TABLE samples ADD PRIMARY KEY (user_id, timestamp, source) \
-            INCLUDE (heart_rate, steps, calories); \
-            CREATE INDEX ON samples USING brin (id) WITH (autosummarize = on)",
+            INCLUDE (heart_rate, steps, calories)",
     },
     Layout {
-        name: "bare key, BRIN on id",
-        indexes: "ALTER TABLE samples ADD PRIMARY KEY (user_id, timestamp, source); \
-            CREATE INDEX ON samples USING brin (id) WITH (autosummarize = on)",
+        name: "bare key",
+        indexes: "ALTER TABLE samples ADD PRIMARY KEY (user_id, timestamp, source)",
     },
     Layout {
         name: "key with readings, B-tree on id",
@@ -92,15 +94,15 @@ const LAYOUTS: [Layout; 5] = [
             CREATE INDEX ON samples (id)",
     },
     Layout {
-        name: "key with readings, nothing on id",
+        name: "key with readings, BRIN on id",
         indexes: "ALTER TABLE samples ADD PRIMARY KEY (user_id, timestamp, source) \
-            INCLUDE (heart_rate, steps, calories)",
-    },
-    Layout {
-        name: "user, source, time; BRIN on id",
-        indexes: "ALTER TABLE samples ADD PRIMARY KEY (user_id, source, timestamp) \
             INCLUDE (heart_rate, steps, calories); \
             CREATE INDEX ON samples USING brin (id) WITH (autosummarize = on)",
+    },
+    Layout {
+        name: "user, source, time",
+        indexes: "ALTER TABLE samples ADD PRIMARY KEY (user_id, source, timestamp) \
+            INCLUDE (heart_rate, steps, calories)",
     },
 ];
 
@@ -195,9 +197,11 @@ async fn measure(layout: &Layout, rows: RowPlan) -> Outcome<Measurements> {
     client.batch_execute("SET enable_seqscan = off").await?;
     let last_id: i64 = client.query_one("SELECT max(id) FROM samples", &[]).await?.get(0);
     let mut times = Vec::new();
+    let keys = client.query(LATEST_KEYS, &[&(last_id - LATEST_ROWS)]).await?;
+    let users: Vec<i64> = keys.iter().map(|row| row.get(0)).collect();
+    let keys: Vec<DateTime<Utc>> = keys.iter().map(|row| row.get(1)).collect();
     for _ in 0..20 {
-        let all_users = None::<Vec<i64>>;
-        times.push(milliseconds(&client, &latest, &[&(last_id - LATEST_ROWS), &last_id, &all_users]).await?);
+        times.push(milliseconds(&client, &latest, &[&users, &keys]).await?);
     }
     measurements.latest_ms = median(&mut times);
     Ok(measurements)

@@ -400,7 +400,9 @@ pub(crate) async fn maintain(session: &mut Session, window: Duration) -> Result<
         let committed_at = times.max();
         let encoded = codec::encode(&records);
         let mut keys = Vec::new();
-        rows.iter().for_each(|row| row_keys::pack(&mut keys, row.get(5)));
+        for row in &rows {
+            row_keys::pack(&mut keys, row.get(5));
+        }
         let params: [&(dyn ToSql + Sync); 7] = [
             &last.number,
             &first.number,

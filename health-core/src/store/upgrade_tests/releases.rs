@@ -332,7 +332,11 @@ impl Release<'_> {
 
 /// Bytes as PostgreSQL writes them, without the `\x` in front.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// Reads bytes as PostgreSQL writes them.
