@@ -326,14 +326,18 @@ async fn a_small_call_does_not_wait_for_a_large_one_of_another_user() {
     health.close().await.unwrap();
 }
 
-/// A trigger reports the failure of a node in the words of Citus: the name of the function is in the context of the error.
+/// A trigger reports the failure of a node, and what a constraint of a node refuses, in the words of Citus: the name of the function
+/// is in the context of the error.
 const FAILING_NODE: &str = "CREATE FUNCTION \"while executing command on node\"() RETURNS trigger LANGUAGE plpgsql AS \
-     $$ BEGIN RAISE EXCEPTION 'connection not open' USING ERRCODE = '08006'; END $$; \
-     CREATE TRIGGER fails BEFORE INSERT ON health_metrics FOR EACH ROW WHEN (NEW.user_id = 7) \
+     $$ BEGIN \
+     IF NEW.user_id = 7 THEN RAISE EXCEPTION 'connection not open' USING ERRCODE = '08006'; END IF; \
+     RAISE EXCEPTION 'new row for relation \"health_metrics_102009\" violates check constraint \"own_102009\"' USING ERRCODE = 'XX000'; \
+     END $$; \
+     CREATE TRIGGER fails BEFORE INSERT ON health_metrics FOR EACH ROW WHEN (NEW.user_id IN (7, 9)) \
      EXECUTE FUNCTION \"while executing command on node\"()";
 
 #[tokio::test]
-async fn what_a_node_of_a_cluster_cannot_store_fails_alone_and_at_once() {
+async fn what_a_node_of_a_cluster_cannot_store_or_refuses_fails_alone_and_at_once() {
     if is_on_citus() {
         eprintln!("skipped: Citus refuses the trigger");
         return;
@@ -355,7 +359,7 @@ async fn what_a_node_of_a_cluster_cannot_store_fails_alone_and_at_once() {
     let lock = "BEGIN; SELECT pg_advisory_xact_lock(hashtext('health threshold'))";
     client.batch_execute(lock).await.unwrap();
     let mut acks = Vec::new();
-    for user in [1, 2, 7, 8] {
+    for user in [1, 2, 7, 9, 8] {
         acks.push(health.enqueue(vec![heart_rate(user, 0, 60.0)]).await.unwrap());
         if user == 1 {
             let waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)";
@@ -368,6 +372,8 @@ async fn what_a_node_of_a_cluster_cannot_store_fails_alone_and_at_once() {
         outcomes.push(ack.receipt().await);
     }
     assert!(matches!(outcomes.remove(2), Err(Error::Unavailable(_))), "{outcomes:?}");
+    let refused = outcomes.remove(2).unwrap_err();
+    assert!(!refused.is_retryable(), "{refused:?}");
     for stored in outcomes {
         assert_eq!(stored.unwrap(), receipt(1, 0, 0));
     }

@@ -69,6 +69,15 @@ pub(crate) fn is_about_one_row(refusal: &DbError) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     ["22", "23", "44", "P0"].contains(&class)
         || (*code == SqlState::INSUFFICIENT_PRIVILEGE && refusal.routine() == Some("ExecWithCheckOptions"))
+        || is_violation_at_a_node(refusal)
+}
+
+/// Returns whether a worker of Citus refused a row that a constraint forbids. Citus inserts rows by COPY, and reports what a worker
+/// refuses then as an internal error, with the worker's text and without its code.
+fn is_violation_at_a_node(refusal: &DbError) -> bool {
+    *refusal.code() == SqlState::INTERNAL_ERROR
+        && comes_from_a_node(refusal.file(), refusal.where_())
+        && refusal.message().contains(" violates ")
 }
 
 fn temporary_reason(code: &SqlState) -> Option<TemporaryReason> {
@@ -102,7 +111,7 @@ pub(crate) fn is_about_a_node(refusal: &DbError) -> bool {
     let code = refusal.code();
     let is_of_a_node =
         *code == SqlState::INTERNAL_ERROR || ["08", "57P"].iter().any(|class| code.code().starts_with(class));
-    is_of_a_node && comes_from_a_node(refusal.file(), refusal.where_())
+    is_of_a_node && comes_from_a_node(refusal.file(), refusal.where_()) && !is_about_one_row(refusal)
 }
 
 fn comes_from_a_node(file: Option<&str>, context: Option<&str>) -> bool {

@@ -20,8 +20,9 @@ async fn admin(database: &TestDatabase) -> Client {
 
 /// Returns a URL as another role, or of another database, of the same PostgreSQL. The name is percent-encoded.
 fn url_of(database: &TestDatabase, role: &str, name: &str) -> String {
-    let (_, host) = database.url().split_once('?').unwrap();
-    format!("postgres://{role}@/{name}?{host}")
+    let owner: tokio_postgres::Config = database.url().parse().unwrap();
+    let owner = format!("//{}@", owner.get_user().unwrap());
+    database.url_of(name).replacen(&owner, &format!("//{role}@"), 1)
 }
 
 /// Creates a role that may do nothing, not even what PostgreSQL lets everybody do. Returns its name and its URL.

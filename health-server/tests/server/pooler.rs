@@ -32,8 +32,12 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Starts a pooler. Returns `None` if the program is not installed.
+    /// Starts a pooler. Returns `None` if the program is not installed, or the tests run on a cluster.
     async fn start(mode: &str, pool_size: u32) -> Option<Self> {
+        if test_support::is_on_citus() {
+            println!("skipped: the pooler of this test reaches PostgreSQL through a Unix socket");
+            return None;
+        }
         let directory = test_directory();
         let database = TestDatabase::new().await;
         // The pooler refuses to run as root, as PostgreSQL does.

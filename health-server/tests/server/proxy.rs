@@ -1,22 +1,19 @@
 //! A proxy in front of PostgreSQL that can stop forwarding, like a network that drops every packet, or keep notifications
 //! from a server.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixStream},
     sync::watch,
 };
 use tokio_postgres::config::Host;
 
-/// Forwards bytes between a TCP port and the Unix socket of PostgreSQL.
+/// Forwards bytes between a TCP port and PostgreSQL.
 ///
 /// While it is paused, connections stay open, bytes wait in the buffers, and none is lost.
 pub(crate) struct PausableProxy {
@@ -46,11 +43,10 @@ impl PausableProxy {
 
     async fn replacing(database_url: &str, replacement: Replacement) -> Self {
         let config: tokio_postgres::Config = database_url.parse().unwrap();
-        let Host::Unix(directory) = &config.get_hosts()[0] else {
-            panic!("the PostgreSQL of the tests listens on a Unix socket");
-        };
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        let socket: PathBuf = directory.join(format!(".s.PGSQL.{port}"));
+        let (host, port) = (
+            config.get_hosts()[0].clone(),
+            config.get_ports().first().copied().unwrap_or(5432),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!(
             "postgres://{}@{}/{}",
@@ -64,7 +60,7 @@ impl PausableProxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (client_read, client_write) = client.into_split();
-                let (database_read, database_write) = UnixStream::connect(&socket).await.unwrap().into_split();
+                let (database_read, database_write) = connect(&host, port).await;
                 let counter = Arc::clone(&counter);
                 let replace = move |bytes: &mut [u8]| replace_in(bytes, replacement, &counter);
                 tokio::spawn(forward(client_read, database_write, paused.clone(), replace));
@@ -86,6 +82,21 @@ impl PausableProxy {
 
     pub(crate) fn resume(&self) {
         self.sender.send_replace(false);
+    }
+}
+
+/// Connects to the PostgreSQL of the tests: through its Unix socket, or to a coordinator by TCP.
+async fn connect(host: &Host, port: u16) -> (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>) {
+    match host {
+        Host::Unix(directory) => {
+            let socket = directory.join(format!(".s.PGSQL.{port}"));
+            let (read, write) = UnixStream::connect(socket).await.unwrap().into_split();
+            (Box::new(read), Box::new(write))
+        }
+        Host::Tcp(name) => {
+            let (read, write) = TcpStream::connect((name.as_str(), port)).await.unwrap().into_split();
+            (Box::new(read), Box::new(write))
+        }
     }
 }
 

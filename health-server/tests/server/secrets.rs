@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use test_support::TestDatabase;
+use test_support::{TestDatabase, is_on_citus};
 
 use crate::{
     client::Response,
@@ -53,6 +53,10 @@ async fn create_token(url: &str, name: &str, scope: &str) -> String {
 
 #[tokio::test]
 async fn the_log_at_trace_and_the_metrics_have_no_values_tokens_or_passwords() {
+    if is_on_citus() {
+        eprintln!("skipped: Citus refuses the trigger");
+        return;
+    }
     let database = TestDatabase::new().await;
     let (admin, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
         .await
