@@ -4,7 +4,7 @@ import { Chart } from './chart.js';
 import { el, setText } from './dom.js';
 import { showNotice } from './notice.js';
 import { get, getJson, parse } from './server.js';
-import { HOUR, NONE, count, decimal, fullTime, rfc3339 } from './text.js';
+import { HOUR, NONE, count, decimal, fullRange, rfc3339 } from './text.js';
 import { sourceTable } from './table.js';
 
 /** Ranges up to this length show each sample, unless there are too many to tell them apart. */
@@ -109,13 +109,13 @@ export class Answer {
   #show({ stats, series, readings, tz, start, end }) {
     const isEmpty = stats.samples === 0;
     showNotice(this.#message, isEmpty ? { title: stats.message, text: `User ${stats.user_id} has no samples in this range.` } : null);
-    setText(this.#range, `User ${stats.user_id}, ${fullTime(start, tz)} to ${fullTime(end, tz)}, ${tz}`);
+    setText(this.#range, `User ${stats.user_id}, ${fullRange(start, end, tz)}, ${tz}`);
     this.#range.hidden = false;
     this.#numbers.replaceChildren(...numbers(stats));
     const buckets = series.buckets.map((one) => ({ ...one, start: Date.parse(one.start), end: Date.parse(one.end) }));
     this.#body.hidden = false;
     this.#chart.element.hidden = this.#numbers.hidden = isEmpty;
-    this.#chart.show({ buckets, readings, start, end, zone: tz, label: `Heart rate and steps of user ${stats.user_id}` });
+    this.#chart.show({ buckets, bucket: series.bucket, readings, start, end, zone: tz, label: `Heart rate and steps of user ${stats.user_id}` });
     this.#sources.replaceChildren(isEmpty ? '' : sourceTable(stats.sources));
   }
 }
@@ -150,7 +150,7 @@ function numbers(stats) {
     el('div', {}, el('dt', {}, name), el('dd', {}, el('b', {}, value), value === NONE || !unit ? '' : ` ${unit}`, note ? el('small', {}, note) : ''));
   return [
     one('Average heart rate', decimal(stats.average_heart_rate), 'bpm', 'mean of all readings'),
-    one('Weighted by time', decimal(stats.time_weighted_heart_rate), 'bpm', `covers ${decimal(share)} % of the range`),
+    one('Average over time', decimal(stats.time_weighted_heart_rate), 'bpm', `readings cover ${decimal(share)}\u00a0% of the time`),
     one('Lowest', decimal(stats.min_heart_rate), 'bpm'),
     one('Highest', decimal(stats.max_heart_rate), 'bpm'),
     one('Steps', count(stats.total_steps), 'steps'),

@@ -58,7 +58,7 @@ export class Chart {
   }
 
   /**
-   * Shows `{start, end, zone, buckets, readings, label}`: the buckets of /metrics/series, and if the range is short the
+   * Shows `{start, end, zone, buckets, bucket, readings, label}`: the buckets of /metrics/series and their size, and if the range is short the
    * samples of /samples. Times are milliseconds.
    */
   show(data) {
@@ -298,7 +298,7 @@ export class Chart {
   #fillTable() {
     const summary = this.#details.firstElementChild;
     if (!this.#details.open || !this.#data) return;
-    const { readings, buckets, zone } = this.#data;
-    this.#details.replaceChildren(summary, readings ? readingTable(readings, zone) : bucketTable(buckets, zone));
+    const { readings, buckets, bucket, zone } = this.#data;
+    this.#details.replaceChildren(summary, readings ? readingTable(readings, zone) : bucketTable(buckets, bucket, zone));
   }
 }

@@ -1,7 +1,7 @@
 // The live feed: one connection at a time, which resumes after the last event that arrived.
 
 import { EventParser } from './events.js';
-import { NOT_OURS, Problem, get, parse } from './server.js';
+import { NOT_OURS, Problem, get, now, parse } from './server.js';
 
 /** Pauses between two attempts double between these, in milliseconds. */
 const PAUSE_MIN = 500;
@@ -19,6 +19,9 @@ export class Feed {
   #listeners;
   #cursor = '';
   #every = 0;
+  /** When the feed last brought something, by the viewer's clock; before that, when the page was opened. */
+  #heardAt = Date.now();
+  #hasBegun = false;
   #connection = null;
   #isPaused = false;
   #wake = () => {};
@@ -29,6 +32,19 @@ export class Feed {
    */
   constructor(listeners) {
     this.#listeners = listeners;
+  }
+
+  /** Whether the feed has brought something since the page was opened. */
+  get hasBegun() {
+    return this.#hasBegun;
+  }
+
+  /**
+   * The time up to which the page knows what the server knows: the present while the feed is live. Whether a user is silent
+   * or has an alert is judged at this time, because a page without a connection hears nothing of anybody.
+   */
+  get knownUntil() {
+    return this.state.name === 'live' ? now() : this.#heardAt + (now() - Date.now());
   }
 
   /** Follows the feed for as long as the page lives. */
@@ -100,12 +116,13 @@ export class Feed {
         const { done, value } = await reader.read();
         if (done) return { reason: bye || 'The connection ended.', pause: parser.retry ?? 0 };
         heard();
+        this.#heardAt = Date.now();
         const events = parser.push(value);
         for (const { type, data } of events) {
           const event = parse(data);
           if (type === 'bye') bye = `The server ended the connection: ${event.reason}.`;
           if (type === 'subscribed') {
-            isSubscribed = true;
+            isSubscribed = this.#hasBegun = true;
             subscribed();
             this.#set('live');
           }

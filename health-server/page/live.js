@@ -1,10 +1,11 @@
 // The live tiles. Only the rows that are on the screen exist as elements, so a frame costs the same for any number of users.
 
+import { Alarms } from './alarms.js';
 import { byId, el, put, setAttribute, setText } from './dom.js';
 import { showNotice } from './notice.js';
 import { now } from './server.js';
 import { Sparkline } from './sparkline.js';
-import { ALERTS, NONE, age, count, counted, energy } from './text.js';
+import { ALERTS, NONE, addedEnergy, addedSteps, age, count, counted } from './text.js';
 
 /** Rows above and below the visible ones, so that scrolling shows no holes. */
 const ROWS_AROUND = 2;
@@ -36,10 +37,13 @@ export class Live {
   #isChoiceNew = false;
   /** What is shown while there are no users: `{title, text, action, run}`. */
   #notice = null;
+  #feed;
+  #alarms = new Alarms(() => this.#showAlerts());
 
-  /** `onVisible` is called with the users whose tiles can be seen. */
-  constructor(users, onVisible) {
+  /** `onVisible` is called with the users whose tiles can be seen. `feed` says up to when the page knows of the users. */
+  constructor(users, feed, onVisible) {
     this.#users = users;
+    this.#feed = feed;
     this.onVisible = onVisible;
     byId('find').addEventListener('input', (event) => this.#choose({ find: event.target.value }));
     byId('show').addEventListener('change', (event) => this.#choose({ show: event.target.value }));
@@ -85,6 +89,20 @@ export class Live {
     this.#choose({ find: '', show: 'all' });
   }
 
+  #showAlerts() {
+    byId('find').value = '';
+    byId('show').value = 'alert';
+    this.#choose({ find: '', show: 'alert' });
+    byId('show').focus();
+  }
+
+  /** Counts the alerts, also while another view is shown. */
+  count() {
+    const totals = this.#users.totals(this.#feed.knownUntil, this.#alarms.most);
+    this.#alarms.show(totals);
+    return totals;
+  }
+
   #choose(choice) {
     Object.assign(this.#choice, choice);
     this.#isChoiceNew = true;
@@ -116,7 +134,7 @@ export class Live {
     const { sort, show } = this.#choice;
     const isMoving = (sort !== 'id' || show !== 'all') && time - this.#orderedAt > ORDER_EVERY;
     if (!this.#isOrderOld && !isMoving) return;
-    const selected = this.#users.select(this.#choice, time);
+    const selected = this.#users.select(this.#choice, this.#feed.knownUntil);
     if (this.#isHeld && !this.#isForced) {
       const known = new Set(this.#order);
       this.#order = this.#order.concat(selected.filter((user) => !known.has(user)));
@@ -130,7 +148,7 @@ export class Live {
   #draw() {
     const time = now();
     this.#arrange(time);
-    this.#summarise(time);
+    this.#summarise();
     if (this.#list.clientWidth === 0) return; // Another view is shown.
     const { height, gap } = this.#size;
     const rowHeight = height + gap;
@@ -148,12 +166,13 @@ export class Live {
 
   /** Lets exactly the tiles of these positions exist, in order, and the focused one. */
   #place(first, last, time) {
+    const { knownUntil } = this.#feed;
     let next = null;
     for (const [position, tile] of this.#tiles) {
       if (position >= first && position < last) continue;
       if (position < this.#order.length && tile.item.contains(document.activeElement)) {
         if (position >= last) next = tile.item;
-        tile.show(this.#order[position], time);
+        tile.show(this.#order[position], time, knownUntil);
         continue;
       }
       tile.item.remove();
@@ -169,7 +188,7 @@ export class Live {
       }
       next = tile.item;
       tile.move(position, this.#order.length, this.#columns, this.#size);
-      tile.show(this.#order[position], time);
+      tile.show(this.#order[position], time, knownUntil);
     }
     // The Tab key enters the tiles once: at the focused tile or at the first.
     const focused = [...this.#tiles.values()].find((tile) => tile.item.contains(document.activeElement));
@@ -177,9 +196,8 @@ export class Live {
     for (const tile of this.#tiles.values()) setAttribute(tile.link, 'tabindex', tile === entry ? '0' : '-1');
   }
 
-  #summarise(time) {
-    const { size } = this.#users;
-    const { alerts, stale } = this.#users.totals(time);
+  #summarise() {
+    const { size, alerts, stale } = this.count();
     const parts = [counted(size, 'user'), counted(alerts, 'alert'), `${count(stale)} silent`];
     const shown = this.#order.length === size ? '' : `${count(this.#order.length)} shown of `;
     setText(byId('live-summary'), size ? shown + parts.join(' · ') : '\u00a0');
@@ -217,7 +235,7 @@ export class Live {
   }
 }
 
-const NOBODY = (run) => ({ title: 'No user matches', text: 'No id and no source contains this text, or nobody is in this state.', action: 'Show everyone', run });
+const NOBODY = (run) => ({ title: 'No user matches', text: 'No number of a user and no device contains this text, or nobody is in this state.', action: 'Show everyone', run });
 
 /** One tile. It is filled again for other users while the person scrolls. */
 class Tile {
@@ -258,14 +276,14 @@ class Tile {
   }
 
   /** Shows the newest values of a user. Only what differs is touched. */
-  show(user, time) {
+  show(user, time, knownUntil) {
     if (this.#user !== user) {
       this.#user = user;
       setAttribute(this.link, 'href', `#/user/${user.id}`);
     }
-    const alert = user.alert(time);
-    const isStale = user.isStale(time);
-    const isRateOld = user.isRateOld(time);
+    const alert = user.alert(knownUntil);
+    const isStale = user.isStale(knownUntil);
+    const isRateOld = user.isRateOld(knownUntil);
     setAttribute(this.item, 'data-state', alert ?? (isStale ? 'stale' : isRateOld ? 'old-rate' : 'live'));
     put(this.#name, user.id);
     setAttribute(this.#name.parentNode.parentNode, 'class', user.id.length > SHORT_ID_LENGTH ? 'name long' : 'name');
@@ -274,8 +292,8 @@ class Tile {
     put(this.#rate, user.heart_rate === null ? NONE : count(user.heart_rate));
     put(this.#alert, alert ? ALERTS[alert] : isStale ? 'silent' : isRateOld ? age(user.rateAge(time)) : '');
     // A unit in a text of its own would move with each digit.
-    put(this.#steps, `${user.steps === null ? NONE : `+${count(user.steps)}`} steps`);
-    put(this.#calories, `${user.calories === null ? NONE : `+${energy(user.calories)}`} kcal`);
+    put(this.#steps, addedSteps(user.steps));
+    put(this.#calories, addedEnergy(user.calories));
     put(this.#source, user.source);
     this.#sparkline.show(user.minutes, isStale || isRateOld ? null : user.heart_rate);
   }

@@ -9,7 +9,7 @@ import { Live } from './live.js';
 import { MinuteQuery } from './minutes.js';
 import { RangeView } from './range.js';
 import { getJson, hearTime, now } from './server.js';
-import { count, viewerZone } from './text.js';
+import { count, viewerZone, zoneName } from './text.js';
 import { askWhenNeeded } from './token.js';
 import { UserView } from './user.js';
 import { Users } from './users.js';
@@ -26,25 +26,26 @@ const VIEWS = ['live', 'user', 'range'];
 
 const users = new Users();
 const minutes = new MinuteQuery(() => live.draw());
-const live = new Live(users, (visible) => minutes.show(visible));
-const userView = new UserView(users);
-const rangeView = new RangeView();
-const erasures = new Erasures(users, (id) => {
-  live.rearrange();
-  for (const view of [userView, rangeView]) view.settled(id);
-});
-const connection = new ConnectionView();
 const feed = new Feed({
   state: onState,
   event: onEvent,
   batchEnd: () => (byId('user').hidden ? live.draw() : userView.tick()),
   every: () => Math.max(1, Math.ceil((users.size * 1000) / SAMPLES_A_SECOND / EVERY_MIN)) * EVERY_MIN,
 });
+const live = new Live(users, feed, (visible) => minutes.show(visible));
+const userView = new UserView(users, feed);
+const rangeView = new RangeView();
+const erasures = new Erasures(users, (id) => {
+  live.rearrange();
+  for (const view of [userView, rangeView]) view.settled(id);
+});
+const connection = new ConnectionView();
 
 // The feed and the users.
 
 function onState() {
   connection.show();
+  tick();
   if (feed.state.name === 'waiting') loadUsersOnce();
 }
 
@@ -131,6 +132,8 @@ function route() {
     if (link.dataset.view === view) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
+  // The other views name the zone beside their times.
+  byId('times').hidden = view !== 'live';
   document.title = { live: 'Health', user: `User ${id} – Health`, range: 'Range – Health' }[view];
   if (id) userView.open(id, new URLSearchParams(query));
   else userView.close();
@@ -155,7 +158,8 @@ function find() {
 }
 
 function tick() {
-  if (!byId('live').hidden) live.draw();
+  if (byId('live').hidden) live.count();
+  else live.draw();
   if (!byId('user').hidden) userView.tick();
   connection.tick();
   feed.adjust();
@@ -179,7 +183,7 @@ addEventListener('keydown', (event) => {
   event.preventDefault();
 });
 
-setText(byId('zone'), viewerZone);
+setText(byId('zone'), zoneName(viewerZone, Date.now()));
 rememberKeys();
 connection.watch(feed);
 askWhenNeeded(() => {

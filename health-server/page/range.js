@@ -3,10 +3,19 @@
 import { Answer } from './answer.js';
 import { byId, el } from './dom.js';
 import { now } from './server.js';
+import { BUCKET_NAMES } from './table.js';
 import { DAY, HOUR, MINUTE, fromField, toField, viewerZone, zoneOffset } from './text.js';
 
-const PRESETS = { '15m': ['15 min', 15 * MINUTE, '1m'], '1h': ['1 h', HOUR, '1m'], '24h': ['24 h', DAY, '15m'], '7d': ['7 d', 7 * DAY, '1h'], '30d': ['30 d', 30 * DAY, '1d'] };
-const FIELDS = ['user_id', 'start', 'end', 'bucket', 'tz'];
+const PRESETS = {
+  '15m': ['15 min', 15 * MINUTE, '1m'],
+  '1h': ['1 hour', HOUR, '1m'],
+  '24h': ['24 hours', DAY, '15m'],
+  '7d': ['7 days', 7 * DAY, '1h'],
+  '30d': ['30 days', 30 * DAY, '1d'],
+};
+/** The labels of the fields by their names, which are those of the server's parameters. */
+const LABELS = { user_id: 'User', start: 'From', end: 'Until', bucket: 'One value for each', tz: 'Time zone' };
+const FIELDS = Object.keys(LABELS);
 
 /** The view with the form. */
 export class RangeView {
@@ -19,7 +28,7 @@ export class RangeView {
 
   constructor() {
     const chip = (value, text) => el('label', {}, el('input', { type: 'radio', name: 'preset', value }), el('span', {}, text));
-    byId('range-presets').append(...Object.entries(PRESETS).map(([value, [text]]) => chip(value, text)), chip('custom', 'Custom'));
+    byId('range-presets').append(...Object.entries(PRESETS).map(([value, [text]]) => chip(value, text)), chip('custom', 'Other'));
     byId('zones').append(...(Intl.supportedValuesOf?.('timeZone') ?? []).map((zone) => el('option', { value: zone })), el('option', { value: 'UTC' }));
     this.#form.tz.value = viewerZone;
     this.#form.addEventListener('change', (event) => this.#change(event.target));
@@ -73,7 +82,7 @@ export class RangeView {
     try {
       zoneOffset(0, zone);
     } catch {
-      this.#fail('tz', `Zone: ${zone || 'nothing'} is not the name of a time zone, such as Europe/Berlin.`);
+      this.#fail('tz', `Time zone: ${zone || 'nothing'} is not the name of a time zone, such as Europe/Berlin.`);
       return false;
     }
     this.#zone = zone;
@@ -122,14 +131,16 @@ export class RangeView {
     const { elements } = this.#form;
     for (const field of FIELDS) {
       elements[field].removeAttribute('aria-invalid');
-      elements[field].removeAttribute('aria-describedby');
+      const hint = elements[field].dataset.hint;
+      if (hint) elements[field].setAttribute('aria-describedby', hint);
+      else elements[field].removeAttribute('aria-describedby');
     }
     const place = name ? elements[name].closest('.field') : this.#form;
     if (this.#error.parentNode !== place) place.append(this.#error);
-    this.#error.textContent = text;
+    this.#error.textContent = withLabels(text);
     if (!name) return;
     elements[name].setAttribute('aria-invalid', 'true');
-    elements[name].setAttribute('aria-describedby', 'range-error');
+    elements[name].setAttribute('aria-describedby', ['range-error', elements[name].dataset.hint ?? ''].join(' ').trim());
     elements[name].focus();
   }
 
@@ -137,8 +148,8 @@ export class RangeView {
     const { elements } = this.#form;
     const [start, end] = [elements.start, elements.end].map((field) => fromField(field.value, this.#zone));
     // The server judges every value; only times must be read before they can be sent.
-    if (Number.isNaN(start)) return this.#fail('start', 'Start: enter a date and a time, up to the year 9999.');
-    if (Number.isNaN(end)) return this.#fail('end', 'End: enter a date and a time, up to the year 9999.');
+    if (Number.isNaN(start)) return this.#fail('start', 'From: enter a date and a time, up to the year 9999.');
+    if (Number.isNaN(end)) return this.#fail('end', 'Until: enter a date and a time, up to the year 9999.');
     this.#ask({ user_id: elements.user_id.value.trim(), start, end, bucket: elements.bucket.value, tz: this.#zone });
   }
 
@@ -158,3 +169,12 @@ export class RangeView {
     if (answer.getBoundingClientRect().top > innerHeight * 0.75) answer.scrollIntoView({ block: 'start' });
   }
 }
+
+/** Returns a sentence of the server with the labels of the form in place of its parameters. */
+const withLabels = (text) =>
+  text
+    .replace(/\b(user_id|tz)\b/g, (name) => LABELS[name])
+    .replace(/^bucket\b/, LABELS.bucket)
+    .replace(/(\d+) buckets of (\w+)/, (_, many, size) => `${many} values of ${BUCKET_NAMES[size] ?? size} each`)
+    .replace('choose wider buckets', 'choose a longer time')
+    .replace(/^start is not earlier than end/, `${LABELS.start} is not earlier than ${LABELS.end}`);

@@ -6,7 +6,7 @@ import { count, counted, decimal, moment } from './text.js';
 /** Rows that a table shows at once. A series may have 11 000 buckets. */
 const ROWS = 200;
 
-const named = (source) => source || 'unnamed source';
+const named = (source) => source || 'unnamed device';
 
 /** Returns "2 Mar, 18:05:09: 72 bpm, 5 steps, 0.3 kcal, watch". */
 export function readingText(one, zone) {
@@ -23,9 +23,12 @@ export function bucketText(one, zone) {
   return `${moment(one.start, zone)} to ${moment(one.end, zone)}: ${rate}, ${counted(one.total_steps, 'step')}, ${decimal(one.total_calories)} kcal`;
 }
 
+/** The sizes of buckets, by the server's name for each. */
+export const BUCKET_NAMES = { '1m': '1 minute', '5m': '5 minutes', '15m': '15 minutes', '1h': '1 hour', '1d': '1 day', '1w': '1 week' };
+
 /** Returns a table of the buckets of a series. */
-export const bucketTable = (buckets, zone) =>
-  table(`By bucket, times in ${zone}`, buckets, [
+export const bucketTable = (buckets, bucket, zone) =>
+  table(`One row for each ${BUCKET_NAMES[bucket].replace(/^1 /, '')}`, buckets, [
     ['Start', (one) => moment(one.start, zone)],
     ['Average, bpm', (one) => decimal(one.average_heart_rate)],
     ['Lowest, bpm', (one) => count(one.min_heart_rate)],
@@ -37,18 +40,18 @@ export const bucketTable = (buckets, zone) =>
 
 /** Returns a table of samples. */
 export const readingTable = (readings, zone) =>
-  table(`Each sample, times in ${zone}`, readings, [
+  table('Each sample', readings, [
     ['Time', (one) => moment(one.start, zone)],
     ['Heart rate, bpm', (one) => decimal(one.heart_rate)],
     ['Steps', (one) => count(one.steps)],
     ['Calories, kcal', (one) => decimal(one.calories)],
-    ['Source', (one) => named(one.source)],
+    ['Device', (one) => named(one.source)],
   ]);
 
-/** Returns a table of the totals of each source. */
+/** Returns a table of the totals of each source, which people call a device. */
 export const sourceTable = (sources) =>
-  table('By source, overlapping ones included', sources, [
-    ['Source', (one) => named(one.source)],
+  table('By device. What two devices have both counted is in both rows', sources, [
+    ['Device', (one) => named(one.source)],
     ['Samples', (one) => count(one.samples)],
     ['Steps', (one) => count(one.steps)],
     ['Calories, kcal', (one) => decimal(one.calories)],

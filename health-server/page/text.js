@@ -39,6 +39,10 @@ export const energy = (value) => (value >= 1000 ? count(value) : decimal(value))
 /** Returns "1 user" or "2 users". */
 export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 
+/** Return what a sample adds, such as "+12 steps", and nothing if it adds none: that says nothing about the person. */
+export const addedSteps = (value) => (value ? `+${counted(value, 'step')}` : '');
+export const addedEnergy = (value) => (value >= 0.05 ? `+${energy(value)} kcal` : '');
+
 /** Returns an age such as "8 s ago". A device whose clock is ahead has a negative age. */
 export function age(ms) {
   const seconds = Math.round(Math.abs(ms) / 1000);
@@ -70,7 +74,9 @@ function format(zone, style) {
     const options = {
       time,
       day,
+      clock: { ...time, second: '2-digit' },
       second: { ...day, ...time, second: '2-digit' },
+      date: { ...day, year: 'numeric' },
       full: { ...day, year: 'numeric', ...time, second: '2-digit' },
       offset: { timeZoneName: 'longOffset' },
     }[style];
@@ -83,10 +89,25 @@ function format(zone, style) {
 export const clock = (ms, zone = viewerZone) => format(zone, 'time').format(ms);
 /** Returns "2 Mar". */
 export const date = (ms, zone = viewerZone) => format(zone, 'day').format(ms);
+/** Returns "18:05:09" of today in the viewer's zone, and "2 Mar, 18:05:09" of any other day. */
+export const recent = (ms, now) => (date(ms) === date(now) ? format(viewerZone, 'clock').format(ms) : moment(ms));
 /** Returns "2 Mar, 18:05:09". */
 export const moment = (ms, zone = viewerZone) => format(zone, 'second').format(ms);
 /** Returns "2 Mar 2025, 18:05:09". */
 export const fullTime = (ms, zone = viewerZone) => format(zone, 'full').format(ms);
+
+/** Returns a range, such as "2 Mar 2025, 18:05:09 to 18:20:09". */
+export const fullRange = (start, end, zone) =>
+  `${fullTime(start, zone)} to ${format(zone, 'date').format(start) === format(zone, 'date').format(end) ? format(zone, 'clock').format(end) : fullTime(end, zone)}`;
+
+/** Returns a zone and how far its clocks are ahead of UTC at a time, such as "Europe/Berlin (UTC+1)". */
+export function zoneName(zone, ms) {
+  const minutes = Math.round(zoneOffset(ms, zone) / MINUTE);
+  if (zone === 'UTC') return zone;
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  const ahead = minutes ? `${minutes < 0 ? '−' : '+'}${hours}${rest ? `:${String(rest).padStart(2, '0')}` : ''}` : '';
+  return `${zone} (UTC${ahead})`;
+}
 
 /** Returns how far the clocks of a zone are ahead of UTC, in milliseconds. */
 export function zoneOffset(ms, zone) {

@@ -4,7 +4,7 @@ import { Answer } from './answer.js';
 import { byId, el, put, setText } from './dom.js';
 import { showNotice } from './notice.js';
 import { newestSample, now } from './server.js';
-import { ALERTS, DAY, HOUR, MINUTE, NONE, age, count, duration, energy, viewerZone } from './text.js';
+import { ALERTS, DAY, HOUR, MINUTE, NONE, addedEnergy, addedSteps, age, count, duration, viewerZone } from './text.js';
 
 const SPANS = [15 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY];
 const SPAN_MIN = MINUTE;
@@ -24,6 +24,7 @@ export const bucketFor = (span) => (BUCKETS.find(([, size]) => span / size <= BU
 /** The view of one user. */
 export class UserView {
   #users;
+  #feed;
   #id = null;
   #span = HOUR;
   /** The end of the window, or null if it follows the present. */
@@ -37,16 +38,19 @@ export class UserView {
   #length = el('output', {});
   #rate = new Text();
   #rest = new Text();
+  #alert = new Text();
 
-  constructor(users) {
+  /** `feed` says up to when the page knows of the users. */
+  constructor(users, feed) {
     this.#users = users;
+    this.#feed = feed;
     byId('user-answer').prepend(this.#message);
-    byId('user-now').append(el('b', {}, this.#rate), this.#rest);
+    byId('user-now').append(el('span', { class: 'alert' }, this.#alert), el('b', {}, this.#rate), this.#rest);
     const button = (text, run, attributes = {}) => el('button', { type: 'button', on: { click: run }, ...attributes }, text);
     this.#buttons = SPANS.map((span) => [span, button(duration(span), () => this.#look(span, this.#end))]);
     this.#follow = button('Follow', () => this.#look(this.#span, null), { 'aria-pressed': 'true' });
     byId('user-window').append(
-      el('div', { class: 'chips', role: 'group', 'aria-label': 'Length' }, ...this.#buttons.map(([, node]) => node)),
+      el('div', { class: 'chips lengths', role: 'group', 'aria-label': 'Length' }, ...this.#buttons.map(([, node]) => node)),
       el(
         'div',
         { class: 'chips' },
@@ -110,19 +114,22 @@ export class UserView {
   /** Called each second while the view is open. */
   tick() {
     const time = now();
+    const { knownUntil } = this.#feed;
     const user = this.#users.get(this.#id);
-    const alert = user?.alert(time);
+    const alert = user?.alert(knownUntil);
     const isKnown = user && !user.isEmpty;
-    const rateAge = isKnown && user.isRateOld(time) && !user.isStale(time) ? ` ${age(user.rateAge(time))}` : '';
+    const isStale = isKnown && user.isStale(knownUntil);
+    const rateAge = isKnown && user.isRateOld(knownUntil) && !isStale ? ` ${age(user.rateAge(time))}` : '';
     const values = isKnown && [
-      alert ? ` bpm ${ALERTS[alert]}` : ` bpm${rateAge}`,
-      user.steps === null ? `${NONE} steps` : `+${count(user.steps)} steps`,
-      user.calories === null ? `${NONE} kcal` : `+${energy(user.calories)} kcal`,
-      user.isStale(time) ? `silent, ${age(user.age(time))}` : age(user.age(time)),
+      ` bpm${rateAge}`,
+      addedSteps(user.steps),
+      addedEnergy(user.calories),
+      isStale ? `silent, ${age(user.age(time))}` : age(user.age(time)),
     ];
+    put(this.#alert, alert ? ALERTS[alert] : '');
     put(this.#rate, isKnown ? (user.heart_rate === null ? NONE : count(user.heart_rate)) : '');
-    put(this.#rest, isKnown ? values.join(' · ') : '');
-    byId('user-now').dataset.state = alert ?? (isKnown && (user.isStale(time) || rateAge) ? 'stale' : '');
+    put(this.#rest, isKnown ? values.filter(Boolean).join(' · ') : '');
+    byId('user-now').dataset.state = alert ?? (isStale || rateAge ? 'stale' : '');
     const isDue = time - this.#askedAt > Math.max(REFRESH_MIN, this.#span * REFRESH_SHARE);
     if (isDue && this.#isChanged && this.#end === null) this.#ask(true);
   }

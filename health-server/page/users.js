@@ -172,15 +172,25 @@ export class Users {
     for (const user of this.#byId.values()) if (user.isDoubtful) this.remove(user.id);
   }
 
-  /** Counts the users with an alert and the stale ones. */
-  totals(now) {
+  /** Counts all users, those with an alert and the stale ones. `first` has the first `most` with an alert: `[user, alert]`. */
+  totals(now, most) {
     let alerts = 0;
     let stale = 0;
+    const first = [];
     for (const user of this.#byId.values()) {
-      if (user.isStale(now)) stale++;
-      else if (user.alert(now)) alerts++;
+      if (user.isStale(now)) {
+        stale++;
+        continue;
+      }
+      const alert = user.alert(now);
+      if (!alert) continue;
+      alerts++;
+      if (first.length === most && byUserId(first.at(-1)[0], user) < 0) continue;
+      const place = first.findIndex(([other]) => byUserId(user, other) < 0);
+      first.splice(place < 0 ? first.length : place, 0, [user, alert]);
+      if (first.length > most) first.pop();
     }
-    return { alerts, stale };
+    return { size: this.size, alerts, stale, first };
   }
 
   /** Returns the users that match, in order. `find` is a part of an id or of a source. */

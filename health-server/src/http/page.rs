@@ -45,6 +45,7 @@ static FILES: LazyLock<Vec<PageFile>> = LazyLock::new(|| {
             include_str!("../../page/icon.svg").into(),
         ),
         script("/page/main.js", include_str!("../../page/main.js")),
+        script("/page/alarms.js", include_str!("../../page/alarms.js")),
         script("/page/connection.js", include_str!("../../page/connection.js")),
         script("/page/erasures.js", include_str!("../../page/erasures.js")),
         script("/page/keys.js", include_str!("../../page/keys.js")),

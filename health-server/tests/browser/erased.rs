@@ -37,7 +37,7 @@ async fn wait_for_tile_of_watch(tab: &Tab) {
 }
 
 async fn wait_for_tile_of_phone(tab: &Tab) {
-    tab.wait_for_text(TILE, "– bpm +77 steps – kcal phone").await;
+    tab.wait_for_text(TILE, "– bpm +77 steps phone").await;
     tab.wait_for(&format!("{SPARKLINE} === ''")).await;
 }
 

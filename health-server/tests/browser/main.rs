@@ -11,6 +11,7 @@ mod live;
 mod parts;
 mod safety;
 mod server;
+mod states;
 mod tab;
 mod token;
 mod user;

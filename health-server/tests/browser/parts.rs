@@ -80,6 +80,33 @@ async fn local_times_become_instants_of_their_zone() {
 }
 
 #[tokio::test]
+async fn a_zone_is_named_with_what_its_clocks_show() {
+    let Some(browser) = Browser::start("UTC") else {
+        return;
+    };
+    let server = Server::start().await;
+    let tab = browser.tab().await;
+    tab.open(&server.page("/")).await;
+    for (zone, at, name) in [
+        ("UTC", "2025-03-02T18:00:00Z", "UTC"),
+        ("Europe/London", "2025-03-02T18:00:00Z", "Europe/London (UTC)"),
+        ("Europe/Berlin", "2025-03-02T18:00:00Z", "Europe/Berlin (UTC+1)"),
+        ("Europe/Berlin", "2025-07-02T18:00:00Z", "Europe/Berlin (UTC+2)"),
+        ("Asia/Kathmandu", "2025-03-02T18:00:00Z", "Asia/Kathmandu (UTC+5:45)"),
+        (
+            "America/St_Johns",
+            "2025-03-02T18:00:00Z",
+            "America/St_Johns (UTC\u{2212}3:30)",
+        ),
+    ] {
+        let script =
+            format!("import('/page/text.js').then(({{ zoneName }}) => zoneName('{zone}', Date.parse('{at}')))");
+        assert_eq!(tab.eval(&script).await, name);
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn alerts_follow_the_rule_of_the_dashboard() {
     let Some(browser) = Browser::start("UTC") else {
         return;

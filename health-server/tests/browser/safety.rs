@@ -134,7 +134,7 @@ async fn no_address_breaks_the_page() {
         (
             "/range?user_id=7&start=x&end=y&bucket=zz&tz=UTC",
             "#range-error",
-            "Start: enter a date",
+            "From: enter a date",
         ),
         (
             "/range?user_id=7&start=99999-01-01T00:00&end=2025-01-01T00:00&bucket=1m&tz=UTC",

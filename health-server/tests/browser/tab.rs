@@ -53,6 +53,12 @@ impl Tab {
         self.call("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
+    /// Lets the system have a feature such as `forced-colors`.
+    pub(crate) async fn emulate(&self, feature: &str, value: &str) {
+        let features = json!({"features": [{"name": feature, "value": value}]});
+        self.call("Emulation.setEmulatedMedia", features).await;
+    }
+
     /// Opens an address and waits until its scripts have run.
     pub(crate) async fn open(&self, address: &str) {
         // Without this step, an address that differs only behind `#` would not load anything.

@@ -50,7 +50,7 @@ async fn the_range_form_shows_the_numbers_of_metrics_and_a_chart_by_bucket() {
     for part in [
         format!("{:.1} bpm", overall.average_heart_rate.unwrap()),
         format!("{:.1} bpm", overall.time_weighted_heart_rate.unwrap()),
-        format!("covers {:.1} %", overall.heart_rate_coverage * 100.0),
+        format!("cover {:.1} %", overall.heart_rate_coverage * 100.0),
         "30 Mar 2025, 00:00:00 to 31 Mar 2025, 00:00:00, Europe/Berlin".to_owned(),
         "100.0 bpm".to_owned(),
         "60.0 bpm".to_owned(),
@@ -92,14 +92,24 @@ async fn the_range_form_says_what_is_wrong_beside_the_field() {
     tab.wait_for_text("#range-error", "enter the number of a user").await;
     tab.open(&server.page("/range?user_id=x&preset=1h&bucket=1m&tz=UTC"))
         .await;
-    tab.wait_for_text("#range-error", "user_id").await;
+    tab.wait_for_text("#range-error", "User \"x\" is not an integer").await;
     assert_eq!(
         tab.eval("document.querySelector('[aria-invalid]').id").await,
         "range-user"
     );
     tab.open(&server.page("/range?user_id=5&start=2020-01-01T00:00&end=2021-01-01T00:00&bucket=1m&tz=UTC"))
         .await;
-    tab.wait_for_text("#range-error", "527040").await;
+    // The labels of the form are for people who do not know the parameters of the server.
+    tab.wait_for_text(
+        "#range-error",
+        "One value for each: the range has 527040 values of 1 minute each",
+    )
+    .await;
+    let words = "[...document.querySelectorAll('#range :is(label, legend, .hint, .error)')].map((node) => node.innerText).join('\\n')";
+    let words = tab.eval(words).await;
+    for parameter in ["user_id", "bucket", "tz", "exclusive"] {
+        assert!(!words.as_str().unwrap().contains(parameter), "{words}");
+    }
     assert_eq!(
         tab.eval("document.querySelector('[aria-invalid]').id").await,
         "range-bucket"
