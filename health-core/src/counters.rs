@@ -65,7 +65,7 @@ pub struct Counts {
     pub commit_micros: Distributed,
     /// Samples in a transaction.
     pub batch_rows: Distributed,
-    /// Failed writes by the class of the failure.
+    /// Failed writes, and failed attempts of writers to connect, by the class of the failure.
     pub failures: [(&'static str, u64); FAILURE_CLASSES.len()],
     /// What the retention has erased. `None` if [`Limits::retain`](crate::Limits::retain) is not set.
     pub retention: Option<RetentionCounts>,
@@ -80,7 +80,7 @@ pub struct RetentionCounts {
     pub last_run: DateTime<Utc>,
 }
 
-/// The classes of failed writes.
+/// The classes of failures.
 const FAILURE_CLASSES: [&str; 6] = [
     "unavailable",
     "temporary",
@@ -221,10 +221,15 @@ impl Counters {
 
     pub(crate) fn count_failed_write(&self, error: &Error) {
         self.failed_writes.fetch_add(1, Relaxed);
+        self.count_failure(error);
+        *self.last_write_failure.lock() = Some((Instant::now(), error.clone()));
+    }
+
+    /// Counts a failure by its class: of a write, or of a writer that cannot connect.
+    pub(crate) fn count_failure(&self, error: &Error) {
         if let Some(count) = self.failures.get(failure_class(error)) {
             count.fetch_add(1, Relaxed);
         }
-        *self.last_write_failure.lock() = Some((Instant::now(), error.clone()));
     }
 
     pub(crate) fn set_rollup_lag(&self, lag: RollupLag) {

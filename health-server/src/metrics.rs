@@ -329,7 +329,7 @@ fn render_core(text: &mut PrometheusText, core: &Counts) {
     text.header(
         name,
         "counter",
-        "Failed attempts to write a batch, by the class of the failure.",
+        "Failed attempts to write a batch, or to connect a writer, by the class of the failure.",
     );
     for (class, count) in core.failures.iter().filter(|(class, _)| !class.is_empty()) {
         text.sample(&format!("{name}{{class=\"{class}\"}}"), count);

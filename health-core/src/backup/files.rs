@@ -54,11 +54,13 @@ pub(super) fn create_new(directory: &Path) -> Result<(), BackupError> {
     fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(io("change the permissions of", directory))
 }
 
-/// Writes a value as JSON, under its name only when it is complete and on the disk.
+/// Writes a value as JSON, under its name only when it is complete and on the disk. Whoever may enter the directory may read it,
+/// whatever the umask is: root makes backups of a server that runs as another user.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BackupError> {
     let unfinished = path.with_extension("json.new");
     let write = || {
         let mut file = File::create(&unfinished)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
         serde_json::to_writer_pretty(&mut file, value)?;
         file.write_all(b"\n")?;
         file.sync_all()?;

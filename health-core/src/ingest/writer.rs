@@ -170,7 +170,10 @@ impl Writer {
                     self.session = Some(WriterSession::new(session));
                     return true;
                 }
-                Err(error) => self.config.status.lasting_outage().map_or(error, Error::Stopped),
+                Err(error) => {
+                    self.counters.count_failure(&error);
+                    self.config.status.lasting_outage().map_or(error, Error::Stopped)
+                }
             };
             self.states.refused(self.index, &error);
             let pause = if self.states.count_connected() > 0 {

@@ -49,10 +49,15 @@ impl Place {
         Server::start_with(&["--data-dir", self.data().to_str().unwrap()], self.path()).await
     }
 
-    /// Runs a command on the data directory.
+    /// Runs a command on the data directory, as somebody whose new files only the owner may read.
     async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_health-server"));
+        let mut command = Command::new("sh");
         command
+            .args([
+                "-c",
+                "umask 077; exec \"$0\" \"$@\"",
+                env!("CARGO_BIN_EXE_health-server"),
+            ])
             .args(arguments)
             .arg("--data-dir")
             .arg(self.data())
@@ -119,6 +124,9 @@ async fn a_backup_that_is_restored_has_everything_up_to_it_and_refuses_the_curso
     assert!(printed.contains("equal those of the database"), "{printed}");
     let mode = fs::metadata(place.backup()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+    // The user of the server reads it, who may be another than the one who made the backup.
+    let last = fs::metadata(place.data().join("last-backup.json")).unwrap();
+    assert_eq!(last.permissions().mode() & 0o777, 0o644);
     let history = history.write_lost(&server).await;
     server.stop().await;
 

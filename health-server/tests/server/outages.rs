@@ -98,6 +98,11 @@ async fn a_database_out_of_reach_gives_503_until_it_is_back() {
     }
     every_door_answers_503(&server).await;
     assert_eq!(server.get("/-/healthy").await.status, 200);
+    let metrics = server.get("/-/metrics").await.body;
+    let failures = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("health_database_errors_total{class=\"unavailable\"} "));
+    assert!(failures.is_some_and(|count| count != "0"), "{failures:?}");
 
     sql.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
         .await
