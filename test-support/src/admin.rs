@@ -28,6 +28,8 @@ pub(crate) enum Template {
     Migrated,
     /// The schema; also on a cluster, in the database of the coordinator.
     Undistributed,
+    /// No tables; on a cluster, a coordinator that knows its workers.
+    Coordinator,
 }
 
 /// A handle of the thread that runs the cluster.
@@ -170,7 +172,7 @@ impl Server {
                         let statement = format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0");
                         nodes.execute_on_coordinator(&statement).await;
                     }
-                    Template::Migrated | Template::Undistributed => {
+                    Template::Migrated | Template::Undistributed | Template::Coordinator => {
                         nodes.copy(&on_citus(template), &name).await;
                     }
                 }
@@ -195,7 +197,7 @@ impl Server {
             }
             Place::Citus(nodes) => {
                 let name = on_citus(template);
-                nodes.create_template(&name, template == Template::Migrated).await;
+                nodes.create_template(&name, template).await;
             }
         }
     }
@@ -207,6 +209,7 @@ fn name_of(template: Template) -> &'static str {
         Template::Empty => "template1",
         Template::Migrated => "migrated",
         Template::Undistributed => "undistributed",
+        Template::Coordinator => "coordinator",
     }
 }
 

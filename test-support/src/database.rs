@@ -49,6 +49,16 @@ impl TestDatabase {
         database
     }
 
+    /// Creates a database without tables that is that of a coordinator of Citus, or seems so, see [`pretend_citus`](Self::pretend_citus).
+    pub async fn coordinator() -> TestDatabase {
+        if crate::is_on_citus() {
+            return TestDatabase::copy_of(Template::Coordinator).await;
+        }
+        let database = TestDatabase::empty().await;
+        database.pretend_citus().await;
+        database
+    }
+
     /// Creates a database without tables, as a copy of `template1`.
     pub async fn empty() -> TestDatabase {
         TestDatabase::copy_of(Template::Empty).await

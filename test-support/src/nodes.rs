@@ -5,6 +5,8 @@ use std::env;
 use health_core::Config as HealthConfig;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 
+use crate::admin::Template;
+
 /// The variable with the URL of a database on the coordinator whose extension `citus` knows the workers.
 ///
 /// Without it, each test process has a PostgreSQL of its own. With it, [`TestDatabase`](crate::TestDatabase) creates its
@@ -98,8 +100,8 @@ impl Nodes {
         futures_util::future::join_all(dropping).await;
     }
 
-    /// Creates a database with the schema for others to copy, distributed over the workers or not.
-    pub(crate) async fn create_template(&self, name: &str, is_distributed: bool) {
+    /// Creates a database for others to copy.
+    pub(crate) async fn create_template(&self, name: &str, template: Template) {
         self.execute(&format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))
             .await;
         for index in 0..self.addresses.len() {
@@ -116,8 +118,10 @@ impl Nodes {
         }
         drop(coordinator);
         let config = HealthConfig::from_url(&self.url(name)).expect("a valid URL");
-        health_core::migrate(&config).await.expect("migrations on a cluster");
-        if is_distributed {
+        if template != Template::Coordinator {
+            health_core::migrate(&config).await.expect("migrations on a cluster");
+        }
+        if template == Template::Migrated {
             health_core::distribute(&config).await.expect("distributed tables");
         }
         // A database with connections cannot be copied, and Citus keeps some.

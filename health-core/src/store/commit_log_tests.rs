@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{TimeDelta, Utc};
-use test_support::TestDatabase;
+use test_support::{TestDatabase, earlier};
 use tokio::time::timeout;
 
 use crate::{
@@ -35,7 +35,12 @@ const DAY: Duration = Duration::from_hours(24);
 const NO_KEYS: &[u8] = &[];
 
 /// Makes every record old enough to be packed.
-const AGE: &str = "UPDATE health_commits SET committed_at = committed_at - interval '6 minutes'";
+fn age() -> String {
+    format!(
+        "UPDATE health_commits SET committed_at = {}",
+        earlier("committed_at", "6 minutes")
+    )
+}
 
 /// A received sample: user, second, version.
 type Received = (i64, i64, i32);
@@ -103,7 +108,7 @@ async fn resume(health: &Health, cursor: &crate::wire::Cursor) -> Subscription {
 
 /// Packs all records but the newest.
 async fn pack_all(session: &mut Session) {
-    session.client().batch_execute(AGE).await.unwrap();
+    session.client().batch_execute(&age()).await.unwrap();
     while maintain(session, DAY).await.unwrap() {}
 }
 
@@ -251,13 +256,13 @@ async fn only_old_records_are_packed_and_never_the_newest_and_numbers_stay_witho
     assert_eq!((count(&session, packs).await, count(&session, left).await), (0, 21));
     let expected = records_after(&mut session, first, 100).await;
     // The clock ran ahead for a moment: a record in the middle counts as younger than later ones.
-    session.client().batch_execute(AGE).await.unwrap();
+    session.client().batch_execute(&age()).await.unwrap();
     let ahead = "UPDATE health_commits SET committed_at = now() + interval '1 minute' WHERE number = 10";
     session.client().batch_execute(ahead).await.unwrap();
     maintain(&mut session, DAY).await.unwrap();
     assert_eq!((count(&session, packs).await, count(&session, left).await), (1, 12));
     assert_eq!(records_after(&mut session, first, 100).await, expected);
-    session.client().batch_execute(AGE).await.unwrap();
+    session.client().batch_execute(&age()).await.unwrap();
     maintain(&mut session, DAY).await.unwrap();
     assert_eq!((count(&session, packs).await, count(&session, left).await), (2, 1));
     assert_eq!(records_after(&mut session, first, 100).await, expected);
@@ -271,7 +276,10 @@ async fn packs_older_than_the_window_are_deleted_and_the_position_of_an_idle_cli
     let database = TestDatabase::new().await;
     let mut session = session(&database).await;
     let mut positions = vec![newest(&mut session).await.unwrap()];
-    let old = "UPDATE health_commit_packs SET last_committed = last_committed - interval '23 hours 58 minutes'";
+    let old = format!(
+        "UPDATE health_commit_packs SET last_committed = {}",
+        earlier("last_committed", "23 hours 58 minutes")
+    );
     for writer in 1..=40 {
         commit_record(&session, writer).await;
         positions.push(newest(&mut session).await.unwrap());
@@ -279,7 +287,7 @@ async fn packs_older_than_the_window_are_deleted_and_the_position_of_an_idle_cli
             pack_all(&mut session).await;
         }
     }
-    session.client().batch_execute(old).await.unwrap();
+    session.client().batch_execute(&old).await.unwrap();
     // The older one of the two packs goes; the other one ends with the position of clients that are idle since then. A third
     // one is new.
     maintain(&mut session, DAY).await.unwrap();
@@ -514,8 +522,9 @@ async fn a_small_batch_that_is_older_than_the_threshold_leaves_no_record_without
     let mut writer = WriterSession::new(session(&database).await);
     let mut cache = NewestTimestamps::new(Shards::new(1));
     let records = "SELECT count(*) FROM health_commits";
-    let without_rows = "SELECT count(*) FROM health_commits c WHERE number > 1 AND rows <> \
-        (SELECT count(*) FROM health_metrics m WHERE m.id >> 20 = c.batch)";
+    let without_rows = "WITH stored AS (SELECT id >> 20 AS batch, count(*) AS rows FROM health_metrics GROUP BY 1) \
+        SELECT count(*) FROM health_commits c LEFT JOIN stored USING (batch) \
+        WHERE c.number > 1 AND c.rows <> coalesce(stored.rows, 0)";
     let recent = |second: i64| {
         let time = Utc::now() - TimeDelta::seconds(60 - second);
         let readings = sample(1, 0, 1).readings();

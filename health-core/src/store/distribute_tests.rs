@@ -6,11 +6,13 @@ use crate::{
     cluster::ClusterRefusal,
     config::Config,
     error::Error,
+    migration_plan::Trial,
     setup_error::SetupError,
     store::{
         connection::Session,
         distribute::{distribute, distribution_steps},
-        migrate::migrate,
+        dry_run::plan_migration,
+        migrate::{known_migrations, migrate, migrate_to},
         tables::{DISTRIBUTED_TABLES, Tables},
     },
 };
@@ -67,6 +69,55 @@ async fn the_tables_are_distributed_once_and_sessions_know_it() {
         assert!(again.iter().any(|step| step.outcome.starts_with(&outcome)), "{again:?}");
     }
     assert_eq!(distributed(&config).await, 4);
+}
+
+/// The first version whose tables could be distributed.
+const FIRST_DISTRIBUTED: i32 = 13;
+
+#[tokio::test]
+async fn a_distributed_database_of_an_earlier_version_is_migrated() {
+    let database = TestDatabase::coordinator().await;
+    let config = Config::from_url(database.url()).unwrap();
+    let mut session = Session::plain(&config).await.unwrap();
+    migrate_to(&mut session, FIRST_DISTRIBUTED).await;
+    drop(session);
+    for table in DISTRIBUTED_TABLES {
+        execute(
+            &config,
+            &format!("SELECT create_distributed_table('{table}', 'user_id')"),
+        )
+        .await;
+    }
+    execute(&config, "SELECT citus_add_local_table_to_metadata('health_commits')").await;
+    let plan = plan_migration(&config).await.unwrap();
+    assert_eq!((plan.version, plan.trial), (FIRST_DISTRIBUTED, Trial::Distributed));
+    assert!(!plan.pending.is_empty());
+    migrate(&config).await.unwrap();
+    assert!(plan_migration(&config).await.unwrap().pending.is_empty());
+    assert_eq!(Session::plain(&config).await.unwrap().tables(), Tables::Distributed);
+}
+
+/// Citus refuses what it passes on to its nodes as one of several statements that are sent together, as those of a migration are.
+#[test]
+fn a_migration_changes_what_is_distributed_in_blocks_of_one_statement() {
+    let of_citus = [DISTRIBUTED_TABLES.as_slice(), &["health_commits"]].concat();
+    for migration in known_migrations() {
+        if migration.version() <= FIRST_DISTRIBUTED {
+            continue;
+        }
+        let sql = migration.sql().unwrap().to_lowercase();
+        let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let script = lines.collect::<Vec<_>>().join("\n");
+        // Every second part is the body of a block.
+        let outside: String = script.split("$$").step_by(2).collect();
+        for statement in outside.split(';') {
+            let words: Vec<_> = statement.split_whitespace().collect();
+            let is_passed_on = matches!(words.as_slice(), ["drop" | "create", "index" | "unique", ..])
+                || words.starts_with(&["alter", "table"]) && !statement.contains("add column");
+            let is_of_citus = of_citus.iter().any(|table| statement.contains(table));
+            assert!(!is_passed_on || !is_of_citus, "in {migration}: {statement}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
-use test_support::TestDatabase;
+use test_support::{TestDatabase, earlier};
 
 use crate::{
     config::{Config, Limits},
@@ -67,7 +67,7 @@ fn samples(rows: &[FeedRow]) -> Vec<&Sample> {
 /// whole table then, and a subscriber that resumes falls behind without end.
 #[tokio::test]
 async fn the_rows_of_a_commit_cost_as_much_after_erasures_as_before() {
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::undistributed().await;
     let (health, mut session) = open(&database).await;
     let many = (0..1_500).flat_map(|second| commit(second, ""));
     health.ingest(many).await.unwrap();
@@ -136,8 +136,11 @@ async fn a_part_of_a_commit_is_found_by_the_places_of_its_rows_also_if_it_update
     health.ingest(second.clone()).await.unwrap();
     for is_packed in [false, true] {
         if is_packed {
-            let age = "UPDATE health_commits SET committed_at = committed_at - interval '1 hour'";
-            session.client().batch_execute(age).await.unwrap();
+            let age = format!(
+                "UPDATE health_commits SET committed_at = {}",
+                earlier("committed_at", "1 hour")
+            );
+            session.client().batch_execute(&age).await.unwrap();
             health.ingest(commit(1, "")).await.unwrap();
             while maintain(&mut session, DAY).await.unwrap() {}
         }

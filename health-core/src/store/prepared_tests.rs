@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::FutureExt;
 use test_support::TestDatabase;
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 
 use crate::{
     batch::Batch,
     config::Config,
     error::Error,
     health::Health,
+    live::{event::LiveEvent, filter::Filter},
     sample::{Readings, Sample, Source, Steps, UserId},
     shard::Shards,
     store::{
@@ -69,6 +70,17 @@ impl PreparedSample {
         Self { name, session, time }
     }
 
+    /// Adds the commit record, with the batch number 1000: the commit is visible, and not complete.
+    async fn append(&self, session: &Session) {
+        let append = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
+                      SELECT number + 1, 1000, 5, writer, 1, $1 FROM health_commits ORDER BY number DESC LIMIT 1";
+        let row_keys = row_keys::encode([RowKey {
+            user_id: USER,
+            timestamp: self.time.timestamp_micros(),
+        }]);
+        session.client().execute(append, &[&row_keys]).await.unwrap();
+    }
+
     async fn commit(self) {
         let commit = format!("COMMIT PREPARED '{}'", self.name);
         self.session.client().batch_execute(&commit).await.unwrap();
@@ -114,13 +126,7 @@ async fn the_feed_waits_for_the_rows_of_a_visible_commit() {
     };
     let prepared = PreparedSample::new(&database, &config, first_id(1000)).await;
     let session = Session::plain(&config).await.unwrap();
-    let append = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
-                  SELECT number + 1, 1000, 5, writer, 1, $1 FROM health_commits ORDER BY number DESC LIMIT 1";
-    let row_keys = row_keys::encode([RowKey {
-        user_id: USER,
-        timestamp: prepared.time.timestamp_micros(),
-    }]);
-    session.client().execute(append, &[&row_keys]).await.unwrap();
+    prepared.append(&session).await;
     let mut doorbell = Doorbell::open(&config, |_| ()).await.unwrap();
     let record = CommitRecord {
         number: 2,
@@ -140,6 +146,38 @@ async fn the_feed_waits_for_the_rows_of_a_visible_commit() {
     let change = "UPDATE health_metrics SET id = id + 1048576";
     session.client().batch_execute(change).await.unwrap();
     assert_eq!(doorbell.rows(&records).await.unwrap().unwrap().len(), 0);
+}
+
+/// Without a subscriber, a server passes commits by without their rows, so it does not wait for them either.
+#[tokio::test]
+async fn a_subscriber_that_resumes_gets_the_rows_of_a_commit_that_was_visible_before_it_was_complete() {
+    let Some((database, config)) = cluster().await else {
+        return;
+    };
+    let health = Health::open(config.clone()).await.unwrap();
+    let start = health.cursor();
+    let prepared = PreparedSample::new(&database, &config, first_id(1000)).await;
+    prepared.append(&Session::plain(&config).await.unwrap()).await;
+    while health.cursor() == start {
+        yield_now().await;
+    }
+    let mut live = health.subscribe(Filter::all()).resume(start);
+    let mut receive = async || {
+        loop {
+            match live.next().await.unwrap() {
+                LiveEvent::Sample { published, .. } => break published.sample().clone(),
+                LiveEvent::Subscribed { resumed: true, .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let early = timeout(A_MOMENT, receive()).await;
+    assert!(early.is_err(), "{early:?}");
+    let time = prepared.time;
+    prepared.commit().await;
+    let received = timeout(Duration::from_secs(20), receive()).await.unwrap();
+    assert_eq!((received.user_id().get(), received.timestamp()), (USER, time));
+    health.close().await.unwrap();
 }
 
 #[tokio::test]
