@@ -202,7 +202,7 @@ impl Writer {
                 let is_deadlock = is_on_citus() && error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED);
                 let is_refused = error.code() == Some(&SqlState::UNIQUE_VIOLATION);
                 assert!(is_refused || is_deadlock, "{error:?}");
-                self.refused += u32::from(is_refused);
+                self.refused += usize::from(is_refused);
                 let _ = client.batch_execute("ROLLBACK").await;
                 Some(false)
             }
