@@ -598,14 +598,8 @@ async fn a_server_that_was_without_database_until_commits_were_pruned_says_that_
     assert_eq!(receive(&mut unaffected, 1).await, ["3:3"]);
 }
 
-#[tokio::test]
-async fn a_replay_that_is_overtaken_by_pruning_says_that_samples_may_be_missing() {
-    let database = TestDatabase::new().await;
-    let health = open(&database).await;
-    let start = health.cursor();
-    // More commits than a replay reads at once: of user n at second n.
-    let commits = 2_000_i64;
-    let client = sql(&database).await;
+/// Writes commits as a writer does: the n-th is of user n, all at one time.
+async fn write_commits(client: &Client, commits: i64) {
     let batch = "SELECT setval('health_batch_numbers', nextval('health_batch_numbers') + $1::bigint) - $1::bigint";
     let first: i64 = client.query_one(batch, &[&commits]).await.unwrap().get(0);
     let rows = "INSERT INTO health_metrics (id, user_id, timestamp, steps) \
@@ -618,14 +612,30 @@ async fn a_replay_that_is_overtaken_by_pruning_says_that_samples_may_be_missing(
     let keys = (1..=commits.cast_unsigned()).map(|user| keys_of_one_row(user, "2025-03-02T12:00:00Z"));
     let keys: Vec<_> = keys.collect();
     client.execute(records, &[&first, &keys]).await.unwrap();
+}
+
+/// Waits until the feed has delivered a commit.
+async fn until_delivered(health: &Health, number: i64) {
     let delivered = async {
-        while number_of(&health.cursor()) < number_of(&start) + commits {
+        while number_of(&health.cursor()) < number {
             tokio::task::yield_now().await;
         }
     };
     timeout(Duration::from_secs(20), delivered)
         .await
         .expect("delivered in time");
+}
+
+#[tokio::test]
+async fn a_replay_that_is_overtaken_by_pruning_says_that_samples_may_be_missing() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let start = health.cursor();
+    // More commits than a replay reads at once.
+    let commits = 2_000_i64;
+    let client = sql(&database).await;
+    write_commits(&client, commits).await;
+    until_delivered(&health, number_of(&start) + commits).await;
     let mut live = health.subscribe(Filter::all()).resume(start);
     expect_resumed(&mut live).await.unwrap();
     assert_eq!(receive(&mut live, 3).await, ["1:1", "2:1", "3:1"]);
@@ -652,6 +662,78 @@ async fn a_replay_that_is_overtaken_by_pruning_says_that_samples_may_be_missing(
     // Then come the live samples.
     health.ingest([sample(9, 9, 9)]).await.unwrap();
     assert_eq!(receive(&mut live, 1).await, ["9:9"]);
+}
+
+#[tokio::test]
+async fn a_replay_goes_on_if_the_database_is_put_back_to_an_earlier_state_while_its_subscriber_pauses() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let start = health.cursor();
+    let (client, commits) = (sql(&database).await, 2_000);
+    write_commits(&client, commits).await;
+    until_delivered(&health, number_of(&start) + commits).await;
+    let mut live = health.subscribe(Filter::all()).resume(start.clone());
+    expect_resumed(&mut live).await.unwrap();
+    assert_eq!(receive(&mut live, 3).await, ["1:1", "2:1", "3:1"]);
+    // The numbers of the later commits are given again, to commits that have more rows. The first key says: the same again.
+    let put_back = "UPDATE health_commits SET writer = 8, rows = 2, keys = keys || '\\x0000' WHERE number > $1";
+    let common = number_of(&start) + 100;
+    client.execute(put_back, &[&common]).await.unwrap();
+    let mut received = 3;
+    loop {
+        match next(&mut live).await {
+            LiveEvent::Sample { published, .. } => {
+                received += 1;
+                assert_eq!(published.sample().user_id().get(), received, "in order, without gaps");
+            }
+            LiveEvent::Subscribed { resumed: false, .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    health.ingest([sample(1, 0, 7)]).await.unwrap();
+    while next_sample(&mut live).await.0 != "1:7" {}
+}
+
+/// No program writes such a record, but the newest one from before the keys is one.
+#[tokio::test]
+async fn a_commit_whose_rows_the_log_does_not_name_is_a_gap_that_subscribers_hear_of() {
+    let database = TestDatabase::new().await;
+    let health = open(&database).await;
+    let start = health.cursor();
+    for n in 1..=3 {
+        health.ingest([sample(1, n, n)]).await.unwrap();
+    }
+    let client = sql(&database).await;
+    let mut second = 0;
+    for nameless in ["", "\\x07"] {
+        let damage = format!(
+            "UPDATE health_commits SET keys = '{nameless}' WHERE number = (SELECT max(number) - 1 FROM health_commits)"
+        );
+        client.batch_execute(&damage).await.unwrap();
+        for every in [None, Some(Duration::from_millis(10))] {
+            let mut live = health.subscribe(Filter::all()).resume(start.clone());
+            if let Some(interval) = every {
+                live = live.every(interval);
+            }
+            expect_resumed(&mut live).await.unwrap();
+            let reason = expect_resumed(&mut live).await.unwrap_err();
+            assert!(reason.contains("does not say which samples"), "{reason}");
+            second += 1;
+            health.ingest([sample(2, second, second)]).await.unwrap();
+            assert_eq!(next_sample(&mut live).await.0, format!("2:{second}"), "{every:?}");
+        }
+    }
+
+    // A commit of another server.
+    let mut live = health.subscribe(Filter::all());
+    let batch = "SELECT nextval('health_batch_numbers')";
+    let batch: i64 = client.query_one(batch, &[]).await.unwrap().get(0);
+    let no_keys: &[u8] = &[];
+    client.execute(APPEND, &[&batch, &7_i64, &no_keys]).await.unwrap();
+    let reason = expect_resumed(&mut live).await.unwrap_err();
+    assert!(reason.contains("does not say which samples"), "{reason}");
+    health.ingest([sample(3, 0, 1)]).await.unwrap();
+    assert_eq!(receive(&mut live, 1).await, ["3:1"]);
 }
 
 #[tokio::test]

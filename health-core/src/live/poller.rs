@@ -81,6 +81,9 @@ const OTHER_HISTORY: &str = "the database was put back to an earlier state, or a
 const PRUNED: &str =
     "this server could not reach the database for too long: some commits are no longer in the commit log";
 
+/// The reason that subscribers get if the log has a commit and does not say which rows it wrote.
+const UNREADABLE: &str = "the commit log does not say which samples were stored by some commits";
+
 /// The cause of an error after a panic.
 #[derive(Debug, thiserror::Error)]
 #[error("the task that delivers commits panicked")]
@@ -286,12 +289,17 @@ impl Poller {
 
     /// Reads the log after the position, and delivers its commits.
     async fn read_log(&mut self, doorbell: &mut Doorbell) -> Result<(), Error> {
+        let mut unreadable = None;
         loop {
             let window = self.config.limits.replay_window;
             match doorbell.page(self.position, PAGE_RECORDS, window).await? {
                 LogPage::Records { records, .. } if records.is_empty() => break,
                 LogPage::Records { records, erasures, .. } => {
-                    self.deliver_records(doorbell, &records, &erasures).await?;
+                    let all_delivered = self.deliver_records(doorbell, &records, &erasures).await?;
+                    // The first time, the log may have changed since the page was read.
+                    if !all_delivered && unreadable.replace(self.position) == Some(self.position) {
+                        self.continue_after_gap(doorbell, UNREADABLE).await?;
+                    }
                 }
                 LogPage::Pruned => self.continue_after_gap(doorbell, PRUNED).await?,
                 LogPage::OtherHistory => self.continue_after_gap(doorbell, OTHER_HISTORY).await?,
@@ -312,13 +320,14 @@ impl Poller {
         Ok(())
     }
 
-    /// Delivers records of the log in their order.
+    /// Delivers records of the log in their order. Returns false if the log does not say which rows the next of them wrote. If
+    /// it does not hold the record any more, the next page says so.
     async fn deliver_records(
         &mut self,
         doorbell: &mut Doorbell,
         records: &[CommitRecord],
         erasures: &Erasures,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut rest = records;
         while let Some((first, later)) = rest.split_first() {
             if self.deliver_kept(first) {
@@ -326,16 +335,15 @@ impl Poller {
                 continue;
             }
             let Some(delivered) = self.deliver_from_table(doorbell, rest, erasures).await? else {
-                // They were pruned, and so was the position. The next page says so.
-                return Ok(());
+                return Ok(false);
             };
             rest = &rest[delivered..];
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Delivers some records, at least the first, which has to be read from the table. Returns their number, which is 0 if a
-    /// subscription began meanwhile; `None` if the log does not hold the records any more.
+    /// subscription began meanwhile; `None` if the log does not say which rows the records wrote.
     ///
     /// If two servers write, the kept commits of this server stand between those of the other one. Each statement takes a round
     /// trip, so all of these are read at once.

@@ -65,7 +65,7 @@ pub(crate) fn first_id(batch_number: i64) -> i64 {
 /// `part` are the rows of a batch that are wanted, counted from 0; `None` for all. `users` are sorted.
 ///
 /// A row that a later commit has changed again is not among them: it belongs to that commit now. Returns `None` if the commit
-/// log does not hold all of the commits any more.
+/// log does not hold all of the commits any more, or if it does not say which rows are theirs.
 pub(crate) async fn rows(
     session: &mut Session,
     records: &[CommitRecord],

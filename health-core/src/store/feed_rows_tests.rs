@@ -189,8 +189,19 @@ async fn commits_that_are_no_longer_in_the_log_are_not_taken_for_commits_without
         20
     );
 
-    let damage = "UPDATE health_commits SET keys = ''";
-    session.client().batch_execute(damage).await.unwrap();
-    let error = rows(&mut session, &log[2..], None, None).await.unwrap_err().to_string();
-    assert!(error.contains(&format!("record {}", log[2].number)), "{error}");
+    // The database was put back to an earlier state, and the number was given again.
+    for other in [
+        "writer = writer + 1, rows = rows + 1",
+        "batch = batch + 1, rows = 1",
+        "keys = ''",
+    ] {
+        let client = session.client();
+        let change = format!("BEGIN; UPDATE health_commits SET {other}");
+        client.batch_execute(&change).await.unwrap();
+        assert!(
+            rows(&mut session, &log[2..], None, None).await.unwrap().is_none(),
+            "{other}"
+        );
+        session.client().batch_execute("ROLLBACK").await.unwrap();
+    }
 }

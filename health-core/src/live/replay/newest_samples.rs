@@ -124,12 +124,11 @@ async fn gather(
     let (mut records, mut erasures) = first;
     let mut newest: HashMap<UserId, NewestOfUser> = HashMap::new();
     let mut events = 0;
-    let mut reached = pass.sent;
-    while reached.number < turn.end.number {
+    let mut from_here = Pass::new(pass.mark, pass.sent);
+    while from_here.sent.number < turn.end.number {
         if records.is_empty() {
-            let mut from_here = Pass::new(pass.mark, reached);
             records = further(link, &mut from_here).await?;
-            erasures = from_here.erasures;
+            erasures = std::mem::take(&mut from_here.erasures);
         }
         records.retain(|record| record.number <= turn.end.number);
         if records.is_empty() {
@@ -141,7 +140,8 @@ async fn gather(
         while let Some(record) = unread.first() {
             let portion = Portion::first(unread, skipped, PORTION_ROWS_MAX);
             let Some(rows) = link.rows(&portion, None).await? else {
-                break; // The log does not hold them any more, and the next page says so.
+                from_here.note_unreadable();
+                break;
             };
             let is_unsent = |user: UserId| Some(user) > turn.sent_until;
             for row in rows {
@@ -163,10 +163,10 @@ async fn gather(
                 skipped = next;
                 continue;
             }
-            reached = portion.records.last().unwrap_or(record).position();
+            from_here.sent = portion.records.last().unwrap_or(record).position();
             (unread, skipped) = (unread.get(portion.records.len()..).unwrap_or_default(), 0);
             if events >= NEWEST_USERS {
-                turn.end = reached;
+                turn.end = from_here.sent;
                 return Ok(newest);
             }
         }

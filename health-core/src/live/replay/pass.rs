@@ -13,6 +13,8 @@ pub(super) struct Pass {
     pub(super) mark: Mark,
     /// All commits up to this one were sent, except to users ahead, who have more.
     pub(super) sent: LogPosition,
+    /// After which position rows could not be read, and how often.
+    unreadable: Option<(LogPosition, u32)>,
     /// What the erasures among the present records erased.
     pub(super) erasures: Erasures,
     /// The index in the ring up to which live samples were sent; `None` if the ring does not hold them any more.
@@ -33,6 +35,7 @@ impl Pass {
         Self {
             mark,
             sent,
+            unreadable: None,
             erasures: Erasures::new(),
             live: Some(mark.index),
             ahead: HashSet::new(),
@@ -49,6 +52,18 @@ impl Pass {
         next.earlier = self.ahead;
         next.earlier_until = self.live_until;
         next
+    }
+
+    /// Notes that the rows of the commits after [`Self::sent`] could not be read: the log does not say which they are.
+    pub(super) fn note_unreadable(&mut self) {
+        let before = self.unreadable.filter(|(position, _)| *position == self.sent);
+        self.unreadable = Some((self.sent, before.map_or(1, |(_, times)| times + 1)));
+    }
+
+    /// Whether it does not say so for good. The first time, the log may have changed since its page was read.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.unreadable
+            .is_some_and(|(position, times)| position == self.sent && times > 1)
     }
 
     /// Continues at a mark, without what lies between.

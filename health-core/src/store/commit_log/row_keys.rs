@@ -18,7 +18,7 @@ use crate::{
     batch::WritePlan,
     store::{
         commit_log::{
-            CommitRecord, PACK_RECORDS,
+            self, CommitRecord, PACK_RECORDS, codec,
             varint::{put, put_signed, take, take_signed},
         },
         connection::Session,
@@ -37,8 +37,8 @@ pub(crate) struct RowKey {
 /// The keys of some records, and of the packs that may hold them, in one snapshot, so that a record that is being packed is
 /// found in one of the two. The records have the numbers `$1`, the lowest of which is `$2` and the highest `$3`. A pack that
 /// holds one of them ends at `$4` or before.
-const KEYS: &str = "SELECT number, false, keys FROM health_commits WHERE number = ANY($1::bigint[]) \
-     UNION ALL SELECT first_number, true, keys FROM health_commit_packs \
+const KEYS: &str = "SELECT number, batch, writer, rows, keys, NULL::bytea FROM health_commits WHERE number = ANY($1::bigint[]) \
+     UNION ALL SELECT first_number, 0, 0, 0, keys, records FROM health_commit_packs \
      WHERE last_number >= $2 AND last_number <= $4 AND first_number <= $3";
 
 /// The units of time, as powers of ten microseconds.
@@ -115,11 +115,12 @@ fn unpack<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// Reads the keys of some records, in their order, which is that of their numbers.
 ///
-/// Returns `None` if the log does not hold all of them any more.
+/// Returns `None` if the log does not hold all of them any more: they were pruned, or the database was put back to an earlier
+/// state, and the numbers are those of other commits now. Returns `None` also, and logs it, if keys cannot be read.
 pub(crate) async fn of_records(
     session: &mut Session,
     records: &[CommitRecord],
-) -> Result<Option<Vec<Vec<RowKey>>>, StoreError> {
+) -> Result<Option<Vec<Vec<RowKey>>>, tokio_postgres::Error> {
     let (Some(first), Some(last)) = (records.first(), records.last()) else {
         return Ok(Some(Vec::new()));
     };
@@ -128,29 +129,32 @@ pub(crate) async fn of_records(
     let end_of_pack = last.number.saturating_add(PACK_RECORDS);
     let params: [&(dyn ToSql + Sync); 4] = [&numbers, &first.number, &last.number, &end_of_pack];
     let rows = session.client().query(&statement, &params).await?;
+    let found = rows.iter().flat_map(|row| match row.get(5) {
+        Some(pack) => keys_of_pack(row.get(0), pack, row.get(4)),
+        None => vec![(commit_log::record(row), row.get(4))],
+    });
     let mut keys: Vec<Option<Vec<RowKey>>> = vec![None; records.len()];
-    for row in &rows {
-        let first_number: i64 = row.get(0);
-        let is_pack: bool = row.get(1);
-        let mut bytes: &[u8] = row.get(2);
-        let mut number = first_number;
-        while number <= last.number && !(is_pack && bytes.is_empty()) {
-            let of_record = if is_pack {
-                unpack(&mut bytes).ok_or(StoreError::UnreadableCommitPack)?
-            } else {
-                bytes
-            };
-            if let Ok(at) = numbers.binary_search(&number) {
-                let decoded = decode(of_record, records[at].rows).ok_or(StoreError::UnreadableRowKeys(number))?;
-                keys[at] = Some(decoded);
-            }
-            if !is_pack {
-                break;
-            }
-            number += 1;
+    for (record, bytes) in found {
+        let at = numbers.binary_search(&record.number).ok();
+        let Some(at) = at.filter(|at| records[*at] == record) else {
+            continue;
+        };
+        keys[at] = decode(bytes, record.rows);
+        if keys[at].is_none() {
+            let error = StoreError::UnreadableRowKeys(record.number);
+            tracing::warn!(%error, "the feed leaves out a commit");
         }
     }
     Ok(keys.into_iter().collect())
+}
+
+/// Each record of a pack, and its keys. Damaged ones are left out.
+fn keys_of_pack<'a>(first_number: i64, pack: &[u8], mut keys: &'a [u8]) -> Vec<(CommitRecord, &'a [u8])> {
+    let mut records = Vec::new();
+    // `page` tells of a pack that cannot be read.
+    let _ = codec::decode(first_number, pack, &mut records);
+    let with_keys = |record| Some((record, unpack(&mut keys)?));
+    records.into_iter().map_while(with_keys).collect()
 }
 
 #[cfg(test)]
