@@ -223,6 +223,22 @@ async fn two_servers_deliver_all_commits_in_the_same_order() {
 }
 
 #[tokio::test]
+async fn another_server_delivers_all_of_a_commit_that_no_single_statement_finds() {
+    let database = TestDatabase::new().await;
+    let limits = Limits {
+        batch_rows: 50_000,
+        ..one_writer()
+    };
+    let (first, second) = (open_with(&database, limits).await, open(&database).await);
+    let mut live = second.subscribe(Filter::all());
+    let samples = (1..=25).flat_map(|id| (0..1_000).map(move |n| sample(id, n, n)));
+    first.ingest(samples).await.unwrap();
+    let expected = (1..=25).flat_map(|id| (0..1_000).map(move |n| format!("{id}:{n}")));
+    assert_eq!(receive(&mut live, 25_000).await, expected.collect::<Vec<_>>());
+    assert!(live.try_next().is_none());
+}
+
+#[tokio::test]
 async fn a_commit_that_becomes_visible_late_is_not_lost_and_delays_no_other() {
     let database = TestDatabase::new().await;
     let health = open(&database).await;

@@ -37,6 +37,9 @@ const ROWS_OF_SHARD: &str = "SELECT m.id, m.user_id, m.timestamp, m.source, m.he
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp \
      WHERE m.user_id = ANY($3::bigint[])";
 
+/// Keys that one statement finds, so that neither its plan nor its time depends on the size of a commit.
+const KEYS_AT_ONCE: usize = 10_000;
+
 /// A stored row, as the feed sends it.
 #[derive(Debug)]
 pub(crate) struct FeedRow {
@@ -93,8 +96,11 @@ pub(crate) async fn rows(
     let is_of_records = |row: &FeedRow| {
         number_of.contains_key(&row.batch_number()) && part.is_none_or(|part| part.contains(&row.place()))
     };
-    let found = find(session, &wanted).await?;
-    let mut rows: Vec<_> = found.iter().filter_map(feed_row).filter(is_of_records).collect();
+    let mut rows = Vec::new();
+    for keys in wanted.chunks(KEYS_AT_ONCE) {
+        let found = find(session, keys).await?;
+        rows.extend(found.iter().filter_map(feed_row).filter(is_of_records));
+    }
     rows.sort_by_key(|row| (number_of.get(&row.batch_number()).copied(), row.id));
     Ok(Some(rows))
 }
@@ -108,9 +114,6 @@ fn in_part<'a>(keys: &'a [RowKey], part: Option<&Range<i64>>) -> &'a [RowKey] {
 
 /// Finds rows by their keys, in any order.
 async fn find(session: &mut Session, keys: &[RowKey]) -> Result<Vec<Row>, tokio_postgres::Error> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
     let users: Vec<i64> = keys.iter().map(|key| key.user_id).collect();
     let times: Vec<Micros> = keys.iter().map(|key| Micros(key.timestamp)).collect();
     if session.tables() == Tables::Local {
