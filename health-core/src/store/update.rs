@@ -20,7 +20,7 @@ use crate::{
 ///
 /// The `ctid` from the look-up finds each row without a second search of the key. A row that is no longer at that location,
 /// or holds other values, is not changed, so the count of changed rows is too low and the caller notices. The row gets an
-/// id of this batch, because the feed finds changed rows by id.
+/// id of this batch, by which the feed knows whose it is.
 const UPDATE_LOCAL: &str = "UPDATE health_metrics m \
      SET id = n.id, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
      FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], $6::double precision[], \

@@ -71,8 +71,9 @@ pub(super) const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id,
 /// The number of new rows from which COPY is faster than an INSERT from arrays; found by measurement.
 const COPY_FROM_ROWS: usize = 500;
 
-/// How long after a transaction its successor may use the batch number that came with it. The feed reads ranges of batch
-/// numbers, which are short if they have nearly the order of the commits. After a pause one more round trip costs nothing.
+/// How long after a transaction its successor may use the batch number that came with it. The check of a backup compares the
+/// samples before the lowest batch number of all later commits: many, if these numbers have nearly the order of the commits.
+/// After a pause one more round trip costs nothing.
 const BATCH_NUMBER_LIFE: Duration = Duration::from_millis(100);
 
 /// A batch that was committed.

@@ -107,7 +107,7 @@ impl Link {
 
     /// Reads the rows of a portion; with `users`, which are sorted, only theirs, without only those of the filter.
     ///
-    /// Returns `None` if the log does not hold the commits any more. Then it does not hold the position before them either.
+    /// Returns `None` if the log does not hold the commits any more, or does not say which rows they wrote.
     pub(super) async fn rows(
         &self,
         portion: &Portion<'_>,
