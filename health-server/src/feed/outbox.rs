@@ -31,8 +31,12 @@ const HEARTBEATS_PER_SIGN_OF_LIFE: u32 = 3;
 /// While more events wait, they are collected up to this size before they are written.
 const WRITE_BYTES: usize = 16 << 10;
 
-/// Events that are taken from the subscription at once. At about 150 bytes each, two turns fill a write.
+/// Events that are taken from the subscription at once. At 150 to 210 bytes each, two turns fill a write.
 const EVENTS_AT_ONCE: usize = 64;
+
+/// The buffer of a write while many events wait: room for some that are larger than the ones before. A buffer that doubles as it
+/// grows would have 32 KiB, for as long as its client does not read.
+const FULL_BUFFER_BYTES: usize = WRITE_BYTES + (2 << 10);
 
 /// The largest buffer that a connection keeps while it has nothing to write. Thousands of connections have nothing
 /// to write.
@@ -244,7 +248,9 @@ impl Outbox {
             _ => None,
         };
         let mut events = vec![first];
+        let mut pushed = 0;
         while !events.is_empty() {
+            pushed += events.len();
             for event in events.drain(..) {
                 samples += self.push_event(event);
             }
@@ -252,7 +258,11 @@ impl Outbox {
             if let Some(subscription) = &mut self.subscription
                 && self.unwritten.len() < WRITE_BYTES
             {
-                subscription.events.take_ready(&mut events, EVENTS_AT_ONCE);
+                let most = events_that_fit(self.unwritten.len(), pushed);
+                subscription.events.take_ready(&mut events, most);
+                if events.len() == most {
+                    reserve_for_write(&mut self.unwritten);
+                }
             }
         }
         self.app.metrics.add_feed_samples(samples);
@@ -330,6 +340,47 @@ impl ActiveSubscription {
         tokio::select! {
             event = self.events.next() => event.map_or(Due::End(StreamEnd::SubscriptionEnded), Due::Event),
             _ = self.heartbeat.tick() => Due::Heartbeat,
+        }
+    }
+}
+
+/// Returns how many more events make a write, if they are as large as those that were pushed.
+fn events_that_fit(written: usize, pushed: usize) -> usize {
+    let room = WRITE_BYTES.saturating_sub(written);
+    (room * pushed / written.max(1)).clamp(1, EVENTS_AT_ONCE)
+}
+
+fn reserve_for_write(buffer: &mut BytesMut) {
+    let missing = FULL_BUFFER_BYTES.saturating_sub(buffer.len());
+    buffer.reserve(missing);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_of_a_client_that_does_not_read_is_hardly_larger_than_a_write() {
+        for event_bytes in [100, 150, 212, 250, 400, 1000] {
+            let mut buffer = BytesMut::new();
+            let (mut events, mut pushed) = (1, 0);
+            while events > 0 {
+                pushed += events;
+                for _ in 0..events {
+                    buffer.extend_from_slice(&vec![b'x'; event_bytes]);
+                }
+                events = 0;
+                if buffer.len() < WRITE_BYTES {
+                    events = events_that_fit(buffer.len(), pushed);
+                    reserve_for_write(&mut buffer);
+                }
+            }
+            assert!(buffer.len() >= WRITE_BYTES, "{event_bytes}: {}", buffer.len());
+            assert!(
+                buffer.capacity() <= FULL_BUFFER_BYTES,
+                "{event_bytes}: {}",
+                buffer.capacity()
+            );
         }
     }
 }
