@@ -55,7 +55,8 @@ async fn of_database(args: &ServeArgs) -> Result<Vec<Finding>, ProgramError> {
             return Ok(vec![Finding::wrong(
                 "database",
                 format!("there is none in {}", directory.display()),
-                "Start the server, which creates it, or name another directory with --data-dir",
+                "If there was one, restore a backup first: the server creates an empty one at its start. Or name another directory with \
+                 --data-dir",
             )]);
         }
         findings.push(machine::backup(&directory));

@@ -55,7 +55,7 @@ struct Loaded {
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read, or has no PEM of the right kind.
-    #[error("cannot read the {what} from {}: {reason}. Write the path of a PEM file to {flag}.", path.display())]
+    #[error("cannot read the {what} from {}: {reason}. Write the path of a PEM file that the server's user can read to {flag}.", path.display())]
     File {
         /// Certificate or key.
         what: &'static str,
