@@ -74,6 +74,9 @@ pub struct RecordFault {
     pub reason: String,
 }
 
+/// The reason why a record without a user is refused.
+pub(crate) const REQUIRED: &str = "is required";
+
 /// Parses one record.
 ///
 /// The record is a JSON object with the fields `user_id` (required), `timestamp`, `end`, `heart_rate`, `steps`, `calories`
@@ -273,7 +276,7 @@ impl RecordBuilder {
         if !self.is_faulty("user_id") {
             self.user_id = self.user_id.or(default_user);
             if self.user_id.is_none() {
-                self.add_fault("user_id", "is required");
+                self.add_fault("user_id", REQUIRED);
             }
         }
         let reading_names = ["heart_rate", "steps", "calories"];

@@ -8,30 +8,45 @@ mod archive;
 mod batch;
 mod client;
 mod files;
+mod first_refusals;
 mod input;
+mod nothing_stored;
+mod patience;
 mod progress;
+mod reading;
 mod recognise;
+mod remedy;
 mod sender;
 mod server_url;
+mod stop;
 mod table;
+mod token_remedy;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use chrono::{TimeDelta, Utc};
-use health_core::{ReceiveClock, formats::FileOptions};
-use tokio::{sync::mpsc, task::spawn_blocking};
+use health_core::{ReceiveClock, client::CredentialsError, formats::FileOptions};
+use tokio::{
+    select,
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
 use self::{
     batch::Batches,
     client::Client,
     files::{FileReader, file_without_user},
     progress::Progress,
-    sender::send_all,
+    reading::SharedReading,
+    sender::{SendFailed, send_all},
     server_url::ServerUrl,
+    stop::Stop,
     table::Table,
 };
 use crate::args::import::ImportArgs;
@@ -41,6 +56,9 @@ const MAX_FUTURE: TimeDelta = TimeDelta::minutes(5);
 
 /// Batches that wait for the server. While it stores one, the next ones are read.
 const WAITING_BATCHES: usize = 2;
+
+/// How long the thread that reads files may take to end after an interrupt. If it waits for a pipe, nothing ends it.
+const READER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The exit status of a command line that cannot work, as for unknown options.
 const WRONG_USAGE: u8 = 2;
@@ -74,45 +92,93 @@ pub(crate) async fn execute(args: ImportArgs) -> ExitCode {
         );
         return wrong_usage(&reason);
     }
+    let stop = match Stop::on_signals() {
+        Ok(stop) => stop,
+        Err(error) => return failed(&format!("cannot wait for signals: {error}.")),
+    };
     let progress = Progress::new(&args.files);
+    let reading = Arc::new(SharedReading::default());
     let (batches, received) = mpsc::channel(WAITING_BATCHES);
     let reader = FileReader {
         options,
-        batches: Batches::new(batches, args.dry_run),
+        batches: Batches::new(batches, args.dry_run, stop.token()),
         progress: Arc::clone(&progress),
+        reading: Arc::clone(&reading),
     };
-    let reading = spawn_blocking(move || reader.read_all(&args.files));
+    let thread = spawn_blocking(move || reader.read_all(&args.files));
     let sent = match client {
-        Some(client) => send_all(client, received, &progress).await,
+        Some(client) => send_all(client, received, &progress, &stop).await,
         None => Ok(Table::default()),
     };
-    let (mut table, is_whole) = reading
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    if sent.is_err() {
+        stop.stop_reading();
+    }
+    end_of(thread, &stop).await;
     progress.finish();
-    let is_sent = match sent {
+    report(&reading, sent, args.dry_run)
+}
+
+/// Waits for the end of the thread that reads.
+async fn end_of(mut thread: JoinHandle<()>, stop: &Stop) {
+    let joined = select! {
+        biased;
+        joined = &mut thread => Some(joined),
+        () = stop.wanted() => timeout(READER_PATIENCE, &mut thread).await.ok(),
+    };
+    if let Some(Err(panic)) = joined {
+        std::panic::resume_unwind(panic.into_panic());
+    }
+}
+
+/// Prints the sentences and the table, and returns the exit status.
+fn report(reading: &SharedReading, sent: Result<Table, SendFailed>, is_dry_run: bool) -> ExitCode {
+    let mut reading = reading.take();
+    let failure = match sent {
         Ok(sent) => {
-            table.merge(sent);
-            true
+            reading.table().merge(sent);
+            (!reading.is_ended()).then(|| "Interrupted. The table counts what was read before.".to_owned())
         }
         Err(failed) => {
-            table.merge(failed.sent);
-            progress.say(&failed.reason);
-            false
+            reading.table().merge(failed.sent);
+            Some(failed.reason)
         }
     };
-    let is_printed = io::stdout().write_all(table.text(args.dry_run).as_bytes()).is_ok();
-    ExitCode::from(u8::from(!(is_whole && is_sent && is_printed)))
+    let mut sentences = reading.table().first_refusals();
+    sentences.extend(reading.nothing_stored.sentences());
+    let status = u8::from(failure.is_some() || !reading.is_whole());
+    sentences.extend(failure);
+    for sentence in sentences {
+        say(&sentence);
+    }
+    let table = reading.table().text(is_dry_run);
+    let is_printed = io::stdout().write_all(table.as_bytes()).is_ok();
+    ExitCode::from(status.max(u8::from(!is_printed)))
 }
 
 fn connect(args: &ImportArgs) -> Result<Client, String> {
     let url: ServerUrl = args.server.parse()?;
     let access = args.credentials().access(&url.address(), url.is_tls);
-    Client::new(url, access.map_err(|error| error.to_string())?)
+    let access = access.map_err(|error| match error {
+        CredentialsError::PlainToken(address) => format!(
+            "the API token would travel to {address} in plain text. Write https:// in --server if the server has a \
+             certificate, or add --allow-plain-token if no other machine can listen there."
+        ),
+        error => error.to_string(),
+    })?;
+    Client::new(url, access)
 }
 
 fn wrong_usage(reason: &str) -> ExitCode {
-    // If stderr is closed, the exit status remains.
-    let _ = writeln!(io::stderr(), "health-server import: {reason}");
+    say(reason);
     ExitCode::from(WRONG_USAGE)
+}
+
+fn failed(reason: &str) -> ExitCode {
+    say(reason);
+    ExitCode::FAILURE
+}
+
+fn say(sentence: &str) {
+    // If stderr is closed, the exit status remains.
+    let _ = writeln!(io::stderr(), "health-server import: {sentence}");
 }

@@ -92,7 +92,7 @@ impl Reader<'_> {
             "" => "Record",
             kind => return Some(Entry::ignored(unescaped(kind).into_owned(), 1)),
         };
-        let place = Place::new(kind, index);
+        let place = Place::new("Record", index);
         Some(Entry::of(place, self.record(&attributes, kind)))
     }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::{
     Damage, Entry, EntryRecord, Fault, FileOptions, Place,
     csv_line::{CsvLine, UnclosedQuote},
-    ndjson::check_line,
+    ndjson::{USER_MISSING, check_line},
     numbers::{kilocalories, number, steps},
     text_input::TextInput,
 };
@@ -14,9 +14,6 @@ use crate::{
     record::RECORD_FIELDS,
     sample::{HeartRate, InvalidSample, Readings, Source, UserId},
 };
-
-/// The name of the list in the places of entries.
-const LIST: &str = "row";
 
 /// Returns how many of the columns of a header row are fields of a record, and how many are not.
 pub fn csv_columns(header_row: &str) -> (usize, usize) {
@@ -42,7 +39,6 @@ pub fn read_csv(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(E
     let mut input = TextInput::marked(input);
     let (mut line, mut values) = (Vec::new(), CsvLine::new());
     let mut columns = None;
-    let mut index = 0;
     while let Some(is_whole) = input.read_line(&mut line, |bytes| memchr::memchr2(b'\n', b'\r', bytes))? {
         // A line of CR and LF has two ends.
         if line.is_empty() && is_whole {
@@ -50,12 +46,11 @@ pub fn read_csv(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(E
         }
         let split = check_line(is_whole, &line).and_then(|()| split(&mut values, &line));
         let Some(columns) = &columns else {
-            split.map_err(|fault| Damage::Malformed(format!("of its header row, {fault}")))?;
+            split.map_err(|fault| Damage::HeaderRow(fault.reason))?;
             columns = Some(Columns::new(&values)?);
             continue;
         };
-        let place = Place::new(LIST, index);
-        index += 1;
+        let place = Place::line(input.line_number());
         found(Entry::of(place, split.and_then(|()| columns.read(&values, options))));
     }
     Ok(())
@@ -120,9 +115,7 @@ impl Columns {
 
 fn read_user(text: Option<&str>, options: &FileOptions) -> Result<UserId, Fault> {
     let Some(text) = text else {
-        return options
-            .user
-            .ok_or_else(|| Fault::new("user_id is required: name it with --user"));
+        return options.user.ok_or_else(|| Fault::new(USER_MISSING));
     };
     let id = text.parse().map_err(|_| {
         Fault::with_kind(
@@ -176,10 +169,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "0 2025-03-03T08:00:00Z hr=61.5 user=5 Ada's watch, left",
-                "1 2025-03-03T07:00:30Z hr=62 steps=4 user=9 mine",
-                "2 2025-03-03T09:00:00Z..2025-03-03T10:00:00Z steps=1000 kcal=50.5 user=6 phone",
-                "3 2025-03-03T09:30:00Z steps=12 user=5 a \"b\"",
+                "2 2025-03-03T08:00:00Z hr=61.5 user=5 Ada's watch, left",
+                "3 2025-03-03T07:00:30Z hr=62 steps=4 user=9 mine",
+                "4 2025-03-03T09:00:00Z..2025-03-03T10:00:00Z steps=1000 kcal=50.5 user=6 phone",
+                "6 2025-03-03T09:30:00Z steps=12 user=5 a \"b\"",
             ]
         );
     }
@@ -199,7 +192,7 @@ mod tests {
             ("5,,,70,,,", "refused timestamp is missing"),
             (
                 ",2025-03-03T08:00:00Z,,70,,,",
-                "refused user_id is required: name it with --user",
+                "refused user_id is missing: name the user with --user",
             ),
             (
                 "0,2025-03-03T08:00:00Z,,70,,,",
@@ -277,8 +270,38 @@ mod tests {
                 let (lines, end) = test_lines::lines(|found| read_csv(&text[..], &test_lines::options(), found));
                 end.unwrap();
                 let refused = format!("refused {expected}");
-                assert_eq!(lines, [refused.as_str(), "1 2025-03-03T08:00:00Z steps=1 user=5 watch"]);
+                assert_eq!(lines, [refused.as_str(), "3 2025-03-03T08:00:00Z steps=1 user=5 watch"]);
             }
+        }
+    }
+
+    #[test]
+    fn a_refused_row_is_named_by_the_line_of_the_file_and_its_value_with_a_remedy() {
+        const FINE: &str = "5,2025-03-03T08:00:00Z,1";
+        for line_end in ["\n", "\r\n"] {
+            let rows = [
+                "",
+                "",
+                "user_id,timestamp,steps",
+                FINE,
+                "",
+                "5,2025-03-03T08:00:00,1",
+                "ada,2025-03-03T08:00:00Z,1",
+            ];
+            let mut refused = Vec::new();
+            let found = &mut |entry| {
+                if let Entry::Refused(entry) = entry {
+                    refused.push(format!("{}: {}", entry.place, entry.fault));
+                }
+            };
+            read_csv(rows.join(line_end).as_bytes(), &test_lines::options(), found).unwrap();
+            assert_eq!(
+                refused,
+                [
+                    "line 6: timestamp \"2025-03-03T08:00:00\" has no offset: name its zone with --tz, such as --tz Europe/Berlin",
+                    "line 7: user_id \"ada\" is not a number",
+                ]
+            );
         }
     }
 

@@ -12,6 +12,9 @@ use crate::{
     time::rfc3339,
 };
 
+/// The list of the places in a file with one record a line.
+const LINE: &str = "line";
+
 /// What a reader found: one entry, or several in succession that are ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
@@ -33,7 +36,7 @@ pub enum Entry {
 pub struct Place {
     /// The sender's name of the list.
     pub list: Cow<'static, str>,
-    /// The position in that list, from 0.
+    /// The position in that list, from 0. In a file with one record a line: the number of the line, from 1.
     pub index: u64,
 }
 
@@ -93,6 +96,21 @@ impl Place {
         Self {
             list: list.into(),
             index,
+        }
+    }
+
+    /// Returns the place of a record in a file with one record a line. `number` is the number of the line, from 1.
+    pub(super) fn line(number: u64) -> Self {
+        Self::new(LINE, number)
+    }
+}
+
+impl fmt::Display for Place {
+    /// Writes `line 4` or `Trackpoint number 4`, for people, who count from 1.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.list.as_ref() {
+            LINE => write!(f, "line {}", self.index),
+            list => write!(f, "{list} number {}", self.index + 1),
         }
     }
 }
@@ -233,6 +251,12 @@ mod tests {
             let expected = entry.clone().into_record(user).unwrap();
             assert_eq!(read_record(&json, &clock).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_place_is_shown_as_people_count() {
+        assert_eq!(Place::line(4).to_string(), "line 4");
+        assert_eq!(Place::new("Trackpoint", 0).to_string(), "Trackpoint number 1");
     }
 
     #[test]

@@ -8,10 +8,10 @@ use super::{
     Damage, Entry, EntryRecord, Fault, FileOptions, Place,
     text_input::{LINE_BYTES_MAX, NOT_UTF8, TextInput},
 };
-use crate::record::{Record, read_record_of};
+use crate::record::{REQUIRED, Record, read_record_of};
 
-/// The name of the list in the places of entries.
-const LIST: &str = "line";
+/// The fault of a record without a user, if no option names one.
+pub(super) const USER_MISSING: &str = "user_id is missing: name the user with --user";
 
 /// Reads records of our own form, one a line, in constant memory. Empty lines are no entries.
 ///
@@ -22,13 +22,12 @@ const LIST: &str = "line";
 /// [`Damage`]
 pub fn read_ndjson(input: impl Read, options: &FileOptions, found: &mut dyn FnMut(Entry)) -> Result<(), Damage> {
     let mut input = TextInput::marked(input);
-    let (mut line, mut index) = (Vec::new(), 0);
+    let mut line = Vec::new();
     while let Some(is_whole) = input.read_line(&mut line, |bytes| memchr::memchr(b'\n', bytes))? {
         if is_whole && line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let place = Place::new(LIST, index);
-        index += 1;
+        let place = Place::line(input.line_number());
         let record = check_line(is_whole, &line).and_then(|()| read_record(&line, options));
         found(Entry::of(place, record));
     }
@@ -50,7 +49,11 @@ fn read_record(line: &[u8], options: &FileOptions) -> Result<EntryRecord, Fault>
     let record = read_record_of(line, &options.clock, options.user);
     let record = record.map_err(|faults| {
         let first = faults.into_iter().next();
-        first.map_or_else(|| Fault::new("the record cannot be read"), Fault::from)
+        match first {
+            Some(fault) if fault.reason == REQUIRED => Fault::new(USER_MISSING),
+            Some(fault) => Fault::from(fault),
+            None => Fault::new("the record cannot be read"),
+        }
     })?;
     let (sample, end) = match record {
         Record::Sample(sample) => (sample, None),
@@ -110,8 +113,8 @@ mod tests {
         assert_eq!(
             lines[..2],
             [
-                "0 2025-03-04T08:00:00Z hr=61 user=5 watch",
-                "refused user_id is required"
+                "1 2025-03-04T08:00:00Z hr=61 user=5 watch",
+                "refused user_id is missing: name the user with --user"
             ]
         );
         assert!(
@@ -129,8 +132,8 @@ mod tests {
         assert_eq!(
             lines[..2],
             [
-                "0 2025-03-04T08:00:00Z hr=61 user=5 watch",
-                "1 2025-03-04T08:00:10Z..2025-03-04T09:00:00Z steps=7 user=9 mine",
+                "1 2025-03-04T08:00:00Z hr=61 user=5 watch",
+                "4 2025-03-04T08:00:10Z..2025-03-04T09:00:00Z steps=7 user=9 mine",
             ]
         );
     }
@@ -150,10 +153,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "0 2025-03-04T08:00:00Z steps=1 user=5",
+                "1 2025-03-04T08:00:00Z steps=1 user=5",
                 "refused the line is longer than 65536 bytes",
                 "refused the line is longer than 65536 bytes",
-                "3 2025-03-04T08:00:00Z steps=1 user=5",
+                "4 2025-03-04T08:00:00Z steps=1 user=5",
             ]
         );
     }
@@ -164,7 +167,7 @@ mod tests {
             {\"user_id\":5,\"timestamp\":\"2025-03-04T08:00:00Z\",\"steps\":1}\n";
         assert_eq!(
             read(text, &test_lines::options()),
-            ["refused the line is not UTF-8", "1 2025-03-04T08:00:00Z steps=1 user=5"]
+            ["refused the line is not UTF-8", "2 2025-03-04T08:00:00Z steps=1 user=5"]
         );
     }
 

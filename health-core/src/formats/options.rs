@@ -50,6 +50,14 @@ impl FileOptions {
                 let local = NaiveDateTime::parse_from_str(&local, "%Y-%m-%d %H:%M:%S%.f");
                 to_utc(name, local.map_err(|_| unreadable_time(name, text))?, zone)?
             }
+            (Err(TimestampError::NoOffset(text)), None) => {
+                let reason =
+                    format!("{name} {text:?} has no offset: name its zone with --tz, such as --tz Europe/Berlin");
+                return Err(Fault::with_kind(
+                    reason,
+                    format!("{name} has no offset: name its zone with --tz"),
+                ));
+            }
             (time, _) => time.map_err(|error| Fault::of_value(name, &error.into()))?,
         };
         self.check_time(name, time)

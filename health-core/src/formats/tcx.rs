@@ -273,7 +273,7 @@ mod tests {
                 "ignored not_worn",
                 "ignored Trackpoint without heart rate",
                 "refused Value is outside 20 to 250",
-                "refused Time is not a time with an offset",
+                "refused Time has no offset: name its zone with --tz",
                 "0 2022-07-16T16:08:06Z..2022-07-16T16:09:07.500Z steps=83 kcal=5.25 vívoactive® & HR",
                 "ignored Lap without totals",
                 "refused TotalTimeSeconds is missing",

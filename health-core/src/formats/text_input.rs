@@ -32,6 +32,9 @@ pub(super) struct TextInput<R> {
     filled: usize,
     element_bytes: usize,
     is_begun: bool,
+    /// The lines that were read or skipped, and the byte that ended the last one.
+    lines: u64,
+    last_end: Option<u8>,
     /// What stands for a byte that is not UTF-8.
     substitute: u8,
 }
@@ -56,6 +59,8 @@ impl<R: Read> TextInput<R> {
             filled: 0,
             element_bytes: 0,
             is_begun: false,
+            lines: 0,
+            last_end: None,
             substitute,
         }
     }
@@ -73,9 +78,11 @@ impl<R: Read> TextInput<R> {
             self.begin_element();
             let bytes = self.fill_buf()?;
             if bytes.is_empty() {
+                self.lines += u64::from(length > 0);
                 return Ok((length > 0).then_some(length <= LINE_BYTES_MAX));
             }
             let end = find_end(bytes);
+            let end_byte = end.map(|end| bytes[end]);
             let part = &bytes[..end.unwrap_or(bytes.len())];
             length += part.len();
             if length <= LINE_BYTES_MAX {
@@ -83,10 +90,19 @@ impl<R: Read> TextInput<R> {
             }
             let consumed = part.len() + usize::from(end.is_some());
             self.consume(consumed);
-            if end.is_some() {
+            if end_byte.is_some() {
+                // CR and LF are the end of one line.
+                let is_same_end = length == 0 && self.last_end == Some(b'\r') && end_byte == Some(b'\n');
+                self.lines += u64::from(!is_same_end);
+                self.last_end = end_byte;
                 return Ok(Some(length <= LINE_BYTES_MAX));
             }
         }
+    }
+
+    /// Returns the number of the line that was read last, from 1, as an editor shows it.
+    pub(super) fn line_number(&self) -> u64 {
+        self.lines
     }
 
     /// Notes that the parser begins an element.
@@ -124,11 +140,15 @@ impl<R: Read> TextInput<R> {
             let bytes = &self.buffer[self.start..self.valid];
             match bytes.iter().position(|byte| !byte.is_ascii_whitespace()) {
                 Some(blanks) => {
+                    self.lines += lines_of(&bytes[..blanks]);
                     self.start += blanks;
                     return Ok(());
                 }
                 None if bytes.is_empty() => return Ok(()),
-                None => self.start = self.valid,
+                None => {
+                    self.lines += lines_of(bytes);
+                    self.start = self.valid;
+                }
             }
         }
     }
@@ -160,6 +180,11 @@ impl<R: Read> Read for TextInput<R> {
         self.consume(length);
         Ok(length)
     }
+}
+
+/// Returns how many lines end in white space.
+fn lines_of(blanks: &[u8]) -> u64 {
+    blanks.iter().map(|byte| u64::from(*byte == b'\n')).sum()
 }
 
 /// Replaces bytes that are not UTF-8. Returns the length up to a character whose rest may follow.

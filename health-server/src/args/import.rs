@@ -10,6 +10,8 @@ use health_core::{
 
 /// Options of `import`.
 #[derive(Debug, Clone, clap::Args)]
+// Without it, the usage names --server as if it were required if its variable is set.
+#[command(override_usage = "health-server import [OPTIONS] <FILE>...")]
 pub(crate) struct ImportArgs {
     /// Files of FIT, Apple Health, TCX, Health Auto Export, Fitbit, NDJSON or CSV; also as .gz and .zip.
     #[arg(value_name = "FILE", required = true)]

@@ -11,8 +11,8 @@ use std::{
 use health_core::{
     Record, UserId,
     formats::{
-        Damage, Entry, EntryRecord, FileOptions, FitEntry, fitbit_kind, read_apple, read_csv, read_fit, read_fitbit,
-        read_health_auto_export, read_ndjson, read_tcx, read_tcx_devices,
+        Damage, Entry, EntryRecord, FileOptions, FitEntry, Refused, fitbit_kind, read_apple, read_csv, read_fit,
+        read_fitbit, read_health_auto_export, read_ndjson, read_tcx, read_tcx_devices,
     },
 };
 use zip::{ZipArchive, result::ZipError};
@@ -22,33 +22,61 @@ use super::{
     batch::Batches,
     input::{Reopen, WholeFile, open_unpacked},
     progress::Progress,
-    recognise::{Format, START_BYTES, remedy},
-    table::{Table, shown},
+    reading::SharedReading,
+    recognise::{Format, START_BYTES},
+    remedy::remedy,
+    table::shown,
 };
 
 /// The kind under which unknown entries of an archive are ignored.
 const OTHER_FILE: &str = "other file in the archive";
 
 /// What an import is told about a file that it does not know.
-const UNKNOWN: &str =
-    "is of no format that import reads: FIT, Apple Health, TCX, Health Auto Export, Fitbit, NDJSON or CSV";
+const UNKNOWN: &str = "is of no format that import reads: FIT, Apple Health, TCX, Health Auto Export, Fitbit, NDJSON or CSV. \
+    docs/import.md says which file of each app to export";
+
+/// Kinds of files of a Fitbit takeout that have the form of steps, but are none.
+const FITBIT_KINDS: [&str; 9] = [
+    "altitude",
+    "calories",
+    "distance",
+    "lightly_active_minutes",
+    "moderately_active_minutes",
+    "resting_heart_rate",
+    "sedentary_minutes",
+    "time_in_heart_rate_zones",
+    "very_active_minutes",
+];
+
+/// What to do about a file of Fitbit that lost its name.
+const RENAMED: &str =
+    "Only the name tells the kind of a Fitbit file: if this one has steps, rename it to steps-DATE.json.";
 
 /// The reader of all files.
 pub(super) struct FileReader {
     pub(super) options: FileOptions,
     pub(super) batches: Batches,
     pub(super) progress: Arc<Progress>,
+    pub(super) reading: Arc<SharedReading>,
 }
 
 /// Why a file was not read to its end.
 enum FileError {
     Unknown,
     /// It is nearly of a format; what to do about it.
-    Nearly(&'static str),
+    Nearly(Cow<'static, str>),
     Empty,
     Directory,
     /// It is an archive, whose entries are read one by one.
     Archive,
+    /// It is an archive whose list of files cannot be read.
+    DamagedArchive,
+    /// It is an archive without a file that import reads.
+    NothingKnown {
+        files: u64,
+        /// An archive in it.
+        inner: Option<String>,
+    },
     Damaged(Damage),
     /// The server takes no more records, which the sender reports.
     Stopped,
@@ -67,26 +95,28 @@ impl From<io::Error> for FileError {
 }
 
 impl FileReader {
-    /// Reads the files. Returns the numbers of their entries, and whether each file was read to its end.
-    pub(super) fn read_all(mut self, files: &[PathBuf]) -> (Table, bool) {
-        let (mut table, mut is_whole) = (Table::default(), true);
+    /// Reads the files, and counts their entries in `reading`.
+    pub(super) fn read_all(mut self, files: &[PathBuf]) {
         for path in files {
             let mut file = OneFile {
                 reader: &mut self,
-                table: &mut table,
                 name: path.display().to_string(),
                 is_whole: true,
+                is_known: false,
+                remedy: None,
             };
             if let Err(error) = file.read(path) {
                 file.report(&error);
             }
-            is_whole &= file.is_whole;
+            let (is_whole, remedy) = (file.is_whole, file.remedy);
             if self.batches.is_closed() {
-                return (table, false);
+                return;
             }
+            self.reading
+                .end_file(&shown(path.display().to_string()), is_whole, remedy);
         }
         self.batches.flush();
-        (table, is_whole)
+        self.reading.end();
     }
 }
 
@@ -113,11 +143,14 @@ pub(super) fn file_without_user(files: &[PathBuf]) -> Option<&Path> {
 /// The reading of one file.
 struct OneFile<'a> {
     reader: &'a mut FileReader,
-    table: &'a mut Table,
     /// The name for messages.
     name: String,
     /// Whether all of the file was read so far.
     is_whole: bool,
+    /// Whether something in it is of a format that import reads.
+    is_known: bool,
+    /// What to do if nothing in it can be stored.
+    remedy: Option<&'static str>,
 }
 
 impl OneFile<'_> {
@@ -141,14 +174,14 @@ impl OneFile<'_> {
     }
 
     fn read_archive(&mut self, file: WholeFile, path: &Path) -> Result<(), FileError> {
-        let damaged = |error: ZipError| Damage::Malformed(format!("the archive cannot be read: {error}"));
-        let mut archive = ZipArchive::new(file).map_err(damaged)?;
+        let mut archive = ZipArchive::new(file).map_err(archive_error)?;
+        let mut others = OtherFiles::default();
         let mut has_files = false;
         for index in 0..archive.len() {
             let entry_name = match archive.by_index_raw(index) {
                 Ok(entry) if entry.is_dir() => continue,
                 Ok(entry) => entry.name().map_or_else(|_| format!("entry {index}"), Cow::into_owned),
-                Err(error) => return Err(damaged(error).into()),
+                Err(error) => return Err(archive_error(error)),
             };
             has_files = true;
             self.name = format!("{}: {entry_name}", path.display());
@@ -159,15 +192,23 @@ impl OneFile<'_> {
             };
             match self.read_input(&mut entry, file_name, true) {
                 Ok(()) => {}
-                Err(FileError::Unknown | FileError::Nearly(_) | FileError::Archive | FileError::Empty) => {
-                    self.table.read += 1;
-                    self.table.ignore(OTHER_FILE, 1);
-                }
                 Err(FileError::Stopped) => return Err(FileError::Stopped),
+                Err(FileError::Archive) => others.add(self, Some(&entry_name)),
+                Err(FileError::Unknown | FileError::Nearly(_) | FileError::Empty) => others.add(self, None),
                 Err(error) => self.report(&error),
             }
         }
-        if has_files { Ok(()) } else { Err(FileError::Empty) }
+        self.name = path.display().to_string();
+        match others {
+            _ if !has_files => Err(FileError::Empty),
+            OtherFiles { files, inner, .. } if !self.is_known && self.is_whole => {
+                Err(FileError::NothingKnown { files, inner })
+            }
+            others => {
+                others.report(self);
+                Ok(())
+            }
+        }
     }
 
     fn read_input(&mut self, input: &mut dyn Reopen, file_name: &str, is_in_archive: bool) -> Result<(), FileError> {
@@ -178,29 +219,34 @@ impl OneFile<'_> {
             None if is_archive(&start) => return Err(FileError::Archive),
             None => return Err(remedy(&start).map_or(FileError::Unknown, FileError::Nearly)),
         };
-        let FileReader { options, batches, .. } = &mut *self.reader;
-        batches.begin_file();
-        let (table, user) = (&mut *self.table, options.user);
+        self.is_known = true;
+        if format == Format::Fitbit && !is_in_archive && !FITBIT_KINDS.contains(&fitbit_kind(file_name)) {
+            self.remedy = Some(RENAMED);
+        }
+        let FileReader {
+            options,
+            batches,
+            reading,
+            ..
+        } = &mut *self.reader;
+        batches.begin_file(&self.name);
+        let mut take = |entry| take(entry, &self.name, reading, batches, options.user);
         let end = match format {
             Format::Fit => read_fit(bytes, options, &mut |entry| match entry {
-                FitEntry::Entry(entry) => take(entry, table, batches, user),
-                FitEntry::PartOfAnother => table.read += 1,
+                FitEntry::Entry(entry) => take(entry),
+                FitEntry::PartOfAnother => reading.count(|table| table.read += 1),
             }),
-            Format::Apple => read_apple(bytes, options, &mut |entry| take(entry, table, batches, user)),
+            Format::Apple => read_apple(bytes, options, &mut take),
             Format::Tcx => {
                 drop(bytes);
                 let devices = read_tcx_devices(open_unpacked(input, 0)?.1);
                 bytes = open_unpacked(input, 0)?.1;
-                read_tcx(bytes, &devices, options, &mut |entry| take(entry, table, batches, user))
+                read_tcx(bytes, &devices, options, &mut take)
             }
-            Format::Fitbit => read_fitbit(bytes, fitbit_kind(file_name), options, &mut |entry| {
-                take(entry, table, batches, user);
-            }),
-            Format::Ndjson => read_ndjson(bytes, options, &mut |entry| take(entry, table, batches, user)),
-            Format::Csv => read_csv(bytes, options, &mut |entry| take(entry, table, batches, user)),
-            Format::HealthAutoExport => {
-                read_health_auto_export(bytes, options, &mut |entry| take(entry, table, batches, user))
-            }
+            Format::Fitbit => read_fitbit(bytes, fitbit_kind(file_name), options, &mut take),
+            Format::Ndjson => read_ndjson(bytes, options, &mut take),
+            Format::Csv => read_csv(bytes, options, &mut take),
+            Format::HealthAutoExport => read_health_auto_export(bytes, options, &mut take),
         };
         match end {
             Err(_) if self.reader.batches.is_closed() => Err(FileError::Stopped),
@@ -214,35 +260,107 @@ impl OneFile<'_> {
         let reason = match error {
             FileError::Stopped => return,
             FileError::Unknown | FileError::Archive => UNKNOWN.to_owned(),
-            FileError::Nearly(remedy) => (*remedy).to_owned(),
-            FileError::Empty => "is empty".to_owned(),
-            FileError::Directory => "is a directory: name the files in it".to_owned(),
+            FileError::Nearly(remedy) => remedy.clone().into_owned(),
+            FileError::Empty => "is empty. Export it again, or copy it again from its device or app".to_owned(),
+            FileError::Directory => "is a directory. Name the files in it that you want to import".to_owned(),
+            FileError::DamagedArchive => {
+                "is no whole ZIP archive: its list of files is missing or damaged. Download or copy it again".to_owned()
+            }
+            FileError::NothingKnown { files, inner } => nothing_known(*files, inner.as_deref()),
             FileError::Damaged(damage) => damage.to_string(),
         };
         let name = shown(&self.name);
-        self.reader.progress.say(&format!("{name} {reason}."));
+        self.reader.progress.say(&format!("{name} {}.", shown(reason)));
     }
 }
 
-/// Counts an entry. A record goes into a batch.
-fn take(entry: Entry, table: &mut Table, batches: &mut Batches, user: Option<UserId>) {
+/// The files of an archive that are of no format that import reads.
+#[derive(Default)]
+struct OtherFiles {
+    files: u64,
+    /// The first archive among them, and how many others follow.
+    inner: Option<String>,
+    more_inner: u64,
+}
+
+impl OtherFiles {
+    fn add(&mut self, file: &OneFile<'_>, archive: Option<&str>) {
+        self.files += 1;
+        match (archive, &self.inner) {
+            (Some(name), None) => self.inner = Some(name.to_owned()),
+            (Some(_), Some(_)) => self.more_inner += 1,
+            (None, _) => {}
+        }
+        file.reader.reading.count(|table| {
+            table.read += 1;
+            table.ignore(OTHER_FILE, 1);
+        });
+    }
+
+    /// Says that archives in the archive were not read: they may have records.
+    fn report(&self, file: &OneFile<'_>) {
+        let Some(inner) = &self.inner else { return };
+        let more = match self.more_inner {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let sentence = format!(
+            "{}: {inner}{more} is an archive in the archive, which was not read. Unpack the outer one, and import the inner one.",
+            file.name
+        );
+        file.reader.progress.say(&shown(sentence));
+    }
+}
+
+fn nothing_known(files: u64, inner: Option<&str>) -> String {
+    let files = match files {
+        1 => "its only file is".to_owned(),
+        files => format!("its {files} files are"),
+    };
+    match inner {
+        Some(inner) => format!(
+            "has nothing that import reads: {files} of other formats. {inner} is an archive in the archive: unpack the outer \
+             one, and import the inner one"
+        ),
+        None => format!(
+            "has nothing that import reads: {files} of other formats. docs/import.md says which file of each app to export"
+        ),
+    }
+}
+
+fn archive_error(error: ZipError) -> FileError {
+    match error {
+        ZipError::Io(error) => error.into(),
+        ZipError::UnsupportedArchive(reason) => io::Error::new(io::ErrorKind::Unsupported, reason).into(),
+        _ => FileError::DamagedArchive,
+    }
+}
+
+/// Counts an entry of a file. A record goes into a batch.
+fn take(entry: Entry, file: &str, reading: &SharedReading, batches: &mut Batches, user: Option<UserId>) {
     match entry {
         Entry::Record(record) => {
-            if batches.is_dry_run() {
-                table.to_store += samples(&record, user);
-            }
-            if batches.add(record, user) {
-                table.read += 1;
-            }
+            let to_store = if batches.is_dry_run() {
+                samples(&record, user)
+            } else {
+                0
+            };
+            // This may wait for the server, so it comes before the lock.
+            let is_new = batches.add(record, user);
+            reading.count(|table| {
+                table.to_store += to_store;
+                table.read += u64::from(is_new);
+            });
         }
-        Entry::Refused(refused) => {
+        Entry::Refused(Refused { place, fault }) => reading.count(|table| {
             table.read += 1;
-            table.refuse(refused.fault.kind, 1);
-        }
-        Entry::Ignored { name, entries } => {
+            let reason = fault.reason;
+            table.refuse_one(fault.kind, || format!("{file}: {place} is refused: {reason}"));
+        }),
+        Entry::Ignored { name, entries } => reading.count(|table| {
             table.read += entries;
             table.ignore(name, entries);
-        }
+        }),
     }
 }
 

@@ -4,6 +4,15 @@ use std::{fmt, str::FromStr};
 
 use hyper::Uri;
 
+/// The endpoints that take records. A user may have copied one of them from the page of an app.
+const ENDPOINTS: [&str; 5] = [
+    "/ingest",
+    "/ingest/health-auto-export",
+    "/ingest/health-connect",
+    "/api/v2/write",
+    "/write",
+];
+
 /// The URL of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServerUrl {
@@ -23,6 +32,14 @@ impl ServerUrl {
     /// Returns the target of requests that store records.
     pub(super) fn ingest_path(&self) -> String {
         format!("{}/ingest", self.prefix)
+    }
+
+    /// Returns the URL without its path, or `None` if it has none.
+    pub(super) fn without_path(&self) -> Option<Self> {
+        (!self.prefix.is_empty()).then(|| Self {
+            prefix: String::new(),
+            ..self.clone()
+        })
     }
 }
 
@@ -44,7 +61,7 @@ impl FromStr for ServerUrl {
         {
             return Err(invalid());
         }
-        Ok(Self {
+        let url = Self {
             host: uri
                 .host()
                 .filter(|host| !host.is_empty())
@@ -53,7 +70,20 @@ impl FromStr for ServerUrl {
             port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
             is_tls,
             prefix: uri.path().trim_end_matches('/').to_owned(),
-        })
+        };
+        let endpoints = ENDPOINTS
+            .iter()
+            .filter_map(|endpoint| url.prefix.strip_suffix(endpoint));
+        if let Some(prefix) = endpoints.min_by_key(|prefix| prefix.len()) {
+            let url = Self {
+                prefix: prefix.to_owned(),
+                ..url
+            };
+            return Err(format!(
+                "{text:?} has the path of an endpoint, which import adds by itself: write --server {url}."
+            ));
+        }
+        Ok(url)
     }
 }
 
@@ -89,6 +119,22 @@ mod tests {
             "/x",
         ] {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_an_endpoint_is_answered_with_the_one_of_its_server() {
+        for (text, expected) in [
+            ("http://127.0.0.1:8000/ingest", "write --server http://127.0.0.1:8000."),
+            ("http://127.0.0.1:8000/ingest/", "write --server http://127.0.0.1:8000."),
+            (
+                "https://health.example/h/ingest/health-connect",
+                "write --server https://health.example:443/h.",
+            ),
+            ("http://a/api/v2/write", "write --server http://a:80."),
+        ] {
+            let error = text.parse::<ServerUrl>().unwrap_err();
+            assert!(error.contains(text) && error.ends_with(expected), "{error}");
         }
     }
 }

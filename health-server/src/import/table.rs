@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt::Write};
 
 use health_core::formats::IgnoredCounts;
 
+use super::first_refusals::FirstRefusals;
+
 /// The width of the names of the rows with the gap to the numbers.
 const NAME_WIDTH: usize = 12;
 
@@ -20,11 +22,19 @@ pub(super) struct Table {
     pub(super) unchanged: u64,
     /// Refused entries by the kind of their fault.
     refused: IgnoredCounts,
+    first_refusals: FirstRefusals,
     /// Ignored entries by kind.
     ignored: IgnoredCounts,
 }
 
 impl Table {
+    /// Counts an entry that is refused. `sentence` says where it stands and why, for the first one of its kind.
+    pub(super) fn refuse_one(&mut self, kind: impl Into<Cow<'static, str>>, sentence: impl FnOnce() -> String) {
+        let kind = shown(kind);
+        self.first_refusals.note(&kind, || shown(sentence()).into_owned());
+        self.refused.add(kind, 1);
+    }
+
     /// Counts entries that are refused.
     pub(super) fn refuse(&mut self, kind: impl Into<Cow<'static, str>>, entries: u64) {
         self.refused.add(shown(kind), entries);
@@ -42,7 +52,33 @@ impl Table {
         self.stored += other.stored;
         self.unchanged += other.unchanged;
         self.refused.merge(other.refused);
+        self.first_refusals.merge(other.first_refusals);
         self.ignored.merge(other.ignored);
+    }
+
+    /// Returns the number of refused entries.
+    pub(super) fn refused_total(&self) -> u64 {
+        self.refused.total()
+    }
+
+    /// Returns the number of ignored entries.
+    pub(super) fn ignored_total(&self) -> u64 {
+        self.ignored.total()
+    }
+
+    /// Returns the kinds of ignored entries.
+    pub(super) fn ignored_kinds(&self) -> impl Iterator<Item = &str> {
+        self.ignored.iter().map(|(kind, _)| kind)
+    }
+
+    /// Returns whether no entry is a record, or belongs to one.
+    pub(super) fn has_no_records(&self) -> bool {
+        self.read == self.refused_total() + self.ignored_total()
+    }
+
+    /// Returns a sentence about the first refused entry of each kind.
+    pub(super) fn first_refusals(&self) -> Vec<String> {
+        self.first_refusals.sentences(&self.refused)
     }
 
     /// Returns the lines of the table. Indented lines divide the number above them, the most frequent kinds first.

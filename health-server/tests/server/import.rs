@@ -4,7 +4,7 @@ use std::{
     io::{Cursor, Write},
     net::SocketAddr,
     path::Path,
-    process::Output,
+    process::{Output, Stdio},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use health_core::{Config, access::TokenAdmin, token::NewToken};
 use test_support::{
     FitFile,
     FitValue::{U8, U16, U32},
-    test_directory,
+    Signal, TestProcess, test_directory,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -172,10 +172,12 @@ async fn files_of_each_format_are_stored_once_however_often_they_are_imported() 
         let path = file(directory.path(), name, content);
         let user = user.to_string();
         let output = run(server.http, &["--user", &user, &path]).await;
+        let sentences = u64::try_from(stderr(&output).lines().count()).unwrap();
         assert_eq!(
-            (output.status.code(), stderr(&output).as_str()),
-            (Some(0), ""),
-            "{name}"
+            (output.status.code(), sentences),
+            (Some(0), first[3]),
+            "{name}: {}",
+            stderr(&output)
         );
         assert_eq!(numbers(&output), first, "{name}: {}", stdout(&output));
         let output = run(server.http, &["--user", &user, &path]).await;
@@ -208,7 +210,15 @@ async fn the_table_counts_refused_entries_by_reason_and_ignored_ones_by_kind() {
     // No server listens there, and none is needed.
     let nowhere = "127.0.0.1:1".parse().unwrap();
     let output = run(nowhere, &["--dry-run", "--user", "5", &csv, &export]).await;
-    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stderr(&output),
+        format!(
+            "health-server import: {csv}: line 4 is refused: timestamp \"yesterday\" is not a time of RFC 3339: write it like \
+             2025-03-02T18:00:00Z or 2025-03-02T19:00:00.5+01:00.\n\
+             health-server import: {export}: Record number 3 is refused: value 300 is not between 20 and 250 beats per minute.\n"
+        )
+    );
     let expected = "\
 read        7
 to store    8
@@ -273,20 +283,22 @@ async fn a_file_that_is_damaged_or_unknown_is_named_and_the_others_are_stored() 
         "damaged.zip: half.xml breaks off",
         "notes?.txt is of no format",
         "columns.csv has the column \"hart_rate\"",
-        "empty is empty",
-        "wide.csv is UTF-16 text: save it as UTF-8",
+        "empty is empty. Export it again",
+        "wide.csv is UTF-16 text. Save it as UTF-8",
         "semicolons.csv has columns that are separated by semicolons",
         "none.zip is empty",
         "locked.zip: own.csv cannot be read: Password required",
-        "missing.fit cannot be read: No such file",
-        "is a directory: name the files in it",
+        "missing.fit does not exist. Check the name",
+        "is a directory. Name the files in it",
+        "half.xml: Record number 3 is refused: value 300",
+        "folder/own.csv: line 4 is refused: timestamp \"yesterday\"",
     ]) {
         assert!(
             line.starts_with("health-server import: ") && line.contains(expected),
             "{line}"
         );
     }
-    assert_eq!(lines.len(), 11, "{lines:#?}");
+    assert_eq!(lines.len(), 13, "{lines:#?}");
     // 1 of cut.fit and 4 of half.xml are new. Of the tables, only the record of user 5 is.
     assert_eq!(numbers(&output), [10, 6, 7, 3, 0], "{}", stdout(&output));
     assert_eq!((server.samples(9).await, server.samples(5).await), (5, 1));
@@ -302,7 +314,7 @@ async fn wrong_usage_ends_with_status_2_before_anything_is_read() {
     let (walk, own) = (walk.as_str(), own.as_str());
     let nowhere = "127.0.0.1:1".parse().unwrap();
     for (arguments, expected) in [
-        (&[][..], "FILE"),
+        (&[][..], "Usage: health-server import [OPTIONS] <FILE>..."),
         (&[walk], "walk.fit names no user: add --user N"),
         (&["--user", "0", walk], "write the number of a user"),
         (&["--user", "5", "--tz", "Berlin", walk], "Europe/Berlin"),
@@ -323,6 +335,10 @@ async fn wrong_usage_ends_with_status_2_before_anything_is_read() {
             "plain text",
         ),
         (&["--ca", "/nonexistent", "--server", "https://localhost", own], "--ca"),
+        (
+            &["--server", "http://127.0.0.1:1/ingest", own],
+            "write --server http://127.0.0.1:1.",
+        ),
     ] {
         let output = run(nowhere, arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -357,10 +373,34 @@ async fn a_server_that_requires_a_token_gets_it_and_says_what_is_missing() {
         }
     };
     assert_eq!(output.status.code(), Some(1));
+    let creates = "On the server's machine, `health-server token create --name import-5 --scope ingest --users 5,6` prints one; \
+        pass it on in the variable HEALTH_TOKEN, or use --token-file. Nothing was stored.\n";
+    let text = stderr(&output);
     assert!(
-        stderr(&output).contains("401") && stderr(&output).contains("HEALTH_TOKEN"),
-        "{}",
-        stderr(&output)
+        text.contains(" needs an API token. ") && text.ends_with(creates),
+        "{text}"
+    );
+    assert!(!text.contains("Bearer"), "{text}");
+    let wrong = format!("{}x", secret.as_str());
+    let output = run(server.http, &["--user", "6", "--token", &wrong, &path]).await;
+    let text = stderr(&output);
+    assert!(
+        text.contains(" does not accept the API token: it is mistyped") && text.ends_with(creates),
+        "{text}"
+    );
+    assert!(output.status.code() == Some(1) && !text.contains("Bearer"), "{text}");
+    let other = file(
+        directory.path(),
+        "other.csv",
+        "timestamp,steps\n2025-03-03T08:00:00Z,4\n",
+    );
+    let output = run(server.http, &["--user", "6", "--token", secret.as_str(), &other]).await;
+    let text = stderr(&output);
+    assert!(
+        output.status.code() == Some(1)
+            && text.contains("does not let this API token store records of user 6: ")
+            && text.contains("`health-server token create --name import-6 --scope ingest --users 6`"),
+        "{text}"
     );
     let output = run(server.http, &["--user", "6", "--token", secret.as_str(), &path]).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -369,6 +409,12 @@ async fn a_server_that_requires_a_token_gets_it_and_says_what_is_missing() {
         stdout(&output).contains("1  user_id is not allowed"),
         "{}",
         stdout(&output)
+    );
+    let text = stderr(&output);
+    assert!(
+        text.contains("own.csv: line 3 is refused by the server: user_id is not allowed")
+            && text.contains("Use a token that may write user 6. On the server's machine, `health-server token create"),
+        "{text}"
     );
 }
 
@@ -458,4 +504,192 @@ async fn something_else_than_a_server_of_ours_ends_the_import_with_status_1() {
         assert!(stderr(&output).contains("check --server"), "{}", stderr(&output));
         assert_eq!(numbers(&output), [3, 0, 0, 1, 0]);
     }
+    // Below a path, the URL may be that of an endpoint.
+    let (address, _) = scripted_server(vec![Some((404, "", "hello"))]).await;
+    let output = run(
+        address,
+        &["--user", "5", "--server", &format!("http://{address}/health"), &path],
+    )
+    .await;
+    let expected = format!("unless a proxy adds a path, write http://{address} alone");
+    assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn the_port_of_the_feed_and_one_without_tls_end_the_import_at_once_with_the_url_to_write() {
+    let server = Server::start().await;
+    let directory = test_directory();
+    let path = file(directory.path(), "own.csv", CSV);
+    let output = run(
+        server.http,
+        &["--user", "5", "--server", &format!("http://{}", server.feed), &path],
+    )
+    .await;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains(&format!("{} does not speak HTTP", server.feed))
+            && text.contains("(port 8000 by default)")
+            && text.ends_with(". Nothing was stored.\n")
+            && !text.contains("Waiting"),
+        "{text}"
+    );
+    let (http, feed) = (server.http, "--feed");
+    let output = run(http, &["--user", "5", "--server", &format!("https://{http}"), &path]).await;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains(&format!("http://{http} in --server. Nothing was stored.\n")) && !text.contains(feed),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_which_nothing_can_be_stored_gets_a_sentence_with_the_reason_and_the_remedy() {
+    let directory = test_directory();
+    let path = |name: &str, content: &[u8]| file(directory.path(), name, content);
+    let fitbit = FITBIT_STEPS.as_bytes();
+    let files = [
+        path("calories-2025-03-03.json", fitbit),
+        path("calories-2025-03-04.json", fitbit),
+        path("walk.json", fitbit),
+        path("empty.csv", b"user_id,timestamp,steps\n"),
+        path("local.tcx", TCX.replace('Z', "").as_bytes()),
+    ];
+    let nowhere = "127.0.0.1:1".parse().unwrap();
+    let mut arguments = vec!["--dry-run", "--user", "5"];
+    arguments.extend(files.iter().map(String::as_str));
+    let output = run(nowhere, &arguments).await;
+    assert_eq!(output.status.code(), Some(0));
+    let text = stderr(&output);
+    let expected = [
+        "local.tcx: Trackpoint number 1 is refused: Time \"2025-03-03T08:00:00\" has no offset: name its zone with --tz, such as \
+         --tz Europe/Berlin.",
+        "local.tcx: Lap number 1 is refused: StartTime \"2025-03-03T09:00:00\" has no offset",
+        "calories-2025-03-03.json: nothing in it can be stored, because all of its entries (1) are of kinds that are not kept: \
+         calories. The same holds for one more file.",
+        "walk.json: nothing in it can be stored, because all of its entries (1) are of kinds that are not kept: walk. Only the \
+         name tells the kind of a Fitbit file: if this one has steps, rename it to steps-DATE.json.",
+        "empty.csv: nothing in it can be stored, because it has no entries.",
+        "local.tcx: nothing in it can be stored, because all of its entries (2) are refused.",
+    ];
+    assert_eq!(text.lines().count(), expected.len(), "{text}");
+    for (line, expected) in text.lines().zip(expected) {
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_in_an_archive_is_named_and_one_with_nothing_else_is_a_file_that_was_not_read() {
+    let directory = test_directory();
+    let inner = zipped(&[("own.csv", CSV.as_bytes())]);
+    let nested = file(
+        directory.path(),
+        "nested.zip",
+        zipped(&[("inner.zip", &inner), ("a.jpg", b"\xff\xd8")]),
+    );
+    let mixed = zipped(&[("inner.zip", &inner), ("own.csv", CSV.as_bytes())]);
+    let mixed = file(directory.path(), "mixed.zip", mixed);
+    let photos = file(directory.path(), "photos.zip", zipped(&[("a.jpg", b"\xff\xd8")]));
+    let cut = file(directory.path(), "cut.zip", &inner[..inner.len() - 30]);
+    let nowhere = "127.0.0.1:1".parse().unwrap();
+    for (path, status, expected) in [
+        (
+            &nested,
+            1,
+            "nested.zip has nothing that import reads: its 2 files are of other formats. inner.zip is an archive in the \
+             archive: unpack the outer one, and import the inner one.",
+        ),
+        (
+            &photos,
+            1,
+            "photos.zip has nothing that import reads: its only file is of other formats. docs/import.md says",
+        ),
+        (
+            &mixed,
+            0,
+            "mixed.zip: inner.zip is an archive in the archive, which was not read. Unpack the outer one",
+        ),
+        (
+            &cut,
+            1,
+            "cut.zip is no whole ZIP archive: its list of files is missing or damaged. Download",
+        ),
+    ] {
+        let output = run(nowhere, &["--dry-run", "--user", "5", path]).await;
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+/// Starts an import of its standard input that has sent this much, whose sender has the contact to a server.
+fn import_of_stdin(server: SocketAddr) -> TestProcess {
+    let mut command = health_server(&["import", "--user", "5", "/dev/stdin"]);
+    command
+        .arg("--server")
+        .arg(format!("http://{server}"))
+        .env_remove("HEALTH_TOKEN")
+        .stderr(Stdio::piped());
+    TestProcess::start(command)
+}
+
+#[tokio::test]
+async fn an_interrupt_prints_the_table_and_what_to_do_next_with_status_1() {
+    // Nobody accepts, so the import waits until it is interrupted.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut import = import_of_stdin(listener.local_addr().unwrap());
+    // More than a batch, so that a request is on its way.
+    let row = "5,2025-03-03T08:00:00Z,70\n";
+    let rows = row.repeat((3 << 20) / row.len());
+    let stdin = import.child().stdin.as_mut().unwrap();
+    stdin.write_all(b"user_id,timestamp,heart_rate\n").await.unwrap();
+    stdin.write_all(rows.as_bytes()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    import.signal(Signal::INT);
+    let mut lines = BufReader::new(import.child().stderr.take().unwrap()).lines();
+    let line = timeout(TIMEOUT, lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(
+        line.ends_with("Waiting for the server's last answer; Ctrl-C again ends without it."),
+        "{line}"
+    );
+    import.signal(Signal::INT);
+    let line = timeout(TIMEOUT, lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(
+        line.contains("it may have stored more than the table says. Run the same command again"),
+        "{line}"
+    );
+    let table = import.rest_of_output().await;
+    assert!(
+        table.contains("\nstored") && !table.starts_with("read        0\n"),
+        "{table}"
+    );
+    assert_eq!(import.wait().await.code(), Some(1));
+    drop(stream);
+}
+
+#[tokio::test]
+async fn an_interrupt_waits_for_the_answer_of_the_server_and_counts_it() {
+    let server = Server::start().await;
+    let mut import = import_of_stdin(server.http);
+    let row = |second: usize| {
+        format!(
+            "5,2025-03-03T{:02}:{:02}:{:02}Z,70\n",
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        )
+    };
+    let rows: String = (0..60_000).map(row).collect();
+    let stdin = import.child().stdin.as_mut().unwrap();
+    stdin.write_all(b"user_id,timestamp,heart_rate\n").await.unwrap();
+    stdin.write_all(rows.as_bytes()).await.unwrap();
+    while server.samples(5).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    import.signal(Signal::INT);
+    // Its standard input stays open, so only the interrupt ends it.
+    let table = import.rest_of_output().await;
+    assert_eq!(import.wait().await.code(), Some(1));
+    let stored = table.lines().find_map(|line| line.strip_prefix("stored")).unwrap();
+    assert_eq!(stored.trim().parse(), Ok(server.samples(5).await), "{table}");
 }
