@@ -129,7 +129,7 @@ pub(super) fn file_without_user(files: &[PathBuf]) -> Option<&Path> {
             .filter(|file| file.metadata().is_ok_and(|file| file.is_file()))?;
         let (start, _) = open_unpacked(&mut file, START_BYTES).ok()?;
         let names_users = match Format::of(&start, false) {
-            Some(format) => format.names_users(),
+            Some(format) => format.names_users(&start),
             None => !is_archive(&start),
         };
         (!names_users).then_some(())
@@ -257,6 +257,10 @@ impl OneFile<'_> {
     /// Says why the file was not read to its end.
     fn report(&mut self, error: &FileError) {
         self.is_whole = false;
+        // The sender reports why the import ends; it is no fault of the file.
+        if self.reader.batches.is_closed() {
+            return;
+        }
         let reason = match error {
             FileError::Stopped => return,
             FileError::Unknown | FileError::Archive => UNKNOWN.to_owned(),

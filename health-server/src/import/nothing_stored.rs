@@ -100,10 +100,8 @@ mod tests {
         files.note("calories-2.json", &ignored(&["calories"]), None);
         files.note("a.xml", &ignored(&["a", "b", "c", "d"]), None);
         files.note("empty.csv", &Table::default(), None);
-        let mut refused = Table {
-            read: 2,
-            ..Table::default()
-        };
+        let mut refused = Table::default();
+        refused.read = 2;
         refused.refuse("Time is not a time", 2);
         files.note("walk.tcx", &refused, None);
         assert_eq!(

@@ -55,9 +55,19 @@ impl Format {
         }
     }
 
-    /// Returns whether the records of the format can name their users.
-    pub(super) fn names_users(self) -> bool {
-        matches!(self, Self::Ndjson | Self::Csv)
+    /// Returns whether the records of a file with this beginning can name their users.
+    pub(super) fn names_users(self, start: &[u8]) -> bool {
+        match self {
+            Self::Ndjson => true,
+            Self::Csv => {
+                let text = String::from_utf8_lossy(start);
+                let text = text.trim_start_matches('\u{feff}').trim_start();
+                let header = text.split(['\n', '\r']).next();
+                let mut columns = header.unwrap_or_default().split(',');
+                columns.any(|column| column.trim().trim_matches('"') == "user_id")
+            }
+            _ => false,
+        }
     }
 }
 

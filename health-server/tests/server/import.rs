@@ -312,10 +312,17 @@ async fn wrong_usage_ends_with_status_2_before_anything_is_read() {
         file(directory.path(), "own.csv", CSV),
     );
     let (walk, own) = (walk.as_str(), own.as_str());
+    let nobody = file(
+        directory.path(),
+        "nobody.csv",
+        "timestamp,steps\n2025-03-03T08:00:00Z,4\n",
+    );
+    let nobody = nobody.as_str();
     let nowhere = "127.0.0.1:1".parse().unwrap();
     for (arguments, expected) in [
         (&[][..], "Usage: health-server import [OPTIONS] <FILE>..."),
         (&[walk], "walk.fit names no user: add --user N"),
+        (&[nobody], "nobody.csv names no user: add --user N"),
         (&["--user", "0", walk], "write the number of a user"),
         (&["--user", "5", "--tz", "Berlin", walk], "Europe/Berlin"),
         (
@@ -479,7 +486,7 @@ async fn overload_and_lost_connections_are_retried_and_what_was_stored_meanwhile
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(numbers(&output), [3, 4, 1, 1, 0], "{}", stdout(&output));
     assert_eq!(
-        stderr(&output).lines().count(),
+        stderr(&output).matches("Waiting up to").count(),
         1,
         "one sentence for one outage: {}",
         stderr(&output)
@@ -501,7 +508,7 @@ async fn something_else_than_a_server_of_ours_ends_the_import_with_status_1() {
         let (address, _) = scripted_server(vec![Some((status, "", "hello"))]).await;
         let output = run(address, &["--user", "5", &path]).await;
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr(&output).contains("check --server"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("Check --server"), "{}", stderr(&output));
         assert_eq!(numbers(&output), [3, 0, 0, 1, 0]);
     }
     // Below a path, the URL may be that of an endpoint.
