@@ -273,7 +273,7 @@ mod tests {
                 "ignored not_worn",
                 "ignored Trackpoint without heart rate",
                 "refused Value is outside 20 to 250",
-                "refused Time has no offset: name its zone with --tz",
+                "refused Time is not a time with an offset",
                 "0 2022-07-16T16:08:06Z..2022-07-16T16:09:07.500Z steps=83 kcal=5.25 vívoactive® & HR",
                 "ignored Lap without totals",
                 "refused TotalTimeSeconds is missing",
@@ -315,7 +315,7 @@ mod tests {
             "<Activity>{}</Activity>",
             lap("", "", &trackpoint("2022-07-16T16:08:06.5", "76"))
         ));
-        assert_eq!(read(&xml).0[0], "refused Time is not a time with an offset");
+        assert_eq!(read(&xml).0[0], "refused Time has no offset: name its zone with --tz");
         let options = FileOptions {
             zone: Some(Tz::Europe__Berlin),
             ..test_lines::options()
