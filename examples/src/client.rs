@@ -234,7 +234,7 @@ impl Client {
         let remedy = match (status, &self.authorization) {
             (StatusCode::UNAUTHORIZED, None) => " Set HEALTH_TOKEN or use --token-file.",
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-                " Use another token (`health-server token create`)."
+                " Use another token (`health-server token create --name NAME --scope ingest,read`)."
             }
             _ => "",
         };

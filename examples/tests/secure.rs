@@ -86,7 +86,7 @@ async fn simulate_and_tail_work_by_tls_with_a_token_and_say_what_is_wrong() {
             &https,
             &ca,
             Some("hlt_wrong"),
-            "Use another token (`health-server token create`).",
+            "Use another token (`health-server token create --name NAME --scope ingest,read`).",
         ),
         (&plain, &ca, Some(secret.as_str()), "This port speaks TLS"),
     ] {

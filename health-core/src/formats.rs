@@ -51,7 +51,7 @@ pub use crate::formats::{
     health_auto_export_file::read_health_auto_export,
     health_connect::HealthConnect,
     ignored::IgnoredCounts,
-    line_protocol::{LineProtocol, Precision},
+    line_protocol::{LineProtocol, MisspeltNames, Precision},
     ndjson::read_ndjson,
     options::FileOptions,
     sources::source_name,

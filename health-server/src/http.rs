@@ -24,6 +24,7 @@ mod query;
 mod raw_response;
 mod refusal;
 mod response;
+mod right_door;
 mod route;
 mod samples;
 pub(crate) mod starting;
@@ -252,10 +253,8 @@ async fn answer(
     match route {
         None if *method == Method::OPTIONS && path == "*" => Ok(with_allow(empty(StatusCode::NO_CONTENT), ALL_METHODS)),
         None => {
-            let detail = format!(
-                "No endpoint has the path {}. /openapi.json lists all endpoints.",
-                quote(path)
-            );
+            let hint = right_door::of_unknown_path(path, method);
+            let detail = format!("No endpoint has the path {}. {hint}", quote(path));
             Err(HttpError::new(StatusCode::NOT_FOUND, detail))
         }
         Some(route) if *method == Method::OPTIONS => Ok(with_allow(empty(StatusCode::NO_CONTENT), route.allow())),
@@ -265,7 +264,8 @@ async fn answer(
                 quote(method.as_str()),
                 route.allow()
             );
-            let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+            let hint = right_door::of_wrong_method(route, method);
+            let error = HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail).with_hints(hint);
             Ok(with_allow(error.into_response(), route.allow()))
         }
         Some(route) => dispatch(app, open, route, caller, head, body).await,

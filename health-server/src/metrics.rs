@@ -4,6 +4,7 @@
 //! names, the order of labels) or count for the whole process, and the code that feeds them is as long as this
 //! writer.
 
+mod ignored;
 mod process;
 mod text;
 
@@ -17,12 +18,15 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use health_core::{Counts, Distribution, IngestCounts, RetentionCounts};
+use health_core::{
+    Counts, Distribution, IngestCounts, RetentionCounts,
+    formats::{IgnoredCounts, MisspeltNames},
+};
 use hyper::{Method, StatusCode};
 use parking_lot::Mutex;
 
-use self::text::PrometheusText;
-use crate::tls::TlsStatus;
+use self::{ignored::Ignored, text::PrometheusText};
+use crate::{refusals::Attempt, tls::TlsStatus};
 
 /// Upper bounds of the histogram's buckets, in seconds: from a cached read to the statement timeout of 30 s.
 const BUCKET_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -38,6 +42,7 @@ pub(crate) struct Metrics {
     responses: Mutex<BTreeMap<ResponseLabels, DurationHistogram>>,
     accepted: AtomicU64,
     rejected: AtomicU64,
+    ignored: Ignored,
     pub(crate) http_connections: Gauge,
     pub(crate) feed_connections: Gauge,
     pub(crate) feed_subscribers: Gauge,
@@ -54,6 +59,7 @@ impl Default for Metrics {
             responses: Mutex::default(),
             accepted: AtomicU64::default(),
             rejected: AtomicU64::default(),
+            ignored: Ignored::default(),
             http_connections: Gauge::default(),
             feed_connections: Gauge::default(),
             feed_subscribers: Gauge::default(),
@@ -152,6 +158,16 @@ impl Metrics {
         self.rejected.fetch_add(rejected, Relaxed);
     }
 
+    /// Counts the entries of a body that a door for devices ignored.
+    pub(crate) fn record_ignored(&self, route: &'static str, ignored: &IgnoredCounts) {
+        self.ignored.add(route, ignored);
+    }
+
+    /// Counts names in a body that look like ours, and logs each new one.
+    pub(crate) fn record_misspelt(&self, attempt: Attempt, token: &str, names: &MisspeltNames) {
+        self.ignored.add_misspelt(attempt, token, names);
+    }
+
     /// Returns all counters in the text format of Prometheus, version 0.0.4.
     pub(crate) fn render(&self, state: &State<'_>) -> String {
         let mut text = PrometheusText::default();
@@ -213,6 +229,7 @@ impl Metrics {
             "Records refused because they break a rule.",
             self.rejected.load(Relaxed),
         );
+        self.ignored.render(text);
     }
 
     fn render_feed(&self, text: &mut PrometheusText, missed: u64) {

@@ -130,7 +130,7 @@ pub enum FeedError {
     #[error("a token is needed: set HEALTH_TOKEN or use --token-file")]
     TokenNeeded,
     /// The server refuses the token: it is unknown, was revoked, has expired, or does not permit this.
-    #[error("{0}: use another token (`health-server token create`)")]
+    #[error("{0}: use another token (`health-server token create --name NAME --scope read`)")]
     TokenRefused(String),
     /// The token cannot be sent.
     #[error(transparent)]

@@ -17,6 +17,14 @@ pub enum FormatError {
     /// The JSON does not have the form of this format. The text continues a sentence that begins with "it".
     #[error("it {0}")]
     WrongForm(&'static str),
+    /// The app Health Auto Export has written the body.
+    #[error("it has \"data\", as the app Health Auto Export writes it")]
+    OfHealthAutoExport,
+    /// The app HC Webhook has written the body.
+    #[error(
+        "it has \"heart_rate\", \"steps\" or others at the top, as the app HC Webhook for Health Connect writes them"
+    )]
+    OfHealthConnect,
     /// One entry is longer than [`ENTRY_BYTES_MAX`].
     #[error("the entry {index} of {list} is longer than 64 KiB")]
     EntryTooLong {

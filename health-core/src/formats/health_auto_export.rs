@@ -10,6 +10,7 @@ use crate::{
         entry::{Entry, Place},
         format_error::{ASIDE_BYTES_MAX, FormatError},
         health_auto_export::metric::{Metric, Rows},
+        health_connect,
         json::{
             cursor::{Container, Cursor, ScalarKind, Step},
             row::{Row, RowReader},
@@ -41,6 +42,8 @@ pub struct HealthAutoExport {
     /// The last key of the level, if that is an object.
     key: String,
     has_data: bool,
+    /// Whether the body has keys as [`HealthConnect`](crate::formats::HealthConnect) reads them.
+    is_health_connect: bool,
     row: Option<RowReader>,
     metric: Metric,
     rows: Rows,
@@ -107,6 +110,7 @@ impl HealthAutoExport {
             level: Level::Start,
             key: String::new(),
             has_data: false,
+            is_health_connect: false,
             row: None,
             metric: Metric::default(),
             rows: Rows::new(grouping),
@@ -146,6 +150,7 @@ impl HealthAutoExport {
             match step {
                 Step::NeedMore => return Ok(None),
                 Step::Complete if self.has_data => return Ok(None),
+                Step::Complete if self.is_health_connect => return Err(FormatError::OfHealthConnect),
                 Step::Complete => return Err(NO_DATA),
                 _ => {}
             }
@@ -187,7 +192,10 @@ impl HealthAutoExport {
                 self.level = Level::Data;
             }
             _ if self.key == "data" => return Err(NO_DATA),
-            other => self.cursor.skip(other),
+            other => {
+                self.is_health_connect |= health_connect::KNOWN_KEYS.contains(&self.key.as_str());
+                self.cursor.skip(other);
+            }
         }
         Ok(())
     }
@@ -343,10 +351,7 @@ impl HealthAutoExport {
 }
 
 /// The error for a body of another form.
-const NO_DATA: FormatError = FormatError::WrongForm(
-    "has no object \"data\", as Health Auto Export writes it; a body with \"steps\" or \"heart_rate\" at the top belongs to \
-     Health Connect",
-);
+const NO_DATA: FormatError = FormatError::WrongForm("has no object \"data\", as Health Auto Export writes it");
 
 #[cfg(test)]
 mod tests;

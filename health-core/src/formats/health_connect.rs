@@ -56,7 +56,7 @@ enum Level {
 }
 
 /// A body has at least one of these keys. The others name lists that the user has chosen in the app.
-const KNOWN_KEYS: [&str; 6] = [
+pub(super) const KNOWN_KEYS: [&str; 6] = [
     "timestamp",
     "app_version",
     "heart_rate",
@@ -192,12 +192,13 @@ impl HealthConnect {
     }
 
     fn wrong_form(&self) -> FormatError {
-        FormatError::WrongForm(if self.has_data {
-            "has \"data\", as Health Auto Export writes it, which has a door of its own"
-        } else {
+        if self.has_data {
+            return FormatError::OfHealthAutoExport;
+        }
+        FormatError::WrongForm(
             "has none of timestamp, app_version, heart_rate, steps, active_calories and total_calories, as HC Webhook writes \
-             them"
-        })
+             them",
+        )
     }
 }
 

@@ -1,7 +1,10 @@
 //! The reader of InfluxDB's line protocol, which Telegraf and many small devices write.
 
 mod line_end;
+mod misspelt;
 mod point;
+
+pub use self::misspelt::MisspeltNames;
 
 use chrono::{DateTime, Utc};
 
@@ -11,6 +14,7 @@ use crate::{
         format_error::{ENTRY_BYTES_MAX, FormatError},
         line_protocol::{
             line_end::LineEnd,
+            misspelt::is_reading,
             point::{FieldValue, Point},
         },
         rules,
@@ -47,6 +51,7 @@ pub struct LineProtocol {
     line: u64,
     is_done: bool,
     fractions: StepFractions,
+    misspelt: MisspeltNames,
 }
 
 /// The unit of timestamps.
@@ -108,6 +113,7 @@ impl LineProtocol {
             line: 0,
             is_done: false,
             fractions: StepFractions::default(),
+            misspelt: MisspeltNames::default(),
         }
     }
 
@@ -141,11 +147,19 @@ impl LineProtocol {
             }
             let entry = match Point::parse(text) {
                 Err(fault) => Entry::refused(place, fault),
-                Ok(point) => entry(&point, place, self.precision, &mut self.fractions, clock),
+                Ok(point) => {
+                    count_misspelt(&point, &mut self.misspelt);
+                    entry(&point, place, self.precision, &mut self.fractions, clock)
+                }
             };
             return Ok(Some(entry));
         }
         Ok(None)
+    }
+
+    /// Returns the names of fields and tags so far that look like ours and were ignored.
+    pub fn misspelt(&self) -> &MisspeltNames {
+        &self.misspelt
     }
 
     /// Finds the next line, and moves the start behind its end.
@@ -168,6 +182,15 @@ impl LineProtocol {
         let line = self.start..self.start + length;
         self.start = line.end + line_feed;
         Ok(Some(line))
+    }
+}
+
+fn count_misspelt(point: &Point<'_>, names: &mut MisspeltNames) {
+    let has_reading = !point.is_without_our_fields();
+    for (meant, written) in &point.misspelt {
+        if has_reading || is_reading(meant) {
+            names.add(meant, written);
+        }
     }
 }
 

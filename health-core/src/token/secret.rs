@@ -43,6 +43,12 @@ impl TokenSecret {
         &self.0
     }
 
+    /// Returns whether a text has the form of a secret.
+    pub fn has_form(text: &str) -> bool {
+        let digits = text.strip_prefix(PREFIX).unwrap_or_default();
+        digits.len() == 2 * SECRET_BYTES && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    }
+
     pub(crate) fn hash(&self) -> TokenHash {
         TokenHash::of_text(&self.0)
     }
@@ -63,9 +69,7 @@ impl fmt::Debug for TokenHash {
 impl TokenHash {
     /// Returns the hash of a text that a client has sent. `None` if no secret has this form.
     pub(crate) fn of_presented(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix(PREFIX)?;
-        let is_secret = digits.len() == 2 * SECRET_BYTES && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        is_secret.then(|| Self::of_text(text))
+        TokenSecret::has_form(text).then(|| Self::of_text(text))
     }
 
     /// Makes a hash of its stored bytes. `None` unless there are 32.

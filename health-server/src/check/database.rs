@@ -360,7 +360,7 @@ async fn access(check: &DatabaseCheck, args: &ServeArgs) -> Finding {
         Some((flag, address)) if args.allow_anonymous => Finding::risk(
             "access",
             format!("every client that reaches {flag} {address} may read, write and erase all data"),
-            "Create a token with `health-server token create`",
+            "Create a token with `health-server token create --name NAME --scope ingest,read`",
         ),
         Some((flag, address)) => Finding::wrong(
             "access",

@@ -30,7 +30,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Option<Command>, String> {
         "SUBSCRIBE" => return options(words).map(|options| Some(Command::Subscribe(options))),
         "AUTH" => match (words.next(), words.next()) {
             (Some(secret), None) => return Ok(Some(Command::Auth(secret.to_owned()))),
-            _ => return Err("AUTH takes exactly one token".to_owned()),
+            _ => return Err("AUTH takes exactly one token, without Bearer before it: AUTH health_…".to_owned()),
         },
         "PING" => Command::Ping,
         "QUIT" => Command::Quit,
@@ -128,7 +128,7 @@ mod tests {
             ("GET / HTTP/1.1", "\"GET\" is not a command"),
             ("PING 1", "PING takes no arguments"),
             ("AUTH", "one token"),
-            ("AUTH a b", "one token"),
+            ("AUTH Bearer b", "one token, without Bearer"),
             ("SUBSCRIBE 101", "\"101\" is not an option"),
             ("SUBSCRIBE user=101", "\"user=101\" is not an option"),
             ("SUBSCRIBE users=", "users="),

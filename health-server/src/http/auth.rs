@@ -5,7 +5,7 @@ use std::sync::Arc;
 use health_core::{
     UserId,
     access::{Access, AccessDenied, AccessEnd, NotAuthenticated},
-    token::Scope,
+    token::{Scope, TokenSecret},
 };
 use hyper::{HeaderMap, StatusCode, header};
 use tokio::time::sleep;
@@ -56,7 +56,7 @@ pub(crate) async fn authorize(
             if reason != NotAuthenticated::Missing {
                 sleep(app.wrong_tokens.add(attempt.peer)).await;
             }
-            return Err(unauthorized(reason));
+            return Err(unauthorized(reason, headers));
         }
     };
     let caller = Caller {
@@ -152,27 +152,60 @@ fn secret(headers: &HeaderMap) -> Option<&str> {
     if values.next().is_some() {
         return Some("");
     }
-    let words = value.to_str().ok().and_then(|value| value.split_once(' '));
-    let is_known = |scheme: &str| {
-        ["bearer", "token"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-    };
-    let secret = words.filter(|(scheme, _)| is_known(scheme));
-    Some(secret.map_or("", |(_, secret)| secret.trim_matches(' ')))
+    Some(value.to_str().ok().and_then(after_scheme).unwrap_or_default())
+}
+
+/// Returns what follows the scheme `Bearer` or `Token`.
+fn after_scheme(value: &str) -> Option<&str> {
+    let (scheme, secret) = value.split_once(' ')?;
+    is_scheme(scheme).then(|| secret.trim_matches(' '))
+}
+
+fn is_scheme(word: &str) -> bool {
+    ["bearer", "token"].iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// Returns the response to a request without a valid token.
-fn unauthorized(reason: NotAuthenticated) -> HttpError {
+fn unauthorized(reason: NotAuthenticated, headers: &HeaderMap) -> HttpError {
     let detail = match reason {
         NotAuthenticated::Missing => {
             "This server needs a token. Send it in the header Authorization: Bearer TOKEN. An operator creates one with \
-             health-server token create."
+             health-server token create --name NAME --scope SCOPE."
         }
         NotAuthenticated::Expired => "The token has expired. Ask the operator for a new one.",
-        _ => "The token is unknown or was revoked. Send a valid one in the header Authorization: Bearer TOKEN.",
+        _ => fault_of_header(headers).unwrap_or(
+            "The token is unknown or was revoked. Send a valid one in the header Authorization: Bearer TOKEN. health-server \
+             token list names those that are in force.",
+        ),
     };
     HttpError::new(StatusCode::UNAUTHORIZED, detail)
+}
+
+/// Returns what is wrong with the form of the header, if it contains no secret that a token could have. Never shows it.
+fn fault_of_header(headers: &HeaderMap) -> Option<&'static str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().unwrap_or_default().trim();
+    if values.next().is_some() {
+        return Some("The request has several Authorization headers. Send one: Authorization: Bearer TOKEN.");
+    }
+    if is_scheme(value) {
+        return Some(
+            "The header Authorization has no token. Send Authorization: Bearer TOKEN, with one blank between them.",
+        );
+    }
+    let Some(secret) = after_scheme(value) else {
+        return Some(
+            "The value of the header Authorization does not begin with Bearer and a blank. Send Authorization: Bearer TOKEN.",
+        );
+    };
+    let first = secret.split(' ').next().unwrap_or_default().trim_end_matches(':');
+    if is_scheme(first) {
+        return Some("The header Authorization says Bearer twice. Send Authorization: Bearer TOKEN.");
+    }
+    (!TokenSecret::has_form(secret)).then_some(
+        "The token is unknown or was revoked: it does not have the form of one, which is health_ and 64 hexadecimal digits. \
+         Copy it again, without quotation marks and to its end, and send it in the header Authorization: Bearer TOKEN.",
+    )
 }
 
 impl From<AccessDenied> for HttpError {
@@ -186,6 +219,41 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_header_is_named_and_never_shown() {
+        let token = format!("health_{}", "a1".repeat(32));
+        for (value, fault) in [
+            (token.clone(), "does not begin with Bearer"),
+            (format!("Bearer: {token}"), "does not begin with Bearer"),
+            (format!("Basic {token}"), "does not begin with Bearer"),
+            (format!("Bearer{token}"), "does not begin with Bearer"),
+            (format!("Bearer Bearer {token}"), "says Bearer twice"),
+            (format!("Bearer bearer: {token}"), "says Bearer twice"),
+            ("Bearer".to_owned(), "has no token"),
+            ("Token ".to_owned(), "has no token"),
+            (format!("Bearer \"{token}\""), "does not have the form"),
+            (format!("Bearer {}", &token[1..]), "does not have the form"),
+            (format!("Bearer {}", &token[..70]), "does not have the form"),
+            (format!("Bearer {token}"), "is unknown or was revoked. Send"),
+            (format!("token  {token} "), "is unknown or was revoked. Send"),
+        ] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(&value).unwrap())]);
+            let response = unauthorized(NotAuthenticated::Unknown, &headers);
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            let detail = response.into_problem().detail;
+            assert!(
+                detail.contains(fault) && detail.contains("Authorization: Bearer TOKEN"),
+                "{value}: {detail}"
+            );
+            assert!(!detail.contains("a1a1"), "{detail}");
+        }
+        let mut two = HeaderMap::new();
+        two.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        two.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        let detail = unauthorized(NotAuthenticated::Unknown, &two).into_problem().detail;
+        assert!(detail.contains("several Authorization headers"), "{detail}");
+    }
 
     #[test]
     fn the_secret_follows_the_scheme_bearer_or_token_in_any_case() {

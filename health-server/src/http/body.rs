@@ -13,7 +13,7 @@ use hyper::{
 use tokio::time::timeout;
 
 use crate::{
-    http::{body_error::BodyError, error::HttpError, gunzip::Gunzip},
+    http::{body_error::BodyError, error::HttpError, gunzip::Gunzip, right_door::BodyStart},
     quote::quote,
 };
 
@@ -35,6 +35,8 @@ pub(crate) enum Encoding {
 pub(crate) struct BodyReader<'a> {
     declared_length: Option<u64>,
     source: Source<'a>,
+    /// What the first decoded bytes look like, once they have arrived.
+    start: Option<BodyStart>,
 }
 
 enum Source<'a> {
@@ -80,10 +82,12 @@ impl<'a> BodyReader<'a> {
             Encoding::Identity => Self {
                 declared_length: length,
                 source: Source::Identity(frames),
+                start: None,
             },
             Encoding::Gzip => Self {
                 declared_length: None,
                 source: Source::Gzip(Box::new(frames.gunzip())),
+                start: None,
             },
         }
     }
@@ -95,10 +99,19 @@ impl<'a> BodyReader<'a> {
 
     /// Returns the next decoded bytes, or `None` at the end. Cancelling the call loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
-        match &mut self.source {
+        let bytes = match &mut self.source {
             Source::Identity(frames) => frames.next().await,
             Source::Gzip(gunzip) => gunzip.next().await,
+        }?;
+        if let (None, Some(bytes)) = (self.start, &bytes) {
+            self.start = Some(BodyStart::of(bytes));
         }
+        Ok(bytes)
+    }
+
+    /// Returns what the first bytes look like.
+    pub(crate) fn start(&self) -> BodyStart {
+        self.start.unwrap_or(BodyStart::Other)
     }
 }
 

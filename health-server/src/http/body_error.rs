@@ -14,7 +14,9 @@ pub(crate) enum BodyError {
     #[error("The client sent nothing more of the body for {0:?}.")]
     TimedOut(Duration),
     /// The compressed bytes are damaged or end too early.
-    #[error("The body is not valid gzip: {0}.")]
+    #[error(
+        "The body is not valid gzip, which the header Content-Encoding names: {0}. If it is not compressed, leave that header out."
+    )]
     Gzip(#[source] io::Error),
 }
 

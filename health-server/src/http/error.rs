@@ -65,6 +65,11 @@ impl HttpError {
         self
     }
 
+    /// Adds sentences to the detail; none changes nothing.
+    pub(crate) fn with_hints(self, sentences: impl IntoIterator<Item = &'static str>) -> Self {
+        sentences.into_iter().fold(self, Self::with_hint)
+    }
+
     /// Adds the counts of a request that failed after it had stored some samples.
     pub(crate) fn with_counts(mut self, counts: IngestCounts, rejected: u64) -> Self {
         self.counts = Some(counts);

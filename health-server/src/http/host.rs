@@ -41,7 +41,8 @@ pub(crate) fn check_host_and_origin(head: &Parts, allowed_names: &[String]) -> R
         if !is_allowed {
             let detail = format!(
                 "This server does not serve the host {}. While no token exists, a request must name localhost, an IP \
-                 address, or a name that was allowed with --allow-host.",
+                 address, or an allowed name. Create a token (health-server token create --name NAME --scope ingest,read), \
+                 or start the server with --allow-host NAME.",
                 quote(named)
             );
             return Err(HttpError::new(StatusCode::MISDIRECTED_REQUEST, detail));
@@ -55,7 +56,8 @@ pub(crate) fn check_host_and_origin(head: &Parts, allowed_names: &[String]) -> R
         return Ok(());
     }
     let detail = format!(
-        "The web page {} may not send requests to this server. While no token exists, only pages of this server may.",
+        "The web page {} may not send requests to this server. While no token exists, only pages of this server may. Open \
+         the page of this server, or create a token (health-server token create --name NAME --scope ingest,read).",
         quote(origin)
     );
     Err(HttpError::new(StatusCode::FORBIDDEN, detail))
@@ -127,14 +129,38 @@ mod tests {
     use super::*;
 
     fn status(target: &str, headers: &[(&str, &str)]) -> u16 {
+        check(target, headers).map_or_else(|error| error.status().as_u16(), |()| 200)
+    }
+
+    fn check(target: &str, headers: &[(&str, &str)]) -> Result<(), HttpError> {
         let mut request = Request::get(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let allowed = ["health.example".to_owned(), "Other.Example.".to_owned()];
-        let checked = check_one_host(&head).and_then(|()| check_host_and_origin(&head, &allowed));
-        checked.map_or_else(|error| error.into_response().status().as_u16(), |()| 200)
+        check_one_host(&head).and_then(|()| check_host_and_origin(&head, &allowed))
+    }
+
+    #[test]
+    fn a_refusal_names_the_host_or_page_and_both_remedies() {
+        for (origin, host, parts) in [
+            ("http://my-server", "my-server", ["\"my-server\"", "--allow-host NAME"]),
+            (
+                "http://evil.example",
+                "localhost",
+                ["\"http://evil.example\"", "Open the page of this server"],
+            ),
+        ] {
+            let refused = check("/users", &[("host", host), ("origin", origin)]).unwrap_err();
+            let detail = refused.into_problem().detail;
+            for part in parts
+                .into_iter()
+                .chain(["token create --name NAME --scope ingest,read"])
+            {
+                assert!(detail.contains(part), "{part} is not in {detail}");
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
         json_records::JsonRecords,
         line_splitter::LineSplitter,
         response::{HttpResponse, json},
+        right_door::BodyStart,
         upload::{QueueFailed, Upload, UploadOutcome},
     },
 };
@@ -56,7 +57,7 @@ async fn ingest_json(app: &App, caller: &Caller, reader: BodyReader<'_>) -> Resu
     let (body, permit) = read_whole_body(app, caller, reader).await?;
     let records = JsonRecords::parse(&body).map_err(|reason| {
         let detail = format!("The body is not valid JSON: {reason}. Nothing was stored.");
-        HttpError::new(StatusCode::BAD_REQUEST, detail)
+        HttpError::new(StatusCode::BAD_REQUEST, detail).with_hints(BodyStart::of(&body).hint_for_json())
     })?;
     let mut upload = Upload::new(app, caller);
     for record in records {
@@ -106,7 +107,11 @@ async fn ingest_ndjson(app: &App, caller: &Caller, mut reader: BodyReader<'_>) -
     if end.is_ok() && upload.records() == 0 {
         return Err(no_record());
     }
-    Ok(upload.finish(end).await)
+    let mut outcome = upload.finish(end).await;
+    outcome.error = outcome
+        .error
+        .map(|error| error.with_hints(reader.start().hint_for_json()));
+    Ok(outcome)
 }
 
 /// Reads lines to the end of the body, or until the queue fails. In that case [`Upload::finish`] reports the reason.

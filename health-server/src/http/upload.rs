@@ -12,7 +12,7 @@ use hyper::StatusCode;
 
 use crate::{
     app::App,
-    http::{auth::Caller, error::HttpError, refusal::refused_and_stored},
+    http::{auth::Caller, error::HttpError, refusal::refused_and_stored, right_door},
 };
 
 /// Samples that one upload buffers before it enqueues them: large enough for efficient `COPY` batches, small enough to
@@ -91,6 +91,8 @@ pub(crate) struct Settled {
     pub(crate) rejected: u64,
     /// Those of the rejected records that name a user whom the caller may not access.
     pub(crate) forbidden: u64,
+    /// What the token does not permit of the first of these records.
+    pub(crate) first_denied: Option<AccessDenied>,
     pub(crate) errors: Vec<Rejection>,
     /// Why samples may be missing: the queue or the database failed, or the access ended.
     pub(crate) failure: Option<HttpError>,
@@ -262,6 +264,7 @@ impl<'a> Upload<'a> {
             records,
             rejected,
             forbidden,
+            first_denied,
             errors,
             failure,
         } = self.settle().await;
@@ -269,12 +272,12 @@ impl<'a> Upload<'a> {
             (Some(failure), _) => Some(failure),
             (None, Err(error)) => Some(error),
             (None, Ok(())) if records > 0 && forbidden == records => {
-                let detail = "The token may not write any user of this request. Nothing was stored.";
-                Some(HttpError::new(StatusCode::FORBIDDEN, detail))
+                Some(HttpError::new(StatusCode::FORBIDDEN, no_user_allowed(first_denied)))
             }
             (None, Ok(())) if rejected > 0 => {
                 let detail = refused_and_stored(rejected, counts.accepted);
-                Some(HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+                let refused = HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+                Some(refused.with_hints(right_door::of_refused_fields(&errors)))
             }
             (None, Ok(())) => None,
         };
@@ -301,6 +304,7 @@ impl<'a> Upload<'a> {
             records: self.records,
             rejected: self.rejected,
             forbidden: self.forbidden,
+            first_denied: self.first_denied,
             errors: self.errors,
             failure: self.failure.map(HttpError::from).or(access_ended),
         }
@@ -341,6 +345,12 @@ impl<'a> Upload<'a> {
             unchanged: receipt.unchanged,
         });
     }
+}
+
+/// Returns the detail of the response to an upload without a user whom the token may write.
+fn no_user_allowed(first_denied: Option<AccessDenied>) -> String {
+    let denied = first_denied.map_or_else(String::new, |denied| format!(": {denied}"));
+    format!("The token may not write any user of this request{denied}. Nothing was stored.")
 }
 
 /// Returns the current time with the precision of a sample's timestamp.

@@ -60,6 +60,8 @@ fn every_metric_keeps_its_name_and_type() {
             "health_refused_total counter",
             "health_ingest_accepted_total counter",
             "health_ingest_rejected_total counter",
+            "health_ingest_ignored_total counter",
+            "health_ingest_misspelt_names_total counter",
             "health_store_samples_total counter",
             "health_store_batches_total counter",
             "health_store_raced_batches_total counter",

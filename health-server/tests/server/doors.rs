@@ -476,5 +476,137 @@ async fn the_answers_on_the_page_for_phones_are_those_of_the_server() {
         }
         compared += 1;
     }
-    assert_eq!(compared, 4);
+    assert_eq!(compared, 6);
+}
+
+/// Returns the value of a series of `/-/metrics`.
+async fn metric(server: &Server, series: &str) -> u64 {
+    let metrics = server.get("/-/metrics").await.body;
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value
+        .unwrap_or_else(|| panic!("{series} is missing from {metrics}"))
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_a_door_ignores_is_counted_and_misspelt_names_by_what_was_meant() {
+    let server = Server::start().await;
+    let [points, not_worn, lists] = [
+        r#"health_ingest_ignored_total{route="/write",reason="kind_not_stored"}"#,
+        r#"health_ingest_ignored_total{route="/write",reason="not_worn"}"#,
+        r#"health_ingest_ignored_total{route="/ingest/health-connect",reason="kind_not_stored"}"#,
+    ];
+    for series in [points, not_worn, lists] {
+        assert_eq!(metric(&server, series).await, 0, "{series}");
+    }
+    let lines =
+        "health hr=71\nhealth Heart_Rate=70\ncpu usage_idle=1\nhealth heart_rate=0\nhealth,User_id=5 steps=1i,kcal=2\n";
+    assert_eq!(post(&server, "/write?user_id=1", &[], lines).await.status, 204);
+    let body = r#"{"app_version":"1","sleep":[{},{}],"total_calories":[{}]}"#;
+    let response = post(&server, "/ingest/health-connect?user_id=1", &[JSON], body).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    for (series, count) in [
+        (points, 3),
+        (not_worn, 1),
+        (lists, 3),
+        (r#"health_ingest_misspelt_names_total{meant="heart_rate"}"#, 2),
+        (r#"health_ingest_misspelt_names_total{meant="calories"}"#, 1),
+        (r#"health_ingest_misspelt_names_total{meant="user_id"}"#, 1),
+        (r#"health_ingest_misspelt_names_total{meant="steps"}"#, 0),
+    ] {
+        assert_eq!(metric(&server, series).await, count, "{series}");
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_elsewhere_is_refused_with_the_right_path_or_header() {
+    let server = Server::start().await;
+    let (ndjson, gzipped) = (("content-type", "application/x-ndjson"), ("content-encoding", "gzip"));
+    let health_connect = r#"{"timestamp":"2026-03-03T10:00:03Z","app_version":"1.9.0","heart_rate":[]}"#;
+    let line = "health,user_id=1 heart_rate=72";
+    let record = record(1, 0);
+    let (hae, hc) = (
+        "/ingest/health-auto-export?user_id=1",
+        "/ingest/health-connect?user_id=1",
+    );
+    let says_gzip = "send the header Content-Encoding: gzip";
+    for (path, headers, body, status, part) in [
+        (
+            hae,
+            &[JSON][..],
+            health_connect.as_bytes(),
+            400,
+            "The path of that app is /ingest/health-connect.",
+        ),
+        (
+            hc,
+            &[JSON],
+            EXPORT.as_bytes(),
+            400,
+            "The path of that app is /ingest/health-auto-export.",
+        ),
+        (
+            "/ingest",
+            &[JSON],
+            EXPORT.as_bytes(),
+            422,
+            "belongs to /ingest/health-auto-export.",
+        ),
+        (
+            "/ingest",
+            &[JSON],
+            health_connect.as_bytes(),
+            422,
+            "belongs to /ingest/health-connect.",
+        ),
+        (
+            "/ingest",
+            &[JSON],
+            line.as_bytes(),
+            400,
+            "belongs to /api/v2/write or /write",
+        ),
+        (
+            "/ingest",
+            &[ndjson],
+            line.as_bytes(),
+            422,
+            "belongs to /api/v2/write or /write",
+        ),
+        (hae, &[JSON], line.as_bytes(), 400, "belongs to /api/v2/write or /write"),
+        ("/write", &[], record.as_bytes(), 400, "belongs to /ingest, or"),
+        ("/ingest", &[JSON], &gzip(&record), 400, says_gzip),
+        ("/ingest", &[ndjson], &gzip(&record), 422, says_gzip),
+        (hae, &[JSON], &gzip(EXPORT), 400, says_gzip),
+        (hc, &[JSON], &gzip(health_connect), 400, says_gzip),
+        ("/write", &[], &gzip(line), 400, says_gzip),
+        (
+            "/ingest",
+            &[JSON, gzipped],
+            record.as_bytes(),
+            400,
+            "leave that header out",
+        ),
+        (hae, &[JSON, gzipped], EXPORT.as_bytes(), 400, "leave that header out"),
+        ("/write", &[gzipped], line.as_bytes(), 400, "leave that header out"),
+        (
+            "/Ingest/Health-Connect",
+            &[JSON],
+            b"{}",
+            404,
+            "Did you mean /ingest/health-connect?",
+        ),
+        ("/", &[JSON], b"{}", 405, "Devices and apps post to /ingest,"),
+    ] {
+        let response = post(&server, path, headers, body).await;
+        assert_eq!(response.status, status, "{path}: {response:?}");
+        assert!(response.body.contains(part), "{path}: {part} is not in {response:?}");
+    }
+    let opened = server.get("/ingest/health-connect").await;
+    assert_eq!(opened.status, 405);
+    assert!(opened.body.contains("The page for browsers is /."), "{opened:?}");
+    assert_eq!(totals(&server, 1).await, (0, 0, 0.0));
 }

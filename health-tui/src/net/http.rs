@@ -159,7 +159,9 @@ impl HttpConnection<'_> {
         let sentence = detail.trim_end_matches('.');
         let detail = match status.as_u16() {
             401 if self.client.access.token.is_none() => format!("{sentence}. Set HEALTH_TOKEN or use --token-file."),
-            401 | 403 => format!("{sentence}. Use another token (`health-server token create`)."),
+            401 | 403 => {
+                format!("{sentence}. Use another token (`health-server token create --name NAME --scope read`).")
+            }
             _ => detail,
         };
         Err(QueryError::Refused {

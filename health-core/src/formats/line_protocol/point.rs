@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::formats::entry::Fault;
+use crate::formats::{entry::Fault, line_protocol::misspelt::meant_by};
 
 /// What we read of a point.
 #[derive(Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub(super) struct Point<'a> {
     pub(super) calories: Option<FieldValue>,
     /// The timestamp, in a unit that the request names.
     pub(super) timestamp: Option<i64>,
+    /// Other names that look like ours: which one was meant, and what was written.
+    pub(super) misspelt: Vec<(&'static str, Cow<'a, str>)>,
 }
 
 /// The value of a field.
@@ -48,7 +50,7 @@ impl<'a> Point<'a> {
             if name.is_empty() || value.is_empty() {
                 return Err(Fault::new("has a tag without a name or a value"));
             }
-            point.set_tag(&unescape(name), unescape(value));
+            point.set_tag(unescape(name), unescape(value));
             rest = after;
         }
         let mut fields = rest.trim_start_matches(' ');
@@ -57,7 +59,7 @@ impl<'a> Point<'a> {
             let value = after.strip_prefix('=').filter(|_| !name.is_empty());
             let value = value.ok_or_else(|| Fault::new("has no field, or a field without a name or a value"))?;
             let (value, after) = read_value(value)?;
-            point.set_field(&unescape(name), value);
+            point.set_field(unescape(name), value);
             let Some(more) = after.strip_prefix(',') else {
                 point.timestamp = read_timestamp(after)?;
                 return Ok(point);
@@ -71,21 +73,28 @@ impl<'a> Point<'a> {
         self.heart_rate.is_none() && self.steps.is_none() && self.calories.is_none()
     }
 
-    fn set_tag(&mut self, name: &str, value: Cow<'a, str>) {
-        match name {
+    fn set_tag(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
+        match &*name {
             "user_id" => self.user_id = Some(value),
             "source" => self.source = Some(value),
             "host" => self.host = Some(value),
-            _ => {}
+            _ => self.note_other(name),
         }
     }
 
-    fn set_field(&mut self, name: &str, value: FieldValue) {
-        match name {
+    fn set_field(&mut self, name: Cow<'a, str>, value: FieldValue) {
+        match &*name {
             "heart_rate" => self.heart_rate = Some(value),
             "steps" => self.steps = Some(value),
             "calories" => self.calories = Some(value),
-            _ => {}
+            _ => self.note_other(name),
+        }
+    }
+
+    /// Notes a name that is none of ours at its place, if one of ours may be meant.
+    fn note_other(&mut self, name: Cow<'a, str>) {
+        if let Some(meant) = meant_by(&name) {
+            self.misspelt.push((meant, name));
         }
     }
 }

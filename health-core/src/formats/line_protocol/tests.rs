@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::formats::test_entries::read_in_portions;
+use crate::formats::test_entries::{clock, read_in_portions};
 
 fn read_with(precision: Precision, body: &str) -> Vec<String> {
     let whole = read_in_portions!(LineProtocol::new(precision), body, usize::MAX);
@@ -113,6 +113,32 @@ fn fractions_of_steps_add_up_and_refused_points_do_not_count() {
         .filter_map(|entry| Some(entry.split_once("steps=")?.1.to_owned()))
         .collect();
     assert_eq!(steps, ["1", "1", "1"]);
+}
+
+#[test]
+fn names_that_look_like_ours_are_counted_also_at_the_wrong_place() {
+    let body = "health hr=71,Steps=3i\n\
+        health,User_id=5,heart_rate=70 steps=3i,timestamp=1740938400i\n\
+        health user_id=5i,calories=1\n\
+        cpu,User_id=5,host=a timestamp=1740938400i,usage_user=1\n\
+        health,user_id=5,source=a,host=b heart_rate=70,steps=3i,calories=0.5,battery=1\n\
+        health hr=400\n";
+    let mut reader = LineProtocol::new(Precision::Nanoseconds);
+    reader.push(body.as_bytes());
+    reader.finish();
+    while reader.next(&clock()).unwrap().is_some() {}
+    let found: Vec<_> = reader.misspelt().iter().collect();
+    assert_eq!(
+        found,
+        [
+            ("heart_rate", "heart_rate", 1),
+            ("heart_rate", "hr", 2),
+            ("steps", "Steps", 1),
+            ("timestamp", "timestamp", 1),
+            ("user_id", "User_id", 1),
+            ("user_id", "user_id", 1),
+        ]
+    );
 }
 
 #[test]

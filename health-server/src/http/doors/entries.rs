@@ -6,7 +6,7 @@ use health_core::{
     IngestCounts, ReceiveClock, RecordFault, Rejection, UserId,
     formats::{
         ASIDE_BYTES_MAX, Entry, EntryRecord, Fault, FormatError, HealthAutoExport, HealthConnect, IgnoredCounts,
-        LineProtocol, Place,
+        LineProtocol, MisspeltNames, Place,
     },
 };
 use hyper::StatusCode;
@@ -20,6 +20,7 @@ use crate::{
         body_memory::BodyPermit,
         error::HttpError,
         ingest::{MAX_PAUSE_BEFORE_ENQUEUE, body_memory_exhausted, next_bytes},
+        right_door::BodyStart,
         upload::{QueueFailed, Settled, Upload},
     },
 };
@@ -32,6 +33,14 @@ pub(crate) trait EntryReader: Send {
     fn bytes_aside(&self) -> usize {
         0
     }
+    /// The names that look like ours and were ignored.
+    fn misspelt(&self) -> Option<&MisspeltNames> {
+        None
+    }
+    /// The remedy for a body of another kind, if the body could not be read or entries were refused.
+    fn hint(start: BodyStart) -> Option<&'static str> {
+        start.hint_for_json()
+    }
 }
 
 /// What happened to the entries of a body.
@@ -43,6 +52,8 @@ pub(crate) struct DoorOutcome {
     pub(crate) entries: u64,
     /// The refused entries. `field` is the name of the list, as the sender writes it.
     pub(crate) errors: Vec<Rejection>,
+    /// The remedy for a body that looks like one of another kind.
+    pub(crate) hint: Option<&'static str>,
     /// The response, if the body was not read to its end or samples may be missing.
     pub(crate) failure: Option<HttpError>,
 }
@@ -62,12 +73,12 @@ struct DoorUpload<'a> {
 const INDEX_BITS: u32 = 48;
 
 /// Reads a body to its end, stores its entries, and waits for their commit.
-pub(crate) async fn store_entries(
+pub(crate) async fn store_entries<R: EntryReader>(
     app: &App,
     caller: &Caller,
     user: Option<UserId>,
     mut body: BodyReader<'_>,
-    mut reader: impl EntryReader,
+    mut reader: R,
 ) -> DoorOutcome {
     let mut entries = DoorUpload {
         upload: Upload::new(app, caller),
@@ -77,9 +88,15 @@ pub(crate) async fn store_entries(
         entries: 0,
     };
     let end = entries.read(app, &mut body, &mut reader).await;
+    if let Some(names) = reader.misspelt() {
+        app.metrics.record_misspelt(caller.attempt, caller.access.name(), names);
+    }
     drop(reader);
-    let outcome = entries.settle(end).await;
+    let hint = R::hint(body.start());
+    let end = end.map_err(|error| error.with_hints(hint));
+    let outcome = entries.settle(end, hint).await;
     app.metrics.record_ingest(&outcome.counts, outcome.rejected);
+    app.metrics.record_ignored(caller.attempt.route, &outcome.ignored);
     outcome
 }
 
@@ -175,7 +192,7 @@ impl DoorUpload<'_> {
         (u64::try_from(list).unwrap_or_default() << INDEX_BITS) | place.index
     }
 
-    async fn settle(self, end: Result<(), HttpError>) -> DoorOutcome {
+    async fn settle(self, end: Result<(), HttpError>, hint: Option<&'static str>) -> DoorOutcome {
         let Settled {
             counts,
             rejected,
@@ -206,6 +223,7 @@ impl DoorUpload<'_> {
             ignored: self.ignored,
             entries: self.entries,
             errors,
+            hint,
         }
     }
 }
@@ -232,11 +250,16 @@ fn unreadable(error: &FormatError) -> HttpError {
         "The body cannot be read further: {error}. The counts say what was stored of the entries before. Sending them again \
          is harmless."
     );
-    HttpError::new(status, detail)
+    let right_door = match error {
+        FormatError::OfHealthAutoExport => Some("The path of that app is /ingest/health-auto-export."),
+        FormatError::OfHealthConnect => Some("The path of that app is /ingest/health-connect."),
+        _ => None,
+    };
+    HttpError::new(status, detail).with_hints(right_door)
 }
 
 macro_rules! entry_readers {
-    ($($reader:ty $(, $bytes_aside:ident)?);+) => {$(
+    ($($reader:ident { $($methods:tt)* })+) => {$(
         impl EntryReader for $reader {
             fn push(&mut self, bytes: &[u8]) {
                 self.push(bytes);
@@ -250,10 +273,24 @@ macro_rules! entry_readers {
                 self.next(clock)
             }
 
-            $(fn $bytes_aside(&self) -> usize {
-                self.$bytes_aside()
-            })?
+            $($methods)*
         }
     )+};
 }
-entry_readers!(HealthAutoExport, bytes_aside; HealthConnect; LineProtocol);
+entry_readers! {
+    HealthAutoExport {
+        fn bytes_aside(&self) -> usize {
+            self.bytes_aside()
+        }
+    }
+    HealthConnect {}
+    LineProtocol {
+        fn misspelt(&self) -> Option<&MisspeltNames> {
+            Some(self.misspelt())
+        }
+
+        fn hint(start: BodyStart) -> Option<&'static str> {
+            start.hint_for_lines()
+        }
+    }
+}

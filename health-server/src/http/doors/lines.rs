@@ -62,8 +62,9 @@ pub(crate) async fn line_protocol(
             rejected,
             entries,
             errors,
+            hint,
             ..
-        } => Ok(invalid(&partial_write(rejected, entries, &errors))),
+        } => Ok(invalid(&partial_write(rejected, entries, &errors, hint))),
     }
 }
 
@@ -82,7 +83,7 @@ fn invalid(message: &str) -> HttpResponse {
 }
 
 /// Returns the message that names the first refused lines, and says what happened to the others.
-fn partial_write(refused: u64, points: u64, errors: &[Rejection]) -> String {
+fn partial_write(refused: u64, points: u64, errors: &[Rejection], hint: Option<&str>) -> String {
     let lines: Vec<_> = errors
         .iter()
         .take(MAX_NAMED_LINES)
@@ -94,7 +95,11 @@ fn partial_write(refused: u64, points: u64, errors: &[Rejection]) -> String {
         1 => format!("{refused} of {points} points {verb} refused, the other one is stored"),
         _ => format!("{refused} of {points} points {verb} refused, the others are stored"),
     };
-    format!("partial write: {}; {end}", lines.join("; "))
+    let message = format!("partial write: {}; {end}", lines.join("; "));
+    match hint {
+        Some(hint) => format!("{message}. {hint}"),
+        None => message,
+    }
 }
 
 #[cfg(test)]
@@ -116,12 +121,13 @@ mod tests {
             (2, 2, "2 points were refused, nothing is stored"),
         ] {
             assert_eq!(
-                partial_write(refused, points, &[error(2)]),
+                partial_write(refused, points, &[error(2)], None),
                 format!("partial write: {message}; {end}")
             );
         }
         let many: Vec<_> = (0..100).map(error).collect();
-        let message = partial_write(100, 1_000, &many);
+        let message = partial_write(100, 1_000, &many, Some("Compress it."));
         assert_eq!(message.matches("line ").count(), MAX_NAMED_LINES);
+        assert!(message.ends_with("the others are stored. Compress it."), "{message}");
     }
 }
