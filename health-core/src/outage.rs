@@ -49,6 +49,9 @@ pub enum OutageReason {
     /// It ended by itself. The log has the end of its own log.
     #[error("it ended by itself")]
     Ended,
+    /// Its data directory was removed, moved or replaced while it ran.
+    #[error("its data directory is gone, which a restore from a backup can cure")]
+    DirectoryGone,
     /// It ran before, but cannot start. The log has the reason.
     #[error("it cannot start")]
     CannotStart,

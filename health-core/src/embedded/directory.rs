@@ -68,6 +68,17 @@ impl Directory {
         self.path.join("pgdata")
     }
 
+    /// Returns what tells this cluster from another one that takes its place: device and inode of a file that PostgreSQL never
+    /// writes again. `None` if there is no cluster.
+    pub(crate) fn identity(&self) -> Result<Option<(u64, u64)>, EmbeddedError> {
+        let path = self.pgdata().join("PG_VERSION");
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(EmbeddedError::io("read the metadata of", path)(error)),
+        }
+    }
+
     /// The directory in which `initdb` works until it is done. So `pgdata` is always complete.
     pub(crate) fn pgdata_new(&self) -> PathBuf {
         self.path.join("pgdata.new")

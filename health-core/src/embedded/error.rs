@@ -190,6 +190,16 @@ pub enum EmbeddedError {
         log: LogTail,
     },
 
+    /// The data directory was removed, moved or replaced while PostgreSQL ran on it.
+    #[error(
+        "The data directory {} is gone, or another one took its place, while PostgreSQL ran on it. PostgreSQL was stopped, because what it stores \
+         now would be lost. Stop this program, and restore a backup into the place of the directory",
+        directory.display()
+    )]
+    DirectoryGone {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// PostgreSQL runs, but did not answer in time.
     #[error(
         "PostgreSQL in {} did not answer within {seconds} seconds. \
@@ -344,6 +354,9 @@ impl EmbeddedError {
 
     /// Returns the error as the reason of an outage. `directory` is the data directory.
     pub(crate) fn outage_reason(&self, directory: &Path) -> OutageReason {
+        if matches!(self, EmbeddedError::DirectoryGone { .. }) {
+            return OutageReason::DirectoryGone;
+        }
         if self.is_disk_full() || has_no_space(directory) {
             return OutageReason::DiskFull;
         }
@@ -394,6 +407,7 @@ impl EmbeddedError {
             }
             EmbeddedError::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             EmbeddedError::EndedUnexpectedly { .. }
+            | EmbeddedError::DirectoryGone { .. }
             | EmbeddedError::NotReady { .. }
             | EmbeddedError::StillEnding { .. } => false,
             _ => true,

@@ -17,7 +17,7 @@ use crate::{
     embedded::{
         directory::OwnerLock,
         error::EmbeddedError,
-        instance::{Instance, Run, RunEnd},
+        instance::{Instance, Run, RunEnd, run_blocking},
         ready::{Address, wait_until_ready},
     },
     outage::{DatabaseStatus, Outage, OutageReason},
@@ -29,6 +29,10 @@ const RESTART_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// The longest pause: after it, PostgreSQL runs again half a minute after there is space, at the latest.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How often the supervisor looks whether the data directory is still there. PostgreSQL itself looks once a minute, and
+/// acknowledges until then what nobody will find again.
+const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long PostgreSQL may take to stop after SIGINT. It writes its buffers to the disk then. After this time it gets
 /// SIGQUIT.
@@ -179,7 +183,11 @@ impl Shared {
                 // The supervisor was stopped or dropped: this task is being aborted.
                 return std::future::pending().await;
             };
-            let mut error = end.error().await;
+            let identity = self.identity().await.ok().flatten();
+            let mut error = tokio::select! {
+                error = end.error() => error,
+                () = self.gone(identity) => self.quit(&end).await,
+            };
             if !self.instance.restarts() {
                 return error;
             }
@@ -193,6 +201,8 @@ impl Shared {
                 pause.wait().await;
                 match self.restart().await {
                     Ok(()) => break,
+                    // The end of the program would lead to a new start, which makes an empty cluster.
+                    Err(_) if matches!(self.identity().await, Ok(None)) => error = self.directory_gone(),
                     Err(failed) if failed.is_permanent() => return failed,
                     Err(failed) => error = failed,
                 }
@@ -208,8 +218,43 @@ impl Shared {
         let reason = error.outage_reason(self.instance.directory.path());
         self.status().set(Some(Outage {
             reason,
-            is_lasting: has_failed_to_start || reason == OutageReason::DiskFull,
+            is_lasting: has_failed_to_start || matches!(reason, OutageReason::DiskFull | OutageReason::DirectoryGone),
         }));
+    }
+
+    async fn identity(&self) -> Result<Option<(u64, u64)>, EmbeddedError> {
+        let directory = self.instance.directory.clone();
+        run_blocking(move || directory.identity()).await
+    }
+
+    /// Waits until the data directory does not hold the cluster any more that it held before. A directory that cannot be read
+    /// may still hold it.
+    async fn gone(&self, before: Option<(u64, u64)>) {
+        loop {
+            sleep(DIRECTORY_CHECK_INTERVAL).await;
+            if let (Some(_), Ok(now)) = (before, self.identity().await)
+                && now != before
+            {
+                return;
+            }
+        }
+    }
+
+    fn directory_gone(&self) -> EmbeddedError {
+        EmbeddedError::DirectoryGone {
+            directory: self.instance.directory.path().to_owned(),
+        }
+    }
+
+    /// Ends a PostgreSQL whose data directory is gone, so that it acknowledges nothing more.
+    async fn quit(&self, end: &RunEnd) -> EmbeddedError {
+        let error = self.directory_gone();
+        self.report(&error, false);
+        if let Some(run) = &self.held.lock().run {
+            run.watchdog.signal("QUIT");
+        }
+        end.status().await;
+        error
     }
 
     fn status(&self) -> &DatabaseStatus {

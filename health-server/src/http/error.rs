@@ -155,5 +155,5 @@ impl From<Error> for HttpError {
 }
 
 fn detail_with_retry(error: &Error) -> String {
-    format!("The server cannot process the request now: {error}. Send it again later; nothing acknowledged is lost.")
+    format!("The server cannot process the request now: {error}. Send it again later.")
 }

@@ -181,6 +181,34 @@ async fn a_server_starts_its_own_postgresql_again_if_it_dies() {
     assert_eq!(server.stop().await.code(), Some(0));
 }
 
+/// PostgreSQL itself notices it within a minute, and goes on with files that nobody will find again.
+#[tokio::test]
+async fn a_server_whose_data_directory_is_gone_stores_nothing_until_it_is_back() {
+    let directory = test_directory();
+    let (data, log) = (directory.path().join("data"), directory.path().join("server.log"));
+    let options = ["--data-dir", data.to_str().unwrap()];
+    let server = Server::start(&options, &log).await;
+    let http = server.http();
+    assert_eq!(post(http, 1).await.0, 200);
+    let elsewhere = directory.path().join("elsewhere");
+    fs::rename(&data, &elsewhere).unwrap();
+    let reason = timeout(TIMEOUT, reason_of_the_outage(http))
+        .await
+        .expect("a reason in time");
+    assert!(reason.contains("its data directory is gone"), "{reason}");
+    let (status, response) = post(http, 1).await;
+    assert_eq!(status, 503, "{response}");
+    assert!(!data.exists(), "nobody makes an empty one");
+    fs::rename(&elsewhere, &data).unwrap();
+    wait_for_recovery(http).await;
+    let (status, response) = Client::connect(http).await.unwrap().get("/users").await.unwrap();
+    assert_eq!(status, 200, "{response}");
+    assert!(response["users"][0]["samples"].as_i64() >= Some(1), "{response}");
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("restore a backup into the place"), "{text}");
+    assert_eq!(server.stop().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_server_ends_with_an_error_if_waiting_cannot_cure_its_own_postgresql() {
     let directory = test_directory();
