@@ -103,7 +103,12 @@ impl TestDatabase {
     pub fn url_of(&self, other: &str) -> String {
         // The URL of the throw-away PostgreSQL encodes the name, that of a cluster does not.
         let encoded = self.name.replace('_', "%5F");
-        self.url.replacen(&encoded, other, 1).replacen(&self.name, other, 1)
+        let name = if self.url.contains(&encoded) {
+            &encoded
+        } else {
+            &self.name
+        };
+        self.url.replacen(name, other, 1)
     }
 
     /// Returns the name of the database in its cluster.
