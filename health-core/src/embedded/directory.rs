@@ -68,17 +68,6 @@ impl Directory {
         self.path.join("pgdata")
     }
 
-    /// Returns what tells this cluster from another one that takes its place: device and inode of a file that PostgreSQL never
-    /// writes again. `None` if there is no cluster.
-    pub(crate) fn identity(&self) -> Result<Option<(u64, u64)>, EmbeddedError> {
-        let path = self.pgdata().join("PG_VERSION");
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(EmbeddedError::io("read the metadata of", path)(error)),
-        }
-    }
-
     /// The directory in which `initdb` works until it is done. So `pgdata` is always complete.
     pub(crate) fn pgdata_new(&self) -> PathBuf {
         self.path.join("pgdata.new")
@@ -302,10 +291,14 @@ impl Directory {
         LogTail::of(&String::from_utf8_lossy(&read().unwrap_or_default()))
     }
 
-    /// Returns the process id that PostgreSQL wrote to `postmaster.pid`.
-    pub(crate) fn postmaster_pid(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.pgdata().join("postmaster.pid")).ok()?;
-        text.lines().next()?.trim().parse().ok()
+    /// Returns the process id that PostgreSQL wrote to `postmaster.pid`; `None` if there is no such file.
+    pub(crate) fn postmaster_pid(&self) -> Result<Option<u32>, EmbeddedError> {
+        let path = self.pgdata().join("postmaster.pid");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().next().and_then(|pid| pid.trim().parse().ok())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(EmbeddedError::io("read", path)(error)),
+        }
     }
 }
 

@@ -184,7 +184,7 @@ impl Instance {
             if start.elapsed() >= PREVIOUS_RUN_TIMEOUT {
                 return Err(EmbeddedError::StillEnding {
                     directory: self.directory.path().to_owned(),
-                    process: self.directory.postmaster_pid(),
+                    process: self.directory.postmaster_pid().ok().flatten(),
                     seconds: PREVIOUS_RUN_TIMEOUT.as_secs(),
                 });
             }

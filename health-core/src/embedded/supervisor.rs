@@ -30,8 +30,8 @@ const RESTART_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause: after it, PostgreSQL runs again half a minute after there is space, at the latest.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// How often the supervisor looks whether the data directory is still there. PostgreSQL itself looks once a minute, and
-/// acknowledges until then what nobody will find again.
+/// How often the supervisor looks whether the data directory is still there. PostgreSQL looks by itself only once a minute. Until
+/// then it would confirm commits to files that are deleted.
 const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long PostgreSQL may take to stop after SIGINT. It writes its buffers to the disk then. After this time it gets
@@ -183,10 +183,9 @@ impl Shared {
                 // The supervisor was stopped or dropped: this task is being aborted.
                 return std::future::pending().await;
             };
-            let identity = self.identity().await.ok().flatten();
             let mut error = tokio::select! {
                 error = end.error() => error,
-                () = self.gone(identity) => self.quit(&end).await,
+                () = self.gone() => self.quit(&end).await,
             };
             if !self.instance.restarts() {
                 return error;
@@ -202,7 +201,9 @@ impl Shared {
                 match self.restart().await {
                     Ok(()) => break,
                     // The end of the program would lead to a new start, which makes an empty cluster.
-                    Err(_) if matches!(self.identity().await, Ok(None)) => error = self.directory_gone(),
+                    Err(_) if matches!(self.instance.directory.pgdata().try_exists(), Ok(false)) => {
+                        error = self.directory_gone();
+                    }
                     Err(failed) if failed.is_permanent() => return failed,
                     Err(failed) => error = failed,
                 }
@@ -222,21 +223,23 @@ impl Shared {
         }));
     }
 
-    async fn identity(&self) -> Result<Option<(u64, u64)>, EmbeddedError> {
+    async fn postmaster_pid(&self) -> Result<Option<u32>, EmbeddedError> {
         let directory = self.instance.directory.clone();
-        run_blocking(move || directory.identity()).await
+        run_blocking(move || directory.postmaster_pid()).await
     }
 
-    /// Waits until the data directory does not hold the cluster any more that it held before. A directory that cannot be read
-    /// may still hold it.
-    async fn gone(&self, before: Option<(u64, u64)>) {
-        loop {
+    /// Waits until the file with the process id of this PostgreSQL is no longer in the data directory, or names another process.
+    /// PostgreSQL goes by the same file. A directory that cannot be read may still hold it. A PostgreSQL that an operator stops
+    /// removes the file just before it ends, so only the second look in a row counts.
+    async fn gone(&self) {
+        let before = self.postmaster_pid().await.ok().flatten();
+        let mut missed = 0;
+        while missed < 2 {
             sleep(DIRECTORY_CHECK_INTERVAL).await;
-            if let (Some(_), Ok(now)) = (before, self.identity().await)
-                && now != before
-            {
-                return;
-            }
+            missed = match self.postmaster_pid().await {
+                Ok(now) if before.is_some() && now != before => missed + 1,
+                _ => 0,
+            };
         }
     }
 
