@@ -54,8 +54,10 @@ pub(super) fn create_new(directory: &Path) -> Result<(), BackupError> {
     fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(io("change the permissions of", directory))
 }
 
-/// Writes a value as JSON, under its name only when it is complete and on the disk. Whoever may enter the directory may read it,
-/// whatever the umask is: root makes backups of a server that runs as another user.
+/// Writes a value as JSON. The file gets its name after it is complete and on the disk.
+///
+/// Everybody who may enter the directory may read the file, also if the umask forbids it: root makes backups of a server that runs as
+/// another user.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BackupError> {
     let unfinished = path.with_extension("json.new");
     let write = || {
