@@ -3,7 +3,8 @@
 //!
 //! These rules make it complete; a client in another language needs them too:
 //!
-//! 1. **The position in `hello` is a resume point.** A connection that is lost before its first event resumes there.
+//! 1. **The position in the first `hello` is a resume point.** A connection that is lost before its first event resumes there. That in
+//!    a later `hello` is the present end of the feed, and skips what was missed.
 //! 2. **The resume point moves when a sample is processed,** not when it is received. Otherwise a crash loses samples.
 //!    `subscribed` with `"resumed": false` and heartbeats move it too.
 //! 3. **Reconnect with the resume point,** however the connection ended.

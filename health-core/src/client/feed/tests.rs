@@ -155,6 +155,30 @@ async fn the_next_connection_resumes_after_the_last_event_of_any_kind() {
     }
 }
 
+/// A later `hello` has the present end of the feed. A client that takes it skips what it has missed.
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_lost_between_hello_and_subscribed_do_not_move_the_resume_point() {
+    let mut client = client();
+    let c1 = sample(1, "c1");
+    let mut server = connect(&mut client);
+    server.send(&[HELLO, SUBSCRIBED, &c1]).await;
+    drop(server);
+    while !matches!(client.next().await, FeedUpdate::Disconnected { .. }) {}
+    for later in ["c8", "c9"] {
+        let mut server = connect(&mut client);
+        server.send(&[&HELLO.replace("c0", later)]).await;
+        let asking = async {
+            let command = server.command().await;
+            drop(server);
+            command
+        };
+        let (command, ()) = tokio::join!(asking, async {
+            while !matches!(client.next().await, FeedUpdate::Disconnected { .. }) {}
+        });
+        assert_eq!(command, "SUBSCRIBE after=c1");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_erasure_keeps_its_place_between_the_samples() {
     let mut client = client();
