@@ -41,8 +41,8 @@ use crate::{
 
 /// A task that writes requests.
 ///
-/// As soon as it is free it takes what waits, see [`work`](crate::ingest::work). So batches grow with the load, and no
-/// request waits for a timer. A writer without a connection takes no work, so that another writer can take it.
+/// As soon as the task is free, it takes the requests that wait, see [`work`](crate::ingest::work). So batches grow with the
+/// load, and no request waits for a timer. A writer without a connection takes no request, so that another writer can.
 pub(crate) struct Writer {
     /// Its place in the states of the writers.
     index: usize,
@@ -62,26 +62,27 @@ enum BatchFailure {
     /// The batch is committed, but a node of a cluster may have lost its part: write the same batch again, which stores what is
     /// missing. These are the receipts of the first attempt.
     MaybeIncomplete(Vec<Receipt>),
-    /// A node of a cluster failed, so nothing of its users can be stored for now. What belongs to others can.
+    /// A node of a cluster failed. Samples of its users cannot be stored for now, those of other users can.
     NodeAway(Error),
-    /// The database can store nothing for now, and said why. Waiting would only keep the reason from the callers.
+    /// The database can store nothing for now, and said why. A retry would only delay this answer to the callers.
     NotWritable(Error),
     /// The database refuses one of the requests, and always will.
     Refused(Error),
     /// The database refuses one row, and may accept the others.
     RowRefused(Cause),
-    /// The batch may be committed or not: the database did not say within the ingest deadline.
+    /// The batch may be committed or not: the writer did not learn it from the database within the ingest deadline.
     OutcomeUnknown(Error),
 }
 
 /// How often an idle writer looks whether its connection is still there, and whether others need it more.
 const CHECK_CONNECTION_EVERY: Duration = Duration::from_secs(1);
 
-/// The pause after a refusal while another writer is connected, which writes for all users. PostgreSQL starts a process and
-/// writes a line into its log for each attempt.
+/// The pause after a refused connection while another writer is connected, which writes for all users. It is long because
+/// PostgreSQL starts a process and writes a line into its log for each attempt.
 const SURPLUS_PAUSE: Duration = Duration::from_secs(30);
 
-/// How old a session may become in which the database is read-only. It bounds how often a writer connects.
+/// How old a session must be before a writer replaces it because the database is read-only in it. So a writer connects at most
+/// twice a second.
 const READ_ONLY_SESSION_LIFE: Duration = Duration::from_millis(500);
 
 /// How often a writer yields before it takes what waits.
@@ -111,7 +112,7 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         while has_panicked("writer", Box::pin(self.write_all())).await {
-            // The state of its transaction is unknown. The callers of the batch got an error.
+            // The state of the session's transaction is unknown, so the session is closed. The callers of the batch got an error.
             if let Some(session) = self.session.take() {
                 self.counters.note_blocked(session.pid(), false);
             }
@@ -147,10 +148,10 @@ impl Writer {
         self.session.as_ref().is_some_and(|session| !session.is_lost())
     }
 
-    /// Opens a connection; tries again until it succeeds. Returns false if the queue is closed and empty before.
+    /// Opens a connection; tries again until it succeeds. Returns false if the queue is closed and empty before that.
     ///
-    /// If no writer has a connection, it answers the requests whose callers no longer wait, and surplus connections of
-    /// this server are closed.
+    /// While no writer has a connection, this writer answers the requests whose deadlines have passed. If there are too many
+    /// connections, other tasks of this server give surplus ones back.
     async fn connect(&mut self) -> bool {
         let mut backoff = Backoff::new();
         let mut need = None;
@@ -289,7 +290,7 @@ impl Writer {
                     mode = LookUp::All;
                     failures_of_nodes += 1;
                     if failures_of_nodes == 1 {
-                        // Only a connection that the coordinator had kept may be broken, or a shard was moved.
+                        // The node may be well: a connection that the coordinator had kept was broken, or a shard was moved.
                         continue;
                     }
                     if requests.len() > 1 {
@@ -339,7 +340,7 @@ impl Writer {
         Vec::new()
     }
 
-    /// Writes each request in a batch of its own, so that only those fail that the database refuses or cannot store now.
+    /// Writes each request in a batch of its own, so that only the requests fail that the database refuses or cannot store now.
     async fn write_one_by_one(&mut self, requests: Vec<Request>, cache: &mut NewestTimestamps) -> Vec<Request> {
         let mut unwritten = Vec::new();
         for request in requests {
@@ -352,10 +353,11 @@ impl Writer {
         unwritten
     }
 
-    /// Writes the halves of a request one after the other, and so on, until only the refused samples are left.
+    /// Halves a request with a refused sample, writes each half, and so on, until only the refused samples are left.
     ///
-    /// The result is as if the samples had been sent one by one. After the deadline of the request its caller no longer waits.
-    /// Returns the parts that another writer has to write, if the connection is lost.
+    /// The result is as if the samples had been sent one by one. After the deadline of the request, the samples that are left
+    /// count as refused, because the caller no longer waits. If the connection is lost, returns the parts that another writer
+    /// has to write.
     async fn write_around_refused(
         &mut self,
         request: Request,
@@ -384,7 +386,7 @@ impl Writer {
             }
             answers.push(answer);
         }
-        // Another writer may have to answer a part.
+        // Not awaited: if the connection was lost, another writer answers a part later.
         tokio::spawn(async move { ack.send(joined(answers).await) });
         unwritten
     }
@@ -398,8 +400,8 @@ impl Writer {
         let changed = inserts
             .into_iter()
             .chain(updates.into_iter().map(|update| update.after));
-        // Before the acknowledgement, so that a client that subscribes after its answer does not get these samples. After a
-        // fence there is no record to hand over: the poller finds the commit in the log.
+        // The handover comes before the acknowledgement, so that a client that subscribes after its answer does not get these
+        // samples. After a fence there is no record to hand over: the poller finds the commit in the log.
         if let Some(appended) = written.appended {
             self.handover
                 .hand_over(appended.record, appended.previous_writer_id, changed);
@@ -445,7 +447,7 @@ impl Writer {
                 let is_node_failure = error.as_db_error().is_some_and(is_about_a_node);
                 Err(match classify(error) {
                     error @ Error::NotWritable(_) => {
-                        // A database that was set to read-only, and back, tells only new sessions.
+                        // If the setting of a database changes, read-only or back, only new sessions have the change.
                         self.session.take_if(|session| session.age() > READ_ONLY_SESSION_LIFE);
                         BatchFailure::NotWritable(error)
                     }
@@ -459,11 +461,11 @@ impl Writer {
         }
     }
 
-    /// Asks the database how a commit ended. The answer to the `COMMIT` was lost, or a node of a cluster may not have committed
-    /// its part. Only a complete commit is acknowledged, because every later answer must include its samples.
+    /// Asks the database how a commit ended whose answer was lost, or of which a node of a cluster may not have committed its
+    /// part. Only a complete commit is acknowledged, because every later answer must include its samples.
     ///
-    /// Gives up after [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), counted from the loss. The deadlines of the
-    /// requests began earlier. So most callers have gone by then, with [`Error::NotStoredInTime`].
+    /// Gives up after [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), counted from this call. The deadlines of the
+    /// requests began earlier, so most callers already have [`Error::NotStoredInTime`] by then.
     async fn find_outcome(
         &mut self,
         key: BatchKey,
@@ -475,7 +477,7 @@ impl Writer {
         self.counters.count_failed_write(&unknown);
         let deadline = Instant::now() + self.config.limits.ingest_deadline;
         let mut backoff = Backoff::new();
-        // While PostgreSQL is down for longer than a restart takes, the answer is not available.
+        // If PostgreSQL is down for longer than a restart takes, asking again does not help.
         while Instant::now() < deadline && self.config.status.lasting_outage().is_none() {
             if let Ok(mut session) = Session::writer(&self.config).await
                 && let Ok(is_committed) = commit_log::fence(&mut session, key).await

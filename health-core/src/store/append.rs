@@ -35,7 +35,7 @@ pub(super) struct Append {
     rows: i32,
     /// The keys of the rows, encoded.
     row_keys: Vec<u8>,
-    /// The oldest timestamp. If the threshold is later, nothing of the batch may be stored. `None`: no such condition.
+    /// The oldest timestamp of the batch. If the threshold is later, nothing may be appended. `None`: no such condition.
     oldest: Option<Micros>,
 }
 
@@ -63,13 +63,13 @@ impl Append {
         })
     }
 
-    /// Appends nothing if the threshold is later than a time.
+    /// Adds the condition that nothing is appended if the threshold is later than `oldest`.
     pub(super) fn unless_threshold_is_after(mut self, oldest: Micros) -> Self {
         self.oldest = Some(oldest);
         self
     }
 
-    /// Sends the lock, the record and `COMMIT` at once. The lock is held for the time that the commit takes, and no longer.
+    /// Sends the lock, the record and `COMMIT` at once, so the lock is held only as long as the commit takes.
     ///
     /// Returns `None` if nothing was appended, see [`Self::unless_threshold_is_after`].
     pub(super) async fn and_commit(&self, client: &SessionClient) -> Result<Option<Appended>, CommitError> {
@@ -98,7 +98,7 @@ impl Append {
         };
         match committed {
             Ok(()) => Ok(row.map(|row| self.appended(&row))),
-            // Class 57P: a PostgreSQL that shuts down may report this although it has committed.
+            // Class 57P: PostgreSQL may report that it shuts down although it has committed.
             Err(error) if error.code().is_none_or(|code| code.code().starts_with("57P")) => {
                 Err(CommitError::Unknown(error))
             }
@@ -134,9 +134,9 @@ impl CommitError {
     }
 }
 
-/// Returns how a transaction ended. Its last statements were sent together with `COMMIT`.
+/// Returns how a transaction ended whose last statements were sent together with `COMMIT`.
 ///
-/// If PostgreSQL has refused one of them, that is the reason of the rollback, and the later refusals only follow from it.
+/// If PostgreSQL has refused one of these statements, this refusal is the reason of the rollback; later ones only follow from it.
 pub(super) fn committed_after<T>(
     statements: Result<T, tokio_postgres::Error>,
     committed: Result<Option<Appended>, CommitError>,

@@ -1,8 +1,7 @@
 //! Distributes the tables of users with Citus.
 //!
-//! Everything is one transaction: a table is never half distributed, and no session ever finds some of the tables in one place
-//! and some in another. A session remembers where the tables are, so no other session of this program may be open meanwhile, see
-//! [`tables`](crate::store::tables).
+//! Everything is one transaction, so no session finds some tables distributed and others not. A session remembers where the
+//! tables are, so no server may have a session open meanwhile, see [`tables`](crate::store::tables).
 //!
 //! A table that a later migration adds is distributed by the start that applies the migration.
 
@@ -29,8 +28,9 @@ use crate::{
 /// The oldest major version of Citus that has everything that this program uses.
 pub(super) const VERSION_MIN: u32 = 12;
 
-/// The table that is in the metadata of Citus, although it stays on the coordinator. So Citus takes a transaction that changes it
-/// for one on several nodes, and commits in two phases: the commit record and the rows become durable together or not at all.
+/// The table that stays on the coordinator and is in the metadata of Citus all the same. So Citus takes a transaction that
+/// changes it for one on several nodes and commits it in two phases: the commit record and the rows become durable together or
+/// not at all.
 const TABLE_OF_COMMITS: &str = "health_commits";
 
 /// What PostgreSQL knows of Citus. The setting exists if the library is loaded.
@@ -46,7 +46,7 @@ const NODE: &str = "SELECT coalesce((SELECT groupid FROM pg_dist_local_group LIM
      EXISTS (SELECT 1 FROM pg_dist_node WHERE groupid = 0), \
      (SELECT count(*) FROM pg_dist_node WHERE noderole = 'primary' AND isactive AND shouldhaveshards)";
 
-/// Where each table is. The method `h` is that of tables that are distributed by a column.
+/// Where each table is. The method is `h` for a table that is distributed by a column.
 const PLACES: &str = "SELECT relation.relname::text, part.partmethod::text, \
      CASE WHEN part.partmethod = 'h' THEN column_to_column_name(part.logicalrelid, part.partkey) END, part.colocationid, \
      pg_has_role(relation.relowner, 'USAGE'), pg_get_userbyid(relation.relowner)::text \
@@ -57,7 +57,7 @@ const PLACES: &str = "SELECT relation.relname::text, part.partmethod::text, \
 const COUNT_DISTRIBUTED: &str = "SELECT count(*) FROM pg_dist_partition WHERE partmethod = 'h' \
      AND logicalrelid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS names (name))";
 
-/// Keeps the pollers of servers of earlier versions away, which hold only this lock, until the session ends.
+/// Until the session ends, keeps away the pollers of servers of earlier versions, which hold no other lock.
 const TRY_FEED_LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('health feed'), 0)";
 
 /// The sessions that hold one of the two locks.
@@ -69,8 +69,8 @@ const HOLDERS: &str = "SELECT DISTINCT 'process ' || held.pid || coalesce(' (app
      AND ((held.objsubid = 1 AND (held.classid::bigint << 32) | held.objid::bigint = hashtext('health distribution')) \
      OR (held.objsubid = 2 AND held.classid = hashtext('health feed')::bigint::bit(32)::bigint AND held.objid = 0)) ORDER BY 1";
 
-/// Begins the transaction. To move all samples may take long. Migrations wait, and no two statements of Citus run at a time, so
-/// that one transaction may change several tables.
+/// Begins the transaction. No statement has a time limit, because moving all samples may take long. The lock lets migrations
+/// wait. In the mode `sequential`, Citus permits changes of several tables in one transaction.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1min'; \
      SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL citus.multi_shard_modify_mode = 'sequential'; \
      SELECT pg_advisory_xact_lock(hashtext('health migrations'))";
@@ -103,9 +103,9 @@ pub async fn distribution_steps(config: &Config) -> Result<Vec<DistributionStep>
 }
 
 /// Distributes the tables of users over the workers of a Citus cluster, by user. The database must be that of the coordinator.
-/// Tables that are distributed already stay as they are, so it can be run again. Returns what is true afterwards.
+/// Tables that are distributed already stay as they are, so a second call is harmless. Returns what is true afterwards.
 ///
-/// Each server must be stopped meanwhile. It finds out where the tables are when it connects.
+/// Every server must be stopped meanwhile, because a session finds out where the tables are only when it connects.
 ///
 /// # Errors
 /// [`Error::Setup`] with what is missing, or with the sessions that use the database.
@@ -116,7 +116,7 @@ pub async fn distribute(config: &Config) -> Result<Vec<DistributionStep>, Error>
     within_transaction(&session, &facts).await
 }
 
-/// Returns whether all tables of users are distributed if one of them is. Unlike the other questions, this one needs no right.
+/// Returns false if some tables of users are distributed and others are not. Unlike [`steps`], it needs no rights on the tables.
 pub(super) async fn is_complete(session: &Session) -> Result<bool, Error> {
     if session.tables() == Tables::Local {
         return Ok(true);
@@ -179,12 +179,12 @@ async fn lock(session: &Session) -> Result<(), Error> {
 
 async fn within_transaction(session: &Session, facts: &Facts) -> Result<Vec<DistributionStep>, Error> {
     session.client().batch_execute(BEGIN).await.map_err(classify)?;
-    // Another program may have distributed them meanwhile.
+    // Another program may have distributed the tables before this one got the locks.
     let steps = steps(session, facts).await?;
     for statement in steps.iter().flat_map(|step| &step.statements) {
         session.client().batch_execute(statement).await.map_err(classify)?;
     }
-    // The session ends after this, and a transaction that is not committed with it.
+    // After an error above, the caller drops the session, which rolls the transaction back.
     session.client().batch_execute("COMMIT").await.map_err(classify)?;
     Ok(steps)
 }
@@ -268,7 +268,7 @@ async fn check_node(session: &Session) -> Result<(), Error> {
     }
 }
 
-/// Finds out where the tables are that have to be elsewhere than in one database.
+/// Finds out where the tables are that a cluster has in another place than one PostgreSQL.
 async fn places(session: &Session, facts: &Facts) -> Result<BTreeMap<String, Place>, Error> {
     let mut tables = DISTRIBUTED_TABLES.to_vec();
     tables.push(TABLE_OF_COMMITS);

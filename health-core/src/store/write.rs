@@ -1,14 +1,14 @@
 //! Writes one batch in one transaction: looks up the rows that may exist and writes only what is new or different.
 //!
-//! The transaction locks no row in advance. If another server changes one of the rows after the look-up, the
-//! transaction notices: by a duplicate key, or by an update that finds other values than those looked up. It is
-//! then rolled back, and the caller plans the batch again from the rows stored by then. So the counts are exact,
-//! and unchanged rows cost no write.
+//! The transaction locks no row in advance. If another server changes one of the rows after the look-up, a statement
+//! meets a duplicate key, or an update finds values other than those that were looked up. Then the transaction is rolled
+//! back, and the writer plans the batch again from the rows that are stored by then. So the counts are exact, and
+//! unchanged rows cost no write.
 //!
 //! What a writer waits for:
 //!
-//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. It waits at most a second for the
-//!   transactions of other writers, and new writers wait as long as it does;
+//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. That session waits at most one second for
+//!   transactions that have begun, and a writer that begins a transaction meanwhile waits behind it;
 //! * a transaction of another server that has inserted or changed the same row and has not ended;
 //! * a lock on the whole table, for example of `ALTER TABLE`;
 //! * at the commit, the disk, and a synchronous standby if there is one.
@@ -43,7 +43,7 @@ use crate::{
     },
 };
 
-/// Reads the threshold, the epoch and what a program must know to write, and takes a batch number.
+/// Takes a batch number; reads the threshold, the epoch, and the newest migration that a program must know to write.
 ///
 /// The outer join returns a row also if `health_sealing` is empty.
 const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epoch, required_version \
@@ -52,8 +52,8 @@ const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epo
 /// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no `ON CONFLICT`,
 /// because a duplicate key must stop the transaction: the plan is out of date then.
 ///
-/// The arrays have one length. `unnest` in the list of columns and not in `FROM`, where PostgreSQL would store the elements of
-/// each array before it reads the first: that takes twice as long for a small batch.
+/// The arrays have one length. `unnest` stands in the list of columns: in `FROM`, PostgreSQL would store all elements of each
+/// array before it reads the first, and a small batch would take twice as long.
 pub(super) const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::double precision[]), \
      unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[])";
@@ -71,9 +71,9 @@ pub(super) const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id,
 /// The number of new rows from which COPY is faster than an INSERT from arrays; found by measurement.
 const COPY_FROM_ROWS: usize = 500;
 
-/// How long after a transaction its successor may use the batch number that came with it. The check of a backup compares the
-/// samples before the lowest batch number of all later commits: many, if these numbers have nearly the order of the commits.
-/// After a pause one more round trip costs nothing.
+/// How long a transaction may use the batch number that came with the commit before it. An older number is not used: the
+/// verification of a backup leaves out all samples from the lowest batch number of the later commits on, so batch numbers
+/// should have nearly the order of the commits. After a pause, one more round trip for a new number costs nothing.
 const BATCH_NUMBER_LIFE: Duration = Duration::from_millis(100);
 
 /// A batch that was committed.
@@ -87,7 +87,7 @@ pub(crate) struct Written {
 /// A writer's connection.
 pub(crate) struct WriterSession {
     session: Session,
-    /// A random number of this connection: no other ever has the same.
+    /// A random number, which no other connection has.
     writer_id: i64,
     /// A batch number that no transaction has used yet, and when it was taken.
     next_batch_number: Option<(i64, Instant)>,
@@ -125,8 +125,8 @@ impl WriterSession {
 
     /// Writes a batch in one transaction. After success all of it is durable, after [`WriteError::Failed`] none of it.
     ///
-    /// If the tables are distributed, a warning means that a node may not have committed its part yet. The outcome is then
-    /// unknown until someone has looked, see [`prepared`](crate::store::prepared).
+    /// If the tables are distributed, a warning of PostgreSQL means that a node may not have committed its part yet. Then the
+    /// outcome is unknown until the writer has recovered the prepared transactions, see [`prepared`](crate::store::prepared).
     pub(crate) async fn write(
         &mut self,
         cache: &mut NewestTimestamps,
@@ -159,8 +159,8 @@ impl WriterSession {
         Ok(written)
     }
 
-    /// Returns whether a batch can be written by [`INSERT_RECENT`]: too few rows for COPY, none older than the threshold, and
-    /// all new by the cache.
+    /// Returns whether a batch can be written by [`INSERT_RECENT`]: it has too few rows for COPY, no sample is older than the
+    /// threshold, and the cache says that all are new.
     fn is_recent(&self, batch: &Batch, cache: &NewestTimestamps) -> bool {
         batch.len() < COPY_FROM_ROWS
             && batch.by_identity().all(|writes| {
@@ -198,7 +198,7 @@ impl WriterSession {
 
     /// Runs a whole transaction in one round trip. Returns `None` if it has stored nothing, see [`INSERT_RECENT`].
     ///
-    /// `COMMIT` is sent with the other statements. If one of them fails, PostgreSQL turns it into a rollback.
+    /// `COMMIT` is sent with the other statements. If one of them fails, PostgreSQL rolls back at `COMMIT`.
     async fn insert_recent(&mut self, key: BatchKey, plan: &WritePlan) -> Result<Option<Appended>, CommitError> {
         let samples = plan.inserts.as_slice();
         let insert = self.session.prepare(INSERT_RECENT).await;
@@ -237,8 +237,8 @@ impl WriterSession {
         batch: &Batch,
         mode: LookUp,
     ) -> Result<Written, WriteError> {
-        // If a transaction of Citus 13 reads a shard and then inserts into it, Citus takes it for one that only reads: it does not
-        // prepare it on that node, and the rows are lost if the node fails at the commit. So nothing is read there before.
+        // If a transaction reads a shard and then inserts into it, Citus 13 takes it for one that only reads on that node: it does
+        // not prepare it there, and the rows are lost if the node fails at the commit. So the look-up runs before the transaction.
         let looked_up = match self.session.tables() {
             Tables::Local => None,
             Tables::Distributed => Some(look_up_batch(&mut self.session, cache, batch, mode).await?),
@@ -310,7 +310,8 @@ impl From<tokio_postgres::Error> for WriteError {
     }
 }
 
-/// Looks up what the table has of a batch. If it changes afterwards, the transaction that writes the batch notices.
+/// Looks up the stored rows with the identities of a batch. If they change afterwards, the transaction that writes the batch
+/// is rolled back.
 async fn look_up_batch(
     session: &mut Session,
     cache: &mut NewestTimestamps,
@@ -352,7 +353,7 @@ async fn begin(session: &mut Session) -> Result<Start, tokio_postgres::Error> {
     })
 }
 
-/// Ends a transaction that has written nothing. If the answer is lost, nothing is lost with it.
+/// Ends a transaction that has written nothing, so its outcome does not matter if the answer is lost.
 async fn commit_nothing(session: &Session) -> Result<Option<Appended>, CommitError> {
     let committed = session.client().batch_execute("COMMIT").await;
     committed.map(|()| None).map_err(CommitError::RolledBack)
