@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The newest migration that this program knows. A test compares it with the migrations.
-pub(crate) const KNOWN_VERSION: i32 = 14;
+pub(crate) const KNOWN_VERSION: i32 = 15;
 
 const REQUIRED_VERSION: &str = "SELECT required_version FROM health_sealing";
 
