@@ -100,9 +100,9 @@ pub struct Verified {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compared {
-    /// The numbers and sums of all samples that were not written or erased since are equal.
+    /// The numbers and sums of all samples that were not written or erased since the backup are equal.
     Equal {
-        /// How many users were changed since the backup. Their later samples were left out.
+        /// The number of users with samples that were changed or erased since the backup. Their sums were not compared.
         changed_users: usize,
     },
     /// There was no database to compare with.
@@ -210,8 +210,8 @@ impl Backup {
     /// enter the directory of the backup), starts PostgreSQL there, reads all samples, and compares their
     /// number and sums with those in `database` of the cluster that it was made of.
     ///
-    /// The database may have been written to since. Then what was written or erased since is left out of the comparison. If
-    /// there is no cluster, the samples are only read; PostgreSQL checks its files' checksums meanwhile.
+    /// Samples that were written or erased since the backup are left out of the comparison. If `cluster` is `None`, the samples
+    /// are only read.
     ///
     /// # Errors
     /// [`BackupError::Differs`] if a sample is missing or differs, [`BackupError::Embedded`] if the backup does not start,
