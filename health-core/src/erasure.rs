@@ -70,12 +70,12 @@ impl Erasure {
         self.range.is_none()
     }
 
-    /// Returns whether a sample that was stored before is erased.
+    /// Returns whether a sample that was stored before the erasure is erased.
     pub fn covers(&self, sample: &Sample) -> bool {
         self.user_id == sample.user_id() && self.covers_reading(sample.timestamp(), sample.source())
     }
 
-    /// Returns whether everything that another erasure covers is covered.
+    /// Returns whether this erasure covers everything that `other` covers.
     pub fn includes(&self, other: &Self) -> bool {
         let includes_range = match (self.range, other.range) {
             (None, _) => true,
@@ -86,7 +86,7 @@ impl Erasure {
         self.user_id == other.user_id && includes_range && includes_source
     }
 
-    /// Returns whether a sample of the user that was stored before is erased, by its time and source.
+    /// Returns whether a sample of the user with this time and source, stored before the erasure, is erased.
     pub fn covers_reading(&self, timestamp: DateTime<Utc>, source: &Source) -> bool {
         self.range.is_none_or(|range| range.contains(timestamp))
             && self.source.as_ref().is_none_or(|erased| erased == source)

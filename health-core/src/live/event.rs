@@ -45,8 +45,8 @@ pub enum LiveEvent {
     },
     /// The subscriber read too slowly, and missed events.
     Lagged {
-        /// The number of missed samples. A missed erasure counts as one. With [`every`](crate::Subscription::every) and all users, at most this many: some of
-        /// them may have been read.
+        /// The number of missed samples. A missed erasure counts as one. With [`every`](crate::Subscription::every) and all users,
+        /// it is an upper bound: the subscriber may have read some of them.
         missed: u64,
         /// The cursor to resume from to receive them.
         cursor: Cursor,
@@ -54,7 +54,7 @@ pub enum LiveEvent {
 }
 
 impl LiveEvent {
-    /// The event of what a chunk has at an index.
+    /// Makes the event of the sample or erasure at an index of a chunk.
     pub(crate) fn of(chunk: Arc<Chunk>, index: usize, cursor: Cursor) -> Self {
         match chunk.erasure() {
             Some(erasure) => Self::Erased {

@@ -1,8 +1,8 @@
 //! The task that delivers commits, in one order for all subscribers.
 //!
-//! The poller owns the delivery position. Writers of this server send it their commits. It delivers a commit from memory if
-//! the commit follows the position (its number is the next one, and its predecessor is the commit at the position) and its
-//! samples were kept. The poller finds every other commit in the commit log. It reads the log after its position
+//! The poller owns the delivery position. Writers of this server send their commits to it. The poller delivers a commit from
+//! memory if the commit follows the position (its number is the next one, and its predecessor is the commit at the position) and
+//! its samples were kept. It finds every other commit in the commit log. It reads the log after its position
 //!
 //! * when another server sends a notification,
 //! * when a commit of this server has waited for its predecessor for [`MISSING_AFTER`],
@@ -65,7 +65,7 @@ const MISSING_AFTER: Duration = Duration::from_millis(2);
 /// The shortest time between two notifications. Each is a transaction that takes a lock of the whole database at its commit.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The pause before a lost connection is made again.
+/// The pause before the poller opens a lost connection again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Rows of the log that are read at once.
@@ -202,7 +202,7 @@ impl Poller {
         self.pending.insert(commit.record.number, commit);
     }
 
-    /// Takes what the writers have handed over by now.
+    /// Takes the commits that the writers have handed over by now.
     fn keep_handed_over(&mut self) {
         while let Ok(commit) = self.commits.try_recv() {
             self.keep(commit);
@@ -249,7 +249,7 @@ impl Poller {
         self.deliver(record, change)
     }
 
-    /// Takes what a commit did, if this server made the commit and it was kept.
+    /// Takes what a commit did from memory, if this server made the commit and its samples were kept.
     fn take_kept(&mut self, record: &CommitRecord) -> Option<Change> {
         let commit = self.pending.get_mut(&record.number)?;
         if commit.record == *record {
@@ -259,8 +259,8 @@ impl Poller {
         }
     }
 
-    /// Delivers a commit and moves the position to it. Does nothing and returns false if there is a subscription and what the
-    /// commit did is not given.
+    /// Delivers a commit and moves the position to it. Does nothing and returns false if there is a subscription and `change` is
+    /// not given.
     fn deliver(&mut self, record: &CommitRecord, change: Option<Change>) -> bool {
         let Self {
             ring, pending, commits, ..
@@ -296,7 +296,7 @@ impl Poller {
                 LogPage::Records { records, .. } if records.is_empty() => break,
                 LogPage::Records { records, erasures, .. } => {
                     let all_delivered = self.deliver_records(doorbell, &records, &erasures).await?;
-                    // The first time, the log may have changed since the page was read.
+                    // At the first failure, the reason may be that the log has changed since the page was read.
                     if !all_delivered && unreadable.replace(self.position) == Some(self.position) {
                         self.continue_after_gap(doorbell, UNREADABLE).await?;
                     }
@@ -320,8 +320,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Delivers records of the log in their order. Returns false if the log does not say which rows the next of them wrote. If
-    /// it does not hold the record any more, the next page says so.
+    /// Delivers records of the log in their order. Returns false if the log does not say which rows one of them wrote. If the log
+    /// does not hold the record any more, the next page says so.
     async fn deliver_records(
         &mut self,
         doorbell: &mut Doorbell,
@@ -342,11 +342,11 @@ impl Poller {
         Ok(true)
     }
 
-    /// Delivers some records, at least the first, which has to be read from the table. Returns their number, which is 0 if a
+    /// Delivers some records, at least the first, whose rows have to be read from the table. Returns their number, which is 0 if a
     /// subscription began meanwhile; `None` if the log does not say which rows the records wrote.
     ///
-    /// If two servers write, the kept commits of this server stand between those of the other one. Each statement takes a round
-    /// trip, so all of these are read at once.
+    /// If two servers write, commits of the other server stand between kept commits of this one. Each statement takes a round
+    /// trip, so one statement reads the rows of many commits of the other server.
     async fn deliver_from_table(
         &mut self,
         doorbell: &mut Doorbell,
@@ -374,10 +374,11 @@ impl Poller {
                 let rows = std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number));
                 (was_read && has_listeners).then(|| Change::Samples(rows.map(|row| row.sample).collect()))
             });
-            // If a later commit has changed a row before it was read, this commit was acknowledged, and so handed over.
+            // If a row is missing because a client has changed it after the acknowledgement of this commit, the writer handed the
+            // samples over before that.
             self.keep_handed_over();
             let change = self.take_kept(record).or(read);
-            // The rows of the next group are still to be read, or a subscription began meanwhile: then read from this record on.
+            // Stop at a record whose rows are not in this group, or if a subscription began meanwhile. The caller goes on there.
             if !was_read && change.is_none() || !self.deliver(record, change) {
                 break;
             }

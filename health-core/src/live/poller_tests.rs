@@ -176,7 +176,7 @@ async fn a_commit_that_was_handed_over_without_listeners_is_heard_by_replays_and
     poller.await.unwrap();
 }
 
-/// Each look at the table takes round trips. One look for each commit of another server is too slow to keep up.
+/// A statement takes a round trip. A poller that sent one for each commit of another server would fall behind.
 #[tokio::test]
 async fn commits_of_another_server_between_own_ones_are_read_from_the_table_at_once() {
     const OTHER_WRITER: i64 = 8;

@@ -7,10 +7,10 @@
 //!
 //! # Live samples during a replay
 //!
-//! A live sample waits only for the backlog of its own user. After each group of commits the replay looks at what the ring
-//! has delivered since the mark, see [`live_samples`]. Users with live samples are *pulled ahead*: the replay sends the rest of
-//! [their backlog](backlog_of_users) at once, then the live samples, and leaves the users out of the rest of the pass. This
-//! takes at most half of the time.
+//! A live sample waits only for the backlog of its own user: the samples of that user that the replay has yet to send. After each
+//! group of commits the replay looks at the samples that the ring has delivered since the mark, see [`live_samples`]. Users with
+//! live samples are *pulled ahead*: the replay sends the rest of [their backlog](backlog_of_users) at once, then the live samples,
+//! and leaves the users out of the rest of the pass. Pulling ahead takes at most half of the time of a replay.
 //!
 //! # Memory and fairness
 //!
@@ -114,7 +114,7 @@ impl Replay {
         }
     }
 
-    /// Continues from now instead.
+    /// Tells the subscriber why it cannot resume, and lets it continue from now.
     async fn refuse(&self, reason: &str) -> Result<(), Gone> {
         let ring = &self.link.ring;
         let (membership, position) = loop {

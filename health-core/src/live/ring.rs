@@ -286,7 +286,7 @@ impl Ring {
         })
     }
 
-    /// Notes that there is one listener less. The last one leaves an empty ring.
+    /// Notes that there is one listener less. If none is left, empties the ring.
     fn stop_listening(&self, state: &mut State) {
         if self.listeners.fetch_sub(1, SeqCst) == 1 {
             state.clear();

@@ -20,14 +20,14 @@
 //!
 //! # Row keys
 //!
-//! A record names the rows of its commit by their keys, see [`row_keys`]. They are read with the rows, not with the records,
-//! because a subscriber that has stopped keeps records.
+//! A record names the rows of its commit by their keys, see [`row_keys`]. The feed reads the keys together with the rows, not with
+//! the records, because a replay whose subscriber has stopped keeps records in memory.
 //!
 //! # Erasures
 //!
-//! A transaction that erased samples has a record too. Its number of rows is NULL, so that a server which does not know erasures
-//! fails at the record in place of skipping it; in a pack, the version byte does the same. What was erased is a row of
-//! `health_erasures`, see [`erasures`].
+//! A transaction that erased samples has a record too. Its number of rows is NULL, so that a server of a version without erasures
+//! fails at the record and does not skip it. In a pack, the version byte has the same effect. A row of `health_erasures` says what
+//! was erased, see [`erasures`].
 
 pub(crate) mod codec;
 pub(crate) mod erasures;
@@ -75,7 +75,7 @@ pub(crate) enum LogPage {
     /// The position is in the log. These records follow it, and none is missing.
     Records {
         records: Vec<CommitRecord>,
-        /// What those of the records erased that are erasures.
+        /// The erasures of those records that are erasures.
         erasures: Erasures,
         /// Whether the first of them is older than the replay window.
         is_too_old: bool,
@@ -92,16 +92,16 @@ pub(crate) const BATCH_BITS: u32 = 20;
 /// The most rows of a batch.
 pub(crate) const BATCH_ROWS_MAX: i64 = 1 << BATCH_BITS;
 
-/// Records in one pack at most. Few, because a whole pack is read to find one record; many, so that the cost of a table row
-/// matters little.
+/// The most records of one pack. To find one record, a session reads the whole pack, so they must not be too many. Each pack is a
+/// row of a table, so they must not be too few.
 const PACK_RECORDS: i64 = 1_000;
 
-/// A pack ends after the record with which its commits have more rows than this. Few, because the keys of all rows are read to
-/// find those of one record.
+/// A pack ends with the record that brings the rows of its commits above this number. To find the keys of one record, a session
+/// reads those of all rows of the pack.
 const PACK_ROWS: i64 = 20_000;
 
-/// How old a record must be before it is packed, and a pack before it is deleted. Pollers read the log every second, so most
-/// records are read before. A fence finds its record also in a pack.
+/// How old a record must be before it is packed, and a pack before it is deleted. Pollers read the log every second, so they read
+/// most records before they are packed. A fence also finds its record in a pack.
 const PACK_AFTER: Duration = Duration::from_mins(5);
 
 /// Serialises the last statements of writers. In a statement of its own, so that [`APPEND`] takes its snapshot after the
@@ -162,8 +162,8 @@ const TRY_MAINTENANCE_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('h
 /// Takes the records that are old enough out of the table, up to the first one that is not, and never the newest one. So the
 /// numbers that stay follow each other, even if the clock has jumped.
 ///
-/// The statement reads only the `$2` oldest records, at the start of the primary key. So it takes at most one less. It ends at
-/// the record with which they have more than `$3` rows.
+/// The statement reads only the `$2` oldest records, at the start of the primary key, and takes all but the last of them at most.
+/// It ends with the record that brings their rows above `$3`.
 const TAKE_OLD: &str = "WITH oldest AS ( \
      SELECT number, committed_at < now() - $1::bigint * interval '1 microsecond' \
      AND sum(rows) OVER (ORDER BY number) - coalesce(rows, 0) <= $3 AS is_taken \
@@ -176,8 +176,8 @@ const INSERT_PACK: &str = "INSERT INTO health_commit_packs \
 
 /// Deletes packs that no client can resume from any more.
 ///
-/// The newest record that is older than the window stays: a client that was idle since then resumes from it. So a pack is
-/// deleted when a later pack, or the oldest record outside the packs, is older than the window as well.
+/// The newest record that is older than the window stays, because a client that has received nothing since then resumes from it.
+/// So a pack is deleted only if a later pack, or the oldest record outside the packs, is older than the window as well.
 const PRUNE: &str = "DELETE FROM health_commit_packs WHERE last_number < coalesce( \
      (SELECT number FROM (SELECT number, committed_at FROM health_commits ORDER BY number LIMIT 1) AS oldest \
      WHERE committed_at < now() - $1::bigint * interval '1 microsecond'), \

@@ -1,4 +1,4 @@
-//! The poller's connection: it reads the commit log, and servers notify each other through it.
+//! The doorbell: the poller's connection. Through it the poller reads the commit log, and servers notify each other.
 //!
 //! A notification means only "read the commit log". If one is lost, the poller's timer makes up for it.
 
@@ -44,7 +44,8 @@ const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
 
 /// Notifies other servers. The payload tells a server which notifications are its own.
 ///
-/// In a transaction of its own, not in the writer's: a notification takes a lock of the whole database at its commit.
+/// The statement has a transaction of its own and is not a part of the writer's, because a transaction with a notification takes a
+/// lock of the whole database at its commit.
 const NOTIFY: &str = "SELECT pg_notify('health_feed', $1)";
 
 /// Returns whether another session holds the same advisory lock.
@@ -56,7 +57,7 @@ const OTHER_LISTENERS: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE lockt
 /// connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What another program says.
+/// A notification of another program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notification {
     /// There are new commits, or the connection was lost: read the commit log.

@@ -1,16 +1,16 @@
 //! Erases samples: all of a user, or those of a range.
 //!
-//! An erasure takes several transactions, so that none is long, however many samples it erases. Each of them erases the samples
-//! of some time, updates the summaries of that time, and adds its own record to the commit log. So at any moment, also after a
-//! crash, the feed has told what is erased, and answers are exact over what is left. After the last one, nothing is left.
+//! An erasure takes several transactions, so that none is long, however many samples it erases. Each of them, called a step, erases
+//! the samples of a span of time, updates the summaries of that span, and adds its own record to the commit log. So at any moment,
+//! also after a crash, the feed has told which samples are erased, and answers are exact over the samples that are left.
 //!
 //! # The order of the feed
 //!
-//! A client that applies the events of a user in their order must end with what is stored. So every sample in the range that was
-//! committed before the record must be erased, and no later one may be. The samples that a writer commits while the eraser works
-//! are the problem: the eraser does not see them, and their records come before its own. It cannot keep writers waiting either,
-//! because deleting takes long. So it deletes twice: first without a lock, which finds nearly everything, and again under the
-//! commit lock, under which no other transaction commits.
+//! A client that applies the events of a user in their order must end with what is stored. So a step must erase every sample in the
+//! range that was committed before its record, and no later one. The difficulty is a writer that commits while the eraser deletes:
+//! the eraser's statement does not see these samples, but their record comes before that of the erasure. And writers must not wait
+//! while the eraser deletes, because that takes long. So a step deletes twice: first without a lock, which finds nearly
+//! everything, and again under the commit lock, under which no other transaction commits.
 //!
 //! # Summaries
 //!
@@ -43,8 +43,8 @@ use crate::{
     },
 };
 
-/// The longest time for one statement, in place of the readers' statement timeout. A statement deletes at most [`STEP_ROWS`]
-/// samples, or those of a slice; it may wait for a writer, or for another eraser.
+/// The time limit of one statement, in place of the readers' statement timeout. A statement deletes at most [`STEP_ROWS`]
+/// samples, or those of one slice, and may wait for a writer or for another eraser.
 const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '2min'";
 
 /// Finds where a step ends: at the time of the sample that is `$4` samples after `$2`. One range of the primary key.
@@ -122,7 +122,7 @@ pub(crate) async fn erase(
     }
 }
 
-/// Does the same over a session, in steps of about `step_rows` samples.
+/// Erases samples over a session, in steps of about `step_rows` samples. Returns their number.
 pub(super) async fn erase_in_steps(
     session: &mut Session,
     erasure: &Erasure,

@@ -1,7 +1,7 @@
 //! The rows that the feed reads back from the table: those of commits without kept samples, and those of replays.
 //!
-//! The commit log names the rows of each commit by their [keys](row_keys). So a commit costs as much as it has rows, however
-//! large the table is, and a subscriber of some users costs only what they have.
+//! The commit log names the rows of each commit by their [keys](row_keys). So the cost of reading a commit depends on the number of
+//! its rows, not on the size of the table, and for a subscriber of some users only on the number of their rows.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -31,13 +31,13 @@ pub(super) const ROWS_LOCAL: &str = "SELECT m.id, m.user_id, m.timestamp, m.sour
      FROM unnest($1::bigint[], $2::timestamptz[]) AS keys (user_id, timestamp) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp";
 
-/// The same for the users of one shard, who are named, so that Citus asks only this shard.
+/// The same for the users of one shard. The statement names these users, so that Citus asks only this shard.
 const ROWS_OF_SHARD: &str = "SELECT m.id, m.user_id, m.timestamp, m.source, m.heart_rate, m.steps, m.calories \
      FROM unnest($1::bigint[], $2::timestamptz[]) AS keys (user_id, timestamp) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp \
      WHERE m.user_id = ANY($3::bigint[])";
 
-/// Keys that one statement finds, so that neither its plan nor its time depends on the size of a commit.
+/// The most keys of one statement, so that neither its plan nor its time depends on the size of a commit.
 const KEYS_AT_ONCE: usize = 10_000;
 
 /// A stored row, as the feed sends it.
@@ -64,11 +64,11 @@ pub(crate) fn first_id(batch_number: i64) -> i64 {
     batch_number << BATCH_BITS
 }
 
-/// Returns the rows that some commits wrote, in the order of the commits, then of ids; if `users` are given, only theirs.
-/// `part` are the rows of a batch that are wanted, counted from 0; `None` for all. `users` are sorted.
+/// Returns the rows that some commits wrote, in the order of the commits, then of ids.
 ///
-/// A row that a later commit has changed again is not among them: it belongs to that commit now. Returns `None` if the commit
-/// log does not hold all of the commits any more, or if it does not say which rows are theirs.
+/// If `users` are given, which must be sorted, returns only their rows. `part` chooses rows of each batch by their places, counted
+/// from 0; `None` stands for all rows. A row that a later commit has changed again is left out, because it belongs to that commit.
+/// Returns `None` if the commit log does not hold all of the commits any more, or does not say which rows they wrote.
 pub(crate) async fn rows(
     session: &mut Session,
     records: &[CommitRecord],
@@ -105,7 +105,7 @@ pub(crate) async fn rows(
     Ok(Some(rows))
 }
 
-/// The keys of the rows of a part: the writer encoded them in the order of ids.
+/// Returns the keys of the rows of a part: the writer has encoded the keys in the order of ids.
 fn in_part<'a>(keys: &'a [RowKey], part: Option<&Range<i64>>) -> &'a [RowKey] {
     let Some(part) = part else { return keys };
     let [start, end] = [part.start, part.end].map(|place| usize::try_from(place).unwrap_or(usize::MAX).min(keys.len()));
@@ -144,7 +144,7 @@ async fn find_of_shard(
     client.query(statement, &params).await
 }
 
-/// Returns whether these are all rows that some commits wrote.
+/// Returns whether `rows` are all rows that these commits wrote.
 pub(crate) fn are_complete(records: &[CommitRecord], rows: &[FeedRow]) -> bool {
     let written: i64 = records.iter().map(|record| i64::from(record.rows)).sum();
     i64::try_from(rows.len()) == Ok(written)

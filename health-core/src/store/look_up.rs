@@ -1,4 +1,4 @@
-//! Looks up what the table contains of the samples of a batch, before the batch is written.
+//! Looks up the stored rows with the identities of a batch, before the batch is written.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -26,8 +26,8 @@ const NEWEST_LOCAL: &str = "SELECT users.user_id, newest.timestamp FROM unnest($
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = users.user_id \
      ORDER BY timestamp DESC LIMIT 1) AS newest";
 
-/// The same for the users of one shard, who are named, so that Citus asks only this shard. For users of several shards it would
-/// refuse the limit.
+/// The same for the users of one shard. The statement names these users, so that Citus asks only this shard. For users of several
+/// shards, Citus would refuse the limit.
 pub(super) const NEWEST_OF_SHARD: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::bigint[]) AS users (user_id) \
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = ANY($1::bigint[]) \
      AND m.user_id = users.user_id ORDER BY timestamp DESC LIMIT 1) AS newest";
@@ -39,7 +39,7 @@ const LOOK_UP_LOCAL: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calo
      AS keys (user_id, timestamp, source, position) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp AND m.source = keys.source";
 
-/// The same for the users of one shard, without `ctid`, and with the users named, so that Citus asks only this shard.
+/// The same for the users of one shard, without `ctid`. The statement names these users, so that Citus asks only this shard.
 const LOOK_UP_OF_SHARD: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calories \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY \
      AS keys (user_id, timestamp, source, position) \
@@ -104,7 +104,7 @@ async fn newest_timestamps(
 
 /// Returns the stored row of each identity of the batch, in the order of [`Batch::by_identity`].
 ///
-/// With [`LookUp::UnlessNew`] identities that are new by the cache count as absent and are not looked up.
+/// With [`LookUp::UnlessNew`], identities that are new according to the cache count as absent and are not looked up.
 pub(crate) async fn look_up(
     session: &mut Session,
     cache: &NewestTimestamps,

@@ -42,7 +42,7 @@ pub(crate) enum Novelty {
 /// Which samples of a batch the writer looks up before it writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LookUp {
-    /// The samples that are not new by the cache.
+    /// The samples that are not new according to the cache.
     UnlessNew,
     /// All: an attempt with the cache has failed, perhaps because another server stored some of them.
     All,

@@ -5,8 +5,8 @@
 //! record and not yet the rows. If a node or the coordinator fails there, the client still hears of success, perhaps with a
 //! warning, and the rows stay invisible until `recover_prepared_transactions()` is called. Citus itself calls it once a minute.
 //!
-//! So whoever must not miss a row of a commit waits until the transactions have ended that are prepared now.
-//! If the tables are local, nothing here asks the database.
+//! So a task that must not miss a row of a visible commit waits until all transactions have ended that are prepared at that moment.
+//! If the tables are local, these functions return at once without asking the database.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -35,17 +35,17 @@ const RECOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause of [`recover`] for transactions that are being committed. It doubles.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How often [`have_ended`] looks again.
+/// How often [`have_ended`] looks again, after a [`PAUSE`] each, before it gives up.
 const LOOKS: usize = 10;
 
 /// A transaction that is prepared on a node.
 type Prepared = HashSet<(i32, String)>;
 
-/// Whose rows matter.
+/// The users whose rows must be complete.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rows {
     OfAllUsers,
-    /// Other nodes than that of the user may be away.
+    /// Only the node with this user's rows is asked, so other nodes may be away.
     Of(UserId),
 }
 
@@ -76,7 +76,7 @@ pub(crate) async fn recover(session: &mut Session, rows: Rows) -> Result<(), Sto
     Ok(())
 }
 
-/// Does the same if the session was warned since it had `warnings`: one of its commits may be incomplete.
+/// Calls [`recover`] if the session got a warning since their number was `warnings`: one of its commits may be incomplete.
 pub(crate) async fn recover_if_warned(session: &mut Session, rows: Rows, warnings: u64) -> Result<(), StoreError> {
     if session.client().warnings() == warnings {
         return Ok(());

@@ -13,7 +13,7 @@ const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('health retention')
 /// PostgreSQL's clock.
 const CLOCK: &str = "SELECT clock_timestamp()";
 
-/// Finds those of some users whose oldest sample is too old, by one search of the primary key each.
+/// Finds the users whose oldest sample is too old, among some users, by one search of the primary key for each user.
 const WITH_OLDER_SAMPLES_LOCAL: &str = "SELECT ids.user_id FROM unnest($1::bigint[]) AS ids (user_id) \
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = ids.user_id \
      ORDER BY timestamp LIMIT 1) AS oldest WHERE oldest.timestamp < $2";

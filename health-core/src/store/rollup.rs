@@ -73,9 +73,9 @@ pub(crate) struct Roller {
     pub(crate) awaited_users: Arc<AwaitedUsers>,
     /// The last step summarised slices of such a user. The next one does not, so that every user gets a turn.
     was_for_awaited: bool,
-    /// A transaction may be incomplete on some nodes of a cluster: of this roller, or of one that has ended.
+    /// A transaction of this roller, or of one that has ended, may be incomplete on some nodes of a cluster.
     may_be_incomplete: bool,
-    /// This step needed complete transactions and has found others.
+    /// This step needed all transactions to be complete, and has found one that is not.
     found_incomplete: bool,
     /// The batches that this server has written. Those that changed nothing have no commit number.
     pub(crate) batches: u64,

@@ -1,8 +1,8 @@
 //! Which users have their rows in the same shard of a distributed table.
 //!
 //! Citus sends a statement to each shard that it needs, with all parameters. A statement with the keys of thousands of users
-//! would send each key to 32 shards, which then search their rows for all of them. So a statement about many users is sent once
-//! for each shard instead, with the keys of that shard's users, without waiting for the answers between.
+//! would send each key to all 32 shards, and each shard would search its rows for all keys. So a session sends a statement about
+//! many users once for each shard, with the keys of that shard's users, and does not wait for an answer before it sends the next.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub(super) async fn by_shard(session: &mut Session, users: &[i64]) -> Result<Vec
         groups.entry(shards.get(user).copied()).or_default().push(index);
     }
     let mut groups: Vec<_> = groups.into_values().collect();
-    // An order that two writers share, so that they do not lock rows crosswise.
+    // All writers use this order, so that two of them do not lock the same rows in different orders.
     groups.sort_unstable();
     Ok(groups)
 }

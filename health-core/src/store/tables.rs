@@ -41,8 +41,8 @@ pub(crate) enum Tables {
 /// Keeps the tables where they are until the session ends. Part of the query that opens every session.
 pub(super) const PLACE_LOCK_SHARED: &str = "SELECT pg_advisory_lock_shared(hashtext('health distribution'))";
 
-/// Takes the same lock exclusively, until the session ends, if no other session holds it. So no session of this program has
-/// found out where the tables are, and a new one waits.
+/// Takes the same lock exclusively, until the session ends, if no other session holds it. Then no other session of this program
+/// relies on where the tables are, and a new session waits.
 pub(super) const TRY_PLACE_LOCK_EXCLUSIVE: &str = "SELECT pg_try_advisory_lock(hashtext('health distribution'))";
 
 /// Tells whether Citus is installed: the catalog of distributed tables belongs to it. Part of the query that opens a session,
@@ -51,7 +51,7 @@ pub(super) const IS_CITUS_INSTALLED: &str =
     "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL AS is_citus_installed";
 
 /// Tells whether the samples are distributed. The other tables with a `user_id` must then be distributed as well, so that
-/// all rows of one user are on one server. The method `h` is that of tables that are distributed by a column.
+/// all rows of one user are on one server. The method is `h` for tables that are distributed by a column.
 const IS_DISTRIBUTED: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_dist_partition \
      WHERE logicalrelid = to_regclass('health_metrics') AND partmethod = 'h') AS is_distributed";
 

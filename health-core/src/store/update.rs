@@ -18,9 +18,9 @@ use crate::{
 
 /// Changes rows that still hold the values that were looked up.
 ///
-/// The `ctid` from the look-up finds each row without a second search of the key. A row that is no longer at that location,
-/// or holds other values, is not changed, so the count of changed rows is too low and the caller notices. The row gets an
-/// id of this batch, by which the feed knows whose it is.
+/// The `ctid` from the look-up finds each row without a second search of the key. A row that is not at that location any more,
+/// or has other values, is not changed, so the count of changed rows is too low and the caller notices. A changed row gets an
+/// id of this batch, by which the feed knows the commit that wrote it.
 const UPDATE_LOCAL: &str = "UPDATE health_metrics m \
      SET id = n.id, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
      FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], $6::double precision[], \
@@ -41,7 +41,10 @@ const UPDATE_OF_SHARD: &str = "UPDATE health_metrics m \
      AND m.heart_rate IS NOT DISTINCT FROM n.old_heart_rate AND m.steps IS NOT DISTINCT FROM n.old_steps \
      AND m.calories IS NOT DISTINCT FROM n.old_calories";
 
-/// Updates the rows that differ, and gives them ids in the order of `updates`; [`WriteError::Conflict`] if another server has changed one of them.
+/// Updates the rows that differ, and gives them ids in the order of `updates`.
+///
+/// # Errors
+/// [`WriteError::Conflict`] if another server has changed one of them.
 pub(super) async fn update(
     session: &mut Session,
     first_id: i64,

@@ -1,4 +1,4 @@
-//! The backlog of some users, who are pulled ahead.
+//! Sends the backlog of users who are pulled ahead: what the pass has yet to send of them.
 
 use crate::{
     live::{
@@ -19,7 +19,8 @@ pub(super) async fn send(link: &Link, pass: &Pass, users: &[UserId]) -> Result<(
     let goal = pass.mark.position.number;
     let mut from = pass.sent;
     while from.number < goal {
-        // Without a page, the history has changed or was pruned: the pass, or the poller, finds that out as well.
+        // If there is no page, the history has changed or the log was pruned. The pass or the poller notices it too, and tells the
+        // subscriber.
         let LogPage::Records {
             mut records, erasures, ..
         } = link.page(from).await?
@@ -38,7 +39,7 @@ pub(super) async fn send(link: &Link, pass: &Pass, users: &[UserId]) -> Result<(
     Ok(())
 }
 
-/// Sends what some commits did of some users. Returns false if the log does not hold these commits any more.
+/// Sends the samples and erasures of some users in some commits. Returns false if the log does not hold these commits any more.
 async fn send_records(
     link: &Link,
     pass: &Pass,

@@ -38,7 +38,7 @@ pub(super) struct Hold<'a> {
 
 /// How many rows a replay reads at once: about as many as its subscriber takes while the replay may hold them.
 ///
-/// A replay begins with few rows, because of hundreds that begin at once, perhaps no subscriber reads.
+/// A replay begins with few rows, because hundreds may begin at once whose subscribers do not read.
 #[derive(Debug)]
 pub(super) struct Window(AtomicUsize);
 

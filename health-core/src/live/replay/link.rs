@@ -105,7 +105,7 @@ impl Link {
         complete.map(|()| page)
     }
 
-    /// Reads the rows of a portion; with `users`, which are sorted, only theirs, without only those of the filter.
+    /// Reads the rows of a portion: those of `users`, which must be sorted, or by default those of the filter.
     ///
     /// Returns `None` if the log does not hold the commits any more, or does not say which rows they wrote.
     pub(super) async fn rows(
@@ -134,7 +134,7 @@ impl Link {
         }
     }
 
-    /// Sends an event, whenever the subscriber takes it.
+    /// Sends an event; waits as long as the subscriber has no room for it.
     pub(super) async fn send(&self, event: LiveEvent) -> Result<(), Gone> {
         self.out.send(Replayed::Event(event)).await.map_err(|_| Gone)
     }

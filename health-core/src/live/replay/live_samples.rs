@@ -1,4 +1,4 @@
-//! Live samples during a replay: which of them are sent before the rest of the backlog.
+//! Live samples during a replay: which of them the replay sends before the rest of the backlog.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::{
     sample::UserId,
 };
 
-/// Users that are pulled ahead together. Their backlog is found by the keys of all commits that are left, which takes the same
-/// time for one user and for many.
+/// The most users that are pulled ahead together. To find their backlog, the replay reads the row keys of all commits that are left
+/// in the pass, which takes the same time for one user and for many.
 const PULLED_AT_ONCE: usize = 1_000;
 
 /// Chunks in which the replay looks for users to pull ahead.
 const CHUNKS_AT_ONCE: usize = 1_000;
 
-/// Users ahead in one pass, 16 bytes each.
+/// The most users that one pass pulls ahead, 16 bytes each.
 const AHEAD_MAX: usize = 16_384;
 
 /// Sends live samples until `until`. Pulls the users of these samples ahead.
@@ -64,7 +64,7 @@ pub(super) async fn send_live(link: &Link, pass: &mut Pass, until: Instant) -> R
     Ok(())
 }
 
-/// Sends the rest of the backlog of the users of the next live samples. Returns false if they have to wait.
+/// Pulls the users of the next live samples ahead: sends the rest of their backlog. Returns false if they have to wait.
 async fn pull_ahead(link: &Link, pass: &mut Pass, until: Instant) -> Result<bool, Gone> {
     let began = Instant::now();
     if pass.owed > Duration::ZERO || began > until {
@@ -80,8 +80,8 @@ async fn pull_ahead(link: &Link, pass: &mut Pass, until: Instant) -> Result<bool
     Ok(true)
 }
 
-/// Returns the users of the next live samples who are not ahead, sorted. Ends before a user who was ahead in an earlier pass: that
-/// user waits for the end of this one.
+/// Returns the users of the next live samples who were not pulled ahead, sorted. Ends before a user who was pulled ahead in the pass
+/// before: that user waits for the end of this pass.
 fn users_behind(link: &Link, pass: &Pass) -> Vec<UserId> {
     let room = PULLED_AT_ONCE.min(AHEAD_MAX - pass.ahead.len());
     let mut behind = BTreeSet::new();

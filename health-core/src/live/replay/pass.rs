@@ -8,12 +8,12 @@ use crate::{
     store::commit_log::{LogPosition, erasures::Erasures},
 };
 
-/// How far a pass has come: one way through the commit log up to a mark.
+/// How far a pass has come. A pass is one walk through the commit log up to a mark.
 pub(super) struct Pass {
     pub(super) mark: Mark,
-    /// All commits up to this one were sent, except to users ahead, who have more.
+    /// All commits up to this position were sent. Of the users who were pulled ahead, more was sent.
     pub(super) sent: LogPosition,
-    /// After which position rows could not be read, and how often.
+    /// The position after which rows could not be read, and how often.
     unreadable: Option<(LogPosition, u32)>,
     /// What the erasures among the present records erased.
     pub(super) erasures: Erasures,
@@ -23,10 +23,10 @@ pub(super) struct Pass {
     pub(super) ahead: HashSet<UserId>,
     /// The number of the last commit whose live samples were sent to the users ahead.
     pub(super) live_until: i64,
-    /// The users ahead of the pass before this one: they have everything up to `earlier_until`.
+    /// Users who were pulled ahead in the pass before this one. Everything of them up to `earlier_until` was sent.
     pub(super) earlier: HashSet<UserId>,
     earlier_until: i64,
-    /// How long the pass must go on with its commits before it pulls users ahead again, so that they get half of the time.
+    /// How long the pass must go on with its commits before it pulls users ahead again, so that the commits get half of the time.
     pub(super) owed: Duration,
 }
 
@@ -60,13 +60,14 @@ impl Pass {
         self.unreadable = Some((self.sent, before.map_or(1, |(_, times)| times + 1)));
     }
 
-    /// Whether it does not say so for good. The first time, the log may have changed since its page was read.
+    /// Whether these rows could not be read at a second attempt either. At the first one, the log may have changed since its page
+    /// was read.
     pub(super) fn is_unreadable(&self) -> bool {
         self.unreadable
             .is_some_and(|(position, times)| position == self.sent && times > 1)
     }
 
-    /// Continues at a mark, without what lies between.
+    /// Continues at a mark. The commits between are not sent.
     pub(super) fn skip_to(&mut self, mark: Mark) {
         self.earlier.clear();
         self.mark = mark;

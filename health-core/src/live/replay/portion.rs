@@ -1,4 +1,4 @@
-//! How the commits of a replay are divided into portions: what is read from the table at once.
+//! How the commits of a replay are divided into portions: the rows that it reads from the table at once.
 
 use std::ops::Range;
 

@@ -11,7 +11,7 @@ use crate::{live::replay::budget::RowBudget, store::connection::Readers};
 pub(crate) struct ReplaySource {
     pub(super) readers: Readers,
     pub(super) window: Duration,
-    /// Permits to ask the database, so that a thousand subscribers that resume at once leave connections to others.
+    /// Permits to ask the database, so that a thousand subscribers that resume at once leave connections to the queries.
     pub(super) queries: Semaphore,
     /// The rows of all replays that send every sample.
     pub(super) rows: RowBudget,

@@ -68,7 +68,7 @@ impl Member {
         }
     }
 
-    /// Has the task woken when there may be something to read.
+    /// Registers the task to be woken when there may be something to read.
     pub(super) fn wait(&mut self, waker: &Waker) {
         match &mut self.waker {
             Some(known) => known.clone_from(waker),

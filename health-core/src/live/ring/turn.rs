@@ -5,7 +5,7 @@ use std::task::Waker;
 use crate::live::{chunk::Chunk, ring::state::State};
 
 impl State {
-    /// Has a paced member woken at the next sample of one of its users.
+    /// Registers a paced member to be woken at the next sample of one of its users.
     pub(super) fn wait_for_turn(&mut self, id: usize, waker: &Waker) {
         let member = &mut self.members[id];
         member.wait(waker);

@@ -34,7 +34,7 @@ pub(crate) struct ErasureCommit {
     pub(crate) samples: u64,
 }
 
-/// Takes a batch number. No row has an id of it: the number only makes the key of the record.
+/// Takes a batch number. No row has an id with it: the number is only a part of the record's batch key.
 const NEXT_BATCH_NUMBER: &str = "SELECT nextval('health_batch_numbers')";
 
 /// Describes the erasure of the record that [`APPEND`] has just added. It finds the number by the key of the record, so that
@@ -75,11 +75,12 @@ impl ErasureAppend {
         })
     }
 
-    /// Takes the commit lock, runs `delete` again, and appends the record, all in one round trip. Returns how many samples
-    /// `delete` has found. If the tables are distributed, it takes the lock first and then looks for incomplete commits.
+    /// Takes the commit lock, runs `delete` again, and appends the record, all in one round trip. If the tables are distributed,
+    /// it takes the lock in a round trip before, and fails if a commit of the user's samples is incomplete. Returns how many
+    /// samples `delete` has deleted, and the writer id of the record before.
     ///
-    /// While the lock is held, no other transaction commits. So `delete` finds what others have committed since it ran
-    /// before, and all that is committed later comes after the record.
+    /// While the lock is held, no other transaction commits. So `delete` finds the samples that others have committed since it
+    /// ran before, and later commits come after the record.
     pub(crate) async fn append(
         &mut self,
         session: &mut Session,
@@ -87,7 +88,7 @@ impl ErasureAppend {
     ) -> Result<(u64, i64), StoreError> {
         let lock = session.prepare(COMMIT_LOCK).await?;
         if session.tables() == Tables::Distributed {
-            // Of the commits before this one, some may be visible whose samples cannot be deleted yet.
+            // The record of a commit before this one may be visible although its samples cannot be deleted yet.
             session.client().execute(&lock, &[]).await?;
             if !prepared::have_ended(session, Rows::Of(self.erasure.user_id())).await? {
                 return Err(StoreError::LeftPrepared);
