@@ -27,11 +27,11 @@ use crate::{
 /// The pause before the first attempt to start PostgreSQL again. Its other processes need a moment to end.
 const RESTART_PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// The longest pause: after it, PostgreSQL runs again half a minute after there is space, at the latest.
+/// The longest pause. So PostgreSQL starts again at most half a minute after the disk has space.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// How often the supervisor looks whether the data directory is still there. PostgreSQL looks by itself only once a minute. Until
-/// then it would confirm commits to files that are deleted.
+/// How often the supervisor looks whether the data directory is still there. PostgreSQL itself looks only once a minute, and until
+/// then confirms commits to deleted files.
 const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long PostgreSQL may take to stop after SIGINT. It writes its buffers to the disk then. After this time it gets
@@ -62,7 +62,7 @@ struct Shared {
     held: Mutex<Held>,
 }
 
-/// What is given up when the supervisor is stopped or dropped.
+/// What the supervisor holds until it is stopped or dropped.
 #[derive(Debug)]
 struct Held {
     // Fields are dropped in this order: the watchdog ends PostgreSQL before the directory is unlocked.
@@ -74,7 +74,7 @@ struct Held {
 }
 
 impl Supervisor {
-    /// `run` is the present run of PostgreSQL in `instance`. Nothing watches it before [`watch`](Self::watch).
+    /// Makes the supervisor of `run`, the present run of PostgreSQL in `instance`. Nothing watches it before [`watch`](Self::watch).
     pub(crate) fn new(instance: Instance, owner_lock: OwnerLock, run: Run, address: Address) -> Supervisor {
         let held = Held {
             run: Some(run),
@@ -128,7 +128,7 @@ impl Supervisor {
         };
         if run.watchdog.has_ended() {
             let error = self.shared.instance.end_of(&run).error().await;
-            // If it would be started again, its end is no error.
+            // If the task would start PostgreSQL again, its end is no error.
             return if self.shared.instance.restarts() {
                 Ok(())
             } else {
@@ -200,7 +200,7 @@ impl Shared {
                 pause.wait().await;
                 match self.restart().await {
                     Ok(()) => break,
-                    // The end of the program would lead to a new start, which makes an empty cluster.
+                    // The cluster is gone. If the program ended here, its next start would create an empty one.
                     Err(_) if matches!(self.instance.directory.pgdata().try_exists(), Ok(false)) => {
                         error = self.directory_gone();
                     }
@@ -228,9 +228,9 @@ impl Shared {
         run_blocking(move || directory.postmaster_pid()).await
     }
 
-    /// Waits until the file with the process id of this PostgreSQL is no longer in the data directory, or names another process.
-    /// PostgreSQL goes by the same file. A directory that cannot be read may still hold it. A PostgreSQL that an operator stops
-    /// removes the file just before it ends, so only the second look in a row counts.
+    /// Waits until the file with the process id of this PostgreSQL is missing in the data directory, or names another process.
+    /// PostgreSQL itself looks at the same file. A directory that cannot be read counts as one that has it. If an operator stops
+    /// PostgreSQL, it removes the file just before it ends, so the file must be missing twice in a row.
     async fn gone(&self) {
         let before = self.postmaster_pid().await.ok().flatten();
         let mut missed = 0;

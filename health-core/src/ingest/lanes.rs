@@ -1,10 +1,10 @@
 //! The two lanes of a shard: small requests, and large ones.
 //!
-//! A user's requests are taken in the order in which they were added. Three rules keep it:
+//! Writers take the requests of a user in the order in which they were added. Three rules keep this order:
 //!
-//! * A small request is added to the lane of the large ones if one of them holds a user of it.
-//! * A large request is taken only if no small one that waits, or that the spare writer has, holds a user of it.
-//! * The spare writer takes only small requests without a user whom the other writer of the shard writes.
+//! * A small request is added to the lane of the large ones if a request of one of its users waits there.
+//! * A writer takes a large request only if no small request of one of its users waits or is with the spare writer.
+//! * The spare writer takes a small request only if the other writer of the shard has no request of its users.
 
 use std::{cell::OnceCell, collections::VecDeque};
 
@@ -26,7 +26,7 @@ pub(super) struct Shard {
     being_written: Option<Vec<Box<[UserId]>>>,
     /// The users of the requests that the spare writer has, ordered.
     with_spare: Option<Box<[UserId]>>,
-    /// All that waits has to wait for the spare writer.
+    /// All waiting requests have to wait for the spare writer.
     waits_for_spare: bool,
 }
 

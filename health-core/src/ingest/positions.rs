@@ -1,4 +1,4 @@
-//! Where the samples of a request stand in the call that they came with.
+//! The positions of the samples of a request in their call, so that a refused sample can be named.
 
 /// The positions of a request's samples in their call.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A request as the queue and the writers see it, and the way of its answer.
+//! A request as the queue and the writers see it, and the channel for its answer.
 
 use std::sync::Arc;
 

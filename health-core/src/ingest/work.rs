@@ -325,8 +325,8 @@ impl Drop for Work {
         if state.is_closed {
             self.queue.work.notify_waiters();
         }
-        // The writer itself looks for work next, unless it panics. To wake another one as well costs a switch of threads for
-        // each batch. The spare writer does not take what may have waited for it.
+        // The writer itself looks for work next, unless it panics. Waking another one too would cost a switch of threads for
+        // each batch. But the spare writer does not take the requests that had to wait for it.
         if self.is_spare || std::thread::panicking() {
             self.queue.work.notify_one();
         }

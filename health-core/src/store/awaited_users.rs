@@ -13,7 +13,7 @@ pub(crate) struct AwaitedUsers(Mutex<VecDeque<UserId>>);
 /// From this number of dirty slices on, a query takes milliseconds longer than with summaries.
 const MANY_SLICES: usize = 100;
 
-/// Further users are not noted: the roller reaches them in the order of their ids.
+/// The most users in the queue. Further users are left out: the roller reaches them in the order of their ids.
 const USERS_MAX: usize = 100;
 
 impl AwaitedUsers {

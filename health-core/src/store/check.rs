@@ -31,7 +31,7 @@ const SETTINGS: &str = "SELECT current_setting('fsync')::boolean, current_settin
      current_setting('server_version_num')::integer, pg_is_in_recovery(), \
      pg_database_size(current_database()), clock_timestamp()";
 
-/// What a session has before this program sets it, which then only weakens or strengthens it for its own sessions.
+/// The default of new sessions, which this program replaces in its own sessions.
 const SYNCHRONOUS_COMMIT: &str = "SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'";
 
 /// Sessions of all roles and databases that count against the limit.

@@ -53,7 +53,7 @@ impl SessionClient {
         Self { client, state }
     }
 
-    /// Returns what tells whether the session is lost.
+    /// Returns the flag that says whether the session is lost.
     pub(crate) fn loss(&self) -> &IsLost {
         &self.state.is_lost
     }

@@ -89,8 +89,8 @@ const READER_SESSION: &str = "SET enable_seqscan = off; SET enable_sort = off; S
 /// statement needs a snapshot of its own.
 const BEGIN_WRITING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// Asks which process serves the session. The numbers of processes of two servers may be the same, but not when these were
-/// started.
+/// Asks which process serves the session. Processes of two servers may have the same number, but the servers were not started at
+/// the same microsecond.
 pub(crate) const BACKEND: &str =
     "SELECT pg_backend_pid() AS backend_pid, pg_postmaster_start_time()::text AS server_started";
 
@@ -214,13 +214,13 @@ impl Session {
         self.opened_at.elapsed()
     }
 
-    /// Lets the pool replace the session by a new one. A database that was set to read-only, and back, tells only new
-    /// sessions.
+    /// Lets the pool replace the session by a new one. If the setting of a database changes, read-only or back, only new sessions
+    /// have the change.
     pub(crate) fn retire(&mut self) {
         self.client.lose();
     }
 
-    /// Does the same if the session has just reported that the database is read-only.
+    /// Retires the session if it has just reported that the database is read-only.
     pub(crate) fn retire_if_read_only(&mut self, error: &Error) {
         if matches!(error, Error::NotWritable(NotWritableReason::ReadOnly)) {
             self.retire();
@@ -298,7 +298,7 @@ impl ManageConnection for ReaderSessions {
     async fn connect(&self) -> Result<Session, Error> {
         let sessions = &self.config.sessions;
         if sessions.has_reader() {
-            // A further connection is surplus. What was refused a moment ago is not tried again at once.
+            // A further connection is surplus. After a refusal a moment ago, the pool does not try again at once.
             if sessions.are_scarce() {
                 return Err(too_many_connections(Arc::new(Scarce)));
             }

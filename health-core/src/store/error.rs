@@ -13,7 +13,7 @@ pub(crate) enum StoreError {
     /// [`classify`] says what it means for a caller.
     #[error("PostgreSQL refused a statement, or the connection to it was lost")]
     Postgres(#[from] tokio_postgres::Error),
-    /// The node answers nothing, so nobody knows which transactions it has prepared.
+    /// The node does not answer, so it is unknown which transactions it has prepared.
     #[error("the node {node} of the cluster is away: {reason}")]
     NodeAway {
         /// Its number in `pg_dist_node`.

@@ -25,7 +25,8 @@ pub(crate) fn check(required: i32) -> Result<(), NotWritableReason> {
     })
 }
 
-/// Does the same, and asks which one first. The transaction holds the lock of the rollers or the shared one of the threshold.
+/// Reads the required version, and refuses to write if this program does not know it. The transaction must hold the lock of the
+/// rollers, or the threshold lock shared.
 pub(crate) async fn check_now(session: &mut Session) -> Result<(), StoreError> {
     let statement = session.prepare(REQUIRED_VERSION).await?;
     let row = session.client().query_opt(&statement, &[]).await?;

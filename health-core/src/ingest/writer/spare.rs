@@ -57,7 +57,7 @@ impl Writer {
             }
         }
         self.disconnect();
-        // What it has given back, the others may not have seen.
+        // The queue is closed, and the other writers may have ended before this one gave requests back.
         self.write_all().await;
     }
 
