@@ -38,7 +38,7 @@ use crate::{
         database::Facts,
         error::StoreError,
         lock_wait::report_waits,
-        migrate, ready,
+        migrate, ready, schema_version,
     },
     wire::Cursor,
 };
@@ -348,7 +348,7 @@ async fn newest_position(config: &Config, readers: &Readers, facts: &Facts) -> R
     let pid = session.pid();
     let reading = commit_log::newest(&mut session);
     match report_waits(config, pid, "the start", |_, _| (), reading).await {
-        Err(StoreError::Postgres(error)) => Err(migrate::read_error(error, facts)),
+        Err(StoreError::Postgres(error)) => Err(schema_version::read_error(error, facts)),
         position => Ok(position?),
     }
 }

@@ -40,6 +40,7 @@ pub(crate) mod required_version;
 pub(crate) mod retention;
 pub(crate) mod rollup;
 pub(crate) mod rows;
+pub(crate) mod schema_version;
 pub(crate) mod shards;
 pub(crate) mod summarise;
 pub(crate) mod tables;

@@ -12,25 +12,13 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-use crate::nodes::Nodes;
+use crate::{nodes::Nodes, template::Template};
 
 /// Enough connections for all tests of a process at once, each with two servers and their connection pools.
 const CONNECTIONS_MAX: u32 = 400;
 
 /// The first `server_version_num` that knows `CREATE DATABASE … STRATEGY`.
 const STRATEGY_VERSION_MIN: u32 = 150_000;
-
-/// The template of a new database. The migrations run once per process, for the template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Template {
-    Empty,
-    /// The schema; on a cluster, distributed over the workers.
-    Migrated,
-    /// The schema; also on a cluster, in the database of the coordinator.
-    Undistributed,
-    /// No tables; on a cluster, a coordinator that knows its workers.
-    Coordinator,
-}
 
 /// A handle of the thread that runs the cluster.
 ///

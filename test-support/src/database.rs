@@ -3,7 +3,7 @@
 use health_core::Config as HealthConfig;
 use tokio_postgres::NoTls;
 
-use crate::admin::{Admin, Template};
+use crate::{admin::Admin, template::Template};
 
 /// A database for one test. Dropping the value drops the database and closes its connections.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ mod directory;
 mod fit;
 mod nodes;
 mod process;
+mod template;
 
 pub use crate::{
     certificates::{Authority, Certificate},

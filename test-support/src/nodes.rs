@@ -5,7 +5,7 @@ use std::env;
 use health_core::Config as HealthConfig;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 
-use crate::admin::Template;
+use crate::template::Template;
 
 /// The variable with the URL of a database on the coordinator whose extension `citus` knows the workers.
 ///

@@ -13,8 +13,8 @@ use crate::{
     error::Error,
     setup_error::SetupError,
     store::{
-        capacity, cluster_check, commit_log::codec, connection::Session, database, migrate, pooler, refusal::classify,
-        retention, rollup, tables::Tables, tokens,
+        capacity, cluster_check, commit_log::codec, connection::Session, database, pooler, refusal::classify,
+        retention, rollup, schema_version, tables::Tables, tokens,
     },
 };
 
@@ -97,7 +97,7 @@ pub async fn check_database(config: &Config) -> Result<DatabaseCheck, Error> {
         .await
         .map_err(classify)?;
     let facts = database::facts(&session).await.map_err(classify)?;
-    let schema = match migrate::is_current(&session, &facts).await {
+    let schema = match schema_version::is_current(&session, &facts).await {
         Ok(true) => SchemaState::Current,
         Ok(false) => SchemaState::Behind,
         Err(Error::Setup(error)) => SchemaState::Unusable(error),

@@ -19,8 +19,8 @@ use crate::{
         connect_refusal::classify_connect,
         connection::Session,
         database::{self, Facts},
-        migrate,
         refusal::classify,
+        schema_version,
         tables::{DISTRIBUTED_TABLES, LOCAL_TABLES, TRY_PLACE_LOCK_EXCLUSIVE, Tables},
     },
 };
@@ -153,7 +153,7 @@ async fn open(config: &Config) -> Result<(Session, Facts), Error> {
         // A worker has no table of migrations.
         check_node(&session).await?;
     }
-    if !migrate::is_current(&session, &facts).await? {
+    if !schema_version::is_current(&session, &facts).await? {
         return Err(refused(ClusterRefusal::SchemaBehind));
     }
     Ok((session, facts))

@@ -12,7 +12,8 @@ use crate::{
         connection::Session,
         distribute::{distribute, distribution_steps},
         dry_run::plan_migration,
-        migrate::{known_migrations, migrate, migrate_to},
+        migrate::{migrate, migrate_to},
+        schema_version::known_migrations,
         tables::{DISTRIBUTED_TABLES, Tables},
     },
 };
@@ -97,7 +98,8 @@ async fn a_distributed_database_of_an_earlier_version_is_migrated() {
     assert_eq!(Session::plain(&config).await.unwrap().tables(), Tables::Distributed);
 }
 
-/// Citus refuses what it passes on to its nodes as one of several statements that are sent together, as those of a migration are.
+/// Citus refuses a change of a distributed table as one of several statements that are sent together. The statements of a migration
+/// are sent together, so only a migration with a single statement needs no block.
 #[test]
 fn a_migration_changes_what_is_distributed_in_blocks_of_one_statement() {
     let of_citus = [DISTRIBUTED_TABLES.as_slice(), &["health_commits"]].concat();
@@ -110,7 +112,11 @@ fn a_migration_changes_what_is_distributed_in_blocks_of_one_statement() {
         let script = lines.collect::<Vec<_>>().join("\n");
         // Every second part is the body of a block.
         let outside: String = script.split("$$").step_by(2).collect();
-        for statement in outside.split(';') {
+        let statements: Vec<_> = outside.split(';').filter(|text| !text.trim().is_empty()).collect();
+        if statements.len() == 1 {
+            continue;
+        }
+        for statement in statements {
             let words: Vec<_> = statement.split_whitespace().collect();
             let is_passed_on = matches!(words.as_slice(), ["drop" | "create", "index" | "unique", ..])
                 || words.starts_with(&["alter", "table"]) && !statement.contains("add column");

@@ -15,8 +15,9 @@ use crate::{
     store::{
         connection::Session,
         database::{self, Facts},
-        migrate::{applied_versions, known_migrations, migration_error},
+        migrate::migration_error,
         refusal::classify,
+        schema_version::{applied_versions, known_migrations},
         tables::Tables,
         transaction::Transaction,
     },

@@ -16,12 +16,9 @@ use crate::{
         lock_wait::{LockWait, report_waits},
         pooler,
         refusal::classify,
+        schema_version::{self, is_current},
     },
 };
-
-mod schema {
-    refinery::embed_migrations!("migrations");
-}
 
 /// Makes two servers that start at the same moment migrate one after the other. Refinery takes no lock of its own.
 ///
@@ -32,13 +29,6 @@ const LOCK: &str = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeo
      SET LOCAL idle_in_transaction_session_timeout = 0; \
      SELECT set_config('transaction_timeout', '0', true) WHERE current_setting('transaction_timeout', true) <> '0'; \
      SELECT pg_advisory_xact_lock(hashtext('health migrations'))";
-
-/// Whether a migration was ever applied. Unlike a reference to the table, this is no error if there is none.
-const HAS_HISTORY: &str = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
-
-/// The applied migrations, in the table that refinery writes.
-const HISTORY: &str =
-    "SELECT version, coalesce(name, ''), coalesce(checksum, '') FROM refinery_schema_history ORDER BY version";
 
 /// Brings the schema up to date; creates the database if it is missing and this role may create it.
 ///
@@ -104,7 +94,7 @@ async fn bring_up_to_date(session: &mut Session, facts: &Facts) -> Result<(), Er
 }
 
 async fn run_migrations(session: &mut Session, facts: &Facts) -> Result<(), Error> {
-    let report = schema::migrations::runner()
+    let report = schema_version::runner()
         .run_async(session.client_mut())
         .await
         .map_err(|error| migration_error(error, facts))?;
@@ -112,75 +102,6 @@ async fn run_migrations(session: &mut Session, facts: &Facts) -> Result<(), Erro
         tracing::info!(%migration, "migrated");
     }
     Ok(())
-}
-
-/// Returns the migrations of this program, in their order.
-pub(crate) fn known_migrations() -> Vec<refinery::Migration> {
-    let mut known = schema::migrations::runner().get_migrations().clone();
-    known.sort_by_key(refinery::Migration::version);
-    known
-}
-
-/// Returns whether every migration of this program was applied.
-///
-/// # Errors
-/// [`Error::Setup`] if others were.
-pub(crate) async fn is_current(session: &Session, facts: &Facts) -> Result<bool, Error> {
-    Ok(applied_versions(session, facts).await?.len() == known_migrations().len())
-}
-
-/// Returns the numbers of the applied migrations, ascending.
-///
-/// # Errors
-/// [`Error::Setup`] if this program does not know one of them.
-pub(crate) async fn applied_versions(session: &Session, facts: &Facts) -> Result<Vec<i32>, Error> {
-    let client = session.client();
-    if !client
-        .query_one(HAS_HISTORY, &[])
-        .await
-        .map_err(classify)?
-        .get::<_, bool>(0)
-    {
-        return Ok(Vec::new());
-    }
-    let rows = client
-        .query(HISTORY, &[])
-        .await
-        .map_err(|error| read_error(error, facts))?;
-    let known = known_migrations();
-    for row in &rows {
-        let (version, name, checksum): (i32, &str, &str) = (row.get(0), row.get(1), row.get(2));
-        match known.iter().find(|migration| migration.version() == version) {
-            Some(migration) if migration.name() == name && migration.checksum().to_string() == checksum => {}
-            Some(_) => {
-                return Err(Error::Setup(SetupError::OtherMigration {
-                    database: facts.name.clone(),
-                    version,
-                    name: name.to_owned(),
-                }));
-            }
-            None => {
-                return Err(Error::Setup(SetupError::NewerSchema {
-                    database: facts.name.clone(),
-                    found: version,
-                    known: known.iter().map(refinery::Migration::version).max().unwrap_or_default(),
-                }));
-            }
-        }
-    }
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// Sorts an error of reading at the start: a missing right has a remedy.
-pub(crate) fn read_error(error: tokio_postgres::Error, facts: &Facts) -> Error {
-    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        return Error::Setup(SetupError::MayNotRead {
-            database: facts.name.clone(),
-            role: facts.role.clone(),
-            cause: Arc::new(error),
-        });
-    }
-    classify(error)
 }
 
 pub(crate) fn migration_error(error: impl StdError + Send + Sync + 'static, facts: &Facts) -> Error {
@@ -204,7 +125,7 @@ pub(crate) fn migration_error(error: impl StdError + Send + Sync + 'static, fact
 /// Applies the migrations up to a version, as the program of that version did.
 #[cfg(test)]
 pub(crate) async fn migrate_to(session: &mut Session, version: i32) {
-    let runner = schema::migrations::runner().set_target(refinery::Target::Version(version));
+    let runner = schema_version::runner().set_target(refinery::Target::Version(version));
     runner.run_async(session.client_mut()).await.unwrap();
 }
 

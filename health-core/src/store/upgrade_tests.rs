@@ -18,8 +18,8 @@ use crate::{
         connection::Session,
         dry_run::plan_migration,
         erase_tests::{LAST_USER, assert_summaries_have_samples, follow, sample},
-        migrate::known_migrations,
         required_version::KNOWN_VERSION,
+        schema_version::known_migrations,
         sealing_tests::{compare, summarise_all},
     },
 };
