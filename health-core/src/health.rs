@@ -34,11 +34,12 @@ use crate::{
     store::{
         capacity,
         commit_log::{self, LogPosition},
-        connection::{Readers, checkout, readers},
         database::Facts,
         error::StoreError,
         lock_wait::report_waits,
-        migrate, ready, schema_version,
+        migrate,
+        readers::{Readers, checkout, readers},
+        ready, schema_version,
     },
     wire::Cursor,
 };

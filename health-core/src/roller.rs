@@ -12,7 +12,8 @@ use crate::{
     counters::Counters,
     error::{Error, NotWritableReason},
     store::{
-        connection::{Readers, Session, give_back},
+        connection::Session,
+        readers::{Readers, give_back},
         rollup::{self, Roller, Step},
     },
 };

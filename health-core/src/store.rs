@@ -34,6 +34,7 @@ pub(crate) mod newest_timestamps;
 pub(crate) mod pooler;
 pub(crate) mod prepared;
 pub(crate) mod read;
+pub(crate) mod readers;
 pub(crate) mod ready;
 pub(crate) mod refusal;
 pub(crate) mod required_version;

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     panics::{has_panicked, outcome_of},
     store::{
-        connection::{Readers, checkout},
+        readers::{Readers, checkout},
         tokens::{self, TokenGrants},
     },
     token::TokenHash,

@@ -28,10 +28,11 @@ use crate::{
     store::{
         batch_key::BatchKey,
         commit_log,
-        connection::{Readers, Session, give_back},
+        connection::Session,
         lock_wait::{LockWait, report_waits},
         newest_timestamps::{LookUp, NewestTimestamps},
         prepared::{self, Rows},
+        readers::{Readers, give_back},
         refusal::{classify, is_about_a_node, is_about_one_row},
         tables::Tables,
         write::{WriterSession, Written},

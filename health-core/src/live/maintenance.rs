@@ -8,7 +8,7 @@ use crate::{
     error::{Error, NotWritableReason},
     store::{
         commit_log,
-        connection::{Readers, checkout},
+        readers::{Readers, checkout},
     },
 };
 

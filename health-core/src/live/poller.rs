@@ -27,8 +27,8 @@ use crate::{
     sessions::Need,
     store::{
         commit_log::{CommitRecord, LogPage, LogPosition, erasures::Erasures, fingerprint},
-        connection::{Readers, give_back},
         doorbell::{Doorbell, Notification},
+        readers::{Readers, give_back},
     },
 };
 

@@ -26,8 +26,9 @@ use crate::{
             APPEND, COMMIT_LOCK, CommitRecord, newest,
             row_keys::{self, RowKey},
         },
-        connection::{Session, readers},
+        connection::Session,
         micros::Micros,
+        readers::readers,
         required_version::KNOWN_VERSION,
     },
 };

@@ -1,4 +1,4 @@
-//! Connections: how they are made, their session settings, and what their errors mean to a caller.
+//! Sessions: how they are opened, their settings, and what an error of opening one means to a caller.
 
 use std::{
     future::poll_fn,
@@ -6,23 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bb8_postgres::bb8::{self, ManageConnection};
 use foldhash::HashMap;
-use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 
 use crate::{
-    cause::Cause,
-    config::{Config, Limits},
-    error::{Error, NotWritableReason, TemporaryReason},
-    sessions::{Backend, Need, OpenReader},
+    config::Config,
+    error::{Error, NotWritableReason},
+    sessions::{Backend, OpenReader},
     store::{
-        awaited_users::AwaitedUsers,
         client::{ConnectionState, SessionClient},
         connect::{Driver, connect},
         connect_refusal::classify_connect,
-        refusal::{classify, session_lost, too_many_connections},
+        refusal::{session_lost, too_many_connections},
         tables::{IS_CITUS_INSTALLED, PLACE_LOCK_SHARED, SETTINGS, SETTINGS_LOCAL, Tables},
         threshold_lock::{LOCK_SHARED, PREPARED_LOCK_SHARED},
     },
@@ -43,21 +39,6 @@ pub(crate) struct Session {
     reader: Option<OpenReader>,
 }
 
-/// The pool of connections for readers.
-#[derive(Debug, Clone)]
-pub(crate) struct Readers {
-    pool: bb8::Pool<ReaderSessions>,
-    config: Config,
-    awaited_users: Arc<AwaitedUsers>,
-}
-
-/// Makes the connections of the pool.
-pub(crate) struct ReaderSessions {
-    config: Config,
-    /// Set while there is no connection, because one was refused.
-    need: Mutex<Option<Need>>,
-}
-
 /// Settings of every session. JIT compilation takes longer than any statement of ours runs. UTC makes `date_bin`
 /// and text forms of times independent of the server's time zone.
 ///
@@ -74,16 +55,16 @@ const EVERY_SESSION: &str = "SET jit = off; SET TimeZone = 'UTC'; SET client_min
 /// key's index is right for that, so other plans are off.
 const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
-/// Settings of the roller's session, in addition to those of a writer. It reads ranges of the primary key in their order,
-/// see [`READER_SESSION`].
-const ROLLER_SESSION: &str = "SET enable_sort = off";
-
 /// Settings of a reader's session. Readers ask for ranges of keys given as arrays, so the plan is always the same, and
 /// planning or starting parallel workers would take longer than most answers.
 ///
 /// The planner does not know how long a range is, and expects a few rows. It would collect and sort these, and the sort of
 /// the 43 200 samples of a month takes longer than reading them. The primary key has them in order.
 const READER_SESSION: &str = "SET enable_seqscan = off; SET enable_sort = off; SET max_parallel_workers_per_gather = 0";
+
+/// Settings of the roller's session, in addition to those of a writer. It reads ranges of the primary key in their order,
+/// see [`READER_SESSION`].
+const ROLLER_SESSION: &str = "SET enable_sort = off";
 
 /// Begins the transaction of a writer. The isolation level is explicit, because a role may have another default, and every
 /// statement needs a snapshot of its own.
@@ -99,10 +80,6 @@ pub(crate) const BACKEND: &str =
 /// [`Config::from_url`] sets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long after a refusal the pool opens no further connection. PostgreSQL starts a process and writes a line into its log
-/// for each attempt.
-const REFUSAL_LASTS: Duration = Duration::from_secs(1);
-
 /// The longest wait for the first answer of an open connection. PostgreSQL answers in a millisecond. A pooler in session mode
 /// opens the connection and lets it wait until another client leaves.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
@@ -117,6 +94,16 @@ impl Session {
     /// Connects with the settings of the roller.
     pub(crate) async fn roller(config: &Config) -> Result<Self, Error> {
         Self::connect(config, &format!("{WRITER_SESSION}; {ROLLER_SESSION}")).await
+    }
+
+    /// Connects with the settings of a reader.
+    pub(super) async fn reader(config: &Config) -> Result<Self, Error> {
+        let timeout_ms = config.limits.statement_timeout.as_millis();
+        Self::connect(
+            config,
+            &format!("{READER_SESSION}; SET statement_timeout = {timeout_ms}"),
+        )
+        .await
     }
 
     /// Connects with the settings of every session only. Other sessions do not know of it.
@@ -136,8 +123,9 @@ impl Session {
     /// Makes a session of a connection that the caller has opened. The other sessions of the configuration know of it.
     ///
     /// # Errors
-    /// [`TemporaryReason::SessionLost`] if another session of the configuration has the same backend.
-    /// [`TemporaryReason::TooManyConnections`] if the connection is open but gets no answer: a pooler has no session for it.
+    /// [`SessionLost`](crate::error::TemporaryReason::SessionLost) if another session of the configuration has the same backend.
+    /// [`TooManyConnections`](crate::error::TemporaryReason::TooManyConnections) if the connection is open but gets no answer:
+    /// a pooler has no session for it.
     pub(crate) async fn registered(
         config: &Config,
         client: Client,
@@ -212,6 +200,11 @@ impl Session {
     /// How long ago it was opened.
     pub(crate) fn age(&self) -> Duration {
         self.opened_at.elapsed()
+    }
+
+    /// Notes that the session is one of the pool, for as long as it is open.
+    pub(super) fn count_as_reader(&mut self, reader: OpenReader) {
+        self.reader = Some(reader);
     }
 
     /// Lets the pool replace the session by a new one. If the setting of a database changes, read-only or back, only new sessions
@@ -291,164 +284,8 @@ fn backend_of(row: &SimpleQueryRow) -> Option<Backend> {
     })
 }
 
-impl ManageConnection for ReaderSessions {
-    type Connection = Session;
-    type Error = Error;
-
-    async fn connect(&self) -> Result<Session, Error> {
-        let sessions = &self.config.sessions;
-        if sessions.has_reader() {
-            // A further connection is surplus. After a refusal a moment ago, the pool does not try again at once.
-            if sessions.are_scarce() {
-                return Err(too_many_connections(Arc::new(Scarce)));
-            }
-            let refusal = sessions.reader_failure(REFUSAL_LASTS);
-            if let Some(refusal) = refusal.filter(Error::is_too_many_connections) {
-                return Err(refusal);
-            }
-        }
-        let timeout_ms = self.config.limits.statement_timeout.as_millis();
-        let settings = format!("{READER_SESSION}; SET statement_timeout = {timeout_ms}");
-        let mut session = match Session::connect(&self.config, &settings).await {
-            Ok(session) => session,
-            Err(error) if error.is_too_many_connections() => {
-                if sessions.note_reader_failure(&error) && sessions.logs_refusal() {
-                    let error = error.chain();
-                    tracing::warn!(error, "queries get no further connection to the database");
-                }
-                if !sessions.has_reader() {
-                    self.need.lock().get_or_insert_with(|| sessions.need());
-                }
-                return Err(error);
-            }
-            Err(error) => {
-                sessions.note_reader_failure(&error);
-                return Err(error);
-            }
-        };
-        *self.need.lock() = None;
-        // It waited in the queue of a pooler, and others need it more.
-        if sessions.has_reader() && sessions.are_scarce() {
-            return Err(too_many_connections(Arc::new(Scarce)));
-        }
-        session.reader = Some(sessions.open_reader());
-        Ok(session)
-    }
-
-    async fn is_valid(&self, session: &mut Session) -> Result<(), Error> {
-        session.client.batch_execute("").await.map_err(classify)
-    }
-
-    fn has_broken(&self, session: &mut Session) -> bool {
-        let sessions = &self.config.sessions;
-        session.client.is_lost() || (sessions.are_scarce() && sessions.has_surplus_reader())
-    }
-}
-
-/// Returns the pool of readers. It connects on first use, so a database that is away does not prevent the start.
-pub(crate) fn readers(config: &Config) -> Readers {
-    let sessions = ReaderSessions {
-        config: config.clone(),
-        need: Mutex::default(),
-    };
-    let pool = bb8::Pool::builder()
-        .max_size(config.limits.readers)
-        // `checkout` detects broken connections. A test at each checkout would be a round trip, which takes longer than
-        // many queries.
-        .test_on_check_out(false)
-        .connection_timeout(config.limits.connection_wait)
-        .error_sink(Box::new(LogErrors))
-        .build_unchecked(sessions);
-    Readers {
-        pool,
-        config: config.clone(),
-        awaited_users: Arc::default(),
-    }
-}
-
-impl Readers {
-    /// Returns how many connections are open, and how many of them no query uses.
-    pub(crate) fn connections(&self) -> (u64, u64) {
-        let state = self.pool.state();
-        (state.connections.into(), state.idle_connections.into())
-    }
-
-    /// Opens a connection that is not one of the pool, for work that cannot wait until a query has ended.
-    pub(crate) async fn own_session(&self) -> Result<Session, Error> {
-        Session::plain(&self.config).await.map_err(connection_error)
-    }
-
-    /// The users whose queries found many dirty slices.
-    pub(crate) fn awaited_users(&self) -> &Arc<AwaitedUsers> {
-        &self.awaited_users
-    }
-}
-
-/// Takes a connection from the pool that is not known to be broken.
-///
-/// After the database has restarted, every idle connection of the pool is broken; one call skips them all.
-pub(crate) async fn checkout(readers: &Readers) -> Result<bb8::PooledConnection<'_, ReaderSessions>, Error> {
-    loop {
-        let session = readers.pool.get().await.map_err(|error| match error {
-            bb8::RunError::User(error) => error,
-            bb8::RunError::TimedOut => no_reader(readers),
-        })?;
-        // The pool discards a broken connection when it is returned.
-        if !session.client.is_lost() {
-            return Ok(session);
-        }
-    }
-}
-
-/// Closes an idle connection of the readers, unless it is the only one, so that a task that needs a connection can open one.
-pub(crate) async fn give_back(readers: &Readers) {
-    let state = readers.pool.state();
-    if state.connections > 1 && state.idle_connections > 0 {
-        // The pool looks whether connections are scarce when this one is returned.
-        drop(readers.pool.get().await);
-    }
-}
-
-/// Returns why no connection of the pool became free in time.
-fn no_reader(readers: &Readers) -> Error {
-    let Limits {
-        readers: max,
-        connection_wait,
-        ..
-    } = readers.config.limits;
-    if let Some(failure) = readers.config.sessions.reader_failure(connection_wait + REFUSAL_LASTS) {
-        return failure;
-    }
-    let timed_out: Cause = Arc::new(bb8::RunError::<Error>::TimedOut);
-    let state = readers.pool.state();
-    if state.connections >= max && state.idle_connections == 0 {
-        return Error::Temporary {
-            reason: TemporaryReason::ReadersBusy,
-            cause: timed_out,
-        };
-    }
-    Error::Unavailable(timed_out)
-}
-
-/// Logs errors of connections that the pool opens by itself: no caller gets them.
-#[derive(Debug, Clone, Copy)]
-struct LogErrors;
-
-impl bb8::ErrorSink<Error> for LogErrors {
-    fn sink(&self, error: Error) {
-        // The pool tries again at each query, and the first refusal was logged.
-        if !error.is_too_many_connections() {
-            tracing::warn!(error = error.chain(), "a reader could not connect to the database");
-        }
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<Error>> {
-        Box::new(*self)
-    }
-}
-
 /// Sorts an error of opening a connection. None of them is the fault of a request, so every one of them is temporary.
-fn connection_error(error: tokio_postgres::Error) -> Error {
+pub(super) fn connection_error(error: tokio_postgres::Error) -> Error {
     match classify_connect(error) {
         Error::Database(cause) | Error::Refused(cause) => Error::Unavailable(cause),
         error => error,
@@ -460,17 +297,12 @@ pub(crate) fn no_session() -> Error {
     too_many_connections(Arc::new(NoSession))
 }
 
-/// The cause of [`TemporaryReason::TooManyConnections`] if a pooler lets a connection wait.
+/// The cause of [`TemporaryReason::TooManyConnections`](crate::error::TemporaryReason::TooManyConnections) if a pooler lets a connection wait.
 #[derive(Debug, thiserror::Error)]
 #[error("a connection was opened, but got no session of the database in time: a connection pooler has none left")]
 struct NoSession;
 
-/// The cause of [`TemporaryReason::TooManyConnections`] for connections that are surplus.
-#[derive(Debug, thiserror::Error)]
-#[error("connections are scarce, and another task of this server has none")]
-struct Scarce;
-
-/// The cause of [`TemporaryReason::SessionLost`] for a new connection.
+/// The cause of [`TemporaryReason::SessionLost`](crate::error::TemporaryReason::SessionLost) for a new connection.
 #[derive(Debug, thiserror::Error)]
 #[error("two connections have the same session of the database")]
 struct SharedBackend;
@@ -488,6 +320,7 @@ mod tests {
     use test_support::TestDatabase;
 
     use super::*;
+    use crate::store::readers::{checkout, readers};
 
     /// Erasing and packing use the pool, writers and the roller sessions of writers, and migrations plain sessions.
     #[tokio::test]

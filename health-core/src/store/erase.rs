@@ -33,10 +33,11 @@ use crate::{
     sample::{Sample, Source, UserId},
     store::{
         commit_log::erasures::{ErasureAppend, ErasureCommit},
-        connection::{Readers, Session, checkout},
+        connection::Session,
         error::StoreError,
         micros::Micros,
         prepared::{self, Rows},
+        readers::{Readers, checkout},
         required_version, rollup,
         summarise::{self, UserTimeSpan},
         transaction::Transaction,

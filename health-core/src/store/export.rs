@@ -10,8 +10,8 @@ use crate::{
     range::TimeRange,
     sample::{Sample, UserId},
     store::{
-        connection::{Readers, checkout},
         error::StoreError,
+        readers::{Readers, checkout},
         rows,
     },
 };

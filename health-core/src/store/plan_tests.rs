@@ -6,8 +6,10 @@ use crate::{
     config::Config,
     health::Health,
     store::{
-        connection::{Session, checkout, readers},
-        read, summarise, write,
+        connection::Session,
+        read,
+        readers::{checkout, readers},
+        summarise, write,
     },
 };
 

@@ -19,9 +19,10 @@ use crate::{
     stats::RangeStats,
     store::{
         client::SessionClient,
-        connection::{Readers, Session, checkout},
+        connection::Session,
         error::StoreError,
         micros::Micros,
+        readers::{Readers, checkout},
         rows::{observation, text},
         transaction::Transaction,
     },

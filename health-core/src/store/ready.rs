@@ -8,7 +8,8 @@ use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 use crate::{
     error::{Error, NotWritableReason},
     store::{
-        connection::{Readers, Session, backend, checkout, other_backend},
+        connection::{Session, backend, other_backend},
+        readers::{Readers, checkout},
         refusal::classify,
         required_version,
     },

@@ -24,10 +24,11 @@ use crate::{
     sample::{Calories, HeartRate, Readings, Sample, Source, Steps, UserId},
     stats::{RangeStats, SourceTotals, Stats},
     store::{
-        connection::{Session, readers},
+        connection::Session,
         erase,
         micros::Micros,
         read::{ReadTransaction, StatsQuery},
+        readers::readers,
         rollup::{Roller, Step},
         tables::Tables,
         users,

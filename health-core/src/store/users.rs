@@ -7,9 +7,10 @@ use crate::{
     error::Error,
     sample::UserId,
     store::{
-        connection::{Readers, Session, checkout},
+        connection::Session,
         error::StoreError,
         micros::Micros,
+        readers::{Readers, checkout},
         rows,
         tables::Tables,
     },

@@ -24,9 +24,9 @@ use crate::{
     sample::{Sample, UserId},
     store::{
         commit_log::{self, LogPage, LogPosition},
-        connection::checkout,
         feed_rows::{self, FeedRow},
         prepared::{self, Rows},
+        readers::checkout,
     },
     wire::Cursor,
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::{live::replay::budget::RowBudget, store::connection::Readers};
+use crate::{live::replay::budget::RowBudget, store::readers::Readers};
 
 /// The database, and limits that all replays share.
 #[derive(Debug)]
