@@ -4,7 +4,7 @@
 
 use std::{fs, process::Stdio, time::Duration};
 
-use test_support::{Authority, TestCluster, TestDatabase, TestProcess, test_directory};
+use test_support::{Authority, TestCluster, TestDatabase, TestProcess, is_on_citus, test_directory};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -126,6 +126,7 @@ async fn migrate_names_its_database_in_the_log() {
     let output = command.output().await.unwrap();
     assert!(output.status.success());
     let log = String::from_utf8(output.stderr).unwrap();
-    let target = format!("using the database {} on the socket ", database.name());
+    let place = if is_on_citus() { "" } else { "the socket " };
+    let target = format!("using the database {} on {place}", database.name());
     assert!(log.contains(&target), "{log}");
 }

@@ -322,8 +322,9 @@ async fn a_start_that_waits_for_a_lock_says_who_holds_it() {
     ] {
         let is_table = lock.contains("TABLE");
         let database = TestDatabase::empty().await;
-        let url = format!("{}&application_name=the%20blocker", database.url());
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        let mut blocker: tokio_postgres::Config = database.url().parse().unwrap();
+        blocker.application_name("the blocker");
+        let (client, connection) = blocker.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         if is_table {
             // The first migration was applied, and the others have to change its table.

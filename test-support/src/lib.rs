@@ -34,7 +34,7 @@ pub use crate::{
     database::TestDatabase,
     directory::test_directory,
     fit::{FitFile, FitValue},
-    nodes::{CITUS, count_on_all_nodes, earlier, is_on_citus},
+    nodes::{CITUS, commit_limit, count_on_all_nodes, earlier, is_on_citus},
     process::{Addresses, TestProcess},
 };
 pub use rustix::process::Signal;

@@ -1,6 +1,6 @@
 //! The nodes of a Citus cluster that tests use in place of a PostgreSQL of their own.
 
-use std::env;
+use std::{env, time::Duration};
 
 use health_core::Config as HealthConfig;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
@@ -25,6 +25,16 @@ pub fn count_on_all_nodes(count: &str) -> String {
         format!("SELECT sum(result::bigint)::bigint FROM run_command_on_all_nodes($count${count}$count$)")
     } else {
         count.to_owned()
+    }
+}
+
+/// Returns a limit that a test waits for, within which one commit must fit. On a cluster it is longer: the first commit of a
+/// server connects to all nodes, and each commit has two phases.
+pub fn commit_limit(on_one_postgresql: Duration) -> Duration {
+    if is_on_citus() {
+        on_one_postgresql * 10
+    } else {
+        on_one_postgresql
     }
 }
 

@@ -27,7 +27,9 @@ use crate::{
         commit_log::{APPEND, COMMIT_LOCK, CommitRecord, LogPage, fence, maintain, newest, page},
         connection::Session,
         micros::Micros,
+        prepared::{self, Rows},
         required_version::KNOWN_VERSION,
+        tables::Tables,
     },
 };
 
@@ -83,6 +85,9 @@ const ROUNDS: i64 = 40;
 const WRITERS: i64 = 6;
 
 const DAY: Duration = Duration::from_hours(24);
+
+/// The longest wait for an answer of the database.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The model reads records, not rows.
 const NO_KEYS: &[u8] = &[];
@@ -308,9 +313,7 @@ async fn ask(url: &str, key: BatchKey) -> bool {
             }
         }
     };
-    timeout(Duration::from_mins(1), asking)
-        .await
-        .expect("an answer in time")
+    timeout(ANSWER_TIMEOUT, asking).await.expect("an answer in time")
 }
 
 /// Reads records after a position until the writers have ended.
@@ -333,12 +336,7 @@ impl Poller {
                 },
                 _ => records_after(&self.session, last.number).await,
             };
-            let batches: Vec<i64> = records.iter().map(|record| record.batch_number).collect();
-            let rows = rows_of(&self.session, &batches).await;
-            let is_incomplete = |record: &&CommitRecord| {
-                record.rows > 0 && rows.get(&record.batch_number).copied() != Some(i64::from(record.rows))
-            };
-            self.without_rows += records.iter().filter(is_incomplete).count();
+            self.without_rows += self.count_incomplete(&records).await;
             last = records.last().copied().unwrap_or(last);
             let is_empty = records.is_empty();
             self.seen.extend(records);
@@ -347,6 +345,34 @@ impl Poller {
             }
         }
     }
+
+    /// Counts the records without all their rows. On a cluster, a record may be visible a moment before its rows, so this does
+    /// what the product does there: it looks again after the commits have become complete.
+    async fn count_incomplete(&mut self, records: &[CommitRecord]) -> usize {
+        let incomplete = incomplete(&self.session, records).await;
+        if incomplete == 0 || self.session.tables() == Tables::Local {
+            return incomplete;
+        }
+        complete_commits(&mut self.session).await;
+        self::incomplete(&self.session, records).await
+    }
+}
+
+/// Waits until the commits that are visible are complete on all nodes of a cluster.
+async fn complete_commits(session: &mut Session) {
+    let completing = async { while prepared::recover(session, Rows::OfAllUsers).await.is_err() {} };
+    timeout(ANSWER_TIMEOUT, completing)
+        .await
+        .expect("complete commits in time");
+}
+
+async fn incomplete(session: &Session, records: &[CommitRecord]) -> usize {
+    let batches: Vec<i64> = records.iter().map(|record| record.batch_number).collect();
+    let rows = rows_of(session, &batches).await;
+    let is_incomplete = |record: &&CommitRecord| {
+        record.rows > 0 && rows.get(&record.batch_number).copied() != Some(i64::from(record.rows))
+    };
+    records.iter().filter(is_incomplete).count()
 }
 
 /// The number of rows of each batch.
@@ -418,6 +444,7 @@ async fn run(protocol: Protocol) -> Violations {
     ended.store(true, SeqCst);
     let packs = packer.await.unwrap();
     let poller = poller.await.unwrap();
+    complete_commits(&mut observer).await;
 
     let log = match protocol {
         Protocol::ProductWithPacks => {

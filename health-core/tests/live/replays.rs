@@ -88,21 +88,27 @@ async fn a_fresh_sample_waits_only_for_the_backlog_of_its_own_user() {
     let health = open(&database).await;
     let start = health.cursor();
     let users = 200;
+    let mut acks = Vec::new();
     for n in 0..1000 {
         let batch = (1..=users).map(|id| sample(id, n, n)).collect();
         // The test does not wait for each request, so that a writer joins them into large batches.
-        let ack = health.enqueue(batch).await.unwrap();
-        if n == 999 {
-            ack.receipt().await.unwrap();
-        }
+        acks.push(health.enqueue(batch).await.unwrap());
     }
+    for ack in acks {
+        ack.receipt().await.unwrap();
+    }
+    // Nothing of the backlog is delivered later, as if it were fresh.
+    let mut delivered = health.subscribe(Filter::all());
+    health.ingest([sample(998, 0, 0)]).await.unwrap();
+    while next_sample(&mut delivered).await.0 != "998:0" {}
+    drop(delivered);
     let mut live = health.subscribe(Filter::all()).resume(start);
     expect_resumed(&mut live).await.unwrap();
     // The fresh samples come after 1000 received ones, so that the replay is running.
     let mut next_of = vec![0; 1000];
     let mut received = 0_usize;
     let mut fresh_at = None;
-    let total = 1000 * users + 2;
+    let total = 1000 * users + 3;
     for count in 0..total {
         if count == 1000 {
             health

@@ -1,6 +1,6 @@
 //! `health-server distribute`: what it prints, and what it says where it cannot work.
 
-use test_support::TestDatabase;
+use test_support::{TestDatabase, is_on_citus};
 use tokio_postgres::NoTls;
 
 use super::{run_to_end, serve};
@@ -14,7 +14,8 @@ async fn distribute(arguments: &[&str]) -> (Option<i32>, String, String) {
 
 #[tokio::test]
 async fn a_database_without_citus_is_refused_with_what_to_install() {
-    if test_support::is_on_citus() {
+    if is_on_citus() {
+        eprintln!("skipped: a cluster has Citus");
         return;
     }
     let database = TestDatabase::new().await;
@@ -38,11 +39,10 @@ async fn a_database_without_citus_is_refused_with_what_to_install() {
 
 #[tokio::test]
 async fn a_coordinator_is_told_line_by_line_and_servers_must_be_stopped_first() {
-    if test_support::is_on_citus() {
-        return;
+    let database = TestDatabase::undistributed().await;
+    if !is_on_citus() {
+        database.pretend_citus().await;
     }
-    let database = TestDatabase::new().await;
-    database.pretend_citus().await;
     let url = ["--database-url", database.url()];
 
     let (status, script, _) = distribute(&[&url[..], &["--dry-run"]].concat()).await;

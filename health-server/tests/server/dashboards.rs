@@ -34,7 +34,12 @@ fn expanded(sql: &str) -> String {
 
 #[tokio::test]
 async fn a_role_that_may_only_read_the_views_sees_what_the_dashboard_of_people_asks() {
-    let database = TestDatabase::new().await;
+    for is_distributed in [false, true] {
+        check_dashboard(TestDatabase::distributed_if(is_distributed).await).await;
+    }
+}
+
+async fn check_dashboard(database: TestDatabase) {
     let admin = connect(database.url()).await;
     let role = format!("grafana_{}", database.name());
     // On 2025-03-30 clocks in Berlin change, so that the day has 23 hours and begins at 23:00 UTC.

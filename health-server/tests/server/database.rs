@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use health_core::{Config, Error, Health, SetupError, grants};
 use serde_json::Value;
-use test_support::TestDatabase;
+use test_support::{TestDatabase, is_on_citus};
 use tokio_postgres::{Client, NoTls};
 
 use crate::support::{Server, counts, listed_errors, record, records};
@@ -275,7 +275,7 @@ async fn a_database_that_the_server_creates_has_the_encoding_utf8() {
     client.batch_execute(&drop).await.unwrap();
 }
 
-/// What an operator may add to the table so that PostgreSQL refuses rows with 7 steps.
+/// What an operator may add to the table so that PostgreSQL refuses rows with 7 steps. The first also runs on a cluster.
 const REFUSALS: [&str; 3] = [
     "ALTER TABLE health_metrics ADD CHECK (steps <> 7)",
     "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
@@ -285,9 +285,18 @@ const REFUSALS: [&str; 3] = [
      CREATE POLICY rows ON health_metrics USING (true) WITH CHECK (steps <> 7)",
 ];
 
+fn refusals() -> &'static [&'static str] {
+    if is_on_citus() {
+        eprintln!("left out: Citus refuses triggers, and it inserts by COPY, which refuses row-level security");
+        &REFUSALS[..1]
+    } else {
+        &REFUSALS
+    }
+}
+
 #[tokio::test]
 async fn a_row_that_the_database_refuses_is_named_and_its_neighbours_are_stored() {
-    for refusal in REFUSALS {
+    for refusal in refusals() {
         let database = TestDatabase::new().await;
         let admin = admin(&database).await;
         let (name, url) = role(&database, &admin).await;

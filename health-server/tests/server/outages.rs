@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use health_core::Error;
 use serde_json::Value;
-use test_support::{TestDatabase, is_on_citus};
+use test_support::{TestDatabase, commit_limit};
 use tokio_postgres::Transaction;
 
 use crate::{
@@ -15,7 +15,9 @@ use crate::{
 };
 
 /// Long enough for a database that answers, short enough that a test can wait until it has passed.
-const SHORT: Duration = Duration::from_millis(500);
+fn short() -> Duration {
+    commit_limit(Duration::from_millis(500))
+}
 
 /// Ends the connections of the server, but not the one that executes this.
 const TERMINATE_OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -66,8 +68,8 @@ async fn reason_not_ready(server: &Server) -> String {
 #[tokio::test]
 async fn a_database_out_of_reach_gives_503_until_it_is_back() {
     let server = Server::with_limits(|_, core| {
-        core.ingest_deadline = SHORT;
-        core.connection_wait = SHORT;
+        core.ingest_deadline = short();
+        core.connection_wait = short();
     })
     .await;
     assert_eq!(server.post("json", record(1, 0)).await.status, 200);
@@ -173,8 +175,7 @@ async fn every_door_answers_503(server: &Server) {
 async fn a_full_queue_gives_429_and_stores_what_it_accepted() {
     let server = Server::with_limits(|_, core| {
         core.queue_rows = 100;
-        // Long enough for one commit: that of a cluster takes longer.
-        core.ingest_deadline = Duration::from_millis(if is_on_citus() { 5_000 } else { 300 });
+        core.ingest_deadline = commit_limit(Duration::from_millis(300));
     })
     .await;
     let mut sql = server.sql().await;
@@ -335,9 +336,9 @@ async fn a_database_that_stops_answering_gives_503_after_the_limits() {
     let database = TestDatabase::new().await;
     let proxy = PausableProxy::start(database.url()).await;
     let server = Server::with_database(database, Some(&proxy.url), |_, core| {
-        core.ingest_deadline = SHORT;
-        core.statement_timeout = SHORT;
-        core.connection_wait = SHORT;
+        core.ingest_deadline = short();
+        core.statement_timeout = short();
+        core.connection_wait = short();
     })
     .await;
     assert_eq!(server.post("json", record(1, 0)).await.status, 200);
@@ -359,7 +360,8 @@ async fn a_database_that_stops_answering_gives_503_after_the_limits() {
     let response = server.post("json", record(1, 1)).await;
     assert_eq!((response.status, counts(&response)), (503, [0; 4]));
     // The server cannot know why it took so long, nor whether the sample is stored.
-    let reason = format!("the samples were not all stored within {SHORT:?}; a part of them may be stored");
+    let limit = short();
+    let reason = format!("the samples were not all stored within {limit:?}; a part of them may be stored");
     assert!(response.problem().contains(&reason), "{response:?}");
     proxy.resume();
     loop {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use health_core::{Config, Health};
-use test_support::{Signal, TempDir, TestDatabase, TestProcess, test_directory};
+use test_support::{Signal, TempDir, TestDatabase, TestProcess, commit_limit, test_directory};
 use tokio::{process::Command, time::timeout};
 use tokio_postgres::{Client, NoTls, config::Host};
 
@@ -17,11 +17,12 @@ use crate::support::{Server, record};
 /// The longest time in which a server has to work again after the pooler does.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 
-/// The statement that shows what a session of the pool has kept of others. Other tests have locks in other databases.
+/// The statement that shows what a session of the pool has kept of others. Other tests have locks in other databases, and Citus has
+/// locks with other numbers.
 const KEPT: &str = "SELECT current_setting('jit') || current_setting('client_min_messages') \
      || current_setting('statement_timeout') || current_setting('enable_seqscan') \
      || (SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database \
-     WHERE locktype = 'advisory' AND datname = current_database())";
+     WHERE locktype = 'advisory' AND objsubid IN (1, 2) AND datname = current_database())";
 
 /// A `PgBouncer` in front of a database, on a socket in a directory of its own.
 struct Pooler {
@@ -32,12 +33,8 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Starts a pooler. Returns `None` if the program is not installed, or the tests run on a cluster.
+    /// Starts a pooler. Returns `None` if the program is not installed.
     async fn start(mode: &str, pool_size: u32) -> Option<Self> {
-        if test_support::is_on_citus() {
-            println!("skipped: the pooler of this test reaches PostgreSQL through a Unix socket");
-            return None;
-        }
         let directory = test_directory();
         let database = TestDatabase::new().await;
         // The pooler refuses to run as root, as PostgreSQL does.
@@ -45,7 +42,7 @@ impl Pooler {
         configure(&directory, &database, mode, pool_size);
         let mut command = Command::new("pgbouncer");
         if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-            command.args(["-u", &owner_of_sockets(&database)]);
+            command.args(["-u", &user_of_pooler(&database)]);
         }
         command.arg("-q").arg(directory.path().join("pgbouncer.ini"));
         if Command::new("pgbouncer").arg("--version").output().await.is_err() {
@@ -77,26 +74,26 @@ impl Pooler {
     }
 }
 
-/// Returns the name of the user that owns the sockets of the test cluster, which no other user may reach.
-fn owner_of_sockets(database: &TestDatabase) -> String {
-    let uid = std::fs::metadata(socket_directory(database)).unwrap().uid().to_string();
+/// Returns a user of the machine who can reach the database: the owner of the sockets of PostgreSQL, which no other user may
+/// use. The coordinator of a cluster is reached by TCP.
+fn user_of_pooler(database: &TestDatabase) -> String {
+    let target: tokio_postgres::Config = database.url().parse().unwrap();
+    let Host::Unix(directory) = &target.get_hosts()[0] else {
+        return "nobody".to_owned();
+    };
+    let uid = std::fs::metadata(directory).unwrap().uid().to_string();
     let users = std::fs::read_to_string("/etc/passwd").unwrap();
     let mut users = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let user = users.find(|fields| fields.get(2) == Some(&uid.as_str())).unwrap();
     user[0].to_owned()
 }
 
-fn socket_directory(database: &TestDatabase) -> String {
-    let target: tokio_postgres::Config = database.url().parse().unwrap();
-    match &target.get_hosts()[0] {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.to_str().unwrap().to_owned(),
-    }
-}
-
 fn configure(directory: &TempDir, database: &TestDatabase, mode: &str, pool_size: u32) {
     let target: tokio_postgres::Config = database.url().parse().unwrap();
-    let host = socket_directory(database);
+    let host = match &target.get_hosts()[0] {
+        Host::Tcp(name) => name.as_str(),
+        Host::Unix(directory) => directory.to_str().unwrap(),
+    };
     let port = target.get_ports().first().copied().unwrap_or(5432);
     let user = target.get_user().unwrap();
     let text = format!(
@@ -151,7 +148,7 @@ async fn a_pooler_that_changes_to_transaction_mode_and_back_costs_no_500_and_the
     let Some(pooler) = Pooler::start("session", 20).await else {
         return;
     };
-    let short = Duration::from_millis(500);
+    let short = commit_limit(Duration::from_millis(500));
     let server = Server::with_database(TestDatabase::new().await, Some(&pooler.url), |_, core| {
         core.ingest_deadline = short;
         core.connection_wait = short;
