@@ -4,15 +4,25 @@ mod database;
 mod finding;
 mod machine;
 mod ready;
+mod service_user;
+mod settings;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use chrono::Utc;
 use health_core::{check_database, embedded::Cluster, format_timestamp};
 
-use self::finding::{Finding, Level};
+use self::{
+    finding::{Finding, Level},
+    service_user::ServiceUser,
+    settings::PACKAGE_SETTINGS,
+};
 use crate::{
     args::{ServeArgs, check::CheckArgs},
+    config::Sources,
     database::{Postgres, options},
     error::ProgramError,
 };
@@ -21,7 +31,7 @@ use crate::{
 ///
 /// # Errors
 /// [`ProgramError::Check`] if something is wrong, [`ProgramError::NotReady`] with `--ready`.
-pub(crate) async fn check(args: CheckArgs) -> Result<(), ProgramError> {
+pub(crate) async fn check(args: CheckArgs, sources: &Sources) -> Result<(), ProgramError> {
     if args.ready {
         return ready::ask(&args.serve.http, args.serve.tls_cert.is_some()).await;
     }
@@ -33,7 +43,9 @@ pub(crate) async fn check(args: CheckArgs) -> Result<(), ProgramError> {
             format_timestamp(Utc::now())
         ),
     )];
+    findings.push(settings::origin(sources, Path::new(PACKAGE_SETTINGS)));
     findings.extend(machine::certificate(&args.serve));
+    findings.extend(files(&args.serve, sources));
     findings.extend(of_database(&args.serve).await?);
     findings.extend(machine::open_files(&args.serve));
     print(&findings).map_err(ProgramError::System)?;
@@ -41,6 +53,27 @@ pub(crate) async fn check(args: CheckArgs) -> Result<(), ProgramError> {
         0 => Ok(()),
         wrong => Err(ProgramError::Check { wrong }),
     }
+}
+
+/// Says whether the server's user can read the files that the server reads when it starts, and again at SIGHUP.
+fn files(args: &ServeArgs, sources: &Sources) -> Vec<Finding> {
+    // With a database elsewhere, the data directory tells nothing about the user.
+    if args.database.is_external() {
+        return Vec::new();
+    }
+    let Some(user) = ServiceUser::of_data_dir(&options(&args.database)) else {
+        return Vec::new();
+    };
+    let files = [
+        ("settings", &sources.file),
+        ("certificate", &args.tls_cert),
+        ("key", &args.tls_key),
+    ];
+    user.findings(
+        files
+            .into_iter()
+            .filter_map(|(what, path)| Some((what, path.as_deref()?))),
+    )
 }
 
 /// Returns what is to be said of the database. The PostgreSQL of a data directory that no server uses is started meanwhile.

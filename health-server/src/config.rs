@@ -11,10 +11,13 @@ mod setting;
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, error::ErrorKind};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, error::ErrorKind, parser::ValueSource};
 
 pub(crate) use self::{error::ConfigError, print::print, setting::SECRET_KEYS};
-use self::{file::FileValues, setting::settings};
+use self::{
+    file::FileValues,
+    setting::{Setting, arguments, settings},
+};
 use crate::args::Args;
 
 /// The values of all settings of a command that have one, by key, as texts.
@@ -28,6 +31,15 @@ pub(crate) struct Loaded {
     pub(crate) values: Values,
     /// The configuration file has a password, and others can read it.
     pub(crate) shows_password: Option<PathBuf>,
+    pub(crate) sources: Sources,
+}
+
+/// Where the settings come from, apart from the command line and the defaults.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) file: Option<PathBuf>,
+    /// The names of the variables that set something.
+    pub(crate) variables: Vec<String>,
 }
 
 /// Combines the command line with the environment and the configuration file.
@@ -46,9 +58,15 @@ pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
     };
     let shows_password = file.shows_password();
     let command = database::choose(command, &matches, &mut file)?;
-    let matches = with_defaults(command, &file).try_get_matches_from(argv)?;
+    let command = with_defaults(command, &file);
+    let matches = command.clone().try_get_matches_from(argv)?;
+    let parsed = Args::from_arg_matches(&matches)?;
     Ok(Loaded {
-        args: Args::from_arg_matches(&matches)?,
+        sources: Sources {
+            file: parsed.config.clone(),
+            variables: variables_in_force(&command, &matches),
+        },
+        args: parsed,
         values: values_in_force(&matches),
         shows_password,
     })
@@ -70,7 +88,7 @@ fn check_order(command: &Command, matches: &ArgMatches) -> Result<(), ConfigErro
         return Ok(());
     };
     for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
-        if matches.value_source(arg.get_id().as_str()) == Some(clap::parser::ValueSource::CommandLine) {
+        if matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
             let flag = arg.get_long().unwrap_or_default();
             let message = format!("--{flag} stands before the command `{name}`. Write it after the command.");
             return Err(command.clone().error(ErrorKind::ArgumentConflict, message).into());
@@ -88,6 +106,24 @@ fn values_in_force(matches: &ArgMatches) -> Values {
         Some((setting.key.clone(), raw.map(ToOwned::to_owned).collect()))
     });
     values.collect()
+}
+
+/// Returns the names of the variables that set something for the chosen command.
+fn variables_in_force(command: &Command, matches: &ArgMatches) -> Vec<String> {
+    let matches = chosen(matches);
+    let mut names: Vec<String> = arguments(command)
+        .filter(|arg| Setting::new(arg).is_some())
+        .filter(|arg| {
+            let id = arg.get_id().as_str();
+            // A command does not know the settings of others.
+            matches!(matches.try_contains_id(id), Ok(true))
+                && matches.value_source(id) == Some(ValueSource::EnvVariable)
+        })
+        .filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Returns the matches of the innermost command.

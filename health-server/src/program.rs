@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     args::{Args, Command, ServeArgs},
     backup, check,
-    config::{self, ConfigError, Loaded},
+    config::{self, ConfigError, Loaded, Sources},
     database::Postgres,
     descriptors::{raise_open_files_limit, shortage},
     distribute,
@@ -107,6 +107,7 @@ fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramEr
         args,
         values,
         shows_password,
+        sources,
     } = loaded;
     let log = logging::init(args.log_format, &args.log);
     if let Some(path) = shows_password {
@@ -115,7 +116,7 @@ fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramEr
             path.display()
         );
     }
-    let config = args.config.clone().map(|path| ConfigFile {
+    let config = sources.file.clone().map(|path| ConfigFile {
         path,
         argv,
         values,
@@ -126,7 +127,7 @@ fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramEr
         .enable_all()
         .build()
         .map_err(ProgramError::System)?;
-    let outcome = runtime.block_on(execute(args, config));
+    let outcome = runtime.block_on(execute(args, config, &sources));
     // What is under way may wait for a disk that does not answer.
     runtime.shutdown_background();
     outcome
@@ -150,7 +151,7 @@ fn print(bytes: &[u8]) -> Result<(), ProgramError> {
     }
 }
 
-async fn execute(args: Args, config: Option<ConfigFile>) -> Result<ExitCode, ProgramError> {
+async fn execute(args: Args, config: Option<ConfigFile>, sources: &Sources) -> Result<ExitCode, ProgramError> {
     match args.command {
         None => serve(args.serve, config).await?,
         Some(Command::Serve(args)) => serve(*args, config).await?,
@@ -160,7 +161,7 @@ async fn execute(args: Args, config: Option<ConfigFile>) -> Result<ExitCode, Pro
         Some(Command::Restore(args)) => backup::restore(args).await?,
         Some(Command::Migrate(args)) => migrate::execute(args).await?,
         Some(Command::Distribute(args)) => distribute::execute(args).await?,
-        Some(Command::Check(args)) => check::check(*args).await?,
+        Some(Command::Check(args)) => check::check(*args, sources).await?,
         // They were executed without a runtime.
         Some(Command::Completions { .. } | Command::Man) => {}
     }

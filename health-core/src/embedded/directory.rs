@@ -221,6 +221,14 @@ impl Directory {
         !text.ends_with('\n') || text.split_whitespace().nth(1) == Some(COMMAND_MARK)
     }
 
+    /// Returns the process id of the last server that owned the directory, which may have ended.
+    pub(crate) fn server_process(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.server_lock()).ok()?;
+        let mut words = text.split_whitespace();
+        let process = words.next()?.parse().ok()?;
+        (words.next() != Some(COMMAND_MARK)).then_some(process)
+    }
+
     /// Locks the file whose lock the processes of PostgreSQL inherit. Returns `None` while one of them still runs.
     pub(crate) fn lock_for_postgres(&self, user: &OsUser) -> Result<Option<File>, EmbeddedError> {
         let path = self.pg_lock();

@@ -140,6 +140,18 @@ impl Options {
         Ok(Directory::new(self.resolve_data_dir()?).pgdata().exists())
     }
 
+    /// Returns the process id of the server that runs on the data directory, if the system tells it and it is a
+    /// `health-server`. It may end at any moment.
+    pub fn server_process(&self) -> Option<u32> {
+        if self.is_throw_away() {
+            return None;
+        }
+        let process = Directory::new(self.resolve_data_dir().ok()?).server_process()?;
+        // The number may be an old one, and belong to another program now.
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+        (name.trim_end() == "health-server").then_some(process)
+    }
+
     pub(crate) fn restarts(&self) -> bool {
         self.restart
     }

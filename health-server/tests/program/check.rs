@@ -1,5 +1,11 @@
 //! `health-server check`: what it says of a database and of a running server, and its exit status.
 
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+};
+
 use test_support::{Authority, TestCluster, TestDatabase, TestProcess, test_directory};
 use tokio::net::TcpListener;
 use tokio_postgres::NoTls;
@@ -174,7 +180,7 @@ async fn ready_asks_the_server_with_and_without_tls() {
     let certificate = Authority::new("an authority").sign("health.example", &["health.example"]);
     let [cert, key] = [("cert.pem", &certificate.certificate), ("key.pem", &certificate.key)].map(|(name, text)| {
         let path = directory.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     });
     let tls = ["--tls-cert", &cert, "--tls-key", &key];
@@ -200,4 +206,105 @@ async fn ready_asks_the_server_with_and_without_tls() {
     tokio::spawn(async move { while other.accept().await.is_ok() {} });
     let (status, _, message) = check(&["--ready", "--http", &address]).await;
     assert_eq!(status, Some(1), "{message}");
+}
+
+#[tokio::test]
+async fn a_file_that_only_root_can_read_is_named_with_the_user_of_the_server() {
+    let directory = test_directory();
+    let data_dir = directory.path().join("data");
+    fs::create_dir(&data_dir).unwrap();
+    if chown(&data_dir, Some(4001), Some(4002)).is_err() {
+        println!("skipped: this process may not give files away");
+        return;
+    }
+    let certificate = Authority::new("an authority").sign("health.example", &["health.example"]);
+    let closed = directory.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let [cert, key, hidden] = ["cert.pem", "key.pem", "closed/key.pem"].map(|name| directory.path().join(name));
+    fs::write(&cert, &certificate.certificate).unwrap();
+    for path in [&key, &hidden] {
+        fs::write(path, &certificate.key).unwrap();
+    }
+    fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+    let page = async |key: &Path| {
+        let [data_dir, cert, key] = [&*data_dir, &*cert, key].map(|path| path.to_str().unwrap());
+        check(&["--data-dir", data_dir, "--tls-cert", cert, "--tls-key", key]).await
+    };
+
+    let (status, text, _) = page(&key).await;
+    assert_eq!(status, Some(1), "{text}");
+    let found = line(&text, "files");
+    for part in [
+        "wrong",
+        "the user 4001",
+        "cannot read the key",
+        "it belongs to root",
+        "mode 0640",
+        "chgrp",
+    ] {
+        assert!(found.contains(part), "{part} is missing: {found}");
+    }
+    let (_, text, _) = page(&hidden).await;
+    let found = line(&text, "files");
+    let directory = format!("the directory {} belongs to root", closed.display());
+    assert!(found.starts_with("wrong") && found.contains(&directory), "{found}");
+
+    chown(&key, None, Some(4002)).unwrap();
+    let (_, text, _) = page(&key).await;
+    let found = line(&text, "files");
+    assert!(found.starts_with("ok") && found.contains("certificate, key"), "{found}");
+}
+
+#[tokio::test]
+async fn the_user_of_a_running_server_counts_and_not_the_owner_of_its_data_directory() {
+    let directory = test_directory();
+    let path = directory.path().join("data");
+    let certificate = Authority::new("an authority").sign("health.example", &["health.example"]);
+    let [cert, key] = [("cert.pem", &certificate.certificate), ("key.pem", &certificate.key)].map(|(name, text)| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    fs::create_dir(&path).unwrap();
+    // The user `daemon`, which every system has, runs only PostgreSQL. If this process may not give files away, the server does
+    // not run as root either, and its user can read the files, too.
+    let _ = chown(&path, Some(1), Some(1));
+    let arguments = [
+        "--data-dir",
+        path.to_str().unwrap(),
+        "--tls-cert",
+        &cert,
+        "--tls-key",
+        &key,
+    ];
+    let (server, _) = serve(&arguments).await;
+    let (_, page, _) = check(&arguments).await;
+    assert!(page.contains("in use by a running server"), "{page}");
+    assert!(line(&page, "certificate").starts_with("ok"), "{page}");
+    assert!(!page.contains("cannot read"), "{page}");
+    assert_eq!(server.stop().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_file_and_the_variables_that_were_read_are_named() {
+    let directory = test_directory();
+    let file = directory.path().join("health.toml");
+    fs::write(&file, "http = '127.0.0.1:0'\n").unwrap();
+    let data_dir = directory.path().join("data");
+    let mut command = health_server(&["check", "--data-dir", data_dir.to_str().unwrap()]);
+    let output = command
+        .env("HEALTH_CONFIG", &file)
+        .env("HEALTH_WRITERS", "3")
+        .env("HEALTH_READERS", "5")
+        .output()
+        .await
+        .unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    let expected = format!(
+        "from {}; the variables HEALTH_READERS, HEALTH_WRITERS are set",
+        file.display()
+    );
+    assert!(line(&page, "settings").contains(&expected), "{page}");
 }
