@@ -51,10 +51,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<()> {
     bench::run(&args.serve, async |progress| {
-        let cluster = ScratchCluster::start("feed").await?;
-        let rows = Bench::new(&args, &cluster, progress).run().await;
-        cluster.stop().await?;
-        rows
+        let measure = async |cluster: &ScratchCluster| Bench::new(&args, cluster, progress).run().await;
+        ScratchCluster::with("feed", measure).await
     })
     .await
 }

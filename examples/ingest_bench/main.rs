@@ -58,15 +58,15 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<()> {
     bench::run(&args.serve, async |progress| {
-        let cluster = ScratchCluster::start("ingest").await?;
-        let bench = Bench {
-            args: &args,
-            baseline: Baseline::new(&cluster)?,
-            progress,
+        let measure = async |cluster: &ScratchCluster| {
+            let bench = Bench {
+                args: &args,
+                baseline: Baseline::new(cluster)?,
+                progress,
+            };
+            bench.run().await
         };
-        let rows = bench.run().await;
-        cluster.stop().await?;
-        rows
+        ScratchCluster::with("ingest", measure).await
     })
     .await
 }

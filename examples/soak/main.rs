@@ -82,8 +82,6 @@ async fn soak(args: Args) -> Result<()> {
     if let Some(url) = args.serve.url() {
         return server_process::serve(url).await;
     }
-    let cluster = ScratchCluster::start("soak").await?;
-    let result = run::run(args, &cluster).await;
-    cluster.stop().await?;
-    result
+    let run = async |cluster: &ScratchCluster, signals| run::run(args, cluster, signals).await;
+    ScratchCluster::with_signals("soak", run).await
 }

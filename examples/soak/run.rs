@@ -1,9 +1,9 @@
 //! One run: start everything, let it work and fail, stop, compare everything.
 
-use std::{io, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
 use chrono::Utc;
-use examples::{Result, bench::ScratchCluster, shutdown_signal};
+use examples::{Result, ShutdownSignals, bench::ScratchCluster};
 use health_core::UserId;
 use tokio::{
     sync::watch,
@@ -41,8 +41,35 @@ const ERASE_USER: Duration = Duration::from_mins(10);
 /// The longest time in which the feed delivers the last samples to readers that stay connected.
 const LAST_SAMPLES: Duration = Duration::from_mins(2);
 
-/// Runs the soak on a PostgreSQL.
-pub(crate) async fn run(args: Args, cluster: &ScratchCluster) -> Result<()> {
+/// Runs the soak on a PostgreSQL. The first signal ends the writing, a second one also the comparison.
+pub(crate) async fn run(args: Args, cluster: &ScratchCluster, mut signals: ShutdownSignals) -> Result<()> {
+    let recorder = Recorder::default();
+    let ledgers: Arc<[Ledger]> = READERS.iter().map(|(name, _)| Ledger::new(name)).collect();
+    let end = watch::Sender::new(false);
+    let mut soak = pin!(soak(args, cluster, &recorder, &ledgers, end.subscribe()));
+    tokio::select! {
+        result = &mut soak => return result,
+        () = signals.next() => {}
+    }
+    say("interrupted; a second signal ends the comparison, too")?;
+    end.send_replace(true);
+    tokio::select! {
+        result = soak => result,
+        () = signals.next() => {
+            report_work(&recorder)?;
+            Err("interrupted before everything was compared".into())
+        }
+    }
+}
+
+/// Writes until the time is over or `end` becomes true, and compares everything.
+async fn soak(
+    args: Args,
+    cluster: &ScratchCluster,
+    recorder: &Recorder,
+    ledgers: &Arc<[Ledger]>,
+    mut end: watch::Receiver<bool>,
+) -> Result<()> {
     let url = cluster.url("health_db");
     let log = args
         .log
@@ -52,25 +79,23 @@ pub(crate) async fn run(args: Args, cluster: &ScratchCluster) -> Result<()> {
     servers.start_missing().await?;
     // For psql, while the soak works.
     say(&format!("database {url}"))?;
-    let recorder = Recorder::default();
-    let ledgers: Arc<[Ledger]> = READERS.iter().map(|(name, _)| Ledger::new(name)).collect();
     let monitor = Monitor::new(
         (args.out.clone(), args.csv.clone()),
         url,
         servers.running(),
         recorder.clone(),
-        Arc::clone(&ledgers),
+        Arc::clone(ledgers),
     );
     let (stop, leaves) = (watch::Sender::new(false), watch::Sender::new(true));
     // Tasks that work until they are dropped. Each of them ends only with an error.
     let mut tasks = JoinSet::new();
-    start_readers(&mut tasks, &servers, &ledgers, &leaves).await?;
+    start_readers(&mut tasks, &servers, ledgers, &leaves).await?;
     let client = Client::new(servers.running());
     tasks.spawn(queries::query(client.clone(), recorder.clone(), i64::from(args.users)));
     tasks.spawn(monitor.clone().run(args.measure_every, stop.subscribe()));
     let shared = Shared {
         client,
-        ledgers: Arc::clone(&ledgers),
+        ledgers: Arc::clone(ledgers),
         recorder: recorder.clone(),
     };
     let mut writers = JoinSet::new();
@@ -78,14 +103,13 @@ pub(crate) async fn run(args: Args, cluster: &ScratchCluster) -> Result<()> {
         writers.spawn(writer.run(stop.subscribe()));
     }
 
-    let end = Instant::now() + args.time;
-    let interrupted = shutdown_signal()?;
+    let last = Instant::now() + args.time;
     let work = async {
         tokio::select! {
-            result = faults::inject(&mut servers, cluster, &monitor, args.kill_every, end) => result,
+            result = faults::inject(&mut servers, cluster, &monitor, args.kill_every, last) => result,
             Some(failed) = tasks.join_next() => failed?,
             Some(failed) = writers.join_next() => failed?.map(|_| ()),
-            () = interrupted => Ok(()),
+            _ = end.wait_for(|end| *end) => Ok(()),
         }
     };
     let result = work.await;
@@ -97,12 +121,12 @@ pub(crate) async fn run(args: Args, cluster: &ScratchCluster) -> Result<()> {
     stop.send_replace(true);
     leaves.send_replace(false);
     say("all writers stop; now everything is compared")?;
-    let finish = finish(&mut writers, &ledgers);
+    let finish = finish(&mut writers, ledgers);
     tokio::select! {
         result = finish => result?,
         Some(failed) = tasks.join_next() => failed??,
     }
-    report(&recorder, &ledgers)
+    report(recorder, ledgers)
 }
 
 async fn start_readers(
@@ -162,12 +186,7 @@ async fn finish(writers: &mut JoinSet<Result<Writer>>, ledgers: &[Ledger]) -> Re
 }
 
 fn report(recorder: &Recorder, ledgers: &[Ledger]) -> Result<()> {
-    let totals = recorder.totals();
-    say(&format!(
-        "{} samples acknowledged in {} requests, {} erased in {} erasures, {} queries of 24 hours, {} comparisons of a \
-         user with the oracle",
-        totals.samples, totals.requests, totals.erased, totals.erasures, totals.queries, totals.checks
-    ))?;
+    report_work(recorder)?;
     for ledger in ledgers {
         let (received, _) = ledger.counts();
         say(&format!(
@@ -176,6 +195,15 @@ fn report(recorder: &Recorder, ledgers: &[Ledger]) -> Result<()> {
         ))?;
     }
     say("nothing acknowledged was lost or doubled, and nothing erased came back")
+}
+
+fn report_work(recorder: &Recorder) -> Result<()> {
+    let totals = recorder.totals();
+    say(&format!(
+        "{} samples acknowledged in {} requests, {} erased in {} erasures, {} queries of 24 hours, {} comparisons of a \
+         user with the oracle",
+        totals.samples, totals.requests, totals.erased, totals.erasures, totals.queries, totals.checks
+    ))
 }
 
 fn say(message: &str) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{
 use health_core::embedded::{Cluster, Options};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{Result, server_process};
+use crate::{Result, ShutdownSignals, server_process};
 
 /// Arguments of a benchmark that repeats its measurements.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub struct ServeArgs {
 #[derive(Debug, Clone)]
 pub struct Progress(ProgressBar);
 
-/// A PostgreSQL that syncs every commit to disk, in a directory that is removed by [`ScratchCluster::stop`].
+/// A PostgreSQL that syncs every commit to disk, in a directory that is removed afterwards.
 #[derive(Debug)]
 pub struct ScratchCluster {
     cluster: Cluster,
@@ -116,11 +116,38 @@ impl Progress {
 }
 
 impl ScratchCluster {
-    /// Starts a PostgreSQL whose directory has the name of the benchmark.
+    /// Starts a PostgreSQL whose directory has the name of the benchmark, and lets `work` use it. Ctrl-C and SIGTERM end `work`.
+    /// However it ends, PostgreSQL is stopped and its directory removed.
     ///
     /// # Errors
-    /// An error if the directory cannot be created or PostgreSQL does not start.
-    pub async fn start(bench: &str) -> Result<Self> {
+    /// The error of `work`; an error if it was interrupted, or if PostgreSQL does not start or stop.
+    pub async fn with<T>(bench: &str, work: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
+        let interruptible = async |cluster: &Self, mut signals: ShutdownSignals| {
+            tokio::select! {
+                result = work(cluster) => result,
+                () = signals.next() => Err("interrupted: not everything was measured".into()),
+            }
+        };
+        Self::with_signals(bench, interruptible).await
+    }
+
+    /// Does the same as [`ScratchCluster::with`], but leaves it to `work` when to end after a signal.
+    ///
+    /// # Errors
+    /// The error of `work`, or an error if PostgreSQL does not start or stop.
+    pub async fn with_signals<T>(
+        bench: &str,
+        work: impl AsyncFnOnce(&Self, ShutdownSignals) -> Result<T>,
+    ) -> Result<T> {
+        // Before the start, so that a signal during it does not leave the directory behind.
+        let signals = ShutdownSignals::new()?;
+        let cluster = Self::start(bench).await?;
+        let result = work(&cluster, signals).await;
+        cluster.stop().await?;
+        result
+    }
+
+    async fn start(bench: &str) -> Result<Self> {
         // Not in a private directory: PostgreSQL may run as another user, who must be able to enter it.
         let directory = std::env::temp_dir().join(format!("health-{bench}-bench-{}", std::process::id()));
         std::fs::create_dir_all(&directory)?;
@@ -147,11 +174,7 @@ impl ScratchCluster {
         Ok(text.lines().next().unwrap_or_default().trim().parse()?)
     }
 
-    /// Stops PostgreSQL and removes its directory.
-    ///
-    /// # Errors
-    /// An error if PostgreSQL does not stop or its directory cannot be removed.
-    pub async fn stop(self) -> Result<()> {
+    async fn stop(self) -> Result<()> {
         self.cluster.stop().await?;
         Ok(std::fs::remove_dir_all(&self.directory)?)
     }
@@ -281,7 +304,29 @@ fn width(rows: &[Row], text: impl Fn(&Row) -> &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_measurement_that_fails_or_is_interrupted_leaves_no_postgresql_behind() {
+        for is_interrupted in [false, true] {
+            let mut directory = PathBuf::new();
+            let work = async |cluster: &ScratchCluster| -> Result<()> {
+                directory = cluster.directory().to_owned();
+                if !is_interrupted {
+                    return Err("it failed".into());
+                }
+                kill_process(getpid(), Signal::TERM)?;
+                pending().await
+            };
+            let error = ScratchCluster::with("test", work).await.unwrap_err().to_string();
+            assert_eq!(error.starts_with("interrupted"), is_interrupted, "{error}");
+            assert!(directory.is_absolute() && !directory.exists());
+        }
+    }
 
     #[test]
     fn a_percentile_is_the_value_at_its_rank() {

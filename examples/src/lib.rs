@@ -23,7 +23,7 @@ pub use crate::{
     person::Person,
     population::{Interval, InvalidInterval, Population},
     report::exit_code,
-    shutdown::shutdown_signal,
+    shutdown::{ShutdownSignals, shutdown_signal},
     simulation::{Incomplete, Simulation, Totals},
 };
 

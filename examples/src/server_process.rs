@@ -105,6 +105,8 @@ impl ServerProcess {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Ctrl-C at the terminal must not reach the server: its parent decides when it ends.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let stdout = process

@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, path::Path, process::Stdio};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
-use test_support::{TestProcess, test_directory};
+use rustix::process::{Pid, kill_process_group};
+use test_support::{Signal, TestProcess, test_directory};
 use tokio::{io::AsyncReadExt, process::Command};
 
 const TITLES: [&str; 8] = [
@@ -84,6 +89,55 @@ async fn samples_that_are_lost_in_the_database_end_the_soak_with_status_1() {
         message.contains("expected") || message.contains("was answered with"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_writing_and_everything_is_compared() {
+    let directory = test_directory();
+    let mut command = soak(directory.path());
+    // As at a terminal, where Ctrl-C reaches all processes of the group.
+    command.args(["--for", "1h", "--kill-every", "1h"]).process_group(0);
+    let mut running = TestProcess::start(command);
+    running.line_after("database ").await;
+    let group = i32::try_from(running.id()).ok().and_then(Pid::from_raw).unwrap();
+    kill_process_group(group, Signal::INT).unwrap();
+    let work_directory = work_directory(&running);
+    let output = running.rest_of_output().await;
+    assert!(output.contains("nothing acknowledged was lost"), "{output}");
+    assert_eq!(running.wait().await.code(), Some(0));
+    assert!(!work_directory.exists());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_soak_at_once_and_leaves_nothing_behind() {
+    let directory = test_directory();
+    let mut command = soak(directory.path());
+    command
+        .args(["--for", "1h", "--kill-every", "1h"])
+        .stderr(Stdio::piped());
+    let mut running = TestProcess::start(command);
+    running.line_after("database ").await;
+    let work_directory = work_directory(&running);
+    assert!(work_directory.exists());
+    running.signal(Signal::TERM);
+    running.signal(Signal::INT);
+    let output = running.rest_of_output().await;
+    assert!(output.contains("samples acknowledged"), "{output}");
+    assert!(!output.contains("nothing acknowledged was lost"), "{output}");
+    let mut stderr = running.child().stderr.take().unwrap();
+    assert_eq!(running.wait().await.code(), Some(1));
+    let mut message = String::new();
+    stderr.read_to_string(&mut message).await.unwrap();
+    assert!(
+        message.contains("interrupted before everything was compared"),
+        "{message}"
+    );
+    assert!(!work_directory.exists());
+}
+
+/// Returns where a soak keeps its PostgreSQL.
+fn work_directory(running: &TestProcess) -> PathBuf {
+    env::temp_dir().join(format!("health-soak-bench-{}", running.id()))
 }
 
 /// Returns a command for the example, which `cargo test` builds next to the tests.
