@@ -5,6 +5,8 @@ import { ALERTS, count, counted } from './text.js';
 
 /** The largest number in the header, where there is little room. */
 const COUNT_MAX = 999;
+/** A screen reader hears of new alerts once in this time at most; it would never end otherwise. */
+const ANNOUNCE_EVERY = 10_000;
 
 /** The row and the number. The row has one line, whoever has an alert, so that nothing below it moves. */
 export class Alarms {
@@ -14,6 +16,8 @@ export class Alarms {
   #places = [];
   #columns = 1;
   #totals = null;
+  /** How many alerts a screen reader knows of, the first users with one, and when it heard the last words. */
+  #known = { alerts: 0, users: new Set(), at: 0 };
 
   /** `showAll` is called if the person wants to see the tiles of everybody with an alert. */
   constructor(showAll) {
@@ -32,6 +36,7 @@ export class Alarms {
     const { size, alerts, first } = totals;
     setText(byId('alarm-count'), alerts > COUNT_MAX ? `${COUNT_MAX}+` : alerts ? count(alerts) : '');
     setText(byId('alarm-words'), alerts ? `, ${counted(alerts, 'alert')}` : '');
+    this.#announce(alerts, first);
     if (this.#list.clientWidth === 0) return; // Another view is shown.
     const shown = first.slice(0, alerts > this.#columns ? Math.max(1, this.#columns - 1) : this.#columns);
     while (this.#places.length < shown.length) this.#places.push(new Place());
@@ -40,6 +45,19 @@ export class Alarms {
     setText(this.#more.firstChild, `+${count(rest)} more`);
     const items = this.#places.slice(0, shown.length).map((place) => place.item);
     this.#fill([...items, ...(rest > 0 ? [this.#more] : []), ...(size && !alerts ? [this.#nobody] : [])]);
+  }
+
+  /** Says how many alerts there are if they became more. It names the user if there is only one who is new. */
+  #announce(alerts, first) {
+    const known = this.#known;
+    const ids = first.map(([user]) => user.id);
+    known.alerts = Math.min(known.alerts, alerts);
+    for (const id of known.users) if (!ids.includes(id)) known.users.delete(id);
+    if (alerts === known.alerts || Date.now() - known.at < ANNOUNCE_EVERY) return;
+    const added = first.filter(([user]) => !known.users.has(user.id));
+    const one = alerts === first.length && added.length === 1 ? `: ${words(...added[0])}` : '';
+    setText(byId('alarm-news'), `${counted(alerts, 'alert')}${one}`);
+    this.#known = { alerts, users: new Set(ids), at: Date.now() };
   }
 
   /** Lets exactly these items be in the row. One that has the focus keeps it. */
@@ -57,6 +75,9 @@ export class Alarms {
     if (this.#totals) this.show(this.#totals);
   }
 }
+
+/** Returns a user's alert in words. */
+const words = (user, alert) => `user ${user.id}, ${ALERTS[alert].split(' ')[1]}, ${count(user.heart_rate)} bpm`;
 
 /** The place of one user in the row. */
 class Place {

@@ -102,12 +102,17 @@ async fn who_has_an_alert_stands_above_the_tiles_and_their_number_in_every_view(
     ]);
     assert_eq!(tab.eval(alarms).await, expected);
     assert_eq!(tab.text("nav [data-view=live]").await.replace(' ', ""), "Live2,2alerts");
+    let news = "document.getElementById('alarm-news').textContent";
+    assert_eq!(tab.eval(news).await, "2 alerts");
     tab.click("nav [data-view=range]").await;
     server.store([sample(55, 0, 39.0, 1)]).await;
     tab.wait_for("document.getElementById('alarm-count').innerText === '3'")
         .await;
     tab.click("nav [data-view=live]").await;
     tab.wait_for("document.querySelector('#alarms a').getAttribute('href') === '#/user/55'")
+        .await;
+    // A screen reader hears of it in the words of the row, and not at once after the last news.
+    tab.wait_for(&format!("{news} === '3 alerts: user 55, low, 39 bpm'"))
         .await;
     // More than there is room for: the rest is one click away.
     server.store((1..=50).map(|user| sample(user, 0, 180.0, 1))).await;
