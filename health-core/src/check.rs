@@ -40,7 +40,7 @@ pub struct DatabaseCheck {
     pub oldest_transaction: Option<OpenTransaction>,
     /// Transactions that were prepared and neither committed nor rolled back.
     pub prepared: PreparedTransactions,
-    /// WAL that is kept for replication slots that nobody uses.
+    /// Bytes of WAL that PostgreSQL keeps for replication slots without a client.
     pub wal_kept_bytes: u64,
     /// How far the roller is; `None` if the tables cannot be read.
     pub sealing: Option<Sealing>,

@@ -25,9 +25,9 @@ pub(crate) struct ConnectionSlot {
 /// Which limit of open connections is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionLimit {
-    /// That of all connections.
+    /// The limit of all connections.
     Total,
-    /// That of the connections from one address.
+    /// The limit of the connections from one address.
     OfAddress,
 }
 

@@ -36,7 +36,7 @@ impl Postgres {
         }
     }
 
-    /// Provides a PostgreSQL to a short command, which can share the data directory with a running server.
+    /// Provides a PostgreSQL to a command that runs once. It can share the data directory with a running server.
     pub(crate) async fn for_command(args: &DatabaseArgs) -> Result<Self, ProgramError> {
         match args.url()? {
             Some(url) => Ok(Self::External(url)),

@@ -51,8 +51,8 @@ pub(crate) struct LogFilter(reload::Handle<EnvFilter, Registry>);
 /// The filter of log lines, unless `--log` sets another one.
 pub(crate) const DEFAULT_FILTER: &str = "info";
 
-/// What every filter says, unless it speaks of these targets itself. Audit lines are shown whatever the level is. The core
-/// itself logs each migration of the schema.
+/// The levels of these targets in every filter that does not name them. So audit lines are shown at every level. Lines of the
+/// migration library below level warn are not, because the core itself logs each migration.
 const ALWAYS: [(&str, &str); 2] = [(AUDIT, "audit=info"), ("refinery_core", "refinery_core=warn")];
 
 /// The targets of the crates of this project. Only their lines are shown below level info.

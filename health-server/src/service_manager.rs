@@ -1,7 +1,7 @@
 //! What the program tells systemd if systemd started it (`Type=notify`): that it serves, that it stops, and that it lives.
 //!
-//! Elsewhere nothing happens: systemd sets `NOTIFY_SOCKET` and `WATCHDOG_USEC`, which a unit with `Type=notify` and
-//! `WatchdogSec=` leads to.
+//! Without systemd, these functions do nothing. For a unit with `Type=notify` and `WatchdogSec=`, systemd sets the variables
+//! `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
 
 use std::{
     convert::Infallible,
@@ -35,8 +35,8 @@ pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells systemd again and again that the program lives, if it asks for that. Each time a request is sent to our own HTTP
-/// port first, so a server that no longer accepts or answers is restarted.
+/// Tells systemd again and again that the program lives, if systemd asks for it. Each time the task first sends a request to our own
+/// HTTP port, so systemd restarts a server that does not accept or answer.
 ///
 /// The database does not matter here: if it is out of reach, a restart of this program cures nothing.
 pub(crate) async fn keep_watchdog(http: SocketAddr) -> Infallible {

@@ -75,7 +75,8 @@ pub(crate) async fn copy_running(cluster: &Cluster, target: &Path) -> Result<(),
 
 /// Makes `copy`, the files of a cluster, the cluster of the data directory of `options`, which must have none.
 ///
-/// The cluster gets its name when it is complete and on the disk. After a kill the data directory is as good as empty.
+/// The cluster gets its name when it is complete and on the disk. After a kill before that, another restore can use the data
+/// directory as if it were empty.
 pub(crate) async fn put_back(copy: &Path, options: &Options) -> Result<PathBuf, EmbeddedError> {
     let directory = Directory::new(options.resolve_data_dir()?);
     let copy = copy.to_owned();

@@ -15,7 +15,7 @@ use health_core::{
 use super::finding::{Finding, Level, in_bytes, in_words};
 use crate::{args::ServeArgs, listeners::exposed_address};
 
-/// PostgreSQL before this version lacks what the statements of this program use.
+/// The oldest version of PostgreSQL that has everything that the statements of this program use.
 const VERSION_MIN: i32 = 140_000;
 
 /// Clocks that NTP keeps differ by milliseconds.

@@ -1,8 +1,8 @@
-//! What a feed client has yet to be sent: the events of its subscription, heartbeats, answers and the last event.
+//! The outbox of one feed client: the events of its subscription, heartbeats, answers and the last event, until they are sent.
 //!
-//! This is all of the feed but the transport. `feed/session.rs` takes the bytes for TCP, `http/feed.rs` for HTTP. Both lend the
-//! buffer to the connection and give it back when the system has taken the bytes. Until then no further event leaves the
-//! ring, so a client that does not read keeps one buffer of about [`WRITE_BYTES`] and what the system buffers.
+//! This is all of the feed except the transport. `feed/session.rs` takes the bytes for TCP, `http/feed.rs` for HTTP. Both lend the
+//! buffer to the connection, and give it back when the system has taken the bytes. Until then no further event leaves the
+//! ring, so a client that does not read costs one buffer of about [`WRITE_BYTES`], and the buffer of the system.
 
 use std::{future::Future, mem, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::{
 /// How often a subscriber gets a heartbeat. Fixed by the protocol.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// In place of every third heartbeat, a client whose subscription has not begun yet gets a sign of life. Fixed by the protocol:
-/// 15 s. Otherwise heartbeats are the signs of life.
+/// A client whose subscription has not begun yet gets no heartbeats. In place of every third one it gets a sign of life; the protocol
+/// fixes the time, 15 s.
 const HEARTBEATS_PER_SIGN_OF_LIFE: u32 = 3;
 
 /// While more events wait, they are collected up to this size before they are written.

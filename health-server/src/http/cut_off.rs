@@ -10,7 +10,8 @@ use tokio::task::AbortHandle;
 
 use crate::request_id::RequestId;
 
-/// The access with which a streamed response was granted, and who knows when it ends: an extension of the response.
+/// The access with which a streamed response was granted, and the authenticator that knows when it ends: an extension of the
+/// response.
 #[derive(Clone)]
 pub(crate) struct GrantedBy {
     pub(crate) authenticator: Authenticator,

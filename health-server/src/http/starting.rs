@@ -1,4 +1,4 @@
-//! HTTP while the server waits for its database at its start: every request is answered by 503 with the reason.
+//! HTTP while the server waits for its database at its start: it answers every request with 503 and the reason.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 

@@ -82,12 +82,12 @@ impl Batches {
         self.is_dry_run
     }
 
-    /// Returns whether batches are taken no more.
+    /// Returns whether the sender does not take batches any more.
     pub(super) fn is_closed(&self) -> bool {
         !self.goes_on()()
     }
 
-    /// Returns a check whether batches are still taken.
+    /// Returns a function that says whether the sender still takes batches.
     pub(super) fn goes_on(&self) -> impl Fn() -> bool + Send + 'static {
         let (to_server, is_dry_run, stop) = (self.to_server.clone(), self.is_dry_run, self.stop.clone());
         move || !stop.is_cancelled() && (is_dry_run || !to_server.is_closed())
@@ -129,7 +129,7 @@ impl Batches {
                 records: std::mem::take(&mut self.records),
                 origins: std::mem::take(&mut self.origins),
             };
-            // If batches are taken no more, the sender reports why.
+            // If the sender does not take batches any more, it reports why.
             let _ = self.to_server.blocking_send(batch);
         }
     }

@@ -1,5 +1,5 @@
-//! What the doors for devices ignored. The response says nothing of it to a sender of line protocol, so that a misspelt field
-//! must be found here.
+//! Counts of the entries that the doors for devices ignored. The response to line protocol cannot report them, so an operator finds
+//! a misspelt field here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

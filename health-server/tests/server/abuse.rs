@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    access::Guarded,
     client::{FeedConnection, HttpConnection},
+    guarded::Guarded,
     support::{Server, record},
 };
 

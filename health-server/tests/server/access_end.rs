@@ -11,9 +11,9 @@ use health_server::ServerLimits;
 use test_support::TestDatabase;
 
 use crate::{
-    access::{Bearer, Guarded, RANGE, in_time, new_token},
     access_end::{doors::Doors, opened::Opened},
     client::FeedConnection,
+    guarded::{Bearer, Guarded, RANGE, in_time, new_token},
     proxy::PausableProxy,
     support::{Server, records},
 };

@@ -17,6 +17,7 @@ mod erasing;
 mod event_streams;
 mod feed;
 mod framing;
+mod guarded;
 mod http;
 mod import;
 mod ingest;

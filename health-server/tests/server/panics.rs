@@ -7,8 +7,8 @@ use test_support::TestDatabase;
 use tokio_postgres::Client;
 
 use crate::{
-    access::in_time,
     client::FeedConnection,
+    guarded::in_time,
     program::Program,
     support::{counts, record},
 };

@@ -1,6 +1,6 @@
 //! `POST /ingest/health-auto-export` and `POST /ingest/health-connect`.
 //!
-//! These apps send everything again after any response but 200. So refused entries are named in a 200.
+//! These apps send everything again after any other response than 200. So the response is a 200 that names the refused entries.
 
 use health_core::{
     IngestCounts, Rejection, UserId,

@@ -1,6 +1,7 @@
 //! `POST /api/v2/write` and `POST /write`: InfluxDB's line protocol.
 //!
-//! Telegraf drops what gets a 4xx, and sends again what gets a 5xx. So a refused point is a 400 that stores the others.
+//! Telegraf drops a batch after a 4xx, and sends it again after a 5xx. So if a point is refused, the server stores the others and
+//! answers 400.
 
 use health_core::{
     Rejection, UserId, counted,

@@ -3,9 +3,10 @@
 use futures_util::future::join_all;
 
 use crate::{
-    access::{Bearer, RANGE, endpoints},
+    access::endpoints,
     access_end::Change,
     client::HttpConnection,
+    guarded::{Bearer, RANGE},
     support::{Server, record},
 };
 

@@ -1,8 +1,8 @@
 //! What a client with a token may have open for long.
 
 use crate::{
-    access::{Bearer, RANGE},
     client::{EventStream, FeedConnection, HttpConnection},
+    guarded::{Bearer, RANGE},
     support::{Server, counts, record, records},
 };
 

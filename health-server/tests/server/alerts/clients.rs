@@ -7,8 +7,8 @@ use tokio::join;
 
 use super::prometheus::{Prometheus, Target};
 use crate::{
-    access::Guarded,
     client::FeedConnection,
+    guarded::Guarded,
     support::{Server, records},
 };
 

@@ -1,8 +1,8 @@
 //! What a token permits a stream, and how it ends with its token.
 
 use crate::{
-    access::{Bearer, Guarded, in_time},
     client::EventStream,
+    guarded::{Bearer, Guarded, in_time},
     support::{Server, record, records},
 };
 
