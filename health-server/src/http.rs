@@ -62,7 +62,7 @@ use crate::{
     http::{
         auth::{Caller, Rule, authorize},
         error::HttpError,
-        framing::{check_transfer_coding, declare_persistence},
+        framing::{check_transfer_coding, close_as_declared, declare_persistence},
         host::{check_host_and_origin, check_one_host},
         open_connection::OpenConnection,
         parse_errors::ExplainParseErrors,
@@ -213,6 +213,7 @@ async fn respond(app: &Arc<App>, open: &OpenConnection, request: Request<Incomin
     if !app.closing.is_cancelled() {
         declare_persistence(&head, &mut response, app.keep_alive.as_ref());
     }
+    close_as_declared(head.version, &mut response);
     // A client that waits for `100 Continue` has not sent its body.
     if !head.headers.contains_key(header::EXPECT) {
         discard_body(app, body);

@@ -79,6 +79,19 @@ pub(crate) fn declare_persistence(request: &Parts, response: &mut HttpResponse, 
     }
 }
 
+/// Gives a response that closes the connection the version of an old request.
+///
+/// In a response of HTTP/1.1 to HTTP/1.0, hyper would add `keep-alive` to `Connection: close`, if the client has asked for it.
+pub(crate) fn close_as_declared(version: Version, response: &mut HttpResponse) {
+    let closes = response
+        .headers()
+        .get(header::CONNECTION)
+        .is_some_and(|value| value == "close");
+    if closes && version == Version::HTTP_10 {
+        *response.version_mut() = version;
+    }
+}
+
 /// Returns whether the client wants to send another request. hyper decides by the same rules.
 fn persists(request: &Parts) -> bool {
     let has_option = |option: &str| {

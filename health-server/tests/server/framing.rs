@@ -1,6 +1,15 @@
 //! Where a request ends (RFC 9112, 6 and 7): after a response that leaves it in doubt, nothing else is executed.
 
-use crate::{client::HttpConnection, support::Server};
+use crate::{
+    client::{HttpConnection, Response},
+    support::Server,
+};
+
+/// Returns the elements of a header, of all its lines.
+fn values<'a>(response: &'a Response, name: &str) -> Vec<&'a str> {
+    let lines = response.headers.iter().filter(|(found, _)| found == name);
+    lines.flat_map(|(_, value)| value.split(',').map(str::trim)).collect()
+}
 
 /// The request that follows each request of these tests. It has a route and a method that no other request has.
 const HIDDEN: &str = "OPTIONS /users HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -199,10 +208,7 @@ async fn a_body_that_is_not_declared_gets_411_and_is_not_executed() {
             http.send(head + body).await;
             let response = http.response().await;
             assert_eq!(response.status, 411);
-            assert!(
-                response.header("connection").unwrap().starts_with("close"),
-                "{response:?}"
-            );
+            assert_eq!(values(&response, "connection"), ["close"]);
             assert!(response.problem().contains("Content-Length"), "{response:?}");
             assert!(http.is_closed().await);
         }
@@ -211,6 +217,57 @@ async fn a_body_that_is_not_declared_gets_411_and_is_not_executed() {
     let mut http = server.connect().await;
     let headers = [("content-type", "application/json"), ("content-length", "0")];
     assert_eq!(http.request("POST", "/ingest", &headers, b"").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_response_says_either_that_the_connection_stays_open_or_that_it_closes() {
+    let server = Server::start().await;
+    for (request, status, connection) in [
+        ("GET /-/healthy HTTP/1.0\r\n\r\n", 200, &[][..]),
+        (
+            "GET /-/healthy HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+            200,
+            &["keep-alive"],
+        ),
+        (
+            "GET /-/healthy HTTP/1.0\r\nconnection: keep-alive, close\r\n\r\n",
+            200,
+            &[],
+        ),
+        (
+            "POST /ingest HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+            411,
+            &["close"],
+        ),
+        ("GET /feed HTTP/1.0\r\nconnection: keep-alive\r\n\r\n", 200, &["close"]),
+        (
+            "CONNECT localhost:80 HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+            404,
+            &["close"],
+        ),
+        (
+            "GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            200,
+            &["keep-alive"],
+        ),
+        (
+            "GET /-/healthy HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+            200,
+            &["close"],
+        ),
+        ("GET /feed HTTP/1.1\r\nhost: localhost\r\n\r\n", 200, &["close"]),
+        (
+            "CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            404,
+            &["close"],
+        ),
+    ] {
+        let mut http = server.connect().await;
+        http.send(request).await;
+        let response = http.response_head().await;
+        assert_eq!(response.status, status, "{request:?}");
+        assert_eq!(values(&response, "connection"), connection, "{request:?}");
+    }
 }
 
 #[tokio::test]
