@@ -6,6 +6,8 @@
 mod check;
 #[path = "program/config.rs"]
 mod config;
+#[path = "program/data_directory.rs"]
+mod data_directory;
 #[path = "program/distribute.rs"]
 mod distribute;
 

@@ -93,6 +93,7 @@ impl Instance {
         instance.directory.remove_stale_files()?;
         if !instance.directory.pgdata().exists() {
             instance.initdb(&lock).await?;
+            instance.tell_of_new_cluster();
         }
         Ok((instance, owner_lock, lock))
     }
@@ -219,6 +220,17 @@ impl Instance {
                 status: status.unwrap_or_default(),
                 log: self.directory.log_tail(log_begin),
             }),
+        }
+    }
+
+    /// After a loss of the data directory, an empty database looks like a server that works.
+    fn tell_of_new_cluster(&self) {
+        if self.throw_away_directory().is_none() {
+            tracing::warn!(
+                "the data directory {} had no database, so a new one was created, without samples and tokens. If there was one, stop \
+                 the server, and restore a backup before clients send to the new database",
+                self.directory.path().display()
+            );
         }
     }
 
