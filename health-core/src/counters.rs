@@ -13,7 +13,7 @@ use crate::{
     batch::Receipt,
     distribution::{Distributed, Distribution},
     error::{Error, NotWritableReason},
-    store::rollup::RollupLag,
+    store::sealing_lag::SealingLag,
 };
 
 /// What a [`Health`](crate::Health) has done since it was opened.
@@ -232,7 +232,7 @@ impl Counters {
         }
     }
 
-    pub(crate) fn set_rollup_lag(&self, lag: RollupLag) {
+    pub(crate) fn set_sealing_lag(&self, lag: SealingLag) {
         *self.summary_lag.lock() = (Instant::now(), lag.seconds);
         self.dirty_slices.store(lag.dirty_slices, Relaxed);
     }
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn the_lag_of_a_roller_that_measures_nothing_grows() {
         let counters = Counters::default();
-        counters.set_rollup_lag(RollupLag {
+        counters.set_sealing_lag(SealingLag {
             seconds: 600,
             dirty_slices: 0,
         });

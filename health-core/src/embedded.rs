@@ -26,6 +26,7 @@ mod directory;
 mod error;
 mod find;
 mod instance;
+mod log_tail;
 mod options;
 mod os_user;
 mod program_environment;
@@ -38,6 +39,7 @@ pub(crate) use crate::embedded::base_backup::{copy_running, put_back};
 
 pub use crate::embedded::{
     cluster::Cluster,
-    error::{EmbeddedError, LogTail},
+    error::EmbeddedError,
+    log_tail::LogTail,
     options::{Options, default_data_dir},
 };

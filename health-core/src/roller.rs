@@ -15,6 +15,7 @@ use crate::{
         connection::Session,
         readers::{Readers, give_back},
         rollup::{self, Roller, Step},
+        sealing_lag,
     },
 };
 
@@ -119,7 +120,7 @@ async fn step(
     // The roller also measures when it has caught up, so that the metric does not show the old lag for seconds more.
     let has_caught_up = |before: Step| before != Step::Idle && step == Step::Idle;
     if measured.is_none_or(|(at, before)| at.elapsed() > MEASURE_EVERY || has_caught_up(before)) {
-        counters.set_rollup_lag(rollup::lag(session).await?);
+        counters.set_sealing_lag(sealing_lag::lag(session).await?);
         *measured = Some((Instant::now(), step));
     }
     Ok(step)

@@ -42,9 +42,11 @@ pub(crate) mod retention;
 pub(crate) mod rollup;
 pub(crate) mod rows;
 pub(crate) mod schema_version;
+pub(crate) mod sealing_lag;
 pub(crate) mod shards;
 pub(crate) mod summarise;
 pub(crate) mod tables;
+pub(crate) mod threshold;
 pub(crate) mod threshold_lock;
 pub(crate) mod tokens;
 #[cfg(feature = "embedded")]

@@ -12,9 +12,10 @@ use tokio::process::Command;
 use crate::embedded::{
     cluster::Cluster,
     directory::{Directory, OwnerKind},
-    error::{EmbeddedError, LogTail},
+    error::EmbeddedError,
     find::{self, SearchPath},
     instance::{USER, run_blocking},
+    log_tail::LogTail,
     options::Options,
     os_user::OsUser,
     program_environment::program_environment,

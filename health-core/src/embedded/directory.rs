@@ -13,10 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::embedded::{
-    error::{EmbeddedError, LogTail},
-    os_user::OsUser,
-};
+use crate::embedded::{error::EmbeddedError, log_tail::LogTail, os_user::OsUser};
 
 /// A log longer than this is renamed to `postgres.log.1` when PostgreSQL starts. 8 MiB.
 const LOG_BYTES_MAX: u64 = 8 << 20;

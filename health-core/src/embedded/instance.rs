@@ -11,8 +11,9 @@ use tokio::{
 use crate::{
     embedded::{
         directory::{Directory, OwnerKind, OwnerLock},
-        error::{EmbeddedError, LogTail},
+        error::EmbeddedError,
         find::{self, Programs, SearchPath},
+        log_tail::LogTail,
         options::Options,
         os_user::OsUser,
         watchdog::{SupervisedCommand, Watchdog},

@@ -14,7 +14,7 @@ use crate::{
     setup_error::SetupError,
     store::{
         capacity, cluster_check, commit_log::codec, connection::Session, database, pooler, refusal::classify,
-        retention, rollup, schema_version, tables::Tables, tokens,
+        retention, schema_version, sealing_lag, tables::Tables, tokens,
     },
 };
 
@@ -134,7 +134,7 @@ pub async fn check_database(config: &Config) -> Result<DatabaseCheck, Error> {
         settings,
     };
     if is_usable && check.missing_rights.is_empty() {
-        let lag = rollup::lag(&mut session).await.map_err(Error::from)?;
+        let lag = sealing_lag::lag(&mut session).await.map_err(Error::from)?;
         check.sealing = Some(Sealing {
             lag: Duration::from_secs(lag.seconds),
             dirty_slices: lag.dirty_slices,

@@ -40,6 +40,7 @@ use crate::{
         readers::{Readers, checkout},
         required_version, rollup,
         summarise::{self, UserTimeSpan},
+        threshold,
         transaction::Transaction,
     },
 };
@@ -276,7 +277,7 @@ impl Step {
             let any_dirty_slice = transaction.prepare(ANY_DIRTY_SLICE).await?;
             let row = transaction.client().query_one(&any_dirty_slice, &[&user.get()]).await?;
             if row.get(0) {
-                rollup::end_epoch(&mut transaction).await?;
+                threshold::end_epoch(&mut transaction).await?;
             }
             transaction.commit().await?;
         }

@@ -18,8 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio_postgres::error::SqlState;
-
 use crate::{
     grain::Grain,
     store::{
@@ -32,7 +30,7 @@ use crate::{
         required_version,
         summarise::{self, UserTimeSpan},
         tables::Tables,
-        threshold_lock::LOCK_EXCLUSIVE,
+        threshold::{end_epoch, move_threshold},
         transaction::Transaction,
         users,
     },
@@ -129,41 +127,14 @@ const STATE: &str = "SELECT sealed_before, threshold, next_user, next_slice, \
      epoch, clock_timestamp() >= epoch_since + make_interval(secs => $2), \
      (SELECT number FROM health_commits ORDER BY number DESC LIMIT 1), required_version FROM health_sealing";
 
-/// Bounds how long the roller waits for the threshold lock. While a long transaction holds the lock shared, new
-/// writers wait as long as the roller does.
-const THRESHOLD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
-
-/// Moves the threshold and starts sealing at the first user. `health_sealing` has one row, so its updates need no
-/// condition.
-const MOVE_THRESHOLD: &str = "UPDATE health_sealing SET threshold = $1, next_user = 0, next_slice = sealed_before";
-
 /// Notes where the next sealing step begins.
 const SET_NEXT_SLICE: &str = "UPDATE health_sealing SET next_user = $1, next_slice = $2";
 
 /// Notes that everything up to the threshold is sealed.
 const MOVE_SEALED_BEFORE: &str = "UPDATE health_sealing SET sealed_before = threshold";
 
-/// Begins the next epoch.
-const NEXT_EPOCH: &str = "UPDATE health_sealing SET epoch = epoch + 1, epoch_since = clock_timestamp()";
-
 /// During a recovery every transaction is read-only.
 const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::boolean";
-
-/// Measures how old the end of the sealed time is, and how many slices are dirty. It reads at most 100 000 rows of
-/// `health_dirty`, so that it stays fast.
-const LAG: &str = "SELECT extract(epoch FROM clock_timestamp() - sealed_before)::bigint, \
-     (SELECT count(*) FROM (SELECT DISTINCT user_id, slice \
-     FROM (SELECT user_id, slice FROM health_dirty LIMIT 100000) AS counted) \
-     AS slices) FROM health_sealing";
-
-/// How old the end of the sealed time is, and how many slices are dirty.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct RollupLag {
-    /// Seconds from `sealed_before` to now.
-    pub(crate) seconds: u64,
-    /// Dirty slices, among at most 100 000 rows of `health_dirty`.
-    pub(crate) dirty_slices: u64,
-}
 
 /// The two watermarks, in microseconds since 1970, both multiples of a slice.
 #[derive(Debug, Clone, Copy)]
@@ -466,62 +437,8 @@ fn join_adjacent(slices: &[UserSlice]) -> Vec<UserTimeSpan> {
     spans
 }
 
-/// Measures how old the end of the sealed time is, and how many slices are dirty. Answers stay exact in any case: readers
-/// take samples in place of missing summaries.
-pub(crate) async fn lag(session: &mut Session) -> Result<RollupLag, StoreError> {
-    let statement = session.prepare(LAG).await?;
-    let row = session.client().query_one(&statement, &[]).await?;
-    let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
-    Ok(RollupLag {
-        seconds: count(0),
-        dirty_slices: count(1),
-    })
-}
-
 /// Returns whether the database is a standby, or set to read-only for this session.
 pub(crate) async fn is_read_only(session: &mut Session) -> Result<bool, StoreError> {
     let statement = session.prepare(IS_READ_ONLY).await?;
     Ok(session.client().query_one(&statement, &[]).await?.get(0))
-}
-
-/// Moves the threshold. Returns false if a writer holds the lock for too long, or if its transaction is incomplete on some
-/// nodes of a cluster.
-async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, StoreError> {
-    let is_locked = lock_threshold(session).await?;
-    if is_locked {
-        let statement = session.prepare(MOVE_THRESHOLD).await?;
-        session.client().execute(&statement, &[&Micros(due)]).await?;
-    }
-    Ok(is_locked)
-}
-
-/// Ends the epoch: after the commit, rollers may remove its dirty slices. Returns false if a writer holds the lock
-/// for too long, or if its transaction is incomplete on some nodes of a cluster.
-pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, StoreError> {
-    let is_locked = lock_threshold(session).await?;
-    if is_locked {
-        let statement = session.prepare(NEXT_EPOCH).await?;
-        session.client().execute(&statement, &[]).await?;
-    }
-    Ok(is_locked)
-}
-
-/// Takes the threshold lock exclusively. Returns false if a writer holds it for too long.
-///
-/// A writer whose connection is lost no longer holds the lock, but its transaction may be prepared, and become visible later.
-/// What it has written would be missing in the summaries for ever. So this returns false in that case as well.
-///
-/// The savepoint keeps the transaction usable after the lock timeout, which is an error.
-async fn lock_threshold(session: &mut Session) -> Result<bool, StoreError> {
-    let client = session.client();
-    client.batch_execute("SAVEPOINT before_lock").await?;
-    let lock = format!("{THRESHOLD_LOCK_TIMEOUT}; {LOCK_EXCLUSIVE}");
-    match client.batch_execute(&lock).await {
-        Ok(()) => prepared::have_ended(session, Rows::OfAllUsers).await,
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            client.batch_execute("ROLLBACK TO before_lock").await?;
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
 }

@@ -23,7 +23,7 @@ const OF_ALL_USERS: [(&str, &str, &str); 5] = [
     ("dirty_slices.rs", "COUNT", "counts the dirty slices of all users"),
     ("dirty_slices.rs", "FIRST", "finds the next dirty slices of any user"),
     ("totals.rs", "TOTALS", "reads every sample, to verify a backup"),
-    ("rollup.rs", "LAG", "counts the dirty slices of all users"),
+    ("sealing_lag.rs", "LAG", "counts the dirty slices of all users"),
 ];
 
 /// Statements that look right and that Citus refuses or answers wrongly. Most were shapes of this program once.
