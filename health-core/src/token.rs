@@ -44,7 +44,7 @@ pub struct NewToken {
     pub name: TokenName,
     /// What the token permits.
     pub scopes: Scopes,
-    /// The only users whom the token may write, read, erase and hear of; `None` means all users.
+    /// The only users whom the token may write, read, erase and subscribe to; `None` means all users.
     pub users: Option<BTreeSet<UserId>>,
     /// How long the token is valid; `None` means until it is revoked.
     pub valid_for: Option<Duration>,
@@ -58,7 +58,7 @@ pub struct Token {
     pub name: TokenName,
     /// What the token permits.
     pub scopes: Scopes,
-    /// The only users whom the token may write, read, erase and hear of; `None` means all users.
+    /// The only users whom the token may write, read, erase and subscribe to; `None` means all users.
     pub users: Option<BTreeSet<UserId>>,
     /// When the token was created.
     pub created_at: DateTime<Utc>,

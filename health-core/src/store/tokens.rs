@@ -59,7 +59,7 @@ const MARK_USED: &str = "UPDATE health_tokens t SET last_used_at = used.at \
      FROM unnest($1::bigint[], $2::timestamptz[]) AS used (id, at) \
      WHERE t.id = used.id AND (t.last_used_at IS NULL OR t.last_used_at < used.at)";
 
-/// Running servers read the table when they hear of it, and every few seconds in case they do not.
+/// Running servers read the table when they receive this, and every few seconds in case it is lost.
 const NOTIFY: &str = "SELECT pg_notify('health_tokens', '')";
 
 /// Stores a token.

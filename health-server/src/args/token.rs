@@ -38,7 +38,7 @@ pub(crate) struct CreateArgs {
     /// What the token permits: ingest, read, erase, or several with commas between them.
     #[arg(long, value_name = "SCOPES")]
     pub(crate) scope: Scopes,
-    /// The only users whom the token may write, read, erase and hear of, such as 101,202.
+    /// The only users whom the token may write, read, erase and subscribe to, such as 101,202.
     #[arg(long, value_name = "IDS", value_parser = parse_user, value_delimiter = ',', action = ArgAction::Append)]
     pub(crate) users: Option<Vec<UserId>>,
     /// How long the token is valid, such as 12h or 90d; without it, until it is revoked.

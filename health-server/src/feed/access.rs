@@ -1,4 +1,4 @@
-//! What a feed client may hear of, and when its stream ends.
+//! Whom a feed client may subscribe to, and when its stream ends.
 
 use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -53,11 +53,11 @@ impl FeedAccess {
         }
     }
 
-    /// Returns the users of a subscription: those that the client names, or all that it may hear of.
+    /// Returns the users of a subscription: those that the client names, or else all that it may subscribe to.
     ///
     /// # Errors
-    /// Why it may not hear of them.
-    pub(crate) fn users_to_hear_of(
+    /// Why the client may not subscribe to them.
+    pub(crate) fn users_of_subscription(
         &self,
         named: Option<BTreeSet<UserId>>,
     ) -> Result<Option<BTreeSet<UserId>>, AccessDenied> {

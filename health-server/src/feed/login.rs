@@ -49,7 +49,7 @@ impl<'a> Login<'a> {
     ///
     /// # Errors
     /// The reason, for the client to read, if there is no token, or if it does not permit this.
-    pub(crate) fn users_to_hear_of(
+    pub(crate) fn users_of_subscription(
         &self,
         access: &FeedAccess,
         named: Option<BTreeSet<UserId>>,
@@ -71,7 +71,7 @@ impl<'a> Login<'a> {
                 self.app.limits.max_token_rate
             ));
         }
-        access.users_to_hear_of(named).map_err(|denied| {
+        access.users_of_subscription(named).map_err(|denied| {
             self.refuse(&Refusal::of_token(attempt, token, &denied));
             denied.to_string()
         })

@@ -106,7 +106,7 @@ impl Outbox {
         }
     }
 
-    /// Returns what the client may hear of.
+    /// Returns the access of the client.
     pub(crate) fn access(&self) -> &FeedAccess {
         &self.access
     }
@@ -126,7 +126,7 @@ impl Outbox {
         self.subscription.as_ref().is_none_or(|it| it.is_confirmed)
     }
 
-    /// Begins a subscription, in place of the one before. Its users must be those of [`FeedAccess::users_to_hear_of`].
+    /// Begins a subscription, in place of the one before. Its users must be those of [`FeedAccess::users_of_subscription`].
     pub(crate) fn subscribe(&mut self, options: SubscribeOptions) {
         let SubscribeOptions { users, after, every } = options;
         // Ends the previous subscription first: its samples must not arrive beside those of the new one, and the

@@ -127,7 +127,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
     }
 
     fn subscribe(&mut self, options: SubscribeOptions) {
-        match self.login.users_to_hear_of(self.outbox.access(), options.users) {
+        match self.login.users_of_subscription(self.outbox.access(), options.users) {
             Ok(users) => self.outbox.subscribe(SubscribeOptions { users, ..options }),
             Err(reason) => self.outbox.push_error(reason),
         }

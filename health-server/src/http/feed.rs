@@ -64,7 +64,7 @@ pub(crate) fn feed(
     let options = options(query, headers)?;
     let access = FeedAccess::new(app, Arc::clone(&caller.access));
     let users = access
-        .users_to_hear_of(options.users)
+        .users_of_subscription(options.users)
         .map_err(|denied| caller.refuse(denied))?;
     connection.become_stream(app).map_err(|limit| {
         app.metrics.add_refused_connection();

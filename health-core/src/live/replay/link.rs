@@ -118,7 +118,7 @@ impl Link {
         ask!(self, |session| feed_rows::rows(session, portion.records, part, users))
     }
 
-    /// Returns whether the subscriber wants to hear of a user.
+    /// Returns whether the subscription includes a user.
     pub(super) fn is_wanted(&self, user: UserId) -> bool {
         let users = self.users.as_ref();
         users.is_none_or(|users| users.binary_search(&user).is_ok())
