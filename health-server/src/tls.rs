@@ -24,7 +24,7 @@ use rustls::{
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
-use x509_cert::{Certificate, der::Decode};
+use x509_cert::{Certificate, TbsCertificate, Version, der::Decode};
 
 use crate::acceptor::refuse;
 
@@ -76,6 +76,13 @@ pub enum TlsError {
         /// What is wrong with them.
         reason: rustls::Error,
     },
+    /// The certificate is of version 1 of X.509.
+    #[error(
+        "clients refuse the certificate in {}: it is of version 1 of X.509, which has no names of hosts. Make it again with \
+         such a name: openssl x509 -req -extfile FILE, where FILE has a line such as subjectAltName=DNS:localhost",
+        .0.display()
+    )]
+    VersionOne(PathBuf),
 }
 
 /// One of the two ports.
@@ -205,7 +212,12 @@ impl Files {
         let leaf = chain
             .first()
             .ok_or_else(|| certificate_error("it has no certificate".to_owned()))?;
-        let expires_at = expiry(leaf).ok_or_else(|| certificate_error("its certificate is damaged".to_owned()))?;
+        let damaged = || certificate_error("its certificate is damaged".to_owned());
+        let leaf = Certificate::from_der(leaf).map_err(|_| damaged())?.tbs_certificate;
+        if leaf.version == Version::V1 {
+            return Err(TlsError::VersionOne(self.certificate.clone()));
+        }
+        let expires_at = expiry(&leaf).ok_or_else(damaged)?;
         if expires_at <= Utc::now() {
             let expires = format_timestamp(expires_at);
             tracing::warn!(expires, "the certificate has expired: clients will refuse it");
@@ -239,9 +251,8 @@ fn config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> R
         .with_single_cert(chain, key)
 }
 
-fn expiry(certificate: &CertificateDer<'_>) -> Option<DateTime<Utc>> {
-    let certificate = Certificate::from_der(certificate).ok()?;
-    let not_after = certificate.tbs_certificate.validity.not_after.to_unix_duration();
+fn expiry(certificate: &TbsCertificate) -> Option<DateTime<Utc>> {
+    let not_after = certificate.validity.not_after.to_unix_duration();
     DateTime::from_timestamp(i64::try_from(not_after.as_secs()).ok()?, 0)
 }
 

@@ -1,6 +1,11 @@
 //! Certificates for tests.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use pem::Pem;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SigningKey, date_time_ymd};
+use x509_cert::{
+    Version,
+    der::{Decode, Encode, asn1::BitString},
+};
 
 /// An authority that signs certificates.
 #[derive(Debug)]
@@ -53,6 +58,46 @@ impl Authority {
         parameters.not_before = date_time_ymd(2000, 1, 1);
         parameters.not_after = date_time_ymd(year, month, day);
         self.sign_parameters(&parameters)
+    }
+
+    /// Makes a certificate of X.509 version 1, as `openssl x509 -req` does: it has no extensions, so no alternative names.
+    pub fn sign_version_one(&self, name: &str) -> Certificate {
+        let key = KeyPair::generate().expect("a key");
+        let signed = parameters(name, &[])
+            .signed_by(&key, &self.issuer)
+            .expect("a certificate");
+        let mut certificate = x509_cert::Certificate::from_der(signed.der()).expect("a certificate");
+        certificate.tbs_certificate.version = Version::V1;
+        certificate.tbs_certificate.extensions = None;
+        let contents = certificate.tbs_certificate.to_der().expect("the contents");
+        let signature = self.issuer.key().sign(&contents).expect("a signature");
+        certificate.signature = BitString::from_bytes(&signature).expect("a signature");
+        let encoded = certificate.to_der().expect("a certificate");
+        Certificate {
+            certificate: pem::encode(&Pem::new("CERTIFICATE", encoded)),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// Creates an authority below this one.
+    #[must_use]
+    pub fn intermediate(&self, name: &str) -> Authority {
+        let mut parameters = parameters(name, &[]);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self.below(&parameters)
+    }
+
+    /// Makes a certificate that signs others, although this authority has not made it an authority.
+    #[must_use]
+    pub fn impostor(&self, name: &str) -> Authority {
+        self.below(&parameters(name, &[]))
+    }
+
+    fn below(&self, parameters: &CertificateParams) -> Authority {
+        let key = KeyPair::generate().expect("a key");
+        Authority {
+            issuer: CertifiedIssuer::signed_by(parameters.clone(), key, &self.issuer).expect("a certificate"),
+        }
     }
 
     fn sign_parameters(&self, parameters: &CertificateParams) -> Certificate {

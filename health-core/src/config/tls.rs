@@ -7,6 +7,7 @@ mod client;
 mod files;
 mod names;
 pub(crate) mod verifier;
+mod version_one;
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Each `sslmode` against a real PostgreSQL with good and bad certificates.
 
+mod version_one;
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use test_support::{Authority, Certificate, TempDir, TestCluster, test_directory};

@@ -392,6 +392,12 @@ fn a_bad_file_is_named_with_its_flag() {
     });
     let cut_short = message(cut.certificate(), cut.key());
     assert!(cut_short.contains("END") && !cut_short.contains('['), "{cut_short}");
+    let old = Files::new(&authority.sign_version_one("localhost"));
+    let without_names = message(old.certificate(), old.key());
+    assert!(
+        without_names.contains("version 1 of X.509") && without_names.contains("subjectAltName"),
+        "{without_names}"
+    );
     let other = Files::new(&server_certificate(&authority));
     let message = message(files.certificate(), other.key());
     assert!(message.contains("cannot be used together"), "{message}");

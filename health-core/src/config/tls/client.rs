@@ -2,13 +2,19 @@
 
 use std::{path::Path, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, Error, InconsistentKeys, RootCertStore,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 
 use crate::config::{
     tls::{
         SslMode, Tls, TrustedRoots,
         files::{certificates, private_key, system_roots},
         verifier::{Roots, Verifier},
+        version_one,
     },
     url::fault::{FileFault, UrlFault},
 };
@@ -26,28 +32,45 @@ pub(crate) fn client_config(tls: &Tls) -> Result<ClientConfig, UrlFault> {
         checks_name: tls.mode == SslMode::VerifyFull,
         algorithms: provider.signature_verification_algorithms,
     };
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| UrlFault::Tls(error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &tls.identity {
         None => builder.with_no_client_auth(),
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(
-                certificates(certificate).map_err(fault("sslcert"))?,
-                private_key(key).map_err(fault("sslkey"))?,
-            )
-            .map_err(|error| FileFault::BadKey {
-                path: key.clone(),
-                reason: error.to_string(),
-            })
-            .map_err(fault("sslkey"))?,
+        Some((certificate, key)) => {
+            let chain = certificates(certificate).map_err(fault("sslcert"))?;
+            let identity = certified_key(chain, private_key(key).map_err(fault("sslkey"))?, &provider)
+                .map_err(|error| FileFault::BadKey {
+                    path: key.clone(),
+                    reason: error.to_string(),
+                })
+                .map_err(fault("sslkey"))?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
+        }
     };
     if tls.is_direct {
         config.alpn_protocols = vec![ALPN.to_vec()];
     }
     Ok(config)
+}
+
+/// Returns a client's certificate with its key, if they belong together.
+fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Error> {
+    let Some(old) = chain.first().and_then(version_one::read) else {
+        return CertifiedKey::from_der(chain, key, provider);
+    };
+    let key = provider.key_provider.load_private_key(key)?;
+    if key.public_key() == version_one::public_key(&old) {
+        Ok(CertifiedKey::new(chain, key))
+    } else {
+        Err(InconsistentKeys::KeyMismatch.into())
+    }
 }
 
 fn roots(tls: &Tls) -> Result<Option<Roots>, FileFault> {

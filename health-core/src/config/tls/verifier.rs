@@ -1,6 +1,6 @@
-//! The check of the server's certificate. It accepts what OpenSSL accepts for libpq, also two forms that rustls refuses:
-//! a self-signed certificate that is itself the root certificate, and a name in the subject alone. The first instructions
-//! for TLS in PostgreSQL's manual make a certificate of both forms.
+//! The check of the server's certificate. It accepts what OpenSSL accepts for libpq, also three forms that rustls refuses:
+//! a self-signed certificate that is itself the root certificate, a name in the subject alone, and version 1 of X.509. The
+//! instructions for TLS in PostgreSQL's manual make certificates of these forms.
 
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-use crate::config::tls::names::{is_named, names};
+use crate::config::tls::{
+    names::{is_named, names},
+    version_one,
+};
 
 /// Checks a server's certificate as far as `sslmode` asks for it.
 #[derive(Debug)]
@@ -69,7 +72,12 @@ impl Verifier {
             return Ok(());
         };
         if roots.certificates.iter().any(|root| root == certificate) {
-            check_validity(certificate, now)?;
+            // It is trusted by itself, so there is no chain to check.
+            let certificate =
+                Certificate::from_der(certificate).map_err(|error| CertificateFault::Other(error.to_string()))?;
+            check_validity(&certificate, now)?;
+        } else if let Some(server) = version_one::read(certificate) {
+            version_one::check_chain(server, intermediates, &roots.certificates, now, self.algorithms.all)?;
         } else {
             let parsed = ParsedCertificate::try_from(certificate).map_err(fault)?;
             verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, self.algorithms.all)
@@ -117,7 +125,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.check_signature(|| verify_tls12_signature(message, certificate, signature, &self.algorithms))
+        self.check_signature(|| match version_one::read(certificate) {
+            Some(old) => version_one::verify_tls12_signature(message, &old, signature, &self.algorithms),
+            None => verify_tls12_signature(message, certificate, signature, &self.algorithms),
+        })
     }
 
     fn verify_tls13_signature(
@@ -126,7 +137,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.check_signature(|| verify_tls13_signature(message, certificate, signature, &self.algorithms))
+        self.check_signature(|| match version_one::read(certificate) {
+            Some(old) => version_one::verify_tls13_signature(message, &old, signature, &self.algorithms),
+            None => verify_tls13_signature(message, certificate, signature, &self.algorithms),
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -138,10 +152,9 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Checks when a certificate is valid. It is trusted by itself, so there is no chain to check.
-fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateFault> {
-    let certificate = Certificate::from_der(certificate).map_err(|error| CertificateFault::Other(error.to_string()))?;
-    let validity = certificate.tbs_certificate.validity;
+/// Checks that a certificate is valid at this time.
+pub(crate) fn check_validity(certificate: &Certificate, now: UnixTime) -> Result<(), CertificateFault> {
+    let validity = &certificate.tbs_certificate.validity;
     let (begin, end) = (
         validity.not_before.to_unix_duration().as_secs(),
         validity.not_after.to_unix_duration().as_secs(),
@@ -156,8 +169,10 @@ fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(),
 }
 
 fn check_name(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), CertificateFault> {
-    let parsed = ParsedCertificate::try_from(certificate).map_err(fault)?;
-    if verify_server_name(&parsed, host).is_ok() || is_named(certificate, &host.to_str()) {
+    // A certificate of version 1 has no alternative names, and rustls cannot read it.
+    let has_alternative =
+        ParsedCertificate::try_from(certificate).is_ok_and(|parsed| verify_server_name(&parsed, host).is_ok());
+    if has_alternative || is_named(certificate, &host.to_str()) {
         return Ok(());
     }
     Err(CertificateFault::Name {
