@@ -284,18 +284,14 @@ async fn a_dry_run_prints_sql_and_changes_nothing() {
 #[tokio::test]
 async fn migrate_prints_the_grants_of_a_role() {
     let database = TestDatabase::empty().await;
-    let arguments = [
-        "migrate",
-        "--print-grants",
-        "an \"app\"",
-        "--database-url",
-        database.url(),
-    ];
+    let role = format!("an \"{}\"", database.name());
+    let arguments = ["migrate", "--print-grants", &role, "--database-url", database.url()];
     let output = run_to_end(&arguments).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let statements = String::from_utf8(output.stdout).unwrap();
+    let quoted = format!("\"an \"\"{}\"\"\"", database.name());
     for part in [
-        "GRANT USAGE ON SCHEMA \"public\" TO \"an \"\"app\"\"\";",
+        format!("GRANT USAGE ON SCHEMA \"public\" TO {quoted};").as_str(),
         "\"public\".\"health_metrics\"",
         "GRANT USAGE, SELECT ON SEQUENCE \"public\".\"health_batch_numbers\"",
     ] {
@@ -303,8 +299,7 @@ async fn migrate_prints_the_grants_of_a_role() {
     }
     let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
-    let create = "CREATE ROLE \"an \"\"app\"\"\"";
-    client.batch_execute(create).await.unwrap();
+    client.batch_execute(&format!("CREATE ROLE {quoted}")).await.unwrap();
     client.batch_execute(&statements).await.unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! The nodes of a Citus cluster that tests use in place of a PostgreSQL of their own.
 
-use std::{env, time::Duration};
+use std::{env, process, time::Duration};
 
 use health_core::Config as HealthConfig;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
@@ -11,7 +11,8 @@ use crate::template::Template;
 ///
 /// Without it, each test process has a PostgreSQL of its own. With it, [`TestDatabase`](crate::TestDatabase) creates its
 /// databases there, and distributes the tables of those that have the schema. The role must be a superuser on all nodes and
-/// connect with the same password, or none. What a test process leaves behind has names that begin with `test_`.
+/// connect with the same password, or none. Databases that a test process leaves behind have names that begin with `test_` and its
+/// number. A later process with this number drops them.
 pub const CITUS: &str = "HEALTH_TEST_CITUS";
 
 /// Returns whether tests use a cluster.
@@ -28,8 +29,9 @@ pub fn count_on_all_nodes(count: &str) -> String {
     }
 }
 
-/// Returns a limit that a test waits for, within which one commit must fit. On a cluster it is longer: the first commit of a
-/// server connects to all nodes, and each commit has two phases.
+/// Returns a limit that a test waits for, within which one commit must fit. On a cluster it is longer: each of the two phases of a
+/// commit waits for the disks of the nodes, which write the databases of other tests as well. The PostgreSQL of a test process never
+/// waits for its disk.
 pub fn commit_limit(on_one_postgresql: Duration) -> Duration {
     if is_on_citus() {
         on_one_postgresql * 10
@@ -74,6 +76,7 @@ impl Nodes {
         for index in 0..nodes.addresses.len() {
             nodes.clients.push(client(&nodes.of(index, "postgres")).await);
         }
+        nodes.drop_left_behind().await;
         Some(nodes)
     }
 
@@ -103,10 +106,24 @@ impl Nodes {
         futures_util::future::join_all(copying).await;
     }
 
-    /// Drops a database on all nodes. A transaction that is prepared in it keeps it.
+    /// Drops a database on all nodes, and the roles that are named after it. A transaction that is prepared in it keeps it.
     pub(crate) async fn drop_database(&self, name: &str) {
-        let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-        let dropping = self.clients.iter().map(|client| client.batch_execute(&statement));
+        let roles = format!(r"{name}(\D|$)");
+        let dropping = self.clients.iter().map(|client| async {
+            let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            let _ = client.batch_execute(&statement).await;
+            drop_all(client, DROP_ROLES, &roles).await;
+        });
+        futures_util::future::join_all(dropping).await;
+    }
+
+    /// Drops what an earlier process with the same number has left behind.
+    async fn drop_left_behind(&self) {
+        let names = format!("test_{}_", process::id());
+        let dropping = self.clients.iter().map(|client| async {
+            drop_all(client, DROP_DATABASES, &names).await;
+            drop_all(client, DROP_ROLES, &names).await;
+        });
         futures_util::future::join_all(dropping).await;
     }
 
@@ -148,6 +165,20 @@ impl Nodes {
             config.password(password);
         }
         config
+    }
+}
+
+/// Makes the statements that drop databases by a part of their names.
+const DROP_DATABASES: &str =
+    "SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE datname ~ $1";
+
+/// The same for roles.
+const DROP_ROLES: &str = "SELECT format('DROP ROLE %I', rolname) FROM pg_roles WHERE rolname ~ $1";
+
+/// Drops what can be dropped: a database may have a prepared transaction, and such a database keeps its roles.
+async fn drop_all(client: &Client, statements: &str, names: &str) {
+    for row in client.query(statements, &[&names]).await.expect("statements to drop") {
+        let _ = client.batch_execute(row.get(0)).await;
     }
 }
 
