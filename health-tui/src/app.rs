@@ -4,6 +4,7 @@
 //! Invariant: nothing in this module does I/O or reads a clock. The caller passes the time.
 
 mod chart_point;
+mod clock;
 mod effect;
 mod erased;
 mod event;

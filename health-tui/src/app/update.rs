@@ -17,6 +17,7 @@ const PAUSE_AFTER_LAG: TimeDelta = TimeDelta::seconds(10);
 impl App {
     /// Applies one input at the time `now`. Returns what the event loop must do outside.
     pub(crate) fn update(&mut self, input: Input, now: DateTime<Utc>) -> Vec<Effect> {
+        self.follow_clock(now);
         self.now = now;
         let mut effects = Vec::new();
         match input {

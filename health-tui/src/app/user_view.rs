@@ -371,6 +371,11 @@ impl UserView {
         }
     }
 
+    /// Moves the repetition of the query with a clock that was set back.
+    pub(crate) fn clock_set_back(&mut self, back: TimeDelta) {
+        self.refresh_at = self.refresh_at.map(|at| at - back);
+    }
+
     /// Repeats the query, because samples may be missing. What is shown stays until the response arrives.
     pub(crate) fn reload(&mut self) {
         self.queried_window = None;

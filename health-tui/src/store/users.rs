@@ -71,6 +71,11 @@ impl User {
         now - self.last_sign() > thresholds.stale_after()
     }
 
+    /// Returns the age of the newest heart rate, which may be older than the newest sample.
+    pub(crate) fn heart_rate_age(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.heart_rate.map(|_| now - self.times[0])
+    }
+
     /// Returns the alert of the newest heart rate. A stale heart rate is no alert: it says nothing about now.
     pub(crate) fn alert(&self, now: DateTime<Utc>, thresholds: &AlertThresholds) -> Option<Alert> {
         let bpm = self.heart_rate?;
@@ -178,6 +183,13 @@ impl Users {
     pub(crate) fn add_stored(&mut self, sample: &Sample) {
         let (user, _) = self.entry(sample.user_id().get());
         user.add(sample);
+    }
+
+    /// Corrects the times of arrival after the clock was set back: nothing has arrived in the future.
+    pub(crate) fn clock_set_back(&mut self, now: DateTime<Utc>) {
+        for user in &mut self.all {
+            user.last_received = user.last_received.map(|received| received.min(now));
+        }
     }
 
     /// Drops what was erased of a user.
