@@ -155,6 +155,22 @@ async fn an_idle_dashboard_draws_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ages_that_change_within_a_second_are_one_frame() {
+    let mut app = App::new(Settings::default(), "feed", SIZE, noon());
+    // Forty devices that stopped at forty moments of the last minute: each age changes at another time.
+    let samples = (1..=40)
+        .map(|u| sample(u, noon() - TimeDelta::milliseconds(u * 1_037)))
+        .collect();
+    app.update(
+        Input::Network(NetworkEvent::Samples(ReceivedSamples { samples, replaced: 0 })),
+        noon() - TimeDelta::minutes(30),
+    );
+    app.update(Input::Tick, noon());
+    let (writes, _) = count(&mut app, Duration::from_secs(10), |_, _| async {}).await;
+    assert!((10..=12).contains(&writes), "{writes} frames in 10 seconds");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_samples_draw_no_more_than_the_frame_rate() {
     let mut app = with_users(100);
     let feed = |to: mpsc::Sender<NetworkEvent>, _| async move {

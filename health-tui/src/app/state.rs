@@ -191,10 +191,11 @@ impl App {
         };
         let pane = match self.pane {
             Pane::Live => self.next_age_change(),
-            Pane::User => self
-                .user
-                .as_ref()
-                .and_then(|view| view.next_change(self.chart_width(), now)),
+            Pane::User => self.user.as_ref().and_then(|view| {
+                let age = self.next_age_change_of_user(view.id);
+                let chart = view.next_change(self.chart_width(), now);
+                age.into_iter().chain(chart).min()
+            }),
             Pane::Stats => None,
         };
         let order = if self.live.frozen.is_none() {
@@ -233,6 +234,19 @@ impl App {
             .filter_map(|row| self.live.order.get(row).and_then(|index| self.users.at(index)))
             .map(|user| fmt::age_changes_in(user.age(now)))
             .min()
-            .map(|left| now + left.max(TimeDelta::milliseconds(1)))
+            .map(|left| next_whole_second(now + left.max(TimeDelta::milliseconds(1))))
     }
+
+    /// Returns when the age of the newest sample in the view of a user changes its text.
+    fn next_age_change_of_user(&self, id: i64) -> Option<DateTime<Utc>> {
+        let left = fmt::age_changes_in(self.users.get(id)?.age(self.now));
+        Some(next_whole_second(self.now + left.max(TimeDelta::milliseconds(1))))
+    }
+}
+
+/// Returns a time, or the whole second after it. Ages that change within the same second are drawn together: a table in
+/// which nothing else happens has one frame a second, not one for each row.
+fn next_whole_second(at: DateTime<Utc>) -> DateTime<Utc> {
+    let milliseconds = i64::from(at.timestamp_subsec_millis() % 1_000);
+    at + TimeDelta::milliseconds((1_000 - milliseconds) % 1_000)
 }
