@@ -47,7 +47,7 @@ impl Caps {
         Self {
             depth: depth(&term, set),
             // The Linux console has no Braille symbols in its font.
-            unicode: term != "linux" && may_be_utf8,
+            unicode: !is_console(&term) && may_be_utf8,
             no_color: is_monochrome(&term) || refuses_colours(set),
             remote: set("SSH_TTY").is_some() || set("SSH_CONNECTION").is_some(),
         }
@@ -65,15 +65,18 @@ fn depth(term: &str, set: impl Fn(&str) -> Option<String>) -> ColourDepth {
     };
     // GNU screen takes a sequence with 24 bits apart and draws black on black. tmux also calls itself `screen`.
     let is_gnu_screen = set("STY").is_some() || (term.starts_with("screen") && set("TMUX").is_none());
-    // The Linux console has 16 colours, whatever started the shell in it.
-    let is_console = term == "linux" || term.starts_with("linux-");
     if is_gnu_screen && by_name == ColourDepth::True {
         return ColourDepth::Ansi256;
     }
     match set("COLORTERM").as_deref() {
-        Some("truecolor" | "24bit") if !is_gnu_screen && !is_console => ColourDepth::True,
+        Some("truecolor" | "24bit") if !is_gnu_screen && !is_console(term) => ColourDepth::True,
         _ => by_name,
     }
+}
+
+/// Returns whether a terminal is the Linux console, which has 16 colours, whatever started the shell in it.
+fn is_console(term: &str) -> bool {
+    term == "linux" || term.starts_with("linux-")
 }
 
 /// Returns whether a terminal has no colours: those of DEC, and the entries of terminfo that say so.
@@ -108,6 +111,10 @@ mod tests {
         assert!(caps(&[("LANG", "de_DE.UTF-8")]).unicode);
         assert!(!caps(&[("LANG", "de_DE.ISO-8859-1")]).unicode);
         assert!(caps(&[]).unicode);
+        for console in ["linux", "linux-16color"] {
+            let caps = caps(&[("TERM", console), ("LANG", "C.UTF-8"), ("COLORTERM", "truecolor")]);
+            assert!(!caps.unicode && caps.depth == ColourDepth::Ansi16, "{console}");
+        }
         assert!(caps(&[("SSH_TTY", "/dev/pts/1")]).remote);
     }
 
