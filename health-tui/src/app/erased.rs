@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use health_core::Erasure;
 
-use crate::app::{effect::Effect, state::App, stats_form::RangeQuery};
+use crate::app::{effect::Effect, event::Tone, state::App, stats_form::RangeQuery};
 
 /// The pause between an erasure and the query for the newest sample of every user. An erasure of millions of samples comes
 /// as hundreds of events.
@@ -14,6 +14,13 @@ impl App {
     /// Asks again for what may still be stored. Responses under way may contain erased samples, so they are not awaited.
     pub(super) fn forget(&mut self, erasure: &Erasure, effects: &mut Vec<Effect>) {
         let id = erasure.user_id().get();
+        // Without a message, a row or a chart would vanish for no visible reason.
+        if self.users.get(id).is_some_and(|user| !user.is_empty()) {
+            self.show_toast(
+                Tone::Good,
+                format!("Erased on the server: samples of {}.", self.title(id)),
+            );
+        }
         self.users.forget(erasure);
         if let Some(frozen) = &mut self.live.frozen {
             frozen.users.forget(erasure);
@@ -121,6 +128,26 @@ mod tests {
             app.update(Input::Tick, noon() + TimeDelta::seconds(6));
             assert_eq!(shown(&app).len(), if is_frozen { 2 } else { 3 });
         }
+    }
+
+    #[test]
+    fn a_message_names_the_user_whose_samples_were_erased_and_a_masked_screen_the_number() {
+        let toast = |app: &App| app.toast.as_ref().map(|toast| toast.text.clone());
+        let erase = |app: &mut App, user| {
+            let user = UserId::new(user).unwrap();
+            send(app, NetworkEvent::Erased(Erasure::of_user(user)), 2);
+        };
+        let mut app = app();
+        erase(&mut app, 99);
+        assert_eq!(toast(&app), None, "nobody has seen this user");
+        erase(&mut app, 2);
+        assert_eq!(toast(&app).as_deref(), Some("Erased on the server: samples of user 2."));
+        app.masked = true;
+        erase(&mut app, 3);
+        assert_eq!(
+            toast(&app).as_deref(),
+            Some("Erased on the server: samples of person 3.")
+        );
     }
 
     #[test]
