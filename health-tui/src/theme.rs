@@ -192,7 +192,11 @@ impl Theme {
         let depth = ColourDepth::Ansi16;
         let plain = Style::new();
         let text = plain.fg(Color::Reset);
-        let fg = |rgb: Rgb| plain.fg(rgb.to_colour(depth));
+        // The yellow of many terminals cannot be read on white.
+        let fg = |rgb: Rgb| match rgb.to_colour(depth) {
+            Color::Yellow if palette.is_light() => plain.fg(Color::Magenta),
+            colour => plain.fg(colour),
+        };
         let metric = |rgb: Rgb| MetricStyle {
             faint: fg(rgb).add_modifier(Modifier::DIM),
             ..MetricStyle::uniform(fg(rgb))
@@ -204,6 +208,7 @@ impl Theme {
             heart_rate: metric(palette.heart_rate),
             steps: metric(palette.steps),
             calories: metric(palette.calories),
+            warn: fg(palette.warn),
             selected: plain.add_modifier(Modifier::BOLD),
             bar: plain.bg(Color::Reset),
             active_tab: fg(palette.accent).add_modifier(Modifier::BOLD | Modifier::REVERSED),
@@ -223,6 +228,19 @@ mod tests {
         let theme = Theme::new(ThemeName::Mono, ColourDepth::True);
         let text = format!("{theme:?}");
         assert!(!text.contains("Rgb") && !text.contains("Indexed"), "{text}");
+    }
+
+    #[test]
+    fn sixteen_colours_on_white_have_no_yellow_text() {
+        let theme = Theme::new(ThemeName::Light, ColourDepth::Ansi16);
+        for style in [theme.warn, theme.calories.full, theme.calories.soft] {
+            assert!(
+                !matches!(style.fg, Some(Color::Yellow | Color::LightYellow)),
+                "{style:?}"
+            );
+        }
+        let dark = Theme::new(ThemeName::Dark, ColourDepth::Ansi16);
+        assert!(matches!(dark.warn.fg, Some(Color::Yellow | Color::LightYellow)));
     }
 
     #[test]

@@ -96,6 +96,13 @@ pub(super) struct Palette {
     pub(super) users: [Rgb; 6],
 }
 
+impl Palette {
+    /// Returns whether the theme has dark text on a light background.
+    pub(super) fn is_light(&self) -> bool {
+        self.background.0 > 127
+    }
+}
+
 pub(super) const DARK: Palette = Palette {
     background: Rgb(16, 18, 24),
     bar: Rgb(26, 30, 40),
