@@ -70,13 +70,14 @@ pub(crate) fn ago(age: TimeDelta) -> String {
     }
 }
 
-/// Returns the name of a time zone. Those of a fixed offset have the sign of POSIX in their names, which is the opposite
+/// Returns the name of a time zone: `UTC` without the region that it does not have. Those of a fixed offset have the sign of POSIX in their names, which is the opposite
 /// of that everywhere else.
 pub(crate) fn zone(tz: Tz) -> Cow<'static, str> {
     let name = tz.name();
     match name.strip_prefix("Etc/GMT").map(|offset| offset.split_at_checked(1)) {
         Some(Some(("-", hours))) => Cow::Owned(format!("UTC+{hours}")),
         Some(Some(("+", hours))) => Cow::Owned(format!("UTC-{hours}")),
+        _ if matches!(name, "Etc/UTC" | "Etc/UCT" | "Etc/Zulu" | "Etc/Universal") => Cow::Borrowed("UTC"),
         _ => Cow::Borrowed(name),
     }
 }
@@ -263,9 +264,10 @@ mod tests {
             (
                 zone(Tz::Etc__GMTMinus2),
                 zone(Tz::Etc__GMTPlus10),
-                zone(Tz::Europe__Berlin)
+                zone(Tz::Europe__Berlin),
+                zone(Tz::Etc__UTC)
             ),
-            ("UTC+2".into(), "UTC-10".into(), "Europe/Berlin".into())
+            ("UTC+2".into(), "UTC-10".into(), "Europe/Berlin".into(), "UTC".into())
         );
     }
 

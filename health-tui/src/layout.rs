@@ -110,9 +110,9 @@ fn preview_height(body_height: u16, row_count: usize) -> u16 {
         29..=40 => 12,
         _ => 16,
     };
-    // The details pane takes lines that no row needs, up to three fifths of the body.
+    // The details pane takes lines that no row needs, up to four fifths of the body.
     let unused = usize::from(body_height).saturating_sub(row_count + 2);
-    let unused = u16::try_from(unused).unwrap_or(0).min(body_height / 5 * 3);
+    let unused = u16::try_from(unused).unwrap_or(0).min(body_height / 5 * 4);
     height.max(unused)
 }
 
@@ -156,8 +156,8 @@ pub(crate) fn table_columns(width: u16, columns: &[Column], has_names: bool, age
         .iter()
         .map(|c| value_width(*c) + u16::from(has_sparkline(*c)) + GAP)
         .sum();
-    // The last column needs no gap; the scrollbar takes one column at the right edge.
-    let fixed = values.saturating_sub(GAP) + MARGIN + 1;
+    // The last column needs no gap; the scrollbar takes one column at the right edge, after a blank one.
+    let fixed = values.saturating_sub(GAP) + MARGIN + 2;
     let room = width.saturating_sub(fixed);
     let sparklines = u16::try_from(columns.iter().filter(|c| has_sparkline(**c)).count()).unwrap_or(0);
 
@@ -349,11 +349,11 @@ mod tests {
     }
 
     #[test]
-    fn the_table_fills_80_columns() {
+    fn the_table_fills_80_columns_up_to_a_blank_one_and_the_scrollbar() {
         let columns = table_columns(80, &Column::ALL, false, 5);
         let last = columns.last().unwrap();
         assert_eq!(columns.len(), 5);
-        assert_eq!(last.x + last.width(), 79);
+        assert_eq!(last.x + last.width(), 78);
         assert!(columns[1].sparkline_width >= 10);
     }
 }

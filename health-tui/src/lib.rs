@@ -33,6 +33,8 @@ mod replay;
 mod run;
 mod signals;
 #[cfg(test)]
+mod small_screens;
+#[cfg(test)]
 mod snapshots;
 mod store;
 #[cfg(test)]

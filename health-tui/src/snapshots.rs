@@ -94,7 +94,10 @@ fn states(theme: ThemeName, size: (u16, u16)) -> Vec<State> {
     states.extend(form_states(&live));
     states.push(("range", fixtures::range(theme, size)));
     let mut app = fixtures::range(theme, size);
-    press(&mut app, &["esc", "pagedown", "pagedown", "pagedown", "pagedown"]);
+    if app.form.focus.is_some() {
+        press(&mut app, &["esc"]);
+    }
+    press(&mut app, &["pagedown", "pagedown", "pagedown", "pagedown"]);
     states.push(("range_scrolled", app));
     states
 }

@@ -49,6 +49,7 @@ pub(crate) fn draw(app: &App, buf: &mut Buffer) -> Option<Position> {
     };
     status::footer(&mut canvas, screen.footer);
     if app.help.is_some() {
+        canvas.clear(screen.subheader);
         canvas.clear(screen.body);
         help::draw(&mut canvas);
         return None;

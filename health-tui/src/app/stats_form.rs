@@ -128,7 +128,8 @@ impl StatsForm {
             start: TextInput::new(PRESETS[1].1),
             end: TextInput::new("now"),
             bucket: None,
-            zone: TextInput::new(tz.name()),
+            // The name that can be read again: `UTC+2` of a fixed offset cannot.
+            zone: TextInput::new(if tz == Tz::Etc__UTC { "UTC" } else { tz.name() }),
             focus: Some(FormField::Users),
             errors: Vec::new(),
             query: RangeQuery::NotAsked,

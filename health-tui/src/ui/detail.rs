@@ -2,19 +2,22 @@
 
 use chrono::{DateTime, Utc};
 use health_core::StatsResponse;
-use ratatui::layout::Rect;
+use ratatui::{layout::Rect, style::Style};
 
 use crate::{
     app::{ChartPoint, HeartRateZones, UserView},
     fmt,
     keys::{Action, Scope},
-    layout::{MARGIN, ScreenAreas, UserAreas},
+    layout::{self, MARGIN, ScreenAreas, UserAreas},
     ui::{
         canvas::{Canvas, columns},
         chart::{self, Bar, LinePoint, Series, TimeAxis},
         source_name,
     },
 };
+
+/// The largest height of statistics that are below the charts. Higher ones are right of them.
+const STRIP_HEIGHT_MAX: u16 = 4;
 
 pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) {
     let Some(view) = &canvas.app.user else { return };
@@ -47,11 +50,13 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) {
     ];
     for (area, name, bars, value, style) in bar_charts {
         if let Some(area) = area {
-            title(canvas, area, name, value);
+            title(canvas, area, name, value.map(|text| (text, canvas.theme.strong)));
             chart::bars(canvas, area, &axis, &bars, style, view.cursor);
         }
     }
-    stats(canvas, areas.stats, view);
+    // Without a line, the chart says why.
+    let failure = failure(canvas, view).filter(|_| !line_points.is_empty());
+    stats(canvas, areas.stats, view, failure);
 }
 
 /// Returns the points that overlap the window. `points` are in the order of time.
@@ -87,7 +92,9 @@ fn window_line(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, axis: &Time
     let title = canvas.app.title(view.id);
     let length = fmt::duration(view.length());
     let (end, end_style) = if view.is_live() {
-        ("live".to_owned(), theme.good)
+        // A window follows the present without a connection too, but nothing new arrives in it.
+        let is_connected = canvas.app.connection.is_connected();
+        ("live".to_owned(), if is_connected { theme.good } else { theme.dim })
     } else {
         (format!("ends {}", fmt::ago(canvas.app.now - axis.end)), theme.warn)
     };
@@ -116,7 +123,8 @@ fn heart_rate_chart(
     read: Option<&ChartPoint>,
 ) {
     let area = areas.heart_rate;
-    let value = view.cursor.map(|cursor| {
+    let theme = canvas.theme;
+    let under_cursor = view.cursor.map(|cursor| {
         let format = if view.bucket().is_some() {
             "%d %b %H:%M"
         } else {
@@ -128,6 +136,12 @@ fn heart_rate_chart(
             None => format!("no reading at {time}"),
         }
     });
+    let value = match under_cursor {
+        Some(text) => Some((text, theme.strong)),
+        // A wide screen has the newest value at the right.
+        None if view.is_live() && areas.stats.height <= STRIP_HEIGHT_MAX => newest_heart_rate(canvas, view),
+        None => None,
+    };
     let used = title(canvas, area, "heart rate, bpm", value);
     query_state(canvas, area, used, view);
     let series = Series {
@@ -143,18 +157,36 @@ fn heart_rate_chart(
 }
 
 /// Draws the title of a chart and the value under the cursor. Returns the columns that it used.
-fn title(canvas: &mut Canvas<'_>, area: Rect, name: &str, value: Option<String>) -> u16 {
+fn title(canvas: &mut Canvas<'_>, area: Rect, name: &str, value: Option<(String, Style)>) -> u16 {
     let theme = canvas.theme;
-    let (name, value) = (format!("{name}  "), value.unwrap_or_default());
-    let spans = [(name.as_str(), theme.dim), (value.as_str(), theme.strong)];
+    let (value, style) = value.unwrap_or_default();
+    let name = format!("{name}  ");
+    let spans = [(name.as_str(), theme.dim), (value.as_str(), style)];
     let width = area.width.saturating_sub(MARGIN + 1);
     MARGIN + canvas.spans(area.x + MARGIN, area.y, width, &spans)
+}
+
+/// Returns the newest heart rate with its age, and with the symbol of an alert or of a user who is silent.
+fn newest_heart_rate(canvas: &Canvas<'_>, view: &UserView) -> Option<(String, Style)> {
+    let (app, theme) = (canvas.app, canvas.theme);
+    let user = app.users.get(view.id)?;
+    let thresholds = &app.settings.alert_thresholds;
+    let text = format!(
+        "{:.0} bpm {}",
+        user.heart_rate?,
+        fmt::ago(user.heart_rate_age(app.now)?)
+    );
+    Some(match user.alert(app.now, thresholds) {
+        Some(alert) => (format!("{} {text}", canvas.symbols.alert(alert)), theme.bad),
+        None if user.is_stale(app.now, thresholds) => (format!("{} {text}", canvas.symbols.stale), theme.warn),
+        None => (text, theme.strong),
+    })
 }
 
 /// Draws at the right of the title that the server is being asked, or why it did not answer.
 fn query_state(canvas: &mut Canvas<'_>, area: Rect, used: u16, view: &UserView) {
     let (text, style) = match &view.error {
-        Some(error) => (error.as_str(), canvas.theme.bad),
+        Some(_) => ("no answer", canvas.theme.bad),
         None if view.is_loading(canvas.app.now) => ("asking the server", canvas.theme.warn),
         None => return,
     };
@@ -185,14 +217,19 @@ fn nearest<'a>(points: &'a [ChartPoint], cursor: DateTime<Utc>, axis: &TimeAxis,
         .min_by_key(|point| (point.at - cursor).abs())
 }
 
+/// Returns why the server has said nothing about the window, and what to do. The title of the chart has no room for it.
+fn failure(canvas: &Canvas<'_>, view: &UserView) -> Option<String> {
+    let error = view.error.as_ref()?;
+    let retry = canvas.key(Scope::Everywhere, Action::RetryNow);
+    let is_unanswered = view.stats(canvas.app.now).is_none();
+    is_unanswered.then(|| format!("{error} ({retry} asks again)"))
+}
+
 /// Explains why the chart is empty, and what to do.
 fn no_heart_rate(canvas: &mut Canvas<'_>, plot: Rect, view: &UserView) {
     let theme = canvas.theme;
-    let (text, style) = match &view.error {
-        Some(error) => {
-            let retry = canvas.key(Scope::Everywhere, Action::RetryNow);
-            (format!("{error} ({retry} asks again)"), theme.bad)
-        }
+    let (text, style) = match failure(canvas, view) {
+        Some(text) => (text, theme.bad),
         None if view.pending_query().is_some() => ("Asking the server ...".to_owned(), theme.dim),
         None => {
             let earlier = canvas.key(Scope::User, Action::PanLeft);
@@ -213,9 +250,9 @@ fn no_heart_rate(canvas: &mut Canvas<'_>, plot: Rect, view: &UserView) {
 }
 
 /// Draws the statistics right of the charts or, on a narrow screen, in a few lines below them.
-fn stats(canvas: &mut Canvas<'_>, area: Rect, view: &UserView) {
-    if area.height <= 4 {
-        return stats_strip(canvas, area, view);
+fn stats(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, failure: Option<String>) {
+    if area.height <= STRIP_HEIGHT_MAX {
+        return stats_strip(canvas, area, view, failure.as_deref());
     }
     let mut column = StatsColumn { area, y: area.y };
     if let Some(user) = canvas.app.users.get(view.id) {
@@ -229,6 +266,12 @@ fn stats(canvas: &mut Canvas<'_>, area: Rect, view: &UserView) {
         column.y += 1;
     }
     column.heading(canvas, "This window");
+    if let Some(text) = failure {
+        let (_, below) = layout::split_top(area, column.y.saturating_sub(area.y));
+        let width = below.width.saturating_sub(1);
+        canvas.wrapped(Rect { width, ..below }, &text, canvas.theme.bad);
+        return;
+    }
     for (label, text) in window_lines(canvas, view) {
         column.value(canvas, label, &text);
     }
@@ -267,10 +310,13 @@ impl StatsColumn {
 }
 
 /// Draws the statistics of the window in up to four columns below a title.
-fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView) {
+fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, failure: Option<&str>) {
     const COLUMNS: u16 = 4;
     if area.height == 0 {
         return;
+    }
+    if let Some(text) = failure {
+        return failure_strip(canvas, area, text);
     }
     canvas.rule(area, "This window");
     let width = area.width / COLUMNS;
@@ -282,6 +328,23 @@ fn stats_strip(canvas: &mut Canvas<'_>, area: Rect, view: &UserView) {
             canvas.text(x + used + 1, y, room, text, canvas.theme.text);
         }
     }
+}
+
+/// Draws why there are no statistics. If the strip has no room for all of it, it covers the lower end of the charts.
+fn failure_strip(canvas: &mut Canvas<'_>, area: Rect, text: &str) {
+    let width = area.width.saturating_sub(MARGIN + 1);
+    let lines = u16::try_from(fmt::wrap(text, width.into()).len()).unwrap_or(u16::MAX);
+    let covered = lines.saturating_add(1).saturating_sub(area.height).min(area.y / 2);
+    let area = Rect {
+        y: area.y - covered,
+        height: area.height + covered,
+        ..area
+    };
+    canvas.clear(area);
+    canvas.rule(area, "This window");
+    let (_, below) = layout::split_top(area, 1);
+    let below = layout::inset_left(below, MARGIN);
+    canvas.wrapped(Rect { width, ..below }, text, canvas.theme.bad);
 }
 
 /// Returns the server's statistics of the window. Those of a live window end at the time "as of".

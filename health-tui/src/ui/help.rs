@@ -60,7 +60,10 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>) {
 
 fn lines(canvas: &Canvas<'_>) -> Vec<HelpLine> {
     let mut lines = Vec::new();
-    for scope in Scope::ALL {
+    // The keys of the pane on the screen come first.
+    let current = canvas.app.scope();
+    let others = Scope::ALL.into_iter().filter(|scope| *scope != current);
+    for scope in std::iter::once(current).chain(others) {
         if !lines.is_empty() {
             lines.push(HelpLine::Blank);
         }

@@ -78,8 +78,13 @@ fn stats(canvas: &Canvas<'_>, user: &User, figures: &RecentFigures) -> Vec<(&'st
     };
     let mut lines = vec![("received", received)];
     if let Some((min, mean, max)) = figures.heart_rate {
-        lines.push(("avg bpm", fmt::one_decimal(mean)));
-        lines.push(("min, max", format!("{min:.0}, {max:.0}")));
+        let mean = fmt::one_decimal(mean);
+        let text = if max > min {
+            format!("{mean} ({min:.0} to {max:.0})")
+        } else {
+            mean
+        };
+        lines.push(("avg bpm", text));
     }
     if let Some(steps) = figures.steps {
         lines.push(("steps", format!("{steps:.0}")));

@@ -22,6 +22,8 @@ const USER_WIDTH_MIN: u16 = 9;
 const USER_WIDTH_MAX: u16 = 18;
 /// Lines that the chart below the answer needs at least.
 const CHART_HEIGHT_MIN: usize = 8;
+/// A chart of fewer lines is not drawn.
+const CHART_HEIGHT_DRAWN_MIN: u16 = 5;
 
 pub(crate) fn draw(canvas: &mut Canvas<'_>, screen: &ScreenAreas) -> Option<Position> {
     let areas = canvas.app.form_areas();
@@ -50,13 +52,14 @@ fn range_line(canvas: &mut Canvas<'_>, area: Rect) {
     };
     let length = fmt::duration(request.end - request.start);
     let range = fmt::time_range(request.start, request.end, request.tz, canvas.symbols.range_dash);
+    let zone = fmt::zone(request.tz);
     let spans = [
         ("Statistics of ", theme.text),
         (length.as_str(), theme.accent),
         ("  ", theme.text),
         (range.as_str(), theme.dim),
         (" ", theme.dim),
-        (request.tz.name(), theme.dim),
+        (zone.as_ref(), theme.dim),
     ];
     canvas.spans(x, area.y, width, &spans);
 }
@@ -145,8 +148,13 @@ fn cursor_column(canvas: &Canvas<'_>, field: FormField) -> Option<u16> {
     Some(input.cursor_column())
 }
 
-fn answer(canvas: &mut Canvas<'_>, area: Rect) {
+fn answer(canvas: &mut Canvas<'_>, whole: Rect) {
     let theme = canvas.theme;
+    // A text does not touch the edge of the screen.
+    let area = Rect {
+        width: whole.width.saturating_sub(1),
+        ..whole
+    };
     match &canvas.app.form.query {
         RangeQuery::NotAsked => {
             let text = "Which user, and which time range? Enter asks the server.";
@@ -169,7 +177,7 @@ fn answer(canvas: &mut Canvas<'_>, area: Rect) {
             let used = canvas.wrapped(area, "The query failed.", theme.bad);
             canvas.wrapped(layout::split_top(area, used).1, reason, theme.text);
         }
-        RangeQuery::Done { request, users } => result(canvas, area, request, users),
+        RangeQuery::Done { request, users } => result(canvas, whole, request, users),
     }
 }
 
@@ -188,8 +196,17 @@ fn result(canvas: &mut Canvas<'_>, area: Rect, request: &RangeRequest, answer: &
     } else {
         usize::from(canvas.app.form.scroll).min(rows.len())
     };
+    let lines_needed = rows.len() - scroll + 2 + usize::from(CHART_HEIGHT_DRAWN_MIN);
+    let area = if usize::from(area.height) < lines_needed {
+        let (above, last_line) = layout::split_bottom(area, 1);
+        let text = format!("{} scrolls to the chart", canvas.key(Scope::Form, Action::PageDown));
+        canvas.text(last_line.x, last_line.y, last_line.width, &text, canvas.theme.dim);
+        above
+    } else {
+        area
+    };
     let used = table(canvas, area, answer, user_width, &rows[scroll..]);
-    charts(canvas, layout::split_top(area, used + 1).1, request, answer);
+    charts(canvas, layout::split_top(area, used + 1).1, request, answer, shown);
 }
 
 /// One row of the answer: a label, and a value for each user.
@@ -277,10 +294,11 @@ fn table(canvas: &mut Canvas<'_>, area: Rect, answer: &[UserRangeStats], user_wi
     1 + used
 }
 
-/// Draws the heart rate of all users and, for a single user, the steps.
-fn charts(canvas: &mut Canvas<'_>, area: Rect, request: &RangeRequest, answer: &[UserRangeStats]) {
+/// Draws the heart rate of all users and, for a single user, the steps. The table names the first `shown` users in the
+/// colours of their lines, and the title of the chart names the others.
+fn charts(canvas: &mut Canvas<'_>, area: Rect, request: &RangeRequest, answer: &[UserRangeStats], shown: usize) {
     let theme = canvas.theme;
-    if area.height < 5 || answer.iter().all(|user| user.buckets.is_empty()) {
+    if area.height < CHART_HEIGHT_DRAWN_MIN || answer.iter().all(|user| user.buckets.is_empty()) {
         return;
     }
     let axis = TimeAxis {
@@ -309,11 +327,26 @@ fn charts(canvas: &mut Canvas<'_>, area: Rect, request: &RangeRequest, answer: &
     };
     let (heart_rate, steps) = layout::split_bottom(area, steps_height);
     let title = format!("heart rate, bpm, by {}", request.bucket);
-    canvas.text(heart_rate.x + MARGIN, heart_rate.y, heart_rate.width, &title, theme.dim);
+    let width = heart_rate.width.saturating_sub(MARGIN + 1);
+    let used = canvas.text(heart_rate.x + MARGIN, heart_rate.y, width, &title, theme.dim);
+    let (_, room) = layout::split_left(heart_rate, MARGIN + used);
+    users_without_column(canvas, layout::split_top(room, 1).0, answer, shown);
     chart::lines(canvas, heart_rate, &axis, &series, None);
     if steps_height > 0 {
         canvas.text(steps.x + MARGIN, steps.y, steps.width, "steps a minute", theme.dim);
         chart::bars(canvas, steps, &axis, &step_bars(&answer[0]), theme.steps, None);
+    }
+}
+
+/// Names the users who are in the chart but not in the table, each in the colour of the line.
+fn users_without_column(canvas: &mut Canvas<'_>, area: Rect, answer: &[UserRangeStats], shown: usize) {
+    let others = answer.len().saturating_sub(shown);
+    let room = area.width / u16::try_from(others).unwrap_or(u16::MAX).max(1);
+    let mut x = area.x;
+    for (i, user) in answer.iter().enumerate().skip(shown) {
+        let label = canvas.app.label(user.stats.user_id.get());
+        let style = canvas.theme.users[i % canvas.theme.users.len()];
+        x += 2 + canvas.text(x + 2, area.y, room.saturating_sub(2), &label, style);
     }
 }
 

@@ -6,7 +6,7 @@ use ratatui::{layout::Rect, style::Style};
 use crate::{
     app::{ConnectionState, Pane},
     fmt,
-    keys::Scope,
+    keys::{Action, Scope},
     layout::{self, MARGIN},
     ui::canvas::{Canvas, columns},
 };
@@ -25,18 +25,43 @@ pub(crate) fn header(canvas: &mut Canvas<'_>, area: Rect) {
         let style = if is_active { theme.active_tab } else { theme.dim };
         canvas.text(tab.x, tab.y, tab.width, text, style);
     }
-    connection(canvas, area, area.width.saturating_sub(stats.right() + 2));
+    connection(canvas, area);
+}
+
+/// Returns the columns of the header that the state of the connection may take.
+fn connection_room(header: Rect) -> u16 {
+    let [_, stats] = layout::tabs(header);
+    header.width.saturating_sub(stats.right() + 2)
+}
+
+fn separator(canvas: &Canvas<'_>) -> String {
+    format!(" {} ", canvas.symbols.separator)
+}
+
+/// Returns the columns of texts with separators between them.
+fn width_of(parts: &[(String, Style)], separator: &str) -> u16 {
+    let texts: u16 = parts.iter().map(|(text, _)| columns(text)).sum();
+    texts + u16::try_from(parts.len().saturating_sub(1)).unwrap_or(0) * columns(separator)
+}
+
+/// Returns why there is no connection, if a header of this width would cut the reason.
+pub(super) fn reason_without_room<'a>(canvas: &Canvas<'a>, width: u16) -> Option<&'a str> {
+    let ConnectionState::WaitingToRetry { reason, .. } = &canvas.app.connection.state else {
+        return None;
+    };
+    let mut parts = connection_state(canvas);
+    parts.truncate(2);
+    let room = connection_room(Rect::new(0, 0, width, 1));
+    (width_of(&parts, &separator(canvas)) > room).then_some(reason)
 }
 
 /// Draws the state of the connection, right-aligned. The least important parts are left out if there is no room.
-fn connection(canvas: &mut Canvas<'_>, area: Rect, room: u16) {
-    let separator = format!(" {} ", canvas.symbols.separator);
+fn connection(canvas: &mut Canvas<'_>, area: Rect) {
+    let room = connection_room(area);
+    let separator = separator(canvas);
     let mut parts = connection_state(canvas);
     parts.extend(traffic(canvas));
-    let width = |parts: &[(String, Style)]| {
-        let texts: u16 = parts.iter().map(|(text, _)| columns(text)).sum();
-        texts + u16::try_from(parts.len().saturating_sub(1)).unwrap_or(0) * columns(&separator)
-    };
+    let width = |parts: &[(String, Style)]| width_of(parts, &separator);
     while parts.len() > 2 && width(&parts) > room {
         parts.pop();
     }
@@ -112,27 +137,65 @@ fn lag_text(lag: TimeDelta) -> String {
     }
 }
 
-/// Draws the most useful keys of the pane, as many as fit.
+/// A key with its hint.
+struct KeyHint {
+    key: String,
+    hint: &'static str,
+    leads_back: bool,
+}
+
+impl KeyHint {
+    /// Returns the columns of the key, the hint and the gap after them.
+    fn width(&self) -> u16 {
+        columns(&self.key) + 1 + columns(self.hint) + 2
+    }
+}
+
+/// Draws the most useful keys of the pane, as many as fit. The help names its own keys.
 pub(crate) fn footer(canvas: &mut Canvas<'_>, area: Rect) {
     let theme = canvas.theme;
     canvas.buf.set_style(area, theme.bar);
-    let is_typing = canvas.app.is_typing();
-    let mut x = area.x + MARGIN;
-    // The key for help comes first: a narrow terminal shows only some keys, and help lists the others.
-    for scope in [Scope::Everywhere, canvas.app.scope()] {
-        for (binding, keys) in canvas.app.settings.keymap.bindings_in(scope) {
-            let Some(hint) = binding.hint else { continue };
-            // While text is being typed, keys that type a character have no action.
-            let Some(key) = keys.iter().find(|k| !is_typing || k.typed_char().is_none()) else {
-                continue;
-            };
-            let key = key.to_string();
-            let width = columns(&key) + 1 + columns(hint) + 2;
-            if x + width > area.right() {
-                return;
-            }
-            x += canvas.text(x, area.y, width, &key, theme.accent) + 1;
-            x += canvas.text(x, area.y, width, hint, theme.dim) + 2;
-        }
+    if canvas.app.help.is_some() {
+        return;
     }
+    let mut x = area.x + MARGIN;
+    for hint in key_hints(canvas, area.width.saturating_sub(MARGIN)) {
+        let width = hint.width();
+        if x + width > area.right() {
+            return;
+        }
+        x += canvas.text(x, area.y, width, &hint.key, theme.accent) + 1;
+        x += canvas.text(x, area.y, width, hint.hint, theme.dim) + 2;
+    }
+}
+
+/// Returns the keys of the footer, the most important ones first. If not all fit, the key that leads back comes early:
+/// without it, a narrow terminal would not show the way out.
+fn key_hints(canvas: &Canvas<'_>, room: u16) -> Vec<KeyHint> {
+    // The key for help comes first: a narrow terminal shows only some keys, and help lists the others.
+    let mut hints = hints_of(canvas, Scope::Everywhere);
+    let everywhere = hints.len();
+    hints.extend(hints_of(canvas, canvas.app.scope()));
+    let width: u16 = hints.iter().map(KeyHint::width).sum();
+    if width > room
+        && let Some(back) = hints.iter().position(|hint| hint.leads_back)
+    {
+        hints[everywhere..=back].rotate_right(1);
+    }
+    hints
+}
+
+fn hints_of(canvas: &Canvas<'_>, scope: Scope) -> Vec<KeyHint> {
+    let is_typing = canvas.app.is_typing();
+    let bindings = canvas.app.settings.keymap.bindings_in(scope);
+    let hints = bindings.filter_map(|(binding, keys)| {
+        // While text is being typed, keys that type a character have no action.
+        let key = keys.iter().find(|k| !is_typing || k.typed_char().is_none())?;
+        Some(KeyHint {
+            key: key.to_string(),
+            hint: binding.hint?,
+            leads_back: binding.action == Action::Back,
+        })
+    });
+    hints.collect()
 }

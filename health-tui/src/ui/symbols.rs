@@ -1,5 +1,6 @@
 //! The symbols of the dashboard in Unicode and in ASCII. Each is one column wide.
 
+use health_core::Alert;
 use ratatui::symbols::border;
 
 /// One set of symbols.
@@ -33,6 +34,15 @@ pub(crate) struct Symbols {
     /// Between the parts of a line.
     pub(crate) separator: &'static str,
     pub(crate) no_value: &'static str,
+}
+
+impl Symbols {
+    pub(crate) fn alert(&self, alert: Alert) -> &'static str {
+        match alert {
+            Alert::High => self.high,
+            Alert::Low => self.low,
+        }
+    }
 }
 
 pub(crate) const UNICODE: Symbols = Symbols {

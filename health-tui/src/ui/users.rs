@@ -3,7 +3,8 @@
 //! Only the visible rows are built, so a frame costs the same for any number of users. Ratatui's `Table` builds every
 //! row, which takes 65 ms for 20 000 users.
 
-use health_core::Alert;
+use std::borrow::Cow;
+
 use ratatui::{
     layout::{Position, Rect},
     style::Style,
@@ -18,10 +19,10 @@ use crate::{
     store::{Column, PackedSample, User},
     theme::{MetricStyle, Theme},
     ui::{
-        canvas::{Canvas, columns},
+        canvas::{Canvas, columns as columns_of},
         preview,
         scale::Scale,
-        sparkline,
+        sparkline, status,
     },
 };
 
@@ -162,10 +163,18 @@ fn filter_line(canvas: &mut Canvas<'_>, area: Rect) -> Option<Position> {
     Some(Position::new((x + 1 + filter.cursor_column()).min(right), y))
 }
 
-/// The line below the header: how many users there are, and how the table differs from all users as they are now.
+/// The line below the header: how many users there are, and how the table differs from all users as they are now. If
+/// there is no connection and the header has no room for the reason, this line has it: it may name the remedy.
 fn summary_line(canvas: &mut Canvas<'_>, area: Rect) {
     let (app, theme) = (canvas.app, canvas.theme);
     let (x, y, width) = (area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1));
+    if app.live.frozen.is_none()
+        && app.users.len() > 0
+        && let Some(reason) = status::reason_without_room(canvas, area.width)
+    {
+        canvas.text(x, y, width, reason, theme.bad);
+        return;
+    }
     let separator = format!("  {}  ", canvas.symbols.separator);
     let mut used = 0;
     for (i, (text, style)) in summary(canvas).iter().enumerate() {
@@ -293,9 +302,12 @@ fn row(
             } else {
                 theme.dim
             };
-            canvas.text_right(right, y, column.value_width, &fmt::age(age), style);
+            let text = fmt::age(age);
+            canvas.text_right(right, y, column.value_width, &text, style);
             if is_stale {
-                canvas.text(x, y, 1, symbols.stale, theme.warn);
+                // The column is wider while an age is "4m ahead": the symbol stays beside the age.
+                let symbol = right.saturating_sub(columns_of(&text) + 2).max(x);
+                canvas.text(symbol, y, 1, symbols.stale, theme.warn);
             }
         }
     }
@@ -322,11 +334,7 @@ fn value(
     };
     canvas.text_right(x + column.value_width, y, column.value_width, &text, style);
     if let Some(alert) = alert {
-        let symbol = match alert {
-            Alert::High => canvas.symbols.high,
-            Alert::Low => canvas.symbols.low,
-        };
-        canvas.text(x, y, 1, symbol, theme.bad);
+        canvas.text(x, y, 1, canvas.symbols.alert(alert), theme.bad);
     }
 }
 
@@ -339,12 +347,15 @@ fn empty(canvas: &mut Canvas<'_>, area: Rect) {
             format!("{} clears it.", canvas.key(Scope::Live, Action::Back)),
         )
     } else if let ConnectionState::WaitingToRetry { reason, .. } = &app.connection.state {
+        let retry = format!("{} tries again now.", canvas.key(Scope::Everywhere, Action::RetryNow));
         (
             format!("Cannot connect to {}: {reason}.", app.server),
-            format!(
-                "Is health-server running? {} tries again now.",
-                canvas.key(Scope::Everywhere, Action::RetryNow)
-            ),
+            // Some reasons say what to do. For the others, the server is down or the address is wrong.
+            if reason.contains("--") || reason.contains("token") {
+                retry
+            } else {
+                format!("Is health-server running, and does --feed name its feed? {retry}")
+            },
         )
     } else if !app.connection.was_connected {
         (format!("Connecting to {} ...", app.server), String::new())
@@ -354,12 +365,16 @@ fn empty(canvas: &mut Canvas<'_>, area: Rect) {
             "To post readings: cargo run --release --example simulate".to_owned(),
         )
     };
-    let y = area.y + area.height.saturating_sub(3) / 2;
-    for (text, y, style) in [(reason, y, theme.text), (remedy, y + 1, theme.dim)] {
-        if y < area.bottom() {
-            let x = area.x + area.width.saturating_sub(columns(&text)) / 2;
-            canvas.text(x.max(area.x + 1), y, area.width.saturating_sub(2), &text, style);
-        }
+    let width = area.width.saturating_sub(2 * MARGIN);
+    let lines: Vec<(Cow<'_, str>, Style)> = [(&reason, theme.text), (&remedy, theme.dim)]
+        .into_iter()
+        .flat_map(|(text, style)| fmt::wrap(text, width.into()).into_iter().map(move |line| (line, style)))
+        .collect();
+    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
+    let top = area.y + area.height.saturating_sub(height.saturating_add(1)) / 2;
+    for ((line, style), y) in lines.iter().zip(top..area.bottom()) {
+        let x = area.x + area.width.saturating_sub(columns_of(line)) / 2;
+        canvas.text(x, y, width, line, *style);
     }
 }
 
