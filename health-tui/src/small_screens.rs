@@ -138,6 +138,23 @@ fn the_view_of_a_user_shows_the_newest_heart_rate_without_the_panel_at_the_right
 }
 
 #[test]
+fn a_long_name_leaves_room_for_the_window() {
+    for (size, window) in [
+        ((60, 18), "15m  live  2026-03-02"),
+        ((80, 24), "15m  live  2026-03-02 12:09:16"),
+        ((120, 36), "15m  live  2026-03-02 12:09:16 – 12:24:16 Europe/Berlin"),
+    ] {
+        let mut app = fixtures::live(ThemeName::Dark, size);
+        press(&mut app, &["enter"]);
+        let id = app.user.as_ref().unwrap().id;
+        let name = "Wolfeschlegelsteinhausenbergerdorff the Elder of Hamburg-Altona, Station 4 West";
+        app.settings.names.insert(id, name.to_owned());
+        let line = lines(&app)[1].clone();
+        assert!(line.contains("Wolfeschlegels") && line.contains(window), "{line}");
+    }
+}
+
+#[test]
 fn users_without_room_in_the_table_are_named_at_the_chart() {
     let mut app = fixtures::range(ThemeName::Dark, (80, 40));
     let RangeQuery::Done { users, .. } = &mut app.form.query else {

@@ -101,7 +101,6 @@ fn window_line(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, axis: &Time
     let range = fmt::time_range(axis.start, axis.end, axis.tz, canvas.symbols.range_dash);
     let zone = fmt::zone(axis.tz);
     let spans = [
-        (title.as_str(), theme.strong),
         ("  ", theme.text),
         (length.as_str(), theme.accent),
         ("  ", theme.text),
@@ -111,7 +110,12 @@ fn window_line(canvas: &mut Canvas<'_>, area: Rect, view: &UserView, axis: &Time
         (" ", theme.dim),
         (zone.as_ref(), theme.dim),
     ];
-    canvas.spans(area.x + MARGIN, area.y, area.width.saturating_sub(2), &spans);
+    let (x, width) = (area.x + MARGIN, area.width.saturating_sub(MARGIN));
+    // A long name leaves room for the window, but has at least half of the line.
+    let window: u16 = spans.iter().map(|(text, _)| columns(text)).sum();
+    let room = width.saturating_sub(window).max(width / 2);
+    let used = canvas.text(x, area.y, room, &title, theme.strong);
+    canvas.spans(x + used, area.y, width.saturating_sub(used), &spans);
 }
 
 fn heart_rate_chart(
