@@ -73,9 +73,9 @@ fn help_lists_the_keys_and_q_closes_only_help() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.send("?");
-    terminal.wait_for("Everywhere");
+    terminal.wait_for("Go to the first row");
     terminal.send("q");
-    terminal.wait_until("help is closed", |s| !s.contents().contains("Everywhere"));
+    terminal.wait_until("help is closed", |s| !s.contents().contains("Go to the first row"));
     terminal.send("\x03");
     assert_eq!(terminal.ended().0, 0);
 }
@@ -89,9 +89,9 @@ fn a_key_press_is_drawn_if_nothing_else_happens() {
     for _ in 0..3 {
         let began = std::time::Instant::now();
         terminal.send("?");
-        terminal.wait_for("Everywhere");
+        terminal.wait_for("Go to the first row");
         terminal.send("q");
-        terminal.wait_until("help is closed", |s| !s.contents().contains("Everywhere"));
+        terminal.wait_until("help is closed", |s| !s.contents().contains("Go to the first row"));
         let took = began.elapsed();
         assert!(took < std::time::Duration::from_secs(5), "{took:?}");
     }
@@ -296,7 +296,7 @@ fn without_a_server_the_dashboard_shows_the_reason() {
     server.kill();
     let mut terminal = Terminal::open(tui(&["--server", &http, "--feed", &feed]), 80, 24);
     terminal.wait_for("connection refused");
-    terminal.wait_for("Is health-server running?");
+    terminal.wait_for("Is health-server running, and does --feed name its feed?");
     terminal.send("q");
     assert_eq!(terminal.ended().0, 0);
 }

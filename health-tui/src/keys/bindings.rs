@@ -121,9 +121,9 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Form {
         FieldNext        "field-next"       ["tab", "down"]                      "Go to the next field" => "field";
         FieldPrevious    "field-previous"   ["backtab", "up"]                    "Go to the previous field";
+        Open             "run"              ["enter", "f5"]                      "Ask the server" => "ask";
         ChoiceLeft       "choice-left"      ["left"]                             "Previous choice, or cursor left in a text";
         ChoiceRight      "choice-right"     ["right"]                            "Next choice, or cursor right in a text" => "choose";
-        Open             "run"              ["enter", "f5"]                      "Ask the server" => "ask";
         Back             "cancel"           ["esc"]                              "Cancel the query, leave the fields, or go back" => "cancel";
         PageUp           "answer-up"        ["pageup"]                           "Scroll the answer up";
         PageDown         "answer-down"      ["pagedown"]                         "Scroll the answer down";
