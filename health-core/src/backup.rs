@@ -23,7 +23,7 @@ pub use crate::backup::error::BackupError;
 use crate::{
     backup::{
         compare::{Comparison, compare, total_samples},
-        files::{Place, create_new, io, sync, write_json},
+        files::{Place, create_new, io, resolve, sync, write_json},
     },
     config::Config,
     embedded::{Cluster, EmbeddedError, Options, copy_running, put_back},
@@ -114,28 +114,26 @@ pub enum Compared {
 impl Backup {
     /// Copies the cluster into a new directory of mode 0700, while it runs.
     ///
-    /// When this returns, the backup is on the disk. If it fails or is dropped, what was copied so far is no backup, and
-    /// [`open`](Self::open) refuses it.
+    /// When this returns, the backup is on the disk. If it fails or is dropped, what was copied so far is removed. After a
+    /// kill it stays, is no backup, and [`open`](Self::open) refuses it.
     ///
     /// # Errors
     /// [`BackupError::NotNew`] if the directory holds something, [`BackupError::Embedded`] if `pg_basebackup` is missing or
     /// fails.
     pub async fn make(cluster: &Cluster, directory: impl Into<PathBuf>) -> Result<Self, BackupError> {
         let directory = directory.into();
+        check_place(&directory, cluster)?;
         create_new(&directory)?;
-        let unfinished = directory.join(UNFINISHED);
-        if let Err(error) = copy_running(cluster, &unfinished).await {
-            // The first error says more than a failure to clean up.
-            let _ = fs::remove_dir_all(&unfinished);
-            return Err(error.into());
-        }
+        // Removed after an error, and if this future is dropped. After the last step it has another name.
+        let unfinished = Place::at(directory.join(UNFINISHED));
+        copy_running(cluster, unfinished.path()).await?;
         let description = Description {
             finished_at: Utc::now(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         write_json(&directory.join(DESCRIPTION), &description)?;
         // The last step: a directory without this name is not a backup.
-        fs::rename(&unfinished, directory.join(CLUSTER)).map_err(io("rename", &unfinished))?;
+        fs::rename(unfinished.path(), directory.join(CLUSTER)).map_err(io("rename", unfinished.path()))?;
         sync(&directory)?;
         if let Some(parent) = directory.parent() {
             // As in PostgreSQL, a file system that cannot sync a directory is no reason to fail.
@@ -233,7 +231,7 @@ impl Backup {
     async fn restore_to_verify(&self, cluster: Option<&Cluster>) -> Result<(Place, Options), BackupError> {
         let restore_beside = async |directory: &Path| {
             let place = Place::beside(directory)?;
-            let options = Options::new().data_dir(place.data()).durable(false).restart(false);
+            let options = Options::new().data_dir(place.path()).durable(false).restart(false);
             self.restore(&options).await?;
             Ok((place, options))
         };
@@ -277,6 +275,24 @@ impl Backup {
         }
         Ok(verified)
     }
+}
+
+/// Refuses a directory among the files that are copied, and warns of one that is lost together with them.
+fn check_place(directory: &Path, cluster: &Cluster) -> Result<(), BackupError> {
+    let resolved = resolve(directory);
+    if resolved.starts_with(resolve(&cluster.pgdata())) {
+        return Err(BackupError::InsideCluster {
+            directory: directory.to_owned(),
+        });
+    }
+    let data_dir = cluster.data_dir();
+    if resolved.starts_with(resolve(data_dir)) {
+        tracing::warn!(
+            "the backup lies in the data directory {}, and is lost together with it: keep a copy elsewhere",
+            data_dir.display()
+        );
+    }
+    Ok(())
 }
 
 /// Returns when a data directory was last backed up; `None` if it never was, or if its note cannot be read.

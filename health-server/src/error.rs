@@ -87,6 +87,9 @@ pub enum ProgramError {
         /// How many it needs.
         needed: usize,
     },
+    /// Ctrl-C or SIGTERM ended a command before it was done.
+    #[error("interrupted before it was done")]
+    Interrupted,
     /// `check` found something wrong.
     #[error("{} wrong", counted_things(*wrong))]
     Check {

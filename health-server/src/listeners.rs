@@ -101,6 +101,9 @@ fn explain(error: &io::Error, service: &str) -> String {
         io::ErrorKind::PermissionDenied => {
             format!("permission denied. Ports below 1024 often need special rights: choose a higher one with --{flag}.")
         }
+        io::ErrorKind::InvalidInput => {
+            format!("{error}. Write a host and a port to --{flag}, such as 127.0.0.1:8000.")
+        }
         _ => format!("{error}. Check the address that --{flag} names."),
     }
 }
@@ -120,7 +123,7 @@ async fn bind(service: &'static str, address: &str) -> Result<(TcpListener, Sock
 
 /// Listens on the first usable one of the addresses that a name resolves to.
 async fn listen(name: &str) -> io::Result<TcpListener> {
-    let mut outcome = Err(io::Error::new(io::ErrorKind::InvalidInput, "the name has no address"));
+    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     for address in lookup_host(name).await? {
         outcome = listen_at(address);
         if outcome.is_ok() {

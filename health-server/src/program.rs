@@ -13,6 +13,7 @@ use std::{
 };
 
 use clap::CommandFactory;
+use futures_util::TryFutureExt;
 use health_core::{Config, DatabaseStatus, Error, Health, backup::BackupError};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -156,16 +157,30 @@ async fn execute(args: Args, config: Option<ConfigFile>, sources: &Sources) -> R
         None => serve(args.serve, config).await?,
         Some(Command::Serve(args)) => serve(*args, config).await?,
         Some(Command::Import(args)) => return Ok(import::execute(*args).await),
-        Some(Command::Token { command }) => tokens::execute(command).await?,
-        Some(Command::Backup(args)) => backup::back_up(args).await?,
-        Some(Command::Restore(args)) => backup::restore(args).await?,
-        Some(Command::Migrate(args)) => migrate::execute(args).await?,
-        Some(Command::Distribute(args)) => distribute::execute(args).await?,
-        Some(Command::Check(args)) => check::check(*args, sources).await?,
-        // They were executed without a runtime.
-        Some(Command::Completions { .. } | Command::Man) => {}
+        Some(command) => {
+            let shutdown = shutdown_signal()?;
+            tokio::select! {
+                outcome = execute_once(command, sources) => outcome?,
+                // What the command leaves is removed as its future is dropped, such as the copy of a verification.
+                () = shutdown => return Err(ProgramError::Interrupted),
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command that ends by itself.
+async fn execute_once(command: Command, sources: &Sources) -> Result<(), ProgramError> {
+    match command {
+        Command::Token { command } => tokens::execute(command).await,
+        Command::Backup(args) => backup::back_up(args).await,
+        Command::Restore(args) => backup::restore(args).await,
+        Command::Migrate(args) => migrate::execute(args).await,
+        Command::Distribute(args) => distribute::execute(args).await,
+        Command::Check(args) => check::check(*args, sources).await,
+        // Others were executed elsewhere.
+        Command::Serve(_) | Command::Import(_) | Command::Completions { .. } | Command::Man => Ok(()),
+    }
 }
 
 async fn serve(args: ServeArgs, config_file: Option<ConfigFile>) -> Result<(), ProgramError> {
@@ -230,11 +245,16 @@ async fn serve(args: ServeArgs, config_file: Option<ConfigFile>) -> Result<(), P
     let opened: Result<_, ProgramError> = opening.await;
     let served = async {
         let Some(health) = opened? else { return Ok(()) };
-        let listeners = if let Some(listeners) = bound {
-            listeners
-        } else {
-            require_token(&health, exposed).await?;
-            bind().await?
+        let listeners = match bound {
+            Some(listeners) => listeners,
+            None => match require_token(&health, exposed).and_then(|()| bind()).await {
+                Ok(listeners) => listeners,
+                Err(error) => {
+                    // Else its tasks would warn that the database goes away, and hide the reason. Nothing was accepted yet.
+                    let _ = health.close().await;
+                    return Err(error);
+                }
+            },
         };
         tokio::select! {
             served = serve_from(&postgres, health, listeners, options, reloads, shutdown) => served,

@@ -17,6 +17,12 @@ pub enum BackupError {
         /// The directory.
         directory: PathBuf,
     },
+    /// The directory for a new backup is among the files that are backed up.
+    #[error("{} lies inside the files of PostgreSQL, so the backup would contain itself. Choose a directory elsewhere.", directory.display())]
+    InsideCluster {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// There is no finished backup in the directory.
     #[error(
         "{} is not a finished backup: it has no {missing}. Give the directory that `health-server backup DIR` has written.",

@@ -6,16 +6,27 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use serde::Serialize;
 
 use crate::backup::error::BackupError;
 
-/// A directory beside another one that is removed at the end.
+/// A directory that is removed at the end, if it is still there.
 pub(super) struct Place(PathBuf);
 
+/// How often, and with which pause, the removal of a directory is tried again, in which a process that was told to end writes its
+/// last files. 10 s.
+const REMOVALS_MAX: u32 = 100;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
+
 impl Place {
+    pub(super) fn at(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
     pub(super) fn beside(directory: &Path) -> Result<Self, BackupError> {
         let absolute = fs::canonicalize(directory).map_err(io("resolve the path", directory))?;
         let mut name = absolute.file_name().unwrap_or_default().to_owned();
@@ -23,20 +34,38 @@ impl Place {
         Ok(Self(absolute.with_file_name(name)))
     }
 
-    pub(super) fn data(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.0) {
+        let mut removed = fs::remove_dir_all(&self.0);
+        for _ in 0..REMOVALS_MAX {
+            if !matches!(&removed, Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+                break;
+            }
+            thread::sleep(REMOVAL_PAUSE);
+            removed = fs::remove_dir_all(&self.0);
+        }
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %self.0.display(), %error, "cannot remove the restored copy; remove it by hand");
+                tracing::warn!(directory = %self.0.display(), %error, "cannot remove the copy; remove it by hand");
             }
             _ => {}
         }
     }
+}
+
+/// Returns the absolute path without links, also of a directory that does not exist yet.
+pub(super) fn resolve(directory: &Path) -> PathBuf {
+    let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let resolved = absolute.ancestors().find_map(|ancestor| {
+        let rest = absolute.strip_prefix(ancestor).ok()?;
+        Some(fs::canonicalize(ancestor).ok()?.join(rest))
+    });
+    resolved.unwrap_or(absolute)
 }
 
 /// Creates the directory of a new backup. An empty directory is used.

@@ -98,7 +98,11 @@ pub(crate) async fn put_back(copy: &Path, options: &Options) -> Result<PathBuf, 
         };
         directory.remove_stale_files()?;
         directory.begin_cluster(&user)?;
-        copy_contents(&copy, &directory.pgdata_new(), &user, is_durable)?;
+        if let Err(error) = copy_contents(&copy, &directory.pgdata_new(), &user, is_durable) {
+            // A part of the data is of no use, and the disk may be full. The first error says more than a failure to clean up.
+            let _ = directory.remove_stale_files();
+            return Err(error);
+        }
         directory.finish_cluster(is_durable)?;
         drop(owner_lock);
         Ok(directory.path().to_owned())

@@ -99,6 +99,12 @@ impl Directory {
             .take_while(|path| !path.exists())
             .collect();
         let existing = self.path.ancestors().nth(1 + missing.len()).unwrap_or(&self.path);
+        if existing != self.path && existing.is_file() {
+            return Err(EmbeddedError::ForeignDirectory {
+                directory: self.path.clone(),
+                reason: "its path leads through a file",
+            });
+        }
         user.check_can_enter(existing)?;
         for parent in missing.iter().rev() {
             fs::create_dir(parent).map_err(EmbeddedError::io("create the directory", *parent))?;

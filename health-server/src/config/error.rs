@@ -9,7 +9,7 @@ pub(crate) enum ConfigError {
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
     /// The configuration file cannot be read.
-    #[error("cannot read the configuration file {}: {cause}. Write its path to --config or HEALTH_CONFIG.", path.display())]
+    #[error("cannot read the configuration file {}: {cause}. {}.", path.display(), remedy(cause))]
     Unreadable { path: PathBuf, cause: io::Error },
     /// Something in the file is wrong.
     #[error("{}, line {line}: {reason}", path.display())]
@@ -22,4 +22,12 @@ pub(crate) enum ConfigError {
     /// Two settings exclude each other.
     #[error("{first} and {second} both name the database. Set one of them.")]
     TwoDatabases { first: String, second: String },
+}
+
+fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::InvalidData => "It must be a text in UTF-8",
+        io::ErrorKind::PermissionDenied => "Let the user of this program read it",
+        _ => "Write its path to --config or HEALTH_CONFIG",
+    }
 }

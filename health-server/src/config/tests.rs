@@ -252,3 +252,14 @@ fn a_readable_file_with_a_password_is_noticed() {
         );
     }
 }
+
+#[test]
+fn the_remedy_for_a_file_that_cannot_be_read_fits_the_reason() {
+    let file = ConfigFile::new("");
+    fs::write(file.directory.path().join("health.toml"), [0xff]).unwrap();
+    let message = file.message(&[]);
+    assert!(
+        message.contains("It must be a text in UTF-8.") && !message.contains("--config"),
+        "{message}"
+    );
+}

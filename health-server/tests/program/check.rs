@@ -4,6 +4,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
+    process::Stdio,
 };
 
 use test_support::{Authority, TestCluster, TestDatabase, TestProcess, test_directory};
@@ -279,7 +280,9 @@ async fn the_user_of_a_running_server_counts_and_not_the_owner_of_its_data_direc
         "--tls-key",
         &key,
     ];
-    let (server, _) = serve(&arguments).await;
+    let program = env!("CARGO_BIN_EXE_health-server");
+    // With its log, which would tell why the user `daemon` cannot run PostgreSQL.
+    let (server, _) = TestProcess::health_server(program, "127.0.0.1:0", &arguments, Stdio::inherit()).await;
     let (_, page, _) = check(&arguments).await;
     assert!(page.contains("in use by a running server"), "{page}");
     assert!(line(&page, "certificate").starts_with("ok"), "{page}");

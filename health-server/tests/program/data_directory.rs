@@ -1,5 +1,7 @@
 //! The data directory of the server's own PostgreSQL, as an operator may find it.
 
+use std::fs;
+
 use test_support::test_directory;
 
 use super::run_to_end;
@@ -20,6 +22,55 @@ async fn a_new_database_in_an_empty_data_directory_is_told_once() {
                 path.display()
             );
             assert!(line.contains(&told), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_refused_is_the_only_thing_that_the_log_complains_of() {
+    let directory = test_directory();
+    let path = directory.path().join("data");
+    let data_dir = ["--data-dir", path.to_str().unwrap()];
+    assert!(
+        run_to_end(&[&["token", "list"][..], &data_dir].concat())
+            .await
+            .status
+            .success()
+    );
+    let address = ["--http", "0.0.0.0:0", "--feed", "127.0.0.1:0"];
+    let output = run_to_end(&[&address[..], &data_dir].concat()).await;
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("other machines can reach --http 0.0.0.0:0"), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
+#[tokio::test]
+async fn a_path_through_a_file_is_refused_and_nothing_is_to_be_opened() {
+    let directory = test_directory();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [file.clone(), file.join("data"), file.join("a/b")] {
+        let output = run_to_end(&["token", "list", "--data-dir", path.to_str().unwrap()]).await;
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("cannot be the data directory"), "{message}");
+        assert!(!message.contains("chmod"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_without_a_port_gets_an_example() {
+    for address in ["127.0.0.1", "", "127.0.0.1:99999", "[::1]"] {
+        for flag in ["--http", "--feed"] {
+            let mut arguments = vec!["--http", "127.0.0.1:0", "--database-url", "postgres://127.0.0.1:1/db"];
+            arguments.retain(|argument| flag != "--http" || !["--http", "127.0.0.1:0"].contains(argument));
+            arguments.extend([flag, address]);
+            let output = run_to_end(&arguments).await;
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            let example = format!("Write a host and a port to {flag}, such as 127.0.0.1:8000");
+            assert!(message.contains(&example), "{message}");
         }
     }
 }

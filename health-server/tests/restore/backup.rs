@@ -13,8 +13,9 @@ use std::{
     time::Duration,
 };
 
-use test_support::{TempDir, test_directory};
-use tokio::{process::Command, time::timeout};
+use test_support::{Signal, TempDir, TestProcess, test_directory};
+use tokio::{io::AsyncReadExt, process::Command, task::yield_now, time::timeout};
+use tokio_postgres::NoTls;
 
 use crate::{
     client::{get, post},
@@ -258,4 +259,88 @@ async fn nothing_is_overwritten_and_each_refusal_says_what_to_do() {
     symlink("pgdata", place.backup().join("pgdata")).unwrap();
     let error = place.fail(&["restore", backup]).await;
     assert!(error.contains("cannot read") && error.contains("pgdata"), "{error}");
+}
+
+#[tokio::test]
+async fn an_interrupted_verification_leaves_no_copy_of_the_database() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let data = place.data();
+    // The comparison with the database waits for this lock, so it never ends.
+    let url = format!("postgres://postgres@/health_db?host={}", data.join("run").display());
+    let (mut client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let transaction = client.transaction().await.unwrap();
+    transaction.batch_execute("LOCK TABLE health_metrics").await.unwrap();
+
+    for signal in [Signal::TERM, Signal::INT] {
+        let backup = place.path().join(format!("backup-{signal:?}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_health-server"));
+        command
+            .args(["backup", "--verify"])
+            .arg(&backup)
+            .arg("--data-dir")
+            .arg(&data);
+        command.env_remove("DATABASE_URL").stderr(Stdio::piped());
+        let mut running = TestProcess::start(command);
+        let mut messages = running.child().stderr.take().unwrap();
+        running.line_after("backed up ").await;
+        let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'health_metrics'::regclass AND NOT granted";
+        while transaction.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            yield_now().await;
+        }
+        running.signal(signal);
+        assert_eq!(running.wait().await.code(), Some(1));
+        let mut message = String::new();
+        messages.read_to_string(&mut message).await.unwrap();
+        assert!(
+            message.contains("interrupted") && !message.contains("by hand"),
+            "{message}"
+        );
+        let mut names: Vec<_> = fs::read_dir(place.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.retain(|name| name.to_string_lossy().contains("verify"));
+        assert!(names.is_empty(), "{names:?}");
+        assert!(backup.join("pgdata").exists(), "the backup was finished");
+    }
+    transaction.commit().await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restore_that_fails_gives_the_space_back() {
+    let place = Place::new();
+    place.serve().await.stop().await;
+    let backup = place.backup();
+    place.succeed(&["backup", backup.to_str().unwrap()]).await;
+    fs::remove_dir_all(place.data()).unwrap();
+    // Nothing but files and directories is copied.
+    let link = backup.join("pgdata/base/link");
+    symlink("1", &link).unwrap();
+    let error = place.fail(&["restore", backup.to_str().unwrap()]).await;
+    assert!(error.contains("only files and directories"), "{error}");
+    for name in ["pgdata", "pgdata.new"] {
+        assert!(!place.data().join(name).exists(), "{name}");
+    }
+    fs::remove_file(link).unwrap();
+    place.succeed(&["restore", backup.to_str().unwrap()]).await;
+}
+
+#[tokio::test]
+async fn a_backup_inside_the_data_directory_is_refused_or_warned_of() {
+    let place = Place::new();
+    place.serve().await.stop().await;
+    for name in ["pgdata/backup", "pgdata/base/../x/y"] {
+        let directory = place.data().join(name);
+        let error = place.fail(&["backup", directory.to_str().unwrap()]).await;
+        assert!(error.contains("would contain itself"), "{error}");
+        assert!(!directory.exists());
+    }
+    let inside = place.data().join("backup");
+    let output = place.run(&["backup", inside.to_str().unwrap()]).await;
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("lost together with it"), "{log}");
 }
