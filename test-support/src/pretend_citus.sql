@@ -13,11 +13,15 @@ CREATE TABLE pg_catalog.pg_dist_node
     (nodeid integer, groupid integer, nodename text, nodeport integer, noderole text, isactive boolean, shouldhaveshards boolean);
 INSERT INTO pg_catalog.pg_dist_node VALUES (1, 0, 'localhost', 5432, 'primary', true, true);
 
+CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass, shardid bigint);
 CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod "char", partkey text, colocationid integer);
 CREATE FUNCTION pg_catalog.column_to_column_name(relation regclass, partkey text) RETURNS text
 LANGUAGE sql AS $$ SELECT partkey $$;
 CREATE FUNCTION pg_catalog.create_distributed_table(relation regclass, partkey text, colocate_with text DEFAULT 'default')
-RETURNS void LANGUAGE sql AS $$ INSERT INTO pg_dist_partition VALUES (relation, 'h', partkey, 1) $$;
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO pg_dist_partition VALUES (relation, 'h', partkey, 1);
+    INSERT INTO pg_dist_shard SELECT relation, shard FROM generate_series(0, 2) AS shard;
+$$;
 CREATE FUNCTION pg_catalog.truncate_local_data_after_distributing_table(relation regclass) RETURNS void
 LANGUAGE sql AS $$ $$;
 CREATE FUNCTION pg_catalog.citus_add_local_table_to_metadata(relation regclass) RETURNS void
@@ -29,6 +33,24 @@ INSERT INTO pg_catalog.pg_dist_placement SELECT shard, 0 FROM generate_series(0,
 CREATE FUNCTION pg_catalog.get_shard_id_for_distribution_column(relation regclass, value anyelement) RETURNS bigint
 LANGUAGE sql STABLE AS $$ SELECT abs(hashint8(value::text::bigint)::bigint) % 3 $$;
 
+-- What can be read as the shard, with an alias.
+CREATE FUNCTION pg_catalog.shard_name(relation regclass, shard bigint) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format('(SELECT * FROM %s WHERE get_shard_id_for_distribution_column(%L, user_id) = %s)', relation, relation, shard)
+$$;
+
+CREATE FUNCTION pg_catalog.master_run_on_worker(worker_name text[], port integer[], command text[], parallel boolean,
+    OUT node_name text, OUT node_port integer, OUT success boolean, OUT result text)
+RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    FOR node IN 1 .. cardinality(command) LOOP
+        node_name := worker_name[node];
+        node_port := port[node];
+        success := true;
+        EXECUTE command[node] INTO result;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
 CREATE FUNCTION pg_catalog.run_command_on_all_nodes(command text) RETURNS TABLE (nodeid integer, success boolean, result text)
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -42,4 +64,4 @@ $$;
 CREATE FUNCTION pg_catalog.recover_prepared_transactions() RETURNS integer LANGUAGE sql AS $$ SELECT 0 $$;
 
 GRANT SELECT ON pg_catalog.pg_dist_local_group, pg_catalog.pg_dist_node, pg_catalog.pg_dist_partition,
-    pg_catalog.pg_dist_placement TO PUBLIC;
+    pg_catalog.pg_dist_placement, pg_catalog.pg_dist_shard TO PUBLIC;

@@ -85,7 +85,7 @@ pub(crate) struct Roller {
 /// ends a step first.
 const USERS_A_STEP_LOCAL: i64 = 1_000;
 
-/// The same if the tables are distributed. To find a user takes about 5 ms then, see [`users::ids_after`].
+/// The same if the tables are distributed: each shard gets the arrays of all users.
 const USERS_A_STEP: i64 = 32;
 
 /// Samples that one sealing step reads, unless a single slice holds more: about [`STEP_TARGET`] of work.

@@ -66,6 +66,44 @@ async fn both_shapes_of_a_statement_give_the_same_rows() {
     assert_eq!(local.len(), distributed.len());
 }
 
+/// Citus names a node that is away, or a shard that has moved meanwhile, in an answer and not in an error.
+#[tokio::test]
+async fn users_are_found_by_other_statements_if_a_node_has_not_answered() {
+    if is_on_citus() {
+        eprintln!("skipped: the functions of a real cluster cannot be changed");
+        return;
+    }
+    let database = TestDatabase::distributed_if(true).await;
+    let config = Config::from_url(database.url()).unwrap();
+    let health = Health::open(config.clone()).await.unwrap();
+    health.ingest([3, 9, 4, 700].map(any_sample)).await.unwrap();
+    health.close().await.unwrap();
+    let mut session = session(&config, Tables::Distributed).await;
+    for answer in [
+        None,
+        Some("true, NULL::text"),
+        Some("false, 'connection refused'"),
+        Some("true, 'x,y'"),
+    ] {
+        if let Some(answer) = answer {
+            let answers = format!(
+                "CREATE OR REPLACE FUNCTION pg_catalog.master_run_on_worker(worker_name text[], port integer[], command text[], \
+                 parallel boolean, OUT node_name text, OUT node_port integer, OUT success boolean, OUT result text) \
+                 RETURNS SETOF record LANGUAGE sql STABLE AS $$ SELECT 'one', 1, true, '700,3' UNION ALL SELECT 'two', 2, {answer} $$"
+            );
+            session.client().batch_execute(&answers).await.unwrap();
+        }
+        let all = match answer {
+            Some("true, NULL::text") => vec![3, 700],
+            _ => vec![3, 4, 9, 700],
+        };
+        let found = users::ids_after(&mut session, 0, 10).await.unwrap();
+        assert_eq!(found, all, "{answer:?}");
+        let first = users::ids_after(&mut session, 0, 2).await.unwrap();
+        assert_eq!(first, all[..2], "{answer:?}");
+    }
+}
+
 /// Connects, and checks where the session takes the tables to be.
 async fn session(config: &Config, tables: Tables) -> Session {
     let session = Session::writer(config).await.unwrap();
