@@ -17,8 +17,8 @@ use crate::backup::error::BackupError;
 /// A directory that is removed at the end, if it is still there.
 pub(super) struct Place(PathBuf);
 
-/// How often, and with which pause, the removal of a directory is tried again, in which a process that was told to end writes its
-/// last files. 10 s.
+/// How often a removal is tried again, and the pause before each attempt: 10 s in all. A process that was told to end may still write
+/// its last files into the directory.
 const REMOVALS_MAX: u32 = 100;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 

@@ -6,7 +6,7 @@
 //!
 //! # The order of the feed
 //!
-//! A client that applies the events of a user in their order must end with what is stored. So a step must erase every sample in the
+//! A client that applies the events of a user in their order must have exactly the stored samples afterwards. So a step must erase every sample in the
 //! range that was committed before its record, and no later one. The difficulty is a writer that commits while the eraser deletes:
 //! the eraser's statement does not see these samples, but their record comes before that of the erasure. And writers must not wait
 //! while the eraser deletes, because that takes long. So a step deletes twice: first without a lock, which finds nearly

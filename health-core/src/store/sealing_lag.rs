@@ -1,4 +1,4 @@
-//! How far summaries lag behind the samples, for metrics and for `health-server check`.
+//! Measures how far summaries lag behind the samples. The metrics and `health-server check` show it.
 
 use crate::store::{connection::Session, error::StoreError};
 

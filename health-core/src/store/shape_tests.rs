@@ -89,7 +89,8 @@ async fn users_are_found_by_other_statements_if_a_node_has_not_answered() {
             let answers = format!(
                 "CREATE OR REPLACE FUNCTION pg_catalog.master_run_on_worker(worker_name text[], port integer[], command text[], \
                  parallel boolean, OUT node_name text, OUT node_port integer, OUT success boolean, OUT result text) \
-                 RETURNS SETOF record LANGUAGE sql STABLE AS $$ SELECT 'one', 1, true, '700,3' UNION ALL SELECT 'two', 2, {answer} $$"
+                 RETURNS SETOF record LANGUAGE sql STABLE AS $$ SELECT 'one', 1, true, '700,3' \
+                 UNION ALL SELECT 'copy', 2, true, '3,700' UNION ALL SELECT 'two', 3, {answer} $$"
             );
             session.client().batch_execute(&answers).await.unwrap();
         }

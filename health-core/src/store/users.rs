@@ -150,10 +150,9 @@ pub(crate) async fn ids_after(session: &mut Session, after: i64, most: i64) -> R
     }
 }
 
-/// Asks each node for the next ids of its shards. Returns `None` if one has not answered.
+/// Asks each node for the next ids of its shards. Returns `None` if a node has not answered.
 ///
-/// The coordinator opens a connection to each node for it, outside the transaction of the session. That takes some 30 ms; the walk
-/// itself takes about as long for a thousand users.
+/// The coordinator opens a new connection to each node, which takes some 30 ms. The walk takes about as long for a thousand users.
 async fn ids_of_nodes(session: &mut Session, after: i64, most: i64) -> Result<Option<Vec<i64>>, StoreError> {
     let statement = session.prepare(WALK_SHARDS).await?;
     let walk = WALK_OF_SHARD.replace("{after}", &after.to_string());
@@ -169,11 +168,14 @@ async fn ids_of_nodes(session: &mut Session, after: i64, most: i64) -> Result<Op
         }
     }
     ids.sort_unstable();
+    // A shard may be on several nodes.
+    ids.dedup();
     ids.truncate(usize::try_from(most).unwrap_or(usize::MAX));
     Ok(Some(ids))
 }
 
-/// Finds each user by a statement over all shards. If a node is away, or a shard is being moved, Citus says so in its own way.
+/// Finds each user by a statement of its own over all shards. If a node is away, that statement fails with the error of Citus, which
+/// [`classify`](crate::store::refusal::classify) understands.
 async fn ids_one_by_one(session: &mut Session, after: i64, most: i64) -> Result<Vec<i64>, StoreError> {
     let statement = session.prepare(NEXT_ID).await?;
     let mut ids = Vec::new();

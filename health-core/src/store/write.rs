@@ -7,8 +7,8 @@
 //!
 //! What a writer waits for:
 //!
-//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. That session waits at most one second for
-//!   transactions that have begun, and a writer that begins a transaction meanwhile waits behind it;
+//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. That session waits at most one second for the
+//!   writers' transactions that have begun, and a writer that begins another one waits until that session has finished;
 //! * a transaction of another server that has inserted or changed the same row and has not ended;
 //! * a lock on the whole table, for example of `ALTER TABLE`;
 //! * at the commit, the disk, and a synchronous standby if there is one.
