@@ -42,4 +42,5 @@ pub use crate::embedded::{
     error::EmbeddedError,
     log_tail::LogTail,
     options::{Options, default_data_dir},
+    os_user::UNPRIVILEGED_NAMES,
 };

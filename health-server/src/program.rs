@@ -161,7 +161,7 @@ async fn execute(args: Args, config: Option<ConfigFile>, sources: &Sources) -> R
             let shutdown = shutdown_signal()?;
             tokio::select! {
                 outcome = execute_once(command, sources) => outcome?,
-                // What the command leaves is removed as its future is dropped, such as the copy of a verification.
+                // Returning drops the future of the command, which removes unfinished files such as the copy of a verification.
                 () = shutdown => return Err(ProgramError::Interrupted),
             }
         }
@@ -250,7 +250,7 @@ async fn serve(args: ServeArgs, config_file: Option<ConfigFile>) -> Result<(), P
             None => match require_token(&health, exposed).and_then(|()| bind()).await {
                 Ok(listeners) => listeners,
                 Err(error) => {
-                    // Else its tasks would warn that the database goes away, and hide the reason. Nothing was accepted yet.
+                    // Otherwise its tasks would warn that PostgreSQL stops, and these lines would hide the error.
                     let _ = health.close().await;
                     return Err(error);
                 }

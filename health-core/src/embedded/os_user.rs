@@ -14,8 +14,9 @@ use std::{
 
 use crate::embedded::error::EmbeddedError;
 
-/// The users that root tries, in this order. Packages of PostgreSQL create `postgres`; `nobody` exists on most systems.
-const UNPRIVILEGED_NAMES: [&str; 2] = ["postgres", "nobody"];
+/// The users as whom root runs PostgreSQL, unless the data directory has an owner; the first that exists. Packages of PostgreSQL
+/// create `postgres`; `nobody` exists on most systems.
+pub const UNPRIVILEGED_NAMES: [&str; 2] = ["postgres", "nobody"];
 
 /// The user that runs PostgreSQL and owns its files.
 #[derive(Debug, Clone, PartialEq, Eq)]

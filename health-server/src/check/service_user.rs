@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use health_core::embedded::Options;
+use health_core::embedded::{Options, UNPRIVILEGED_NAMES};
 use rustix::{
     fs::{Access, access},
     process::{Gid, Uid, geteuid},
@@ -19,9 +19,6 @@ use rustix::{
 use super::finding::Finding;
 
 const SUBJECT: &str = "files";
-
-/// The users that run the PostgreSQL of a server of root. They own its data directory, and the server runs as root.
-const POSTGRESQL_OF_ROOT: [&str; 2] = ["postgres", "nobody"];
 
 /// The user of a server.
 #[derive(Debug)]
@@ -77,7 +74,8 @@ impl ServiceUser {
     fn of_owner(directory: &Path) -> Option<Self> {
         let metadata = fs::metadata(directory).ok()?;
         let (name, gid) = (name(metadata.uid()), metadata.gid());
-        if POSTGRESQL_OF_ROOT.contains(&name.as_str()) {
+        // One of these owns the data directory of a server that runs as root.
+        if UNPRIVILEGED_NAMES.contains(&name.as_str()) {
             return None;
         }
         let groups = id(&["-G"], metadata.uid()).unwrap_or_else(|| gid.to_string());
