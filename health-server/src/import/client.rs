@@ -301,6 +301,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// Returns whether an error means that the other side does not speak HTTP: it sent something that is no response, or
 /// something before the request, as the feed does.
 fn is_no_http(error: &hyper::Error) -> bool {
+    // A request that waits while the connection fails is canceled, and the fault of the connection is the cause.
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    if let Some(cause) = cause {
+        return is_no_http(cause);
+    }
     let is_connection = error.is_canceled()
         || error.is_closed()
         || error.is_incomplete_message()
@@ -320,4 +325,36 @@ fn first_upper(text: &str) -> String {
 /// Returns the last cause: the system's message. The layers above it only say that a request failed.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// The feed sends its first line at once. Whether the request is under way by then is a matter of chance.
+    #[tokio::test]
+    async fn a_line_before_the_request_or_after_it_is_no_http() {
+        for is_before in [true, false] {
+            let (stream, mut feed) = duplex(1_000);
+            let (mut requests, driver) = handshake(TokioIo::new(stream)).await.unwrap();
+            let response = requests.send_request(Request::post("/ingest").body(Full::new(Bytes::new())).unwrap());
+            let driver = if is_before {
+                feed.write_all(b"{\"event\":\"hello\"}\n").await.unwrap();
+                tokio::spawn(driver)
+            } else {
+                let driver = tokio::spawn(driver);
+                tokio::task::yield_now().await;
+                feed.write_all(b"{\"event\":\"hello\"}\n").await.unwrap();
+                driver
+            };
+            let error = response.await.unwrap_err();
+            let cause = driver.await.unwrap().err();
+            assert!(
+                is_no_http(&error) || cause.as_ref().is_some_and(is_no_http),
+                "{is_before}: {error:?}, {cause:?}"
+            );
+        }
+    }
 }
