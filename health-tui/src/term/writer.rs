@@ -68,11 +68,14 @@ impl Shared {
 pub(super) struct TerminalWriter {
     shared: Arc<Shared>,
     /// Discards what the terminal has not read, so that a blocked write returns.
-    unblock: fn(),
+    unblock: Box<dyn Fn() + Send + Sync>,
 }
 
 impl TerminalWriter {
-    fn start(write: impl Fn(&[u8]) -> io::Result<usize> + Send + 'static, unblock: fn()) -> Self {
+    fn start(
+        write: impl Fn(&[u8]) -> io::Result<usize> + Send + 'static,
+        unblock: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -80,7 +83,10 @@ impl TerminalWriter {
         });
         let of_thread = shared.clone();
         thread::spawn(move || run(&of_thread, write));
-        Self { shared, unblock }
+        Self {
+            shared,
+            unblock: Box::new(unblock),
+        }
     }
 
     /// Returns whether everything is written.
@@ -228,9 +234,12 @@ mod tests {
 
     use super::*;
 
-    /// A writer to a terminal that takes as many writes as `permits` has, and the writes that it took.
-    fn stopped_writer(unblock: fn()) -> (TerminalWriter, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
+    /// A writer to a terminal that takes one write for each permit, the sender of permits, and the writes that it took. When
+    /// the terminal is told to discard what it has not read, it gets `permits_after_discard`.
+    fn stopped_writer(permits_after_discard: usize) -> (TerminalWriter, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
         let (permit, permits) = mpsc::channel();
+        let of_discard = permit.clone();
+        let unblock = move || (0..permits_after_discard).for_each(|_| of_discard.send(()).unwrap());
         let (took, taken) = mpsc::channel();
         let write = move |bytes: &[u8]| {
             permits.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -240,51 +249,64 @@ mod tests {
         (TerminalWriter::start(write, unblock), permit, taken)
     }
 
+    /// Waits until the thread has begun to write everything that waited.
+    fn wait_until_taken(writer: &TerminalWriter) {
+        while !writer.shared.state().waiting.is_empty() {
+            thread::yield_now();
+        }
+    }
+
     #[tokio::test]
     async fn a_stopped_terminal_blocks_nobody_and_memory_stays_bounded() {
-        let (writer, permit, taken) = stopped_writer(|| {});
-        let frame = vec![b'x'; 1024 * 1024];
-        writer.push(&frame).unwrap();
-        let refused = (0..10).filter(|_| writer.push(&frame).is_err()).count();
-        // At most 4 frames are being written, and 4 wait. It depends on the thread when the first ones are taken.
-        assert!(refused >= 3, "{refused}");
+        let (writer, permit, taken) = stopped_writer(0);
+        let frame = vec![b'x'; WAITING_BYTES_MAX / 4];
+        let fill = || {
+            for _ in 0..4 {
+                writer.push(&frame).unwrap();
+            }
+        };
+        // The thread blocks on the first byte. When the terminal has taken that, the thread blocks on all four frames.
+        writer.push(b"x").unwrap();
+        wait_until_taken(&writer);
+        fill();
+        permit.send(()).unwrap();
+        wait_until_taken(&writer);
+        // Four frames are being written and four wait, which is the most.
+        fill();
+        for _ in 0..10 {
+            assert_eq!(writer.push(&frame).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
         assert!(!writer.is_idle());
         assert!(!writer.drain());
         // The terminal reads again.
-        for _ in 0..2_000 {
+        for _ in 0..2 * WAITING_BYTES_MAX / CHUNK_BYTES {
             permit.send(()).unwrap();
         }
         writer.idle().await;
         assert!(writer.is_idle() && writer.drain());
         let written: usize = taken.try_iter().map(|bytes| bytes.len()).sum();
-        assert_eq!(written, (11 - refused) * frame.len());
+        assert_eq!(written, 1 + 8 * frame.len());
     }
 
     #[test]
     fn the_last_bytes_replace_a_frame_that_a_stopped_terminal_does_not_take() {
-        let (writer, permit, taken) = stopped_writer(|| {});
+        // The write that is blocked returns when the terminal discards what it has not read. Another one is possible after it.
+        let (writer, _permit, taken) = stopped_writer(2);
         writer.push(&vec![b'x'; 100_000]).unwrap();
-        // One write goes on when the terminal discards what it has not read; another one is possible after it.
-        let unblocked = thread::spawn(move || {
-            thread::sleep(STALL_TIMEOUT + STALL_TIMEOUT / 2);
-            permit.send(()).unwrap();
-            permit.send(()).unwrap();
-            permit
-        });
+        wait_until_taken(&writer);
         writer.finish(b"restored");
-        let permit = unblocked.join().unwrap();
-        let chunks: Vec<_> = taken.try_iter().collect();
-        assert_eq!(chunks.len(), 2);
-        assert_eq!(chunks[1], b"\x18restored");
-        drop(permit);
+        assert_eq!(taken.recv().unwrap(), [b'x'; CHUNK_BYTES]);
+        assert_eq!(taken.recv().unwrap(), b"\x18restored");
+        assert!(taken.try_recv().is_err());
     }
 
-    #[test]
-    fn a_closed_terminal_is_an_error() {
-        let (writer, permit, _taken) = stopped_writer(|| {});
-        drop(permit);
+    #[tokio::test]
+    async fn a_closed_terminal_is_an_error() {
+        let (writer, permit, taken) = stopped_writer(0);
+        drop(taken);
+        permit.send(()).unwrap();
         writer.push(b"x").unwrap();
-        assert!(writer.drain());
+        writer.idle().await;
         assert_eq!(writer.push(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }
