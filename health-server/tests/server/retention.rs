@@ -5,7 +5,10 @@ use health_core::format_timestamp;
 use serde_json::json;
 use test_support::TestDatabase;
 
-use crate::program::{Program, health_server};
+use crate::{
+    client::FeedConnection,
+    program::{Program, health_server},
+};
 
 fn aged(user: i64, days: i64) -> String {
     let time = format_timestamp(Utc::now() - TimeDelta::days(days));
@@ -50,15 +53,18 @@ async fn old_samples_are_erased_audited_counted_and_told_on_the_feed() {
         .collect();
     assert_eq!(left, [(json!(1), json!(1)), (json!(3), json!(1))]);
 
+    let mut feed = FeedConnection::connect(server.feed).await;
+    feed.send(format!("SUBSCRIBE after={cursor} users=1,2\n")).await;
     let mut erased = Vec::new();
-    let subscribe = format!("SUBSCRIBE after={cursor} users=1,2\n");
-    for event in server.feed(&subscribe, "heartbeat").await {
+    while erased.len() < 2 {
+        let event = feed.event().await;
         if event["event"] == "erased" {
             assert_eq!(event["start"], "2000-01-01T00:00:00Z", "{event}");
             erased.push(event["user_id"].clone());
         }
     }
     assert_eq!(erased, [json!(1), json!(2)]);
+    assert_eq!(feed.event_or_heartbeat().await["event"], "heartbeat", "nothing else");
     server.stop().await;
 }
 
