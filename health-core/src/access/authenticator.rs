@@ -70,8 +70,11 @@ struct TokenTable {
     anonymous: Arc<Access>,
 }
 
-/// How often the tokens are read without a reason. The contract allows 10 s from a change to its effect. This leaves time
-/// for a lost notification and one failed attempt.
+/// The contract: a change of tokens takes effect within this time.
+const EFFECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How often the tokens are read without a reason. This leaves time for a lost notification and one failed attempt, see
+/// [`LONGEST_DELAY_MS`].
 const REFRESH_INTERVAL: Duration = Duration::from_secs(4);
 
 /// The pause after a failed attempt to read the tokens.
@@ -85,6 +88,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long to wait for a connection of the readers. Most queries take less time.
 const READER_WAIT: Duration = Duration::from_millis(500);
+
+/// How late a change is read if its notification is lost and the first attempt fails.
+const LONGEST_DELAY_MS: u128 =
+    REFRESH_INTERVAL.as_millis() + READER_WAIT.as_millis() + ANSWER_TIMEOUT.as_millis() + RETRY_PAUSE.as_millis();
+
+const _: () = assert!(LONGEST_DELAY_MS < EFFECT_TIME_MAX.as_millis());
+const _: () = assert!(EXPIRY_CHECK_INTERVAL.as_millis() < EFFECT_TIME_MAX.as_millis());
 
 /// The longest wait for an expiry in one piece. The clock may be set meanwhile, so a long wait looks again.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(5);

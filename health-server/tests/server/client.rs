@@ -9,8 +9,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than any response takes, so that a test whose response never comes fails instead of hanging.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than any response takes on a busy machine, so that a test whose response never comes fails instead of hanging.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A keep-alive HTTP connection.
 pub(crate) struct HttpConnection(BufReader<TcpStream>);
@@ -233,8 +233,21 @@ impl EventStream {
         }
     }
 
-    /// Returns the next event.
+    /// Returns the next event that is no heartbeat, see [`FeedConnection::event`].
     pub(crate) async fn event(&mut self) -> StreamEvent {
+        let next = async {
+            loop {
+                let event = self.event_or_heartbeat().await;
+                if event.name != "heartbeat" {
+                    return event;
+                }
+            }
+        };
+        timeout(TIMEOUT, next).await.expect("an event in time")
+    }
+
+    /// Returns the next event.
+    pub(crate) async fn event_or_heartbeat(&mut self) -> StreamEvent {
         let block = self.block().await.expect("an event");
         let field = |name: &str| {
             let mut lines = block.lines().filter_map(|line| line.strip_prefix(name));
@@ -283,8 +296,22 @@ impl FeedConnection {
         self.0.get_mut().shutdown().await.unwrap();
     }
 
-    /// Returns the next event.
+    /// Returns the next event that is no heartbeat. A heartbeat may come before any other event: on a busy machine, it can take
+    /// longer than the 5 seconds between two heartbeats until something happens.
     pub(crate) async fn event(&mut self) -> Value {
+        let next = async {
+            loop {
+                let event = self.event_or_heartbeat().await;
+                if event["event"] != "heartbeat" {
+                    return event;
+                }
+            }
+        };
+        timeout(TIMEOUT, next).await.expect("an event in time")
+    }
+
+    /// Returns the next event.
+    pub(crate) async fn event_or_heartbeat(&mut self) -> Value {
         let mut line = String::new();
         timeout(TIMEOUT, self.0.read_line(&mut line))
             .await
@@ -294,15 +321,11 @@ impl FeedConnection {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// Returns the next event that is no heartbeat, which may come before any other if the machine is busy.
+    /// Returns the next event that is no heartbeat, which must be a sample.
     pub(crate) async fn sample(&mut self) -> Value {
-        loop {
-            let event = self.event().await;
-            if event["event"] != "heartbeat" {
-                assert_eq!(event["event"], "sample");
-                return event;
-            }
-        }
+        let event = self.event().await;
+        assert_eq!(event["event"], "sample");
+        event
     }
 
     /// Returns the name of the next event and its reason, which is empty if it has none.

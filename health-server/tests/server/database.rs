@@ -1,16 +1,22 @@
 //! Databases as operators set them up: roles with few rights, read-only databases, encodings, constraints, locks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use health_core::{Config, Error, Health, SetupError, grants};
 use serde_json::Value;
 use test_support::{TestDatabase, is_on_citus};
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{Server, counts, listed_errors, record, records};
+use crate::{
+    client::Response,
+    support::{Server, counts, listed_errors, record, records, until_ok},
+};
 
 /// An ingest deadline that a test can wait for, longer than a writer waits before it asks who holds a lock.
 const DEADLINE: Duration = Duration::from_secs(4);
+
+/// An ingest deadline that is longer than a test waits for a response.
+const NEVER: Duration = Duration::from_hours(1);
 
 async fn admin(database: &TestDatabase) -> Client {
     let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
@@ -182,17 +188,16 @@ async fn a_database_that_is_set_to_read_only_answers_and_stores_again_without_a_
     };
     let (on, off) = (read_only("on"), read_only("off"));
     admin.batch_execute(&on).await.unwrap();
-    let server = Server::with_database(database, None, |_, core| core.ingest_deadline = Duration::from_mins(1)).await;
+    let server = Server::with_database(database, None, |_, core| core.ingest_deadline = NEVER).await;
     let mut feed = server.subscribed("").await;
     assert_eq!(server.samples(1).await, 0);
     let ready = server.get("/-/ready").await;
     assert_eq!(ready.status, 503);
     assert!(ready.problem().contains("read-only"), "{ready:?}");
-    let began = Instant::now();
+    // At once, because the test does not wait for the deadline.
     let refused = server.post("json", record(1, 0)).await;
     assert_eq!((refused.status, counts(&refused)), (503, [0; 4]), "{refused:?}");
     assert!(refused.problem().contains("read-only"), "{refused:?}");
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     let erased = server.connect().await.request("DELETE", "/users/1", &[], b"").await;
     assert_eq!(erased.status, 503, "{erased:?}");
 
@@ -324,6 +329,19 @@ async fn a_row_that_the_database_refuses_is_named_and_its_neighbours_are_stored(
     }
 }
 
+/// Sends requests until the refusal names this reason. On a busy machine, the server may not know it before the first deadline.
+async fn refused_because(send: impl AsyncFn() -> Response, reason: &str) {
+    let mut attempts = 1..=5;
+    loop {
+        let response = send().await;
+        assert_eq!(response.status, 503, "{response:?}");
+        if response.problem().contains(reason) {
+            return;
+        }
+        assert!(attempts.next().is_some(), "the reason is not {reason}: {response:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_locked_table_and_a_cancelled_statement_are_named_as_the_reason() {
     let database = TestDatabase::new().await;
@@ -332,23 +350,22 @@ async fn a_locked_table_and_a_cancelled_statement_are_named_as_the_reason() {
     assert_eq!(server.post("json", record(1, 0)).await.status, 200);
     let lock = sql.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE health_metrics").await.unwrap();
-    let response = server.post("json", record(1, 1)).await;
-    assert_eq!(response.status, 503, "{response:?}");
-    assert!(response.problem().contains("locked"), "{response:?}");
+    refused_because(async || server.post("json", record(1, 1)).await, "locked").await;
     // The writer still waits. Its statement is cancelled again and again.
     let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
          AND application_name = 'health writer' AND wait_event_type = 'Lock'";
-    let mut post = Box::pin(server.post("json", record(1, 2)));
-    let response = loop {
-        tokio::select! {
-            response = &mut post => break response,
-            cancelled = lock.query_one(cancel, &[]) => assert!(cancelled.is_ok()),
+    let post = async || {
+        let mut post = Box::pin(server.post("json", record(1, 2)));
+        loop {
+            tokio::select! {
+                response = &mut post => break response,
+                cancelled = lock.query_one(cancel, &[]) => assert!(cancelled.is_ok()),
+            }
         }
     };
-    assert_eq!(response.status, 503, "{response:?}");
-    assert!(response.problem().contains("cancelled"), "{response:?}");
+    refused_because(post, "cancelled").await;
     lock.rollback().await.unwrap();
-    assert_eq!(server.post("json", record(1, 3)).await.status, 200);
+    until_ok(|| server.post("json", record(1, 3))).await;
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ async fn a_stream_has_the_events_of_the_tcp_feed_as_server_sent_events() {
         assert_eq!((event.name.as_str(), &event.data), ("sample", &line));
         assert_eq!(event.id.as_deref(), line["cursor"].as_str());
     }
-    let heartbeat = stream.event().await;
+    let heartbeat = stream.event_or_heartbeat().await;
     assert_eq!(heartbeat.name, "heartbeat");
     assert_eq!(heartbeat.id.as_deref(), heartbeat.data["cursor"].as_str());
     assert!(heartbeat.data["time"].as_str().unwrap().ends_with('Z'));
@@ -268,7 +268,8 @@ async fn a_comment_shows_every_15_seconds_that_a_stream_without_events_is_alive(
     let mut stream = server.resumed_stream("", &[("last-event-id", &id)]).await;
     assert_eq!(stream.block().await.as_deref(), Some(": alive"));
     let silence = began.elapsed().as_secs_f64();
-    assert!((14.0..20.0).contains(&silence), "{silence}");
+    // Not after 30 seconds, and perhaps late on a busy machine.
+    assert!((14.0..29.0).contains(&silence), "{silence}");
     proxy.resume();
     assert_eq!(
         stream.event().await.data,

@@ -16,8 +16,9 @@ use crate::{
     support::Server,
 };
 
-/// The contract's limit for a change of tokens to take effect.
-pub(crate) const EFFECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Longer than a change of tokens takes to take effect on a busy machine. The contract allows 10 s; the intervals in
+/// `health-core/src/access/authenticator.rs` are chosen for that, and checked there.
+const EFFECT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A server on which tokens are in force.
 pub(crate) struct Guarded {
@@ -133,21 +134,17 @@ pub(crate) fn new_token(name: &str, scopes: &str, users: Option<&[i64]>) -> NewT
 }
 
 pub(crate) async fn in_time<T>(event: impl Future<Output = T>) -> T {
-    timeout(EFFECT_TIME_MAX, event)
+    timeout(EFFECT_TIMEOUT, event)
         .await
-        .expect("the change takes effect within 10 s")
+        .expect("the change takes effect in time")
 }
 
-/// Reads events until `bye`, and returns its reason.
+/// Waits for `bye`, and returns its reason.
 pub(crate) async fn bye(feed: &mut FeedConnection) -> String {
-    loop {
-        let (event, reason) = feed.event_and_reason().await;
-        if event == "bye" {
-            assert!(feed.is_closed().await);
-            return reason;
-        }
-        assert_eq!(event, "heartbeat");
-    }
+    let (event, reason) = feed.event_and_reason().await;
+    assert_eq!(event, "bye");
+    assert!(feed.is_closed().await);
+    reason
 }
 
 pub(crate) const RANGE: &str = "user_id=101&start=2025-03-02T00:00:00Z&end=2025-03-03T00:00:00Z";

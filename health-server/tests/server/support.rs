@@ -1,14 +1,17 @@
 //! A server for one test, and what most tests send to it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use health_core::{Config, Error, Health, Limits};
 use health_server::{Listeners, ServerLimits, run};
 use serde_json::Value;
 use test_support::TestDatabase;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::client::{EventStream, FeedConnection, HttpConnection, Response};
+
+/// Longer than any outage in a test lasts, so that a test that waits in vain fails.
+const OK_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A server on free ports with a database of its own. It runs until it is stopped or dropped.
 pub(crate) struct Server {
@@ -140,6 +143,21 @@ impl Server {
         tokio::spawn(connection);
         client
     }
+}
+
+/// Sends a request until it is answered with 200, and returns that answer. Before, the outage that the test has made may not be
+/// over, and on a busy machine, a short limit of the test may pass: that is a 503, or a 429 while the queue is full.
+pub(crate) async fn until_ok(send: impl AsyncFn() -> Response) -> Response {
+    let sending = async {
+        loop {
+            let response = send().await;
+            if response.status == 200 {
+                return response;
+            }
+            assert!([429, 503].contains(&response.status), "{response:?}");
+        }
+    };
+    timeout(OK_TIMEOUT, sending).await.expect("an answer with 200 in time")
 }
 
 /// Returns the counts of an ingest response: accepted, inserted, updated, unchanged.

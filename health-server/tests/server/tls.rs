@@ -20,8 +20,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::program::Program;
 
-/// Longer than anything here takes, so that a test that waits in vain fails.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than anything here takes on a busy machine, so that a test that waits in vain fails.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A server with a certificate. It runs until the test ends.
 struct SecureServer {

@@ -11,7 +11,7 @@ use tokio::{
 use super::prometheus::Prometheus;
 use crate::{
     program::Program,
-    support::{Server, record, records},
+    support::{Server, record, records, until_ok},
 };
 
 /// How often a device sends while nothing can be stored.
@@ -55,7 +55,7 @@ async fn hasty_server() -> Server {
         core.connection_wait = SHORT;
     })
     .await;
-    assert_eq!(server.post("json", record(1, 0)).await.status, 200);
+    until_ok(|| server.post("json", record(1, 0))).await;
     server
 }
 

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use crate::{
     client::{EventStream, HttpConnection},
     support::{Server, record, records},
 };
 
-/// Shorter than a test keeps a stream open.
-const SHORT: Duration = Duration::from_millis(200);
+/// Shorter than a test keeps a stream open, and longer than a busy machine takes to read a request that was sent as a whole.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// Longer than a shutdown takes that waits for nobody.
+const END_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Returns the value of a metric without labels.
 async fn metric(server: &Server, name: &str) -> u64 {
@@ -100,7 +103,7 @@ async fn no_timeout_of_http_ends_a_stream_that_is_quiet_or_not_read() {
     }
     // Both are open for much longer than every timeout.
     for _ in 0..2 {
-        assert_eq!(quiet.event().await.name, "heartbeat");
+        assert_eq!(quiet.event_or_heartbeat().await.name, "heartbeat");
     }
     let mut total = 0;
     while total < 120_000 {
@@ -113,25 +116,19 @@ async fn no_timeout_of_http_ends_a_stream_that_is_quiet_or_not_read() {
     }
     assert_eq!(total, 120_000);
     server.post("json", record(9, 0)).await;
-    loop {
-        let event = quiet.event().await;
-        if event.name != "heartbeat" {
-            assert_eq!(event.data["user_id"], 9);
-            break;
-        }
-    }
+    assert_eq!(quiet.event().await.data["user_id"], 9);
 }
 
 #[tokio::test]
 async fn a_shutdown_says_bye_and_does_not_wait_for_a_stream_that_is_not_read() {
-    let server = Server::start().await;
+    // If it waited, the test would fail.
+    let server = Server::with_limits(|_, core| core.drain_timeout = Duration::from_hours(1)).await;
     let mut live = server.stream("").await;
     let stalled = server.stream("").await;
     live.event().await;
     for user in 1..=6 {
         server.post("x-ndjson", records(user, 20_000)).await;
     }
-    let began = Instant::now();
     let (running, _database) = server.stop();
     loop {
         let event = live.event().await;
@@ -142,11 +139,14 @@ async fn a_shutdown_says_bye_and_does_not_wait_for_a_stream_that_is_not_read() {
             );
             break;
         }
-        assert!(["sample", "heartbeat"].contains(&event.name.as_str()), "{event:?}");
+        assert_eq!(event.name, "sample");
     }
     assert!(live.is_closed().await);
-    running.await.unwrap().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    timeout(END_TIMEOUT, running)
+        .await
+        .expect("an end in time")
+        .unwrap()
+        .unwrap();
     drop(stalled);
 }
 

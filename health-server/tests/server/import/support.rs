@@ -18,8 +18,8 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 
 use crate::program::health_server;
 
-/// Longer than any import here takes, so that a test that waits in vain fails.
-pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
+/// Longer than any import here takes on a busy machine, so that a test that waits in vain fails.
+pub(super) const TIMEOUT: Duration = Duration::from_mins(3);
 
 pub(super) const CSV: &str = "user_id,timestamp,end,heart_rate,steps,source\n\
     5,2025-03-03T08:00:00Z,,61,,watch\n,2025-03-03T09:00:00Z,2025-03-03T09:40:00Z,,100,phone\n5,yesterday,,70,,\n";
