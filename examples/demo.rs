@@ -17,11 +17,14 @@ use std::{
 };
 
 use chrono::{SubsecRound, TimeDelta, Utc};
-use clap::Parser;
+use clap::{Parser, builder::NonEmptyStringValueParser};
 use examples::{
     Client, ClientError, Database, Interval, Population, Result, ServerUrl, Simulation, exit_code, shutdown_signal,
 };
-use health_core::{Config, Health, Sample, StatsResponse, counted, flags::parse_duration};
+use health_core::{
+    Config, Health, Sample, StatsResponse, counted,
+    flags::{parse_command_line, parse_duration},
+};
 use health_server::{Listeners, ServerLimits, run};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tracing::level_filters::LevelFilter;
@@ -58,7 +61,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// The database to use instead of a PostgreSQL that the demo runs itself
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     database_url: Option<String>,
     /// The data directory of the PostgreSQL that the demo runs itself
     #[arg(long, env = "HEALTH_DATA_DIR", value_name = "DIR")]
@@ -67,7 +70,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    exit_code("demo", demo(Args::parse()).await)
+    exit_code("demo", demo(parse_command_line::<Args>()).await)
 }
 
 async fn demo(args: Args) -> Result<()> {
@@ -93,7 +96,7 @@ async fn demo(args: Args) -> Result<()> {
 }
 
 async fn open_database(url: Option<String>, data_dir: Option<PathBuf>) -> Result<Database> {
-    match url.filter(|url| !url.is_empty()) {
+    match url {
         Some(url) => Ok(Database::existing(url)),
         None => Ok(Database::embedded(data_dir).await?),
     }

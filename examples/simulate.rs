@@ -17,7 +17,7 @@ use examples::{
     Client, ClientError, CredentialArgs, Interval, Population, Result, ServerUrl, Simulation, exit_code,
     shutdown_signal,
 };
-use health_core::flags::parse_duration;
+use health_core::flags::{parse_command_line, parse_duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::sleep;
 
@@ -49,7 +49,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    exit_code("simulate", simulate(Args::parse()).await)
+    exit_code("simulate", simulate(parse_command_line::<Args>()).await)
 }
 
 async fn simulate(args: Args) -> Result<()> {

@@ -20,7 +20,7 @@ use std::{
 use clap::Parser;
 use examples::{CredentialArgs, shutdown_signal};
 use health_core::client::{Credentials, FeedAddress, FeedClient, FeedError, FeedOptions, FeedUpdate};
-use health_core::{Cursor, Erasure, RecordedEvent, Sample, counted};
+use health_core::{Cursor, Erasure, RecordedEvent, Sample, counted, flags::parse_command_line};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncWriteExt, BufWriter, Stdout},
@@ -69,7 +69,7 @@ const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = parse_command_line::<Args>();
     let address = args.feed.host_and_port().to_owned();
     let credentials = Credentials::from(args.credentials);
     let access = match credentials.access(&address, args.feed.is_tls(false)) {

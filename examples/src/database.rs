@@ -30,11 +30,15 @@ impl Database {
     /// `health-server` chooses its database in the same way.
     ///
     /// # Errors
-    /// See [`Database::embedded`].
-    pub async fn from_environment() -> Result<Self, EmbeddedError> {
+    /// An error if the variable is empty, or as of [`Database::embedded`].
+    pub async fn from_environment() -> crate::Result<Self> {
         match env::var("DATABASE_URL") {
-            Ok(url) if !url.is_empty() => Ok(Self::existing(url)),
-            _ => Self::embedded(None).await,
+            // A script may have forgotten to set it. Another database must not be filled in silence.
+            Ok(url) if url.is_empty() => {
+                Err("the environment variable DATABASE_URL is empty. Unset it, or write a URL to it".into())
+            }
+            Ok(url) => Ok(Self::existing(url)),
+            Err(_) => Ok(Self::embedded(None).await?),
         }
     }
 

@@ -8,8 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use clap::Parser;
-use health_core::{Config, Health, Limits};
+use clap::{CommandFactory, Parser};
+use health_core::{Config, Health, Limits, flags::name_variable};
 use health_server::{Listeners, ServerLimits, ServerTls, run};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
@@ -53,7 +53,7 @@ pub async fn serve(url: &str) -> Result<()> {
         limits,
         tls_cert,
         tls_key,
-    } = Environment::try_parse_from(["server"])?;
+    } = Environment::try_parse_from(["server"]).map_err(|error| name_variable(error, Environment::command(), &[]))?;
     let health = Health::open(Config::from_url(url)?.limits(limits)).await?;
     let mut listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await?;
     if let (Some(certificate), Some(key)) = (tls_cert, tls_key) {

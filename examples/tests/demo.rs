@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, path::Path, process::Stdio};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use test_support::{TestProcess, test_directory};
 use tokio::process::Command;
@@ -42,6 +46,28 @@ async fn without_a_terminal_it_names_the_flag_to_use() {
     assert!(!data_dir.exists(), "a demo that cannot run starts no PostgreSQL");
 }
 
+#[tokio::test]
+async fn an_empty_variable_is_named_in_the_error() {
+    let data_dir = test_directory();
+    for (program, variable) in [
+        ("demo", "DATABASE_URL"),
+        ("simulate", "HEALTH_TOKEN_FILE"),
+        ("tail", "HEALTH_CA"),
+        ("embed", "DATABASE_URL"),
+    ] {
+        let mut command = Command::new(example(program));
+        // A program that does not refuse the variable must not write into the directory of this machine.
+        command.env("XDG_DATA_HOME", data_dir.path()).env(variable, "");
+        let output = command.kill_on_drop(true).output().await.unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("the environment variable {variable} is empty. Unset it, or write ");
+        assert!(
+            !output.status.success() && message.contains(&expected),
+            "{program}: {message}"
+        );
+    }
+}
+
 /// Runs the demo for a second without the dashboard. Returns what it printed.
 async fn run(data_dir: &Path) -> String {
     let output = demo(data_dir)
@@ -54,11 +80,15 @@ async fn run(data_dir: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Returns a command for the example, which `cargo test` builds next to the tests.
-fn demo(data_dir: &Path) -> Command {
+/// Returns the path of an example, which `cargo test` builds next to the tests.
+fn example(name: &str) -> PathBuf {
     let this_test = env::current_exe().unwrap();
-    let program = this_test.ancestors().nth(2).unwrap().join("examples/demo");
-    let mut command = Command::new(program);
+    this_test.ancestors().nth(2).unwrap().join("examples").join(name)
+}
+
+/// Returns a command for the demo.
+fn demo(data_dir: &Path) -> Command {
+    let mut command = Command::new(example("demo"));
     command
         .env_remove("DATABASE_URL")
         .env_remove("HEALTH_DATA_DIR")

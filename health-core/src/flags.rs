@@ -5,9 +5,13 @@
 //! `humantime` and `bytesize` would refuse or reinterpret values that the flags accept: humantime refuses a number
 //! without a unit (`30`), and bytesize reads `64k` as 64 000 bytes.
 
+mod variables;
+
 use std::{borrow::Cow, num::IntErrorKind, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use chrono::TimeDelta;
+
+pub use self::variables::{name_variable, parse_command_line, refusal_reason};
 
 /// The reason why the value of a flag cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -88,10 +88,10 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServeArgs {
     /// Address for HTTP; port 0 takes any free port.
-    #[arg(long, env = "HEALTH_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    #[arg(long, env = "HEALTH_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) http: String,
     /// Address for the live feed; port 0 takes any free port.
-    #[arg(long, env = "HEALTH_FEED", value_name = "ADDR", default_value = "127.0.0.1:8001")]
+    #[arg(long, env = "HEALTH_FEED", value_name = "ADDR", default_value = "127.0.0.1:8001", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) feed: String,
     /// Serve on addresses that other machines can reach: every client may read, write and erase all data.
     #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = parse_switch)]

@@ -12,6 +12,7 @@ mod setting;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, error::ErrorKind, parser::ValueSource};
+use health_core::flags::name_variable;
 
 pub(crate) use self::{error::ConfigError, print::print, setting::SECRET_KEYS};
 use self::{
@@ -48,7 +49,7 @@ pub(crate) struct Sources {
 /// [`ConfigError`], also for `--help` and `--version`.
 pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
     let command = Args::command();
-    let matches = command.clone().try_get_matches_from(argv)?;
+    let matches = parse(&command, argv)?;
     check_order(&command, &matches)?;
     let mut file = match matches.get_one::<PathBuf>("config") {
         // It shows defaults only.
@@ -59,7 +60,7 @@ pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
     let shows_password = file.shows_password();
     let command = database::choose(command, &matches, &mut file)?;
     let command = with_defaults(command, &file);
-    let matches = command.clone().try_get_matches_from(argv)?;
+    let matches = parse(&command, argv)?;
     let parsed = Args::from_arg_matches(&matches)?;
     Ok(Loaded {
         sources: Sources {
@@ -70,6 +71,12 @@ pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
         values: values_in_force(&matches),
         shows_password,
     })
+}
+
+/// Reads the command line and the environment.
+fn parse(command: &Command, argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let matches = command.clone().try_get_matches_from(argv);
+    matches.map_err(|error| name_variable(error, command.clone(), argv))
 }
 
 /// Makes the values of the file the defaults of their flags, in all commands.

@@ -2,6 +2,7 @@
 //! status.
 
 use std::{
+    env,
     ffi::OsString,
     fmt::Display,
     future::{Future, pending},
@@ -52,6 +53,12 @@ const DATABASE_RETRY_PAUSE: Duration = Duration::from_millis(500);
 const LAST_RESPONSES_TIMEOUT: Duration = Duration::from_secs(1);
 
 const PROGRAM: &str = "health-server";
+
+/// Variables that have no effect, and the right ones. All others begin with `HEALTH_`, so users try that here too.
+const MISTAKEN_VARIABLES: [(&str, &str); 2] = [
+    ("HEALTH_DATABASE_URL", "DATABASE_URL"),
+    ("HEALTH_DATABASE_URL_FILE", "DATABASE_URL_FILE"),
+];
 
 /// The exit status of wrong usage, as clap has it.
 const WRONG_USAGE: u8 = 2;
@@ -116,6 +123,13 @@ fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramEr
             "others can read {}, and it has the database URL: make it private with `chmod 600`, or use database-url-file",
             path.display()
         );
+    }
+    for (mistaken, right) in MISTAKEN_VARIABLES {
+        if env::var_os(mistaken).is_some() {
+            tracing::warn!(
+                "the environment variable {mistaken} has no effect: write its value to {right}, and unset it"
+            );
+        }
     }
     let config = sources.file.clone().map(|path| ConfigFile {
         path,

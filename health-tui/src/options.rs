@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use clap_complete::Shell;
 use health_core::client::{ApiToken, Credentials, FeedAddress};
 
@@ -29,6 +29,7 @@ pub struct Options {
         value_name = "URL",
         env = "HEALTH_SERVER",
         default_value = "http://127.0.0.1:8000",
+        value_parser = NonEmptyStringValueParser::new(),
         global = true
     )]
     pub server: String,

@@ -6,7 +6,8 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
+use health_core::flags::parse_command_line;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 
 /// Runs the command of the command line. Returns the exit status.
 pub fn program() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = parse_command_line();
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -57,6 +57,25 @@ fn settings_completions_and_the_manual_are_printed() {
     insta::assert_snapshot!("help", stdout(&health_tui(&["--help"])));
 }
 
+#[test]
+fn an_empty_variable_is_named_in_the_error() {
+    for variable in ["HEALTH_SERVER", "HEALTH_FEED", "HEALTH_TOKEN_FILE", "HEALTH_CA"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_health-tui"));
+        command.arg("--print-config").env(variable, "");
+        let output = command.output().unwrap();
+        let message = stderr(&output);
+        let start = format!("error: the environment variable {variable} is empty. Unset it, or write ");
+        assert!(
+            output.status.code() == Some(2) && message.starts_with(&start),
+            "{message}"
+        );
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_health-tui"));
+    // A token may be empty: then there is none.
+    command.arg("--print-config").env("HEALTH_TOKEN", "");
+    assert!(command.output().unwrap().status.success());
+}
+
 #[tokio::test]
 async fn plain_prints_one_line_per_sample_and_resumes_after_the_last_one() {
     let server = FakeServer::start();

@@ -41,8 +41,8 @@ impl DatabaseArgs {
 fn parse_database_url(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() {
         return Err(
-            "the URL is empty. Write postgres://user:password@host/health_db, or leave the option and DATABASE_URL \
-                    out to let the server run its own PostgreSQL",
+            "write a URL that is not empty, such as postgres://user:password@host/health_db. Without the option and \
+             DATABASE_URL, the server runs its own PostgreSQL",
         );
     }
     Ok(text.to_owned())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chrono_tz::Tz;
+use clap::builder::NonEmptyStringValueParser;
 use health_core::{
     Source, UserId,
     client::{ApiToken, Credentials},
@@ -21,7 +22,8 @@ pub(crate) struct ImportArgs {
         long,
         env = "HEALTH_SERVER",
         value_name = "URL",
-        default_value = "http://127.0.0.1:8000"
+        default_value = "http://127.0.0.1:8000",
+        value_parser = NonEmptyStringValueParser::new()
     )]
     pub(crate) server: String,
     /// User of records that name none, which only NDJSON and CSV can do.

@@ -2,11 +2,8 @@
 
 use std::{any::TypeId, path::PathBuf};
 
-use clap::{
-    Arg, ArgAction, Command,
-    builder::ValueParser,
-    error::{ContextKind, ContextValue},
-};
+use clap::{Arg, ArgAction, Command, builder::ValueParser};
+use health_core::flags::refusal_reason;
 
 /// A setting: its key in the file is the name of its flag.
 #[derive(Debug, Clone)]
@@ -101,12 +98,6 @@ impl Setting {
             .action(ArgAction::Set);
         let probe = Command::new("probe").no_binary_name(true).arg(flag);
         let error = probe.try_get_matches_from([format!("--value={value}")]).err()?;
-        if let Some(reason) = std::error::Error::source(&error) {
-            return Some(reason.to_string());
-        }
-        Some(match error.get(ContextKind::ValidValue) {
-            Some(ContextValue::Strings(choices)) if !choices.is_empty() => format!("write {}", choices.join(" or ")),
-            _ => "the value must not be empty".to_owned(),
-        })
+        Some(refusal_reason(&error).unwrap_or_else(|| "the value must not be empty".to_owned()))
     }
 }

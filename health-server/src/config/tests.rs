@@ -113,7 +113,7 @@ fn a_wrong_type_or_value_is_refused_with_file_line_and_key() {
         ("log-format = 'xml'", &["log-format", "text or json"]),
         ("log = 'health_core=loud'", &["log", "health_core=debug"]),
         ("data-dir = ''", &["data-dir", "empty"]),
-        ("database-url = ''", &["database-url", "the URL is empty"]),
+        ("database-url = ''", &["database-url", "not empty", "postgres://"]),
         ("settle = 2025-01-01", &["settle", "a date"]),
         ("http = ", &["line 2"]),
         ("feed = 'a'\nfeed = 'b'", &["line 3"]),
