@@ -65,6 +65,8 @@ mod sample;
 mod stats;
 mod text;
 mod time;
+#[cfg(any(feature = "client", feature = "store"))]
+mod tls_reason;
 mod wire;
 
 #[cfg(feature = "store")]

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use health_core::format_timestamp;
 use parking_lot::RwLock;
 use rustls::{
-    ServerConfig,
+    InconsistentKeys, ServerConfig,
     crypto::ring,
     pki_types::{
         CertificateDer, PrivateKeyDer,
@@ -67,7 +67,7 @@ pub enum TlsError {
         reason: String,
     },
     /// The key does not belong to the certificate, or one of them has a form that is not supported.
-    #[error("the certificate in {} and the key in {} cannot be used together: {reason}", certificate.display(), key.display())]
+    #[error("the certificate in {} and the key in {} cannot be used together: {}", certificate.display(), key.display(), why_no_pair(reason))]
     Pair {
         /// The file of the certificate.
         certificate: PathBuf,
@@ -254,6 +254,15 @@ fn config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> R
 fn expiry(certificate: &TbsCertificate) -> Option<DateTime<Utc>> {
     let not_after = certificate.validity.not_after.to_unix_duration();
     DateTime::from_timestamp(i64::try_from(not_after.as_secs()).ok()?, 0)
+}
+
+fn why_no_pair(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the key belongs to another certificate. Name the two files that were made together".to_owned()
+        }
+        error => error.to_string(),
+    }
 }
 
 /// Returns what is wrong with a file, without a byte of it: the messages of the library have lines of the file, which may be

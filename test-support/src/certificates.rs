@@ -119,6 +119,21 @@ impl Certificate {
     pub fn self_signed(name: &str) -> Certificate {
         let mut parameters = parameters(name, &[]);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Certificate::from_parameters(&parameters)
+    }
+
+    /// Makes a certificate of a server that is signed by its own key, and that may not sign others.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn for_itself(name: &str, hosts: &[&str]) -> Certificate {
+        let mut parameters = parameters(name, hosts);
+        parameters.is_ca = IsCa::ExplicitNoCa;
+        Certificate::from_parameters(&parameters)
+    }
+
+    fn from_parameters(parameters: &CertificateParams) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let signed = parameters.self_signed(&key).expect("a certificate");
         Certificate {

@@ -9,13 +9,12 @@ use std::{
 use rustls::{
     CertificateError, ClientConfig, Error as RustlsError, RootCertStore,
     crypto::ring,
-    pki_types::{
-        CertificateDer, ServerName,
-        pem::{self, PemObject},
-    },
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::tls_reason::{why_failed, why_no_pem, why_refused};
 
 /// The authorities that a client trusts. A clone shares them.
 #[derive(Clone)]
@@ -49,10 +48,10 @@ pub enum TlsFault {
     #[error("the certificate of {0} is not from a trusted authority: use --ca")]
     UnknownAuthority(String),
     /// The certificate has expired.
-    #[error("the certificate of {0} has expired: renew it, or check the clock")]
+    #[error("the certificate of {0}, or that of its authority, has expired: renew it, or check the clock")]
     Expired(String),
     /// The certificate is not valid yet.
-    #[error("the certificate of {0} is not valid yet: check the clock")]
+    #[error("the certificate of {0}, or that of its authority, is not valid yet: check the clock")]
     NotYetValid(String),
     /// The certificate is for other hosts.
     #[error("the certificate is not for {host}, but for {names}: use a name that it has")]
@@ -61,6 +60,14 @@ pub enum TlsFault {
         host: String,
         /// The names in the certificate.
         names: String,
+    },
+    /// The certificate cannot be used for another reason.
+    #[error("the certificate of {host} cannot be used: {reason}")]
+    BadCertificate {
+        /// The host.
+        host: String,
+        /// What is wrong with the certificate, and what to do.
+        reason: String,
     },
     /// The server sent something that is not TLS.
     #[error("{0} does not speak TLS: use http:// for --server and tcp:// for --feed")]
@@ -97,7 +104,9 @@ impl Tls {
         match ca {
             Some(path) => {
                 for certificate in read_certificates(path)? {
-                    roots.add(certificate).map_err(|error| unreadable(path, &error))?;
+                    roots
+                        .add(certificate)
+                        .map_err(|_| unreadable(path, "a certificate in it is damaged"))?;
                 }
             }
             None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
@@ -128,21 +137,17 @@ impl Tls {
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| match error {
-            pem::Error::Io(error) => unreadable(path, &error),
-            // The library's message has lines of the file, which may be those of a key.
-            _ => unreadable(path, &"it is not PEM"),
-        })?;
+        .map_err(|error| unreadable(path, &why_no_pem(&error)))?;
     if certificates.is_empty() {
-        return Err(unreadable(path, &"it has no certificate"));
+        return Err(unreadable(path, "it has no certificate"));
     }
     Ok(certificates)
 }
 
-fn unreadable(path: &Path, reason: &dyn fmt::Display) -> TrustError {
+fn unreadable(path: &Path, reason: &str) -> TrustError {
     TrustError::Unreadable {
         path: path.to_owned(),
-        reason: reason.to_string(),
+        reason: reason.to_owned(),
     }
 }
 
@@ -162,15 +167,15 @@ fn fault(host: String, error: &io::Error) -> TlsFault {
                 host,
                 names: names(presented),
             },
-            other => TlsFault::Other {
+            other => TlsFault::BadCertificate {
                 host,
-                reason: other.to_string(),
+                reason: why_refused(other),
             },
         },
         Some(RustlsError::InvalidMessage(_)) => TlsFault::NoTls(host),
         Some(other) => TlsFault::Other {
             host,
-            reason: other.to_string(),
+            reason: why_failed(other),
         },
         None if matches!(
             error.kind(),
@@ -203,3 +208,6 @@ fn names(presented: &[String]) -> String {
         names.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::tls::{Tls, TlsFault};
+use crate::tls_reason::why_failed;
 
 /// The timeout to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,8 +73,12 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
-/// Returns the message of the operating system without `(os error 111)`.
+/// Returns the message of the operating system without `(os error 111)`. An alert of TLS, which may come after the handshake, is
+/// explained.
 pub fn without_error_code(error: &io::Error) -> String {
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return format!("TLS to the server failed: {}", why_failed(error));
+    }
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

@@ -9,6 +9,7 @@ use crate::{
     config::{tls::verifier::CertificateFault, url::fault::UrlFault},
     error::Error,
     store::refusal::classify,
+    tls_reason::why_failed,
 };
 
 /// Why a connection is refused, with the remedy.
@@ -24,7 +25,7 @@ enum Refusal {
         "the server refuses the client's certificate ({0:?}). Name one that it accepts by sslcert, and its key by sslkey"
     )]
     ClientCertificate(AlertDescription),
-    #[error("the TLS handshake failed: {0}")]
+    #[error("the TLS handshake with the server failed: {}", why_failed(.0))]
     Handshake(RustlsError),
     #[error("{0}. Correct the user and the password in the URL; percent-encode special characters")]
     Password(String),

@@ -400,7 +400,10 @@ fn a_bad_file_is_named_with_its_flag() {
     );
     let other = Files::new(&server_certificate(&authority));
     let message = message(files.certificate(), other.key());
-    assert!(message.contains("cannot be used together"), "{message}");
+    assert!(
+        message.contains("cannot be used together") && message.contains("belongs to another certificate"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -9,14 +9,17 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use crate::config::{
-    tls::{
-        SslMode, Tls, TrustedRoots,
-        files::{certificates, private_key, system_roots},
-        verifier::{Roots, Verifier},
-        version_one,
+use crate::{
+    config::{
+        tls::{
+            SslMode, Tls, TrustedRoots,
+            files::{certificates, private_key, system_roots},
+            verifier::{Roots, Verifier},
+            version_one,
+        },
+        url::fault::{FileFault, UrlFault},
     },
-    url::fault::{FileFault, UrlFault},
+    tls_reason::{why_no_pair, why_refused},
 };
 
 /// The protocol name that PostgreSQL demands if TLS begins without its question. Poolers need not know it, so other
@@ -44,7 +47,7 @@ pub(crate) fn client_config(tls: &Tls) -> Result<ClientConfig, UrlFault> {
             let identity = certified_key(chain, private_key(key).map_err(fault("sslkey"))?, &provider)
                 .map_err(|error| FileFault::BadKey {
                     path: key.clone(),
-                    reason: error.to_string(),
+                    reason: why_no_pair(&error),
                 })
                 .map_err(fault("sslkey"))?;
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
@@ -94,7 +97,10 @@ fn roots_of_file(certificates: Vec<CertificateDer<'static>>, path: &Path) -> Res
             .add(certificate.clone())
             .map_err(|error| FileFault::BadCertificate {
                 path: path.to_owned(),
-                reason: error.to_string(),
+                reason: match error {
+                    Error::InvalidCertificate(error) => why_refused(&error),
+                    error => error.to_string(),
+                },
             })?;
     }
     Ok(Roots { store, certificates })

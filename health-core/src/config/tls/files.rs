@@ -8,7 +8,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use crate::config::url::fault::FileFault;
+use crate::{config::url::fault::FileFault, tls_reason::why_no_pem};
 
 /// The permissions of a key that only its owner can read, and those of a key that root shares with a group.
 const OTHERS: u32 = 0o077;
@@ -21,7 +21,7 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         .collect::<Result<_, _>>()
         .map_err(|error| FileFault::BadCertificate {
             path: path.to_owned(),
-            reason: error.to_string(),
+            reason: why_no_pem(&error),
         })?;
     if certificates.is_empty() {
         return Err(FileFault::NoCertificate(path.to_owned()));

@@ -17,9 +17,12 @@ use rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-use crate::config::tls::{
-    names::{is_named, names},
-    version_one,
+use crate::{
+    config::tls::{
+        names::{is_named, names},
+        version_one,
+    },
+    tls_reason::{why_failed, why_refused},
 };
 
 /// Checks a server's certificate as far as `sslmode` asks for it.
@@ -74,7 +77,7 @@ impl Verifier {
         if roots.certificates.iter().any(|root| root == certificate) {
             // It is trusted by itself, so there is no chain to check.
             let certificate =
-                Certificate::from_der(certificate).map_err(|error| CertificateFault::Other(error.to_string()))?;
+                Certificate::from_der(certificate).map_err(|_| fault(CertificateError::BadEncoding.into()))?;
             check_validity(&certificate, now)?;
         } else if let Some(server) = version_one::read(certificate) {
             version_one::check_chain(server, intermediates, &roots.certificates, now, self.algorithms.all)?;
@@ -183,7 +186,7 @@ fn check_name(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> Result
 
 fn fault(error: Error) -> CertificateFault {
     let Error::InvalidCertificate(error) = error else {
-        return CertificateFault::Other(error.to_string());
+        return CertificateFault::Other(why_failed(&error));
     };
     match error {
         CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
@@ -191,7 +194,7 @@ fn fault(error: Error) -> CertificateFault {
         CertificateError::NotValidYetContext { not_before, .. } => {
             CertificateFault::NotValidYet(time(not_before.as_secs()))
         }
-        error => CertificateFault::Other(error.to_string()),
+        error => CertificateFault::Other(why_refused(&error)),
     }
 }
 
