@@ -39,5 +39,6 @@ pub(crate) use self::{
     recent_figures::RecentFigures,
     state::{App, Pane},
     stats_form::{FormField, PRESETS, RangeQuery, RangeRequest},
+    text_input::TextInput,
     user_view::UserView,
 };

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use ratatui::{buffer::Buffer, layout::Rect};
+use ratatui::{
+    buffer::Buffer,
+    layout::{Position, Rect},
+};
 
 use crate::{
-    app::{App, ConnectionEvent, Effect, Input, NetworkEvent, QueryError, RangeQuery},
+    app::{App, ConnectionEvent, Effect, FormField, Input, NetworkEvent, QueryError, RangeQuery},
     config::Settings,
     fixtures::{self, noon, press},
     theme::ThemeName,
@@ -14,6 +17,11 @@ use crate::{
 };
 
 const REASON: &str = "a token is needed: set HEALTH_TOKEN or use --token-file";
+
+/// The longest reason for which there is a remedy.
+const LONG_REASON: &str = "the certificate of health.example cannot be used: it is of version 1 of X.509, which has no names of hosts. \
+    Make it again with such a name: openssl x509 -req -extfile FILE, where FILE has a line such as \
+    subjectAltName=DNS:localhost";
 
 /// Returns the lines of the screen without trailing spaces.
 fn lines(app: &App) -> Vec<String> {
@@ -42,10 +50,32 @@ fn disconnect(app: &mut App, reason: &str) {
 fn the_remedy_of_a_lost_connection_is_not_cut() {
     for size in [(60, 12), (60, 18), (80, 24), (200, 60)] {
         let mut never_connected = App::new(Settings::default(), "127.0.0.1:8001", size, noon());
+        let mut frozen = fixtures::live(ThemeName::Dark, size);
+        press(&mut frozen, &["space"]);
+        assert!(frozen.live.frozen.is_some());
+        let mut typing = fixtures::live(ThemeName::Dark, size);
+        press(&mut typing, &["/"]);
+        assert!(typing.live.editing.is_some());
         let mut with_rows = fixtures::live(ThemeName::Dark, size);
-        for app in [&mut never_connected, &mut with_rows] {
-            disconnect(app, REASON);
-            assert!(words(app).contains(REASON), "{size:?}: {:#?}", lines(app));
+        let mut user = fixtures::user(ThemeName::Dark, size);
+        let mut range = fixtures::range(ThemeName::Dark, size);
+        let mut form = fixtures::live(ThemeName::Dark, size);
+        press(&mut form, &["2"]);
+        for app in [
+            &mut frozen,
+            &mut typing,
+            &mut with_rows,
+            &mut user,
+            &mut range,
+            &mut form,
+            &mut never_connected,
+        ] {
+            for reason in [LONG_REASON, REASON] {
+                disconnect(app, reason);
+                let words = words(app);
+                assert!(words.contains(reason), "{size:?}, {:?}: {:#?}", app.pane, lines(app));
+                assert!(words.contains("retry in 10 s"), "{words}");
+            }
         }
         let text = words(&never_connected);
         assert!(text.contains("ctrl-r tries again now.") && !text.contains("Is health-server running"));
@@ -188,4 +218,68 @@ fn an_answer_without_room_for_the_chart_names_the_key_that_scrolls_to_it() {
         "{:#?}",
         lines(&app)
     );
+}
+
+/// Returns the position of the cursor, and the symbols of its line left of it and right of it.
+fn around_cursor(app: &App) -> (Position, String, String) {
+    let mut buf = Buffer::empty(Rect::new(0, 0, app.size.0, app.size.1));
+    let cursor = ui::draw(app, &mut buf).expect("a cursor");
+    assert!(
+        cursor.x < app.size.0 && cursor.y < app.size.1,
+        "{cursor:?} on {:?}",
+        app.size
+    );
+    let symbols = |from, to| (from..to).map(|x| buf[(x, cursor.y)].symbol()).collect();
+    (cursor, symbols(0, cursor.x), symbols(cursor.x, app.size.0))
+}
+
+#[test]
+fn a_text_that_is_longer_than_its_field_shows_the_part_around_the_cursor() {
+    use FormField::{End, Start, Users, Zone};
+
+    // Without a field of the form, the filter is meant.
+    let fields = [None, Some(Users), Some(Start), Some(End), Some(Zone)];
+    for (size, unicode) in [((60, 12), true), ((60, 12), false), ((80, 24), true), ((200, 60), true)] {
+        for (field, text) in fields
+            .iter()
+            .flat_map(|field| [(field, "0123456789"), (field, "心拍数")])
+        {
+            let mut app = fixtures::live(ThemeName::Dark, size);
+            app.settings.unicode = unicode;
+            press(&mut app, &[if field.is_some() { "2" } else { "/" }]);
+            app.form.focus = *field;
+            app.update(Input::Paste(format!("{}end", text.repeat(40))), noon());
+            let (_, left, _) = around_cursor(&app);
+            assert!(left.trim_end().ends_with("end"), "{size:?} {field:?}: {left:?}");
+            press(&mut app, &["left", "left", "left"]);
+            let (_, _, right) = around_cursor(&app);
+            assert!(right.starts_with("end"), "{size:?} {field:?}: {right:?}");
+            press(&mut app, &["home"]);
+            app.update(Input::Paste("begin".to_owned()), noon());
+            let (_, left, _) = around_cursor(&app);
+            assert!(left.ends_with("begin"), "{size:?} {field:?}: {left:?}");
+            // Every position of the cursor is on the screen, and moves to the right or scrolls.
+            let mut before = around_cursor(&app).0;
+            for _ in 0..100 {
+                press(&mut app, &["right"]);
+                let (cursor, ..) = around_cursor(&app);
+                assert!(cursor.x + 1 >= before.x, "{size:?} {field:?}: {before:?} to {cursor:?}");
+                before = cursor;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_filter_leaves_room_for_its_error_and_for_the_number_of_matches() {
+    for size in [(60, 12), (80, 24)] {
+        let mut app = fixtures::live(ThemeName::Dark, size);
+        press(&mut app, &["/"]);
+        app.update(Input::Paste("a".repeat(200)), noon());
+        assert!(lines(&app)[1].contains("0 of "), "{:#?}", lines(&app));
+        app.update(Input::Paste(" bpm>x".to_owned()), noon());
+        let error = app.live.filter_error.clone().expect("a wrong filter");
+        let start: String = error.chars().take(20).collect();
+        assert!(lines(&app)[1].contains(&start), "{start}: {:#?}", lines(&app));
+    }
 }

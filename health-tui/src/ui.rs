@@ -47,6 +47,11 @@ pub(crate) fn draw(app: &App, buf: &mut Buffer) -> Option<Position> {
         }
         Pane::Stats => stats_form::draw(&mut canvas, &screen),
     };
+    let has_reason =
+        app.pane == Pane::Live && (app.users.len() == 0 || users::reason_in_summary(&canvas, area.width).is_some());
+    if !has_reason {
+        status::lost_connection(&mut canvas, &screen);
+    }
     status::footer(&mut canvas, screen.footer);
     if app.help.is_some() {
         canvas.clear(screen.subheader);

@@ -19,9 +19,14 @@ impl TextInput {
         self.0.value()
     }
 
-    /// Returns the number of terminal columns left of the cursor.
-    pub(crate) fn cursor_column(&self) -> u16 {
-        u16::try_from(self.0.visual_cursor()).unwrap_or(u16::MAX)
+    /// Returns the characters before the cursor.
+    pub(crate) fn before_cursor(&self) -> &str {
+        let text = self.text();
+        let end = text
+            .char_indices()
+            .nth(self.0.cursor())
+            .map_or(text.len(), |(at, _)| at);
+        &text[..end]
     }
 
     /// Inserts typed or pasted text up to the length limit. Control characters, such as a pasted line end, are left
@@ -59,7 +64,7 @@ mod tests {
         assert_eq!(input.text(), "zo");
         input.edit(InputRequest::GoToPrevChar);
         input.insert("ü\n");
-        assert_eq!((input.text(), input.cursor_column()), ("züo", 2));
+        assert_eq!((input.text(), input.before_cursor()), ("züo", "zü"));
         input.edit(InputRequest::DeleteNextChar);
         input.edit(InputRequest::GoToStart);
         input.edit(InputRequest::GoToPrevChar);

@@ -1,8 +1,10 @@
 //! The surface that every pane draws on: the buffer, with the state, the theme and the symbols.
 
+use std::borrow::Cow;
+
 use ratatui::{
     buffer::Buffer,
-    layout::Rect,
+    layout::{Position, Rect},
     style::Style,
     text::{Line, Span},
     widgets::{Block, Clear, Padding, Widget},
@@ -10,7 +12,7 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    app::App,
+    app::{App, TextInput},
     fmt::wrap,
     keys::{Action, Scope},
     theme::Theme,
@@ -54,13 +56,7 @@ impl<'a> Canvas<'a> {
         if room == 0 || y >= self.buf.area.bottom() {
             return 0;
         }
-        let ascii: String;
-        let text = if self.app.settings.unicode || text.is_ascii() {
-            text
-        } else {
-            ascii = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
-            &ascii
-        };
+        let text = self.drawable(text);
         let (end, _) = if text.width() <= room {
             self.buf.set_stringn(x, y, text, room, style)
         } else {
@@ -68,6 +64,45 @@ impl<'a> Canvas<'a> {
             self.buf.set_stringn(end, y, self.symbols.ellipsis, 1, style)
         };
         end - x
+    }
+
+    /// Draws an input in at most `width` columns: of a longer text, the part around the cursor. Returns the columns that it
+    /// used, and the position of the cursor.
+    pub(crate) fn input(&mut self, x: u16, y: u16, width: u16, input: &TextInput, style: Style) -> (u16, Position) {
+        let text = self.drawable(input.text());
+        let cursor = columns(&self.drawable(input.before_cursor()));
+        // The cursor is at the middle, or near an end of the text. Two columns are for the ellipsis at the left and for the
+        // cursor after the text.
+        let beyond = columns(&text).saturating_sub(width.saturating_sub(2));
+        let hidden = cursor.saturating_sub(width / 2).min(beyond);
+        if hidden == 0 || width < 3 {
+            let used = self.text(x, y, width, &text, style);
+            return (used, Position::new(x + cursor.min(width.saturating_sub(1)), y));
+        }
+        // The ellipsis at the left takes the column of a character.
+        let mut skipped = 0;
+        let visible = text.trim_start_matches(|c: char| {
+            let is_hidden = skipped <= hidden;
+            skipped += if is_hidden {
+                columns(c.encode_utf8(&mut [0; 4]))
+            } else {
+                0
+            };
+            is_hidden
+        });
+        let used = self.text(x, y, 1, self.symbols.ellipsis, style);
+        let used = used + self.text(x + used, y, width - used, visible, style);
+        (used, Position::new(x + 1 + cursor.saturating_sub(skipped), y))
+    }
+
+    /// Returns a text as the terminal can show it.
+    fn drawable<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.app.settings.unicode || text.is_ascii() {
+            Cow::Borrowed(text)
+        } else {
+            let ascii = text.chars().map(|c| if c.is_ascii() { c } else { '?' });
+            Cow::Owned(ascii.collect())
+        }
     }
 
     /// Draws text that ends left of column `right`.

@@ -3,7 +3,7 @@
 use ratatui::layout::{Position, Rect};
 
 use crate::{
-    app::{FormField, PRESETS, RangeQuery, RangeRequest, UserRangeStats},
+    app::{FormField, PRESETS, RangeQuery, RangeRequest, TextInput, UserRangeStats},
     fmt,
     keys::{Action, Scope},
     layout::{self, LABEL_WIDTH, MARGIN, ScreenAreas},
@@ -108,13 +108,12 @@ fn draw_field(canvas: &mut Canvas<'_>, line: Rect, field: FormField) -> Option<P
     canvas.text(line.x, line.y, LABEL_WIDTH, field.label(), label_style);
     let (_, value) = layout::split_left(line, LABEL_WIDTH);
     canvas.buf.set_style(value, style);
-    let text = field_text(canvas, field);
-    let cursor = has_focus.then(|| cursor_column(canvas, field)).flatten();
-    // A text that is longer than its field shows the part before the cursor.
-    let hidden = cursor.map_or(0, |column| column.saturating_sub(value.width.saturating_sub(3)));
-    let visible: String = text.chars().skip(hidden.into()).collect();
-    canvas.text(value.x + 1, value.y, value.width.saturating_sub(1), &visible, style);
-    cursor.map(|column| Position::new(value.x + 1 + column - hidden, value.y))
+    let (x, width) = (value.x + 1, value.width.saturating_sub(1));
+    if let Some(input) = input(canvas, field).filter(|_| has_focus) {
+        return Some(canvas.input(x, value.y, width, input, style).1);
+    }
+    canvas.text(x, value.y, width, &field_text(canvas, field), style);
+    None
 }
 
 fn field_text(canvas: &Canvas<'_>, field: FormField) -> String {
@@ -135,17 +134,16 @@ fn field_text(canvas: &Canvas<'_>, field: FormField) -> String {
     }
 }
 
-/// Returns the column of the cursor in a text field.
-fn cursor_column(canvas: &Canvas<'_>, field: FormField) -> Option<u16> {
+/// Returns the input of a text field.
+fn input<'a>(canvas: &Canvas<'a>, field: FormField) -> Option<&'a TextInput> {
     let form = &canvas.app.form;
-    let input = match field {
-        FormField::Users => &form.users,
-        FormField::Start => &form.start,
-        FormField::End => &form.end,
-        FormField::Zone => &form.zone,
-        FormField::Preset | FormField::Bucket => return None,
-    };
-    Some(input.cursor_column())
+    match field {
+        FormField::Users => Some(&form.users),
+        FormField::Start => Some(&form.start),
+        FormField::End => Some(&form.end),
+        FormField::Zone => Some(&form.zone),
+        FormField::Preset | FormField::Bucket => None,
+    }
 }
 
 fn answer(canvas: &mut Canvas<'_>, whole: Rect) {

@@ -7,7 +7,7 @@ use crate::{
     app::{ConnectionState, Pane},
     fmt,
     keys::{Action, Scope},
-    layout::{self, MARGIN},
+    layout::{self, MARGIN, ScreenAreas},
     ui::canvas::{Canvas, columns},
 };
 
@@ -53,6 +53,25 @@ pub(super) fn reason_without_room<'a>(canvas: &Canvas<'a>, width: u16) -> Option
     parts.truncate(2);
     let room = connection_room(Rect::new(0, 0, width, 1));
     (width_of(&parts, &separator(canvas)) > room).then_some(reason)
+}
+
+/// Draws why there is no connection above the footer, if no line has room for the reason: it may name the remedy.
+pub(crate) fn lost_connection(canvas: &mut Canvas<'_>, screen: &ScreenAreas) {
+    let Some(reason) = reason_without_room(canvas, screen.header.width) else {
+        return;
+    };
+    let body = screen.body;
+    let width = body.width.saturating_sub(2 * MARGIN);
+    let lines = fmt::wrap(reason, usize::from(width)).len();
+    let height = u16::try_from(lines).unwrap_or(u16::MAX).min(body.height * 2 / 3);
+    let (_, area) = layout::split_bottom(body, height);
+    canvas.clear(area);
+    canvas.buf.set_style(area, canvas.theme.selected);
+    let text = Rect {
+        width,
+        ..layout::inset_left(area, MARGIN)
+    };
+    canvas.wrapped(text, reason, canvas.theme.bad);
 }
 
 /// Draws the state of the connection, right-aligned. The least important parts are left out if there is no room.

@@ -151,16 +151,29 @@ fn filter_line(canvas: &mut Canvas<'_>, area: Rect) -> Option<Position> {
     let filter = app.live.editing.as_ref()?;
     let (x, y, width) = (area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1));
     let right = area.right().saturating_sub(1);
-    let used = canvas.spans(x, y, width, &[("/", theme.accent), (filter.text(), theme.strong)]);
+    let (matching, all) = (app.live.order.len(), app.shown().0.len());
+    let matches = format!("{} of {}", fmt::thousands(matching), fmt::thousands(all));
+    // A long filter leaves up to half of the line to what is to be said about it.
+    let said = columns_of(app.live.filter_error.as_deref().unwrap_or(&matches)) + 2;
+    let slash = canvas.text(x, y, width, "/", theme.accent);
+    let room = width.saturating_sub(slash + said.min(width / 2));
+    let (used, cursor) = canvas.input(x + slash, y, room, filter, theme.strong);
+    let used = slash + used;
     let room = width.saturating_sub(used + 2);
     if let Some(error) = &app.live.filter_error {
         canvas.text(x + used + 2, y, room, error, theme.bad);
     } else {
-        let (matching, all) = (app.live.order.len(), app.shown().0.len());
-        let matches = format!("{} of {}", fmt::thousands(matching), fmt::thousands(all));
         canvas.text_right(right, y, room, &matches, theme.dim);
     }
-    Some(Position::new((x + 1 + filter.cursor_column()).min(right), y))
+    Some(cursor)
+}
+
+/// Returns why there is no connection if the summary line shows it: the header has no room for it, and this line has.
+pub(super) fn reason_in_summary<'a>(canvas: &Canvas<'a>, width: u16) -> Option<&'a str> {
+    let app = canvas.app;
+    let is_free = app.live.editing.is_none() && app.live.frozen.is_none() && app.users.len() > 0;
+    let reason = status::reason_without_room(canvas, width).filter(|_| is_free)?;
+    (columns_of(reason) <= width.saturating_sub(MARGIN + 1)).then_some(reason)
 }
 
 /// The line below the header: how many users there are, and how the table differs from all users as they are now. If
@@ -168,10 +181,7 @@ fn filter_line(canvas: &mut Canvas<'_>, area: Rect) -> Option<Position> {
 fn summary_line(canvas: &mut Canvas<'_>, area: Rect) {
     let (app, theme) = (canvas.app, canvas.theme);
     let (x, y, width) = (area.x + MARGIN, area.y, area.width.saturating_sub(MARGIN + 1));
-    if app.live.frozen.is_none()
-        && app.users.len() > 0
-        && let Some(reason) = status::reason_without_room(canvas, area.width)
-    {
+    if let Some(reason) = reason_in_summary(canvas, area.width) {
         canvas.text(x, y, width, reason, theme.bad);
         return;
     }
@@ -351,7 +361,10 @@ fn empty(canvas: &mut Canvas<'_>, area: Rect) {
         (
             format!("Cannot connect to {}: {reason}.", app.server),
             // Some reasons say what to do. For the others, the server is down or the address is wrong.
-            if reason.contains("--") || reason.contains("token") {
+            if ["--", "token", "certificate", "TLS"]
+                .iter()
+                .any(|word| reason.contains(word))
+            {
                 retry
             } else {
                 format!("Is health-server running, and does --feed name its feed? {retry}")
