@@ -17,6 +17,7 @@ use crate::{
     reload::FailedReloads,
     tls::ServerTls,
     token_rates::TokenRates,
+    unneeded_tokens::UnneededTokens,
     wrong_tokens::WrongTokens,
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) keep_alive: Option<HeaderValue>,
     pub(crate) authenticator: Authenticator,
     pub(crate) wrong_tokens: WrongTokens,
+    pub(crate) unneeded_tokens: UnneededTokens,
     pub(crate) token_rates: TokenRates,
     /// Counts and audits what clients were refused.
     pub(crate) refusals: Arc<Refusals>,
@@ -71,6 +73,7 @@ impl App {
             health,
             authenticator,
             wrong_tokens: WrongTokens::default(),
+            unneeded_tokens: UnneededTokens::default(),
             token_rates: TokenRates::new(limits.max_token_rate),
             refusals: Arc::default(),
             exports: Arc::new(Semaphore::new(limits.max_exports)),

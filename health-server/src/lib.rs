@@ -49,6 +49,7 @@ mod service_manager;
 mod tls;
 mod token_rates;
 mod tokens;
+mod unneeded_tokens;
 mod wrong_tokens;
 
 pub use crate::{

@@ -30,6 +30,11 @@ impl<'a> Login<'a> {
         }
     }
 
+    /// Tells the operator that a client has sent a token, which a server without tokens ignores.
+    pub(crate) fn warn_of_unneeded_token(&self) {
+        self.app.unneeded_tokens.warn(self.peer);
+    }
+
     /// Returns the access of a token.
     ///
     /// # Errors

@@ -136,6 +136,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Session<'a, S> {
     /// Checks a token. A refused one ends the session.
     async fn authenticate(&mut self, secret: &str) -> ControlFlow<()> {
         if !self.app.authenticator.is_token_needed() {
+            self.login.warn_of_unneeded_token();
             self.outbox.push_error("this server needs no token".to_owned());
             return ControlFlow::Continue(());
         }

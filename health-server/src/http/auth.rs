@@ -48,7 +48,8 @@ pub(crate) async fn authorize(
     headers: &HeaderMap,
     attempt: Attempt,
 ) -> Result<Caller, HttpError> {
-    let access = match app.authenticator.authenticate(secret(headers)) {
+    let secret = secret(headers);
+    let access = match app.authenticator.authenticate(secret) {
         Ok(access) => access,
         Err(_) if rule == Rule::Public => Arc::new(Access::nothing()),
         Err(reason) => {
@@ -64,6 +65,9 @@ pub(crate) async fn authorize(
         attempt,
         refusals: Arc::clone(&app.refusals),
     };
+    if secret.is_some() && !app.authenticator.is_token_needed() {
+        app.unneeded_tokens.warn(attempt.peer);
+    }
     if rule != Rule::Public {
         caller.check_rate(app)?;
     }

@@ -230,3 +230,42 @@ async fn many_refusals_make_few_lines_and_their_number_is_told() {
     let summed: u64 = refusals.iter().filter_map(|line| line["refusals"].as_u64()).sum();
     assert_eq!((single, summed), (10, 190), "{refusals:#?}");
 }
+
+#[tokio::test]
+async fn a_token_for_a_server_without_any_is_warned_of_once_and_never_shown() {
+    let database = TestDatabase::new().await;
+    let secret = format!("health_{}", "a".repeat(64));
+    let authorization = format!("Bearer {secret}");
+    let headers = [("authorization", authorization.as_str())];
+    let warnings = |log: &str| log.matches("a client sent a token").count();
+
+    let mut server = Program::on(&database).await;
+    assert_eq!(server.request("GET", "/users", &[], "").await.status, 200);
+    assert_eq!(server.request("GET", "/-/healthy", &headers, "").await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(server.request("GET", "/users", &headers, "").await.status, 200);
+    }
+    let line = server
+        .line(&[("level", json!("WARN")), ("peer", json!("127.0.0.1"))])
+        .await;
+    let message = line["message"].as_str().unwrap();
+    assert!(
+        message.contains("restore a backup") && message.contains("token create"),
+        "{message}"
+    );
+    let log = server.stop().await.concat();
+    assert!(warnings(&log) == 1 && !log.contains(&secret), "{log}");
+
+    let server = Program::on(&database).await;
+    assert_eq!(server.request("GET", "/users", &[], "").await.status, 200);
+    server.feed(&format!("AUTH {secret}\n"), "error").await;
+    let log = server.stop().await.concat();
+    assert!(warnings(&log) == 1 && !log.contains(&secret), "{log}");
+
+    let (token, _) = create_token(&database, &["--name", "first", "--scope", "read"]).await;
+    let server = Program::on(&database).await;
+    let headers = [("authorization", token.as_str())];
+    assert_eq!(server.request("GET", "/users", &headers, "").await.status, 200);
+    let log = server.stop().await.concat();
+    assert_eq!(warnings(&log), 0, "{log}");
+}
