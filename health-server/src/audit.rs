@@ -5,6 +5,7 @@
 //! `refusals.rs` writes those about clients that were refused. The core writes those about tokens that a server sees appear,
 //! change and vanish.
 
+use chrono::{DateTime, Utc};
 use health_core::{TimeRange, UserId, format_timestamp, token::NewToken};
 
 use crate::http::auth::Caller;
@@ -33,15 +34,16 @@ pub(crate) fn exported(caller: &Caller, user: UserId, range: TimeRange) {
 }
 
 /// The command line created a token.
-pub(crate) fn created_token(token: &NewToken) {
+pub(crate) fn created_token(token: &NewToken, expires_at: Option<DateTime<Utc>>) {
     let (name, scopes, uid) = (&token.name, &token.scopes, uid());
     let users = token.users.as_ref().map(|users| {
         let users: Vec<_> = users.iter().map(ToString::to_string).collect();
         users.join(",")
     });
     let valid_for = token.valid_for.map(|time| time.as_secs());
+    let expires_at = expires_at.map(format_timestamp);
     tracing::info!(
-        target: "audit", action = "create_token", token = %name, %scopes, users, valid_for_seconds = valid_for, uid,
+        target: "audit", action = "create_token", token = %name, %scopes, users, valid_for_seconds = valid_for, expires_at, uid,
         "the command line created a token"
     );
 }

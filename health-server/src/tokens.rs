@@ -46,7 +46,10 @@ async fn execute_on(config: &Config, command: TokenCommand) -> Result<(), Progra
                 valid_for: args.expires,
             };
             let secret = admin.create(&token).await?;
-            audit::created_token(&token);
+            // The secret is printed even if the database is lost by now.
+            let tokens = admin.list().await.unwrap_or_default();
+            let created = tokens.iter().find(|other| other.name == token.name);
+            audit::created_token(&token, created.and_then(|token| token.expires_at));
             print(secret.as_str())
         }
         TokenCommand::List { .. } => {

@@ -41,7 +41,7 @@ pub(crate) struct CreateArgs {
     /// The only users whom the token may write, read, erase and subscribe to, such as 101,202.
     #[arg(long, value_name = "IDS", value_parser = parse_user, value_delimiter = ',', action = ArgAction::Append)]
     pub(crate) users: Option<Vec<UserId>>,
-    /// How long the token is valid, such as 12h or 90d; without it, until it is revoked.
+    /// How long the token is valid, such as 12h or 90d (with s, m, h or d); without it, until it is revoked.
     #[arg(long, value_name = "TIME", value_parser = parse_validity)]
     pub(crate) expires: Option<Duration>,
     #[command(flatten)]
@@ -55,6 +55,10 @@ fn parse_user(text: &str) -> Result<UserId, String> {
 
 fn parse_validity(text: &str) -> Result<Duration, &'static str> {
     const FORM: &str = "write a length of time of at least a second, such as 90s, 30m, 12h or 90d";
+    // Elsewhere it is a number of seconds. Here most people mean days, and would get a token that has expired.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("write a number with a unit, which is s, m, h or d, such as 90d for 90 days");
+    }
     let time = parse_duration(text).map_err(|_| FORM)?;
     if text.ends_with("ms") || time.is_zero() {
         Err(FORM)
@@ -71,7 +75,17 @@ mod tests {
     fn the_validity_of_a_token_is_at_least_a_second() {
         assert_eq!(parse_validity("90d"), Ok(Duration::from_hours(90 * 24)));
         assert_eq!(parse_validity("1s"), Ok(Duration::from_secs(1)));
-        for text in ["", "0s", "500ms", "-1d", "1w", "never", "99999999999999999999d"] {
+        for text in [
+            "",
+            "5",
+            "90",
+            "0s",
+            "500ms",
+            "-1d",
+            "1w",
+            "never",
+            "99999999999999999999d",
+        ] {
             assert!(parse_validity(text).is_err(), "{text}");
         }
     }
