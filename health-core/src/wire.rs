@@ -115,12 +115,25 @@ pub struct SeriesBucket {
 /// The response to `GET /metrics/percentiles`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PercentilesResponse {
-    /// Heart rate in beats per minute by percentile. The keys are as requested.
+    /// Heart rate in beats per minute by percentile. The keys are as requested; in JSON they have the order of their numbers.
     ///
     /// Values are `None` if there are no readings.
+    #[serde(serialize_with = "by_number")]
     pub percentiles: BTreeMap<String, Option<f64>>,
     /// Number of heart-rate readings in the range.
     pub samples: i64,
+}
+
+/// Writes a map in the order of the numbers that its keys are. As texts, `100` would come before `5`.
+fn by_number<S: Serializer>(percentiles: &BTreeMap<String, Option<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let number = |key: &String| key.parse().unwrap_or(f64::INFINITY);
+    let mut entries: Vec<_> = percentiles
+        .iter()
+        .map(|(key, value)| (number(key), key, value))
+        .collect();
+    // Keys with the same number, such as `5` and `5.0`, keep the order of their texts.
+    entries.sort_by(|(one, ..), (other, ..)| one.total_cmp(other));
+    serializer.collect_map(entries.into_iter().map(|(_, key, value)| (key, value)))
 }
 
 /// The response to `GET /users`: one page of users.
@@ -362,6 +375,19 @@ impl<'de> Deserialize<'de> for Sample {
 mod tests {
     use super::*;
     use crate::{range::TimeRange, time::parse_timestamp};
+
+    #[test]
+    fn percentiles_are_in_the_order_of_their_numbers() {
+        let keys = ["100", "50", "5.0", "5", "9.5", "0", "99", "095"];
+        let response = PercentilesResponse {
+            percentiles: keys.map(|key| (key.to_owned(), None)).into(),
+            samples: 0,
+        };
+        let expected = r#"{"percentiles":{"0":null,"5":null,"5.0":null,"9.5":null,"50":null,"095":null,"99":null,"100":null},"samples":0}"#;
+        let json = serde_json::to_string(&response).unwrap();
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_str::<PercentilesResponse>(&json).unwrap(), response);
+    }
 
     fn sample() -> Sample {
         let readings = Readings {
