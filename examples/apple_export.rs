@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The export begins in 2015 and has ten records for every five minutes: six heart rates and one count of active energy
-//! and of steps by a watch, and the steps that a phone counted meanwhile. A record of resting energy is among them, which an
-//! import ignores. The totals are printed on stderr.
+//! and of steps by a watch, and the steps that a phone counted meanwhile. A record of resting energy is among them,
+//! which an import ignores. The totals are printed on stderr.
 
 use std::{
     fmt::Display,

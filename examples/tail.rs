@@ -4,9 +4,9 @@
 //! cargo run --release --example tail -- --feed 127.0.0.1:8001 --users 101,202
 //! ```
 //!
-//! `health_core::client::FeedClient` keeps the connection. Its documentation lists the rules that make a client complete, for
-//! clients in other languages. What is left for its caller is to process the samples, which here means to print them,
-//! before it asks for more: only then the resume point moves, so a crash loses nothing.
+//! `health_core::client::FeedClient` keeps the connection. Its documentation lists the rules that make a client
+//! complete, for clients in other languages. What is left for its caller is to process the samples, which here means to
+//! print them, before it asks for more: only then the resume point moves, so a crash loses nothing.
 //!
 //! The client may print a sample twice, for example after a reconnect, but it never leaves one out.
 
@@ -27,8 +27,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Prints every sample that the server stores, as a line of JSON that can be posted to /ingest. If samples are erased, it prints
-/// an `erased` event among them, as JSON: drop what you hold of them.
+/// Prints every sample that the server stores, as a line of JSON that can be posted to /ingest. If samples are erased,
+/// it prints an `erased` event among them, as JSON: drop what you hold of them.
 ///
 /// It reconnects by itself and misses nothing in between. When it ends, it prints to stderr how to continue from there:
 /// --after CURSOR.

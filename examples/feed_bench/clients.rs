@@ -129,7 +129,8 @@ impl Transport {
         }
     }
 
-    /// Returns what a client sends to subscribe. A body of HTTP/1.0 has no chunks, so its lines are those of the stream.
+    /// Returns what a client sends to subscribe. A body of HTTP/1.0 has no chunks, so its lines are those of the
+    /// stream.
     pub(crate) fn request(self, options: &[&str]) -> String {
         match self {
             Self::Lines => format!("SUBSCRIBE {}\n", options.join(" ")),

@@ -1,7 +1,7 @@
 //! Measures the live feed: its latency, how many subscribers it serves, and what subscribers that do not read cost.
 //!
-//! `cargo run --release --example feed_bench` starts a durable PostgreSQL in a directory of its own. Each measurement has
-//! a fresh database and a fresh server process. All clients run in this process, on the same machine.
+//! `cargo run --release --example feed_bench` starts a durable PostgreSQL in a directory of its own. Each measurement
+//! has a fresh database and a fresh server process. All clients run in this process, on the same machine.
 
 mod clients;
 mod measure;

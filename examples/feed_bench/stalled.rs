@@ -24,7 +24,8 @@ struct Kind {
     options: &'static [&'static str],
     /// Resumes from before the backlog.
     resumes: bool,
-    /// Gets the number of samples that it misses. The others read the newest samples only, or everything from the table.
+    /// Gets the number of samples that it misses. The others read the newest samples only, or everything from the
+    /// table.
     misses: bool,
 }
 

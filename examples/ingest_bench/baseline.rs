@@ -23,7 +23,8 @@ pub(crate) struct Baseline<'a> {
 
 const COLUMNS: &str = "user_id, timestamp, heart_rate, steps, calories, source";
 
-/// Databases that exist at the same time. A measurement uses two, and the one before may still be closing its connections.
+/// Databases that exist at the same time. A measurement uses two, and the one before may still be closing its
+/// connections.
 const KEPT_DATABASES: u32 = 3;
 
 impl<'a> Baseline<'a> {

@@ -112,8 +112,8 @@ pub(crate) async fn post_single_samples(
     Ok(CallRate::new(latencies, start.elapsed()))
 }
 
-/// Posts a sample of a user that no dataset has, every [`PACE`] over each connection, until the bodies are stored. Returns
-/// how many seconds that took, and how long each sample took.
+/// Posts a sample of a user that no dataset has, every [`PACE`] over each connection, until the bodies are stored.
+/// Returns how many seconds that took, and how long each sample took.
 pub(crate) async fn post_beside_samples(
     http: SocketAddr,
     bodies: &[Bytes],

@@ -1,8 +1,8 @@
 //! Measures how fast the server stores samples, compared with PostgreSQL's own programs.
 //!
 //! `cargo run --release --example ingest_bench` starts a durable PostgreSQL in a directory of its own. Each measurement
-//! has a fresh database and a fresh server process. Compare the ratios, not the rates: both sides of a ratio are measured
-//! in turn, on the same machine, in the same run. `psql` and `pgbench` have to be installed.
+//! has a fresh database and a fresh server process. Compare the ratios, not the rates: both sides of a ratio are
+//! measured in turn, on the same machine, in the same run. `psql` and `pgbench` have to be installed.
 
 mod baseline;
 mod dataset;

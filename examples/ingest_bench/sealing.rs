@@ -13,7 +13,8 @@ use crate::{
     load,
 };
 
-/// No sample is as old as this limit asks for, so nothing is ever sealed, no slice becomes dirty, and the roller is idle.
+/// No sample is as old as this limit asks for, so nothing is ever sealed, no slice becomes dirty, and the roller is
+/// idle.
 const NEVER_SEAL: (&str, &str) = ("HEALTH_SETTLE", "36500d");
 
 /// The goal for the rate of a server that summarises, as a share of the rate of one that does not.
@@ -21,7 +22,8 @@ const GOAL: f64 = 0.9;
 
 /// How many times more rows this measurement sends than the others.
 ///
-/// The roller resummarises dirty slices some seconds after they became dirty. It would have no work during a shorter load.
+/// The roller resummarises dirty slices some seconds after they became dirty. It would have no work during a shorter
+/// load.
 const ROWS_FACTOR: usize = 5;
 
 const CONNECTIONS: usize = 4;

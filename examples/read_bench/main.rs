@@ -1,8 +1,9 @@
 //! Measures how fast the server answers queries over HTTP, compared with SQL over the raw samples.
 //!
 //! `cargo run --release --example read_bench` stores a year of samples of one user, one every 15 seconds. They are
-//! scattered over the table among as many samples of a thousand other users. The benchmark then asks a server, in a process of
-//! its own, over one kept-alive connection. PostgreSQL is a temporary one that syncs nothing, because nothing is written.
+//! scattered over the table among as many samples of a thousand other users. The benchmark then asks a server, in a
+//! process of its own, over one kept-alive connection. PostgreSQL is a temporary one that syncs nothing, because
+//! nothing is written.
 //!
 //! With `--every 1` the year has a sample every second: 31 million, which take some minutes to store.
 
@@ -198,7 +199,8 @@ impl Bench<'_> {
 
 impl Medians {
     fn goals(&self) -> [Row; 6] {
-        // What any answer costs that asks the database once. `/-/ready` does more than SELECT 1, so this is the lower one.
+        // What any answer costs that asks the database once. `/-/ready` does more than SELECT 1, so this is the lower
+        // one.
         let floor = self.healthy + self.select_1;
         let ratio = |name, ratio, bound| Row::new(name, "").at_most(ratio, bound, "");
         let difference = |name, difference, bound| Row::new(name, "").at_most(difference, bound, " ms");

@@ -16,8 +16,8 @@ const CALLS: usize = 500;
 /// Turns with and without a token, one after the other.
 const TURNS: usize = 6;
 
-/// Measures `/metrics` over an hour in turns, each with a server of its own: a server that has seen a token asks for one for
-/// ever.
+/// Measures `/metrics` over an hour in turns, each with a server of its own: a server that has seen a token asks for
+/// one for ever.
 pub(crate) async fn compare(bench: &mut Bench<'_>, mut server: ServerProcess, database_url: &str) -> Result<Row> {
     let path = format!("/metrics?{}", bench.last(TimeDelta::hours(1)));
     server.stop().await?;

@@ -1,4 +1,5 @@
-//! Draws the figures as small charts with the same axis of time. Written by hand as SVG: a page shows it without a program.
+//! Draws the figures as small charts with the same axis of time. Written by hand as SVG: a page shows it without a
+//! program.
 
 use std::fmt::Write;
 
@@ -137,7 +138,8 @@ fn draw_head(svg: &mut String, panel: &Panel, (left, right, y): (f64, f64, f64))
     )
 }
 
-/// Returns the line of a column. It is interrupted where the figure is absent, and each point is the largest of its rows.
+/// Returns the line of a column. It is interrupted where the figure is absent, and each point is the largest of its
+/// rows.
 fn path(figures: &Figures, column: usize, across: Axis, up: Axis) -> String {
     let rows_per_point = figures.rows.len().div_ceil(POINTS_MAX).max(1);
     let (mut path, mut is_interrupted) = (String::new(), true);

@@ -1,4 +1,5 @@
-//! How a writer compares a user with the oracle. While it does, nothing changes: only this writer writes about the user.
+//! How a writer compares a user with the oracle. While it does, nothing changes: only this writer writes about the
+//! user.
 
 use std::ops::Range;
 

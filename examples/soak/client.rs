@@ -15,7 +15,8 @@ use crate::servers::RunningServers;
 /// The longest time of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The longest time of all attempts. No fault of the soak takes that long, so a server that is silent for longer has failed.
+/// The longest time of all attempts. No fault of the soak takes that long, so a server that is silent for longer has
+/// failed.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// The pause before the next attempt.

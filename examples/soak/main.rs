@@ -1,9 +1,10 @@
 //! Runs Health for hours, lets it fail again and again, and compares every answer with what was acknowledged.
 //!
-//! `script/soak --for 2h` starts a PostgreSQL and two servers in a directory of its own. Writers post samples at a constant
-//! rate, some of them late, repeated or corrected, and erase ranges and users. Readers follow the feed over TCP and HTTP. A
-//! client asks for statistics. Every few minutes servers or PostgreSQL are killed. An oracle knows what was acknowledged: each
-//! difference ends the program with status 1 and a sentence. At the end, the program draws what it has measured.
+//! `script/soak --for 2h` starts a PostgreSQL and two servers in a directory of its own. Writers post samples at a
+//! constant rate, some of them late, repeated or corrected, and erase ranges and users. Readers follow the feed over
+//! TCP and HTTP. A client asks for statistics. Every few minutes servers or PostgreSQL are killed. An oracle knows what
+//! was acknowledged: each difference ends the program with status 1 and a sentence. At the end, the program draws what
+//! it has measured.
 
 mod axis;
 mod chart;

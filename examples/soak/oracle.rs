@@ -1,4 +1,5 @@
-//! What the server must have stored of one user: sums of each source in each slice, which change with every acknowledgement.
+//! What the server must have stored of one user: sums of each source in each slice, which change with every
+//! acknowledgement.
 //!
 //! The sums take the same memory however many samples a slice has. A sum of hashes stands for the samples themselves.
 

@@ -11,8 +11,8 @@ use crate::oracle::Oracle;
 /// The number of acknowledged samples that a user remembers, to send them again or to correct them.
 const REMEMBERED_MAX: usize = 64;
 
-/// How long a request that was sent several times may still have a copy in a server. Until then, nothing of its users is
-/// erased: the copy would store the samples again.
+/// How long a request that was sent several times may still have a copy in a server. Until then, nothing of its users
+/// is erased: the copy would store the samples again.
 const COPIES_LAST: Duration = Duration::from_mins(2);
 
 /// The past that a phone sends: from 26 hours before the start to an hour before it. Then come the days before.

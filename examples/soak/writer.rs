@@ -23,7 +23,8 @@ use crate::{
 /// How far a writer may be behind its rate. After a longer outage, it leaves samples out.
 const BEHIND_MAX: Duration = Duration::from_secs(10);
 
-/// The largest request about the present, and the requests about the past. The larger ones of these are written with COPY.
+/// The largest request about the present, and the requests about the past. The larger ones of these are written with
+/// COPY.
 const LIVE_MAX: usize = 40;
 const PAST_MIN: usize = 100;
 const PAST_MAX: usize = 700;

@@ -116,8 +116,8 @@ impl Progress {
 }
 
 impl ScratchCluster {
-    /// Starts a PostgreSQL whose directory has the name of the benchmark, and lets `work` use it. Ctrl-C and SIGTERM end `work`.
-    /// However it ends, PostgreSQL is stopped and its directory removed.
+    /// Starts a PostgreSQL whose directory has the name of the benchmark, and lets `work` use it. Ctrl-C and SIGTERM
+    /// end `work`. However it ends, PostgreSQL is stopped and its directory removed.
     ///
     /// # Errors
     /// The error of `work`; an error if it was interrupted, or if PostgreSQL does not start or stop.

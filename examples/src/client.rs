@@ -256,7 +256,8 @@ impl Client {
         }
     }
 
-    /// Returns the error for a response that is not from a `health-server`, or from a version that this client does not know.
+    /// Returns the error for a response that is not from a `health-server`, or from a version that this client does not
+    /// know.
     fn unexpected(&self, status: StatusCode, response: &[u8]) -> ClientError {
         /// Enough for the title of a proxy's error page.
         const MAX_CHARS: usize = 200;

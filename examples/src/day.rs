@@ -5,13 +5,14 @@ use crate::noise::Noise;
 /// Minutes in a day.
 const DAY_MINUTES: u32 = 24 * 60;
 
-/// Every person is asleep at least this long before midnight, so that no interval of up to an hour has steps of two days.
+/// Every person is asleep at least this long before midnight, so that no interval of up to an hour has steps of two
+/// days.
 pub(crate) const ASLEEP_BEFORE_MIDNIGHT_MINUTES: u32 = 60;
 
 /// Time constants of the heart rate after the effort rises or falls.
 ///
-/// The heart rate rises within about a minute and falls more slowly. Åstrand's Textbook of Work Physiology gives half-times
-/// of this order.
+/// The heart rate rises within about a minute and falls more slowly. Åstrand's Textbook of Work Physiology gives
+/// half-times of this order.
 const RISE_SECONDS: f64 = 35.0;
 const FALL_SECONDS: f64 = 75.0;
 
@@ -115,7 +116,8 @@ impl Day {
         })
     }
 
-    /// Returns the whole steps in `(from_ms, to_ms]`. The fraction of a step counts in the range in which it is completed.
+    /// Returns the whole steps in `(from_ms, to_ms]`. The fraction of a step counts in the range in which it is
+    /// completed.
     pub(crate) fn steps(&self, from_ms: i64, to_ms: i64) -> f64 {
         (minute_of(from_ms)..=minute_of(to_ms))
             .map(|minute| self.steps_of_minute_until(minute, to_ms) - self.steps_of_minute_until(minute, from_ms))
@@ -230,8 +232,8 @@ impl DayPlanner {
 impl Activity {
     /// Returns the share of the heart-rate reserve and the steps per minute. Both arguments are in `[0, 1)`.
     ///
-    /// A hundred steps per minute are a brisk walk (CADENCE-Adults, Tudor-Locke et al. 2018). A moderate effort is 0.4 to
-    /// 0.6 of the reserve, a vigorous one more (ACSM).
+    /// A hundred steps per minute are a brisk walk (CADENCE-Adults, Tudor-Locke et al. 2018). A moderate effort is 0.4
+    /// to 0.6 of the reserve, a vigorous one more (ACSM).
     fn demands(self, effort: f64, pace: f64) -> (f64, f64) {
         let (lowest, highest, slowest, fastest) = match self {
             Self::Asleep => (-0.02, 0.01, 0.0, 0.0),

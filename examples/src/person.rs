@@ -74,7 +74,8 @@ impl Person {
         self.user
     }
 
-    /// Returns the sample that the watch sends at `time`, after one at `time - interval`. The interval is at most an hour.
+    /// Returns the sample that the watch sends at `time`, after one at `time - interval`. The interval is at most an
+    /// hour.
     ///
     /// Returns `None` if the watch is not worn. The sample has no heart rate if the watch has lost the pulse.
     pub fn sample(&self, time: DateTime<Utc>, interval: TimeDelta) -> Option<Sample> {
@@ -106,7 +107,8 @@ impl Person {
         Sample::new(self.user, time, source, readings).ok()
     }
 
-    /// Returns the milliseconds from the start of an interval to the sample of this watch, so that watches send at different times.
+    /// Returns the milliseconds from the start of an interval to the sample of this watch, so that watches send at
+    /// different times.
     pub(crate) fn phase_ms(&self, interval_ms: i64) -> i64 {
         let phase = self.noise.of(9).below(interval_ms.unsigned_abs());
         i64::try_from(phase).unwrap_or(0)
@@ -130,9 +132,9 @@ impl Person {
 
     /// Returns the energy expenditure at a heart rate, by the flex method (Spurr et al. 1988).
     ///
-    /// Below a threshold the heart rate says little about it. Above, a share of the heart-rate reserve is the same share of
-    /// the oxygen reserve (Swain and Leutholtz 1997). One MET is 3.5 ml of oxygen per minute and kilogram, and a litre of
-    /// oxygen is 5 kcal (ACSM).
+    /// Below a threshold the heart rate says little about it. Above, a share of the heart-rate reserve is the same
+    /// share of the oxygen reserve (Swain and Leutholtz 1997). One MET is 3.5 ml of oxygen per minute and kilogram, and
+    /// a litre of oxygen is 5 kcal (ACSM).
     fn kcal_per_second(&self, rate: f64) -> f64 {
         const FLEX: f64 = 0.15;
         const FLEX_MET: f64 = 1.35;
@@ -145,7 +147,8 @@ impl Person {
         met * 3.5 * self.kilograms / 200.0 / 60.0
     }
 
-    /// Returns whether the watch sees the pulse. A loose watch loses it for half a minute at times, more often on a shaking arm.
+    /// Returns whether the watch sees the pulse. A loose watch loses it for half a minute at times, more often on a
+    /// shaking arm.
     fn has_pulse(&self, day: &Day, local_ms: i64, day_ms: i64) -> bool {
         let lost = if day.is_shaken(day_ms) { 0.03 } else { 0.008 };
         self.noise.of(13).unit(local_ms.div_euclid(30_000)) >= lost

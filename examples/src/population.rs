@@ -30,8 +30,8 @@ pub struct InvalidInterval;
 
 /// People whose watches send samples at the same interval, each watch at its own phase.
 ///
-/// The phases and the samples depend only on the seed. The samples of a range are therefore always the same, and posting
-/// them again changes nothing on the server.
+/// The phases and the samples depend only on the seed. The samples of a range are therefore always the same, and
+/// posting them again changes nothing on the server.
 #[derive(Debug, Clone)]
 pub struct Population {
     people: Arc<[Person]>,
@@ -103,7 +103,8 @@ impl Population {
         })
     }
 
-    /// Returns the slots in `[from, to)`: the first, and the one after the last. Slot *n* is the *n*-th interval since 1970.
+    /// Returns the slots in `[from, to)`: the first, and the one after the last. Slot *n* is the *n*-th interval since
+    /// 1970.
     fn slots(&self, person: &Person, from: DateTime<Utc>, to: DateTime<Utc>) -> (i64, i64) {
         let interval_ms = self.interval.num_milliseconds();
         let phase_ms = person.phase_ms(interval_ms);

@@ -138,8 +138,8 @@ impl ServerProcess {
         // Linux reports process times in ticks of 1/100 s to user space, on every architecture.
         const TICKS_PER_SECOND: f64 = 100.0;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        // The name of the program, field 2, may contain spaces. `utime` and `stime` are the fields 14 and 15 of proc(5).
-        // `fields` begins with field 3.
+        // The name of the program, field 2, may contain spaces. `utime` and `stime` are the fields 14 and 15 of
+        // proc(5). `fields` begins with field 3.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse().ok()).unwrap_or(0.0);

@@ -101,8 +101,8 @@ impl Simulation {
 
     /// Posts the samples of the range `[from, to)` in large requests.
     ///
-    /// It calls `progress` with the approximate number of samples that were sent. That number goes back when a request is
-    /// repeated.
+    /// It calls `progress` with the approximate number of samples that were sent. That number goes back when a request
+    /// is repeated.
     ///
     /// # Errors
     /// Any [`ClientError`] that is not retryable. After a retryable one it waits and repeats the request.
@@ -151,7 +151,8 @@ impl Simulation {
         }
     }
 
-    /// Returns the time range of one request: whole intervals, so that all people have the same number of samples in it.
+    /// Returns the time range of one request: whole intervals, so that all people have the same number of samples in
+    /// it.
     fn request_range(&self) -> TimeDelta {
         let people = u64::try_from(self.population.users().len()).unwrap_or(u64::MAX);
         let intervals = i32::try_from(REQUEST_SAMPLES / people.max(1)).unwrap_or(i32::MAX);

@@ -70,7 +70,8 @@ async fn samples_that_are_lost_in_the_database_end_the_soak_with_status_1() {
     let url = running.line_after("database ").await;
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    // Several, because the soak may erase one of them itself before it looks. It may notice, and end its PostgreSQL, meanwhile.
+    // Several, because the soak may erase one of them itself before it looks. It may notice, and end its PostgreSQL,
+    // meanwhile.
     let delete = "DELETE FROM health_metrics WHERE id = (SELECT min(id) FROM health_metrics)";
     let mut lost = 0;
     while lost < 20 {

@@ -112,7 +112,8 @@ async fn next_line(output: &mut Output) -> String {
     next.unwrap().expect("a line")
 }
 
-/// Returns the next line that was not printed before. Delivery is "at least once", so a resumed stream may repeat lines.
+/// Returns the next line that was not printed before. Delivery is "at least once", so a resumed stream may repeat
+/// lines.
 async fn next_new_line(output: &mut Output, printed: &mut HashSet<String>) -> String {
     loop {
         let line = next_line(output).await;

@@ -1,5 +1,5 @@
-//! What the fuzz targets of the formats share: a body that arrives in two divisions must give the same entries, and each
-//! record must be one that `/ingest` accepts.
+//! What the fuzz targets of the formats share: a body that arrives in two divisions must give the same entries, and
+//! each record must be one that `/ingest` accepts.
 
 use chrono::TimeDelta;
 use health_core::{

@@ -3,8 +3,8 @@
 //! Run it with `cargo bench -p health-core --bench layouts`. For each set of indexes it does the following:
 //!
 //! 1. It writes the same rows of a thousand users, as a writer does: by binary COPY, 20 000 rows per transaction,
-//!    sorted by key within a transaction and by time between transactions. So a user's rows are scattered over the heap in
-//!    groups of 20.
+//!    sorted by key within a transaction and by time between transactions. So a user's rows are scattered over the heap
+//!    in groups of 20.
 //! 2. It reads an hour, a day and a month of one user, and the latest 5000 rows by their keys, as the feed does.
 //! 3. It counts the pages that hold a month of one user. Each is a disk read if it is not in memory.
 //!
@@ -14,7 +14,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `HEALTH_BENCH_EVERY` | seconds between two samples of a user, over 30 days | 900 (2.88 million rows) |
-//! | `HEALTH_BENCH_BATCH` | rows per transaction; with 1000, each row of a user is on another page, as in live use | 20000 |
+//! | `HEALTH_BENCH_BATCH` | rows per transaction; with 1000, rows of a user are on different pages, as in live use | 20000 |
 //! | `HEALTH_BENCH_ROUNDS` | how often each set of indexes is measured; the table shows medians | 1 |
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]

@@ -1,7 +1,8 @@
 //! Who may do what to whom: API tokens in force.
 //!
-//! [`TokenAdmin`] creates, lists and revokes tokens. An [`Authenticator`] tells a server what a request may do: it turns the
-//! secret that a client sends into an [`Access`], from memory. An [`Access`] answers whether it permits a scope and a user.
+//! [`TokenAdmin`] creates, lists and revokes tokens. An [`Authenticator`] tells a server what a request may do: it
+//! turns the secret that a client sends into an [`Access`], from memory. An [`Access`] answers whether it permits a
+//! scope and a user.
 //!
 //! A program that embeds this library need not use any of it: a [`Health`](crate::Health) itself asks for no token.
 

@@ -1,8 +1,8 @@
 //! Backups of an [embedded](crate::embedded) PostgreSQL: made while it runs, put back, and verified.
 //!
-//! A backup is a directory with a copy of all files of the cluster, made by PostgreSQL's `pg_basebackup`, and a file that
-//! describes it. It is consistent: it holds exactly what was committed when the copy ended. Only the same major version
-//! of PostgreSQL can read it.
+//! A backup is a directory with a copy of all files of the cluster, made by PostgreSQL's `pg_basebackup`, and a file
+//! that describes it. It is consistent: it holds exactly what was committed when the copy ended. Only the same major
+//! version of PostgreSQL can read it.
 //!
 //! After a restore, the feed refuses the cursors of the time that was lost, as after any return to an earlier state.
 
@@ -114,12 +114,12 @@ pub enum Compared {
 impl Backup {
     /// Copies the cluster into a new directory of mode 0700, while it runs.
     ///
-    /// When this returns, the backup is on the disk. If it fails or is dropped, what was copied so far is removed. After a
-    /// kill it stays, is no backup, and [`open`](Self::open) refuses it.
+    /// When this returns, the backup is on the disk. If it fails or is dropped, what was copied so far is removed.
+    /// After a kill it stays, is no backup, and [`open`](Self::open) refuses it.
     ///
     /// # Errors
-    /// [`BackupError::NotNew`] if the directory holds something, [`BackupError::Embedded`] if `pg_basebackup` is missing or
-    /// fails.
+    /// [`BackupError::NotNew`] if the directory holds something, [`BackupError::Embedded`] if `pg_basebackup` is
+    /// missing or fails.
     pub async fn make(cluster: &Cluster, directory: impl Into<PathBuf>) -> Result<Self, BackupError> {
         let directory = directory.into();
         check_place(&directory, cluster)?;
@@ -204,16 +204,16 @@ impl Backup {
         Ok(put_back(&self.directory.join(CLUSTER), options).await?)
     }
 
-    /// Restores the backup into a directory beside it (or beside the data directory, if the user that runs PostgreSQL cannot
-    /// enter the directory of the backup), starts PostgreSQL there, reads all samples, and compares their
-    /// number and sums with those in `database` of the cluster that it was made of.
+    /// Restores the backup into a directory beside it (or beside the data directory, if the user that runs PostgreSQL
+    /// cannot enter the directory of the backup), starts PostgreSQL there, reads all samples, and compares their number
+    /// and sums with those in `database` of the cluster that it was made of.
     ///
-    /// Samples that were written or erased since the backup are left out of the comparison. If `cluster` is `None`, the samples
-    /// are only read.
+    /// Samples that were written or erased since the backup are left out of the comparison. If `cluster` is `None`, the
+    /// samples are only read.
     ///
     /// # Errors
-    /// [`BackupError::Differs`] if a sample is missing or differs, [`BackupError::Embedded`] if the backup does not start,
-    /// [`BackupError::Database`] if a row cannot be read.
+    /// [`BackupError::Differs`] if a sample is missing or differs, [`BackupError::Embedded`] if the backup does not
+    /// start, [`BackupError::Database`] if a row cannot be read.
     pub async fn verify(&self, cluster: Option<&Cluster>, database: &str) -> Result<Verified, BackupError> {
         let (_place, options) = self.restore_to_verify(cluster).await?;
         let restored = Cluster::start(options).await?;
@@ -226,8 +226,8 @@ impl Backup {
 
     /// Restores the backup into a directory that is removed with the returned place.
     ///
-    /// Root runs PostgreSQL as another user, who cannot enter a private directory of backups. Then the place is beside the
-    /// data directory of the cluster, which that user can enter.
+    /// Root runs PostgreSQL as another user, who cannot enter a private directory of backups. Then the place is beside
+    /// the data directory of the cluster, which that user can enter.
     async fn restore_to_verify(&self, cluster: Option<&Cluster>) -> Result<(Place, Options), BackupError> {
         let restore_beside = async |directory: &Path| {
             let place = Place::beside(directory)?;

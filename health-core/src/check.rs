@@ -46,8 +46,8 @@ pub struct DatabaseCheck {
     pub sealing: Option<Sealing>,
     /// How fast the database grows; `None` if too little was written to tell.
     pub growth: Option<Growth>,
-    /// Users, among the first thousand or fewer, who have samples that the retention should have erased long ago: they are two
-    /// days older than [`Limits::retain`](crate::Limits::retain). `None` if it is not set.
+    /// Users, among the first thousand or fewer, who have samples that the retention should have erased long ago: they
+    /// are two days older than [`Limits::retain`](crate::Limits::retain). `None` if it is not set.
     pub users_with_old_samples: Option<usize>,
     /// The tokens that are not revoked.
     pub tokens: Vec<Token>,
@@ -150,8 +150,8 @@ const ROWS_MIN: f64 = 1000.0;
 const TIME_MIN: Duration = Duration::from_mins(1);
 
 impl Growth {
-    /// Estimates the growth from `rows` that were written in `elapsed`, and from the size of the tables with their number of
-    /// rows. `None` if these are too few.
+    /// Estimates the growth from `rows` that were written in `elapsed`, and from the size of the tables with their
+    /// number of rows. `None` if these are too few.
     pub(crate) fn estimate(rows: i64, elapsed: Duration, table_bytes: f64, table_rows: f64) -> Option<Self> {
         #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
         let rows = rows as f64;

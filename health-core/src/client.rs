@@ -1,7 +1,7 @@
 //! A client of the live feed of Health.
 //!
-//! [`FeedClient`] reconnects after every failure and resumes where it was, so that its caller gets every sample at least
-//! once. The dashboard, `health-tui record`, `health-tui --plain` and the example `tail` all use it.
+//! [`FeedClient`] reconnects after every failure and resumes where it was, so that its caller gets every sample at
+//! least once. The dashboard, `health-tui record`, `health-tui --plain` and the example `tail` all use it.
 //!
 //! ```no_run
 //! # async fn example() {

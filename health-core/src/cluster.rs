@@ -1,5 +1,5 @@
-//! Citus, which distributes the tables of users over several PostgreSQL servers: [`distribute`](crate::distribute) and what
-//! [`check_database`](crate::check_database) says of the cluster.
+//! Citus, which distributes the tables of users over several PostgreSQL servers: [`distribute`](crate::distribute) and
+//! what [`check_database`](crate::check_database) says of the cluster.
 
 use std::fmt;
 

@@ -94,8 +94,8 @@ pub struct Limits {
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_MAX_FUTURE", value_name = "TIME",
         value_parser = within(parse_time_delta, FUTURE, format_time_delta), default_value = format_time_delta(Self::DEFAULT.max_future)))]
     pub max_future: TimeDelta,
-    /// Maximum number of recent samples in memory for all feed subscribers. A subscriber that is slower misses samples and gets
-    /// `lagged`.
+    /// Maximum number of recent samples in memory for all feed subscribers. A subscriber that is slower misses samples
+    /// and gets `lagged`.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SUBSCRIBER_QUEUE", value_name = "SAMPLES",
         value_parser = within(parse_count, SUBSCRIBER_QUEUE, count), default_value_t = Self::DEFAULT.subscriber_queue))]
     pub subscriber_queue: usize,
@@ -111,8 +111,8 @@ pub struct Limits {
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_SETTLE", value_name = "TIME",
         value_parser = within(parse_duration, ANY, format_duration), default_value = format_duration(Self::DEFAULT.settle)))]
     pub settle: Duration,
-    /// Erase samples that are older than this, such as 90d, 26w or 2y (a year is 365 days); at least a day, and at least the
-    /// replay window. Without it, samples are kept for ever.
+    /// Erase samples that are older than this, such as 90d, 26w or 2y (a year is 365 days); at least a day, and at
+    /// least the replay window. Without it, samples are kept for ever.
     #[cfg_attr(feature = "clap", arg(long, env = "HEALTH_RETAIN", value_name = "TIME",
         value_parser = within(parse_period, RETAIN, format_period)))]
     pub retain: Option<Duration>,
@@ -210,8 +210,8 @@ impl Default for Limits {
 impl Config {
     /// Creates a configuration from a database URL, or from `key=value` pairs in libpq's form.
     ///
-    /// Parts that are missing have libpq's defaults: the socket of this machine, the user of the system, and the database
-    /// with the name of the user. The variables of libpq (`PGHOST` and others) are not read.
+    /// Parts that are missing have libpq's defaults: the socket of this machine, the user of the system, and the
+    /// database with the name of the user. The variables of libpq (`PGHOST` and others) are not read.
     ///
     /// `sslmode` is `prefer` if the URL has none, and means what it means to libpq:
     ///
@@ -224,8 +224,8 @@ impl Config {
     /// | `verify-full` | TLS | as for `verify-ca`, and must name the host |
     ///
     /// `sslrootcert` is a PEM file (default `~/.postgresql/root.crt`) or `system`, for the authorities that the machine
-    /// trusts. `sslcert` and `sslkey` (default `~/.postgresql/postgresql.crt` and `.key`) identify this client. Certificates
-    /// are read again for each connection. A socket never uses TLS.
+    /// trusts. `sslcert` and `sslkey` (default `~/.postgresql/postgresql.crt` and `.key`) identify this client.
+    /// Certificates are read again for each connection. A socket never uses TLS.
     ///
     /// ```
     /// use health_core::Config;
@@ -260,8 +260,8 @@ impl Config {
         })
     }
 
-    /// Sets the name of this program that `pg_stat_activity` shows, together with what a session does: "NAME writer". It has
-    /// no effect if the URL has an `application_name`.
+    /// Sets the name of this program that `pg_stat_activity` shows, together with what a session does: "NAME writer".
+    /// It has no effect if the URL has an `application_name`.
     #[must_use]
     pub fn application(mut self, name: &'static str) -> Self {
         self.application = self.application.map(|_| Cow::Borrowed(name));

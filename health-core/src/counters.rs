@@ -122,7 +122,8 @@ pub(crate) struct Counters {
     is_read_only: AtomicBool,
     /// The writers that wait for a lock of another session, by the process of PostgreSQL.
     blocked: Mutex<BTreeSet<i32>>,
-    /// When the roller measured the lag, and what it was then. A roller that is stopped measures nothing, and the lag grows.
+    /// When the roller measured the lag, and what it was then. A roller that is stopped measures nothing, and the lag
+    /// grows.
     summary_lag: Mutex<(Instant, u64)>,
     dirty_slices: AtomicU64,
     commit_micros: Distribution,

@@ -63,23 +63,24 @@ pub enum Error {
     /// The database did not answer in time. Try again later.
     #[error("the database did not answer within {0:?}")]
     TimedOut(Duration),
-    /// The samples of a call were not all stored within [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), because
-    /// the database is slow or out of reach, or because there are too many samples. Those that are not stored yet may
-    /// still be. Sending all of them again is harmless.
+    /// The samples of a call were not all stored within [`Limits::ingest_deadline`](crate::Limits::ingest_deadline),
+    /// because the database is slow or out of reach, or because there are too many samples. Those that are not stored
+    /// yet may still be. Sending all of them again is harmless.
     #[error("the samples were not all stored within {0:?}; a part of them may be stored")]
     NotStoredInTime(Duration),
     /// The connection was lost during a commit, so the samples may be stored or not. Sending them again is harmless.
     ///
     /// The writer asks the database how the commit ended. It reports this error to callers whose
-    /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline) has passed meanwhile. A caller that was waiting for the
-    /// receipt at its deadline has [`NotStoredInTime`](Self::NotStoredInTime) instead, which leaves the outcome open as well.
+    /// [`Limits::ingest_deadline`](crate::Limits::ingest_deadline) has passed meanwhile. A caller that was waiting for
+    /// the receipt at its deadline has [`NotStoredInTime`](Self::NotStoredInTime) instead, which leaves the outcome
+    /// open as well.
     #[error("the connection to the database was lost during a commit, and its outcome is unknown")]
     CommitUnknown(#[source] Cause),
     /// The database refused a statement. Its log says more.
     #[error("the database refused a statement")]
     Database(#[source] Cause),
-    /// The database refused some samples of the call, for example because of a constraint that an operator added. All others
-    /// are stored.
+    /// The database refused some samples of the call, for example because of a constraint that an operator added. All
+    /// others are stored.
     #[error("the database refused {}", counted(.0.positions.len(), "sample"))]
     SamplesRefused(#[source] Refused),
     /// The schema could not be brought up to date.
@@ -242,7 +243,8 @@ impl Error {
     }
 }
 
-/// Returns what PostgreSQL says, without its detail, which has values of rows. The messages of class 22 have values too.
+/// Returns what PostgreSQL says, without its detail, which has values of rows. The messages of class 22 have values
+/// too.
 fn without_values(refusal: &DbError) -> String {
     let code = refusal.code().code();
     let message = if code.starts_with("22") {

@@ -1,11 +1,12 @@
-//! What phones and devices send, read into records: pure functions from bytes to entries, without a database or a runtime.
+//! What phones and devices send, read into records: pure functions from bytes to entries, without a database or a
+//! runtime.
 //!
 //! Every entry of a file or body has one of three fates, see [`Entry`]. The readers of all formats share the rules of
-//! [`rules`]: units of energy, devices that are not worn, and lengths of intervals. [`source_name`] and [`StepFractions`]
-//! are rules too.
+//! [`rules`]: units of energy, devices that are not worn, and lengths of intervals. [`source_name`] and
+//! [`StepFractions`] are rules too.
 //!
-//! The readers of [`HealthAutoExport`], [`HealthConnect`] and [`LineProtocol`] read a body while it arrives, in memory that
-//! the length of one entry bounds.
+//! The readers of [`HealthAutoExport`], [`HealthConnect`] and [`LineProtocol`] read a body while it arrives, in memory
+//! that the length of one entry bounds.
 
 mod apple;
 mod csv;

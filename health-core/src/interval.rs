@@ -12,8 +12,8 @@ use crate::{
 
 /// A sample whose steps and kilocalories cover a half-open span of time: from its timestamp to an end.
 ///
-/// It is stored as its [parts](Self::parts). The identity of a part is the start of its slice. So the same interval with a
-/// later end and a larger count, as Android sends it for the current day, replaces its own parts.
+/// It is stored as its [parts](Self::parts). The identity of a part is the start of its slice. So the same interval
+/// with a later end and a larger count, as Android sends it for the current day, replaces its own parts.
 ///
 /// ```
 /// use health_core::{Interval, Readings, Sample, Source, Steps, UserId, parse_timestamp};
@@ -74,9 +74,9 @@ impl Interval {
 
     /// Returns one sample for each slice that the interval touches, at the later of its start and the slice's start.
     ///
-    /// Steps are divided in proportion to time by cumulative rounding: after an elapsed share *e*, the parts so far sum to
-    /// floor(steps × *e*). So all parts sum to the whole exactly. Kilocalories are divided in proportion. The heart rate
-    /// belongs to the first part. A later part without steps and kilocalories is left out.
+    /// Steps are divided in proportion to time by cumulative rounding: after an elapsed share *e*, the parts so far sum
+    /// to floor(steps × *e*). So all parts sum to the whole exactly. Kilocalories are divided in proportion. The heart
+    /// rate belongs to the first part. A later part without steps and kilocalories is left out.
     pub fn parts(&self) -> Parts<'_> {
         Parts {
             interval: self,

@@ -36,7 +36,8 @@ pub struct PendingMigration {
 pub struct TriedMigration {
     /// How long it took. It holds its locks for no longer.
     pub took: Duration,
-    /// Its strongest lock on each table, view or sequence that existed before, without those of the migrations before it.
+    /// Its strongest lock on each table, view or sequence that existed before, without those of the migrations before
+    /// it.
     pub locks: Vec<RelationLock>,
 }
 

@@ -1,5 +1,5 @@
-//! Background tasks go on after a panic, so that a bug does not leave a handle that looks alive and does half of its work.
-//! Tasks that a caller waits for pass their panic on to the caller.
+//! Background tasks go on after a panic, so that a bug does not leave a handle that looks alive and does half of its
+//! work. Tasks that a caller waits for pass their panic on to the caller.
 
 use std::{
     future::pending,
@@ -13,7 +13,8 @@ use tokio::{task::JoinHandle, time::sleep};
 /// The pause after a panic. A task that panics each time then takes little, and its lines do not fill the log.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// Runs the work of a background task. If it panics, logs that, and returns true after a pause: the task has to start again.
+/// Runs the work of a background task. If it panics, logs that, and returns true after a pause: the task has to start
+/// again.
 pub(crate) async fn has_panicked(task: &'static str, work: impl Future<Output = ()>) -> bool {
     if AssertUnwindSafe(work).catch_unwind().await.is_ok() {
         return false;
@@ -23,7 +24,8 @@ pub(crate) async fn has_panicked(task: &'static str, work: impl Future<Output = 
     true
 }
 
-/// Waits for the outcome of a task. If the task panicked, the caller panics too: to the caller it is all one piece of work.
+/// Waits for the outcome of a task. If the task panicked, the caller panics too: to the caller it is all one piece of
+/// work.
 pub(crate) async fn outcome_of<T>(task: JoinHandle<T>) -> T {
     match task.await {
         Ok(outcome) => outcome,

@@ -39,8 +39,8 @@ pub(crate) fn slices_cut_by(start: i64, ends: &[i64]) -> Vec<i64> {
 
 /// Covers the buckets from `start` to each of `ends` with the coarsest rows that lie within one bucket.
 ///
-/// The spans are in the order of time and leave nothing out. Raw samples cover the rest: time from `sealed_before` on, dirty
-/// slices, and slices that a boundary cuts.
+/// The spans are in the order of time and leave nothing out. Raw samples cover the rest: time from `sealed_before` on,
+/// dirty slices, and slices that a boundary cuts.
 pub(crate) fn plan(start: i64, ends: &[i64], rollups: UsableRollups<'_>) -> Vec<RollupSpan> {
     let mut spans: Vec<RollupSpan> = Vec::new();
     let mut dirty = rollups.dirty;

@@ -30,8 +30,8 @@ pub struct EmptyRange {
 impl TimeRange {
     /// Returns the range `[start, end)`. Both times are truncated to the microsecond.
     ///
-    /// A time outside the years 0000 to 9999 becomes the nearest one inside: no sample is outside, and neither PostgreSQL
-    /// nor the calendars of time zones reach as far as `DateTime` does.
+    /// A time outside the years 0000 to 9999 becomes the nearest one inside: no sample is outside, and neither
+    /// PostgreSQL nor the calendars of time zones reach as far as `DateTime` does.
     ///
     /// # Errors
     /// [`EmptyRange`] if `start` is not before `end` after truncation.

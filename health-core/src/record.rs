@@ -78,9 +78,9 @@ pub(crate) const REQUIRED: &str = "is required";
 
 /// Parses one record.
 ///
-/// The record is a JSON object with the fields `user_id` (required), `timestamp`, `end`, `heart_rate`, `steps`, `calories`
-/// and `source`. A field that is `null` counts as absent. Unknown and repeated fields are faults. A record with `end`
-/// covers the time from its timestamp to that end, see [`Interval`].
+/// The record is a JSON object with the fields `user_id` (required), `timestamp`, `end`, `heart_rate`, `steps`,
+/// `calories` and `source`. A field that is `null` counts as absent. Unknown and repeated fields are faults. A record
+/// with `end` covers the time from its timestamp to that end, see [`Interval`].
 ///
 /// # Errors
 /// All faults of the record: at least one, at most 100.

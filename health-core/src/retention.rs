@@ -1,7 +1,8 @@
 //! The background task that erases samples that are older than the retention, see [`Limits::retain`].
 //!
-//! A run walks through all users, and erases what is too old by the same steps as any other erasure. So summaries are right at
-//! any moment, and the feed says what was erased. Every server runs this task; a lock in the database lets one work at a time.
+//! A run walks through all users, and erases what is too old by the same steps as any other erasure. So summaries are
+//! right at any moment, and the feed says what was erased. Every server runs this task; a lock in the database lets one
+//! work at a time.
 //!
 //! [`Limits::retain`]: crate::Limits::retain
 
@@ -33,8 +34,8 @@ use crate::{
     time::format_timestamp,
 };
 
-/// The shortest and the longest pause between two runs. Between them it is a hundredth of the retention, so each user's samples
-/// are erased in at most a hundred portions, and none is kept for more than a day longer.
+/// The shortest and the longest pause between two runs. Between them it is a hundredth of the retention, so each user's
+/// samples are erased in at most a hundred portions, and none is kept for more than a day longer.
 const PAUSE_MIN: Duration = Duration::from_mins(15);
 const PAUSE_MAX: Duration = Duration::from_hours(24);
 const PORTIONS: u32 = 100;

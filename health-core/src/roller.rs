@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// The pause after a step that found nothing to do. It delays the summaries of late samples by as much. A step with nothing
-/// to do takes about a millisecond.
+/// The pause after a step that found nothing to do. It delays the summaries of late samples by as much. A step with
+/// nothing to do takes about a millisecond.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause after a step that found dirty slices that wait for the end of their epoch.

@@ -2,8 +2,8 @@
 //! connection.
 //!
 //! A role, a database or a pooler may give out fewer connections than a server would use. Each of these tasks needs one
-//! connection: the first writer, the first reader, the poller and the roller. All other connections are *surplus*. While a
-//! task that needs a connection is refused one, surplus connections are closed and none is opened.
+//! connection: the first writer, the first reader, the poller and the roller. All other connections are *surplus*.
+//! While a task that needs a connection is refused one, surplus connections are closed and none is opened.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! What the errors of TLS mean: clauses for messages, with a remedy. They serve the clients of a server and the connections to
-//! PostgreSQL.
+//! What the errors of TLS mean: clauses for messages, with a remedy. They serve the clients of a server and the
+//! connections to PostgreSQL.
 
 #[cfg(feature = "store")]
 use rustls::InconsistentKeys;
@@ -28,8 +28,8 @@ pub(crate) fn why_refused(error: &CertificateError) -> String {
 
 const UNKNOWN_EXTENSION: &str = "it has a critical extension that this program does not know. Make it again without it";
 
-/// Returns why the library that checks chains of certificates refuses one. Its type is not public; the texts are the names of
-/// its errors.
+/// Returns why the library that checks chains of certificates refuses one. Its type is not public; the texts are the
+/// names of its errors.
 fn why_refused_by_path(error: &OtherError) -> String {
     match error.0.to_string().as_str() {
         "UnsupportedCertVersion" => {
@@ -94,8 +94,8 @@ pub(crate) fn why_no_pair(error: &Error) -> String {
     }
 }
 
-/// Returns why a file is no PEM, without a byte of it: the messages of the library have lines of the file, which may be those
-/// of a key.
+/// Returns why a file is no PEM, without a byte of it: the messages of the library have lines of the file, which may be
+/// those of a key.
 pub(crate) fn why_no_pem(error: &pem::Error) -> String {
     match error {
         pem::Error::Io(error) => error.to_string(),

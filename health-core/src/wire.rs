@@ -115,7 +115,8 @@ pub struct SeriesBucket {
 /// The response to `GET /metrics/percentiles`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PercentilesResponse {
-    /// Heart rate in beats per minute by percentile. The keys are as requested; in JSON they have the order of their numbers.
+    /// Heart rate in beats per minute by percentile. The keys are as requested; in JSON they have the order of their
+    /// numbers.
     ///
     /// Values are `None` if there are no readings.
     #[serde(serialize_with = "by_number")]
@@ -201,8 +202,8 @@ pub enum FeedEvent {
         #[serde(flatten)]
         sample: Sample,
     },
-    /// Samples were erased: drop what you hold of them. The event stands among the samples of its user in the order of the
-    /// commits, so a client that applies events in their order ends with what is stored.
+    /// Samples were erased: drop what you hold of them. The event stands among the samples of its user in the order of
+    /// the commits, so a client that applies events in their order ends with what is stored.
     Erased {
         /// The cursor that resumes after this event.
         cursor: Cursor,

@@ -325,8 +325,8 @@ async fn a_small_call_does_not_wait_for_a_large_one_of_another_user() {
     health.close().await.unwrap();
 }
 
-/// A trigger reports the failure of a node, and what a constraint of a node refuses, in the words of Citus: the name of the function
-/// is in the context of the error.
+/// A trigger reports the failure of a node, and what a constraint of a node refuses, in the words of Citus: the name of
+/// the function is in the context of the error.
 const FAILING_NODE: &str = "CREATE FUNCTION \"while executing command on node\"() RETURNS trigger LANGUAGE plpgsql AS \
      $$ BEGIN \
      IF NEW.user_id = 7 THEN RAISE EXCEPTION 'connection not open' USING ERRCODE = '08006'; END IF; \

@@ -1,5 +1,6 @@
-//! Ingest and erasing are linearizable: for any interleaving of requests over two handles there is an order of single samples
-//! and single erased samples that gives the same table, the same receipts and the same numbers of erased samples.
+//! Ingest and erasing are linearizable: for any interleaving of requests over two handles there is an order of single
+//! samples and single erased samples that gives the same table, the same receipts and the same numbers of erased
+//! samples.
 
 #![cfg(test)]
 
@@ -36,7 +37,8 @@ struct Answered {
     receipt: [u64; 3],
 }
 
-/// The receipts of all requests, in the order of [`Answered`]: inserted, updated, unchanged; of an erasure: erased, 0, 0.
+/// The receipts of all requests, in the order of [`Answered`]: inserted, updated, unchanged; of an erasure: erased, 0,
+/// 0.
 type Receipts = Vec<[u64; 3]>;
 
 fn write() -> impl Strategy<Value = Write> {

@@ -1,8 +1,9 @@
 //! Measures the page in Chromium while it shows a running server: the time to the pixel, CPU time and memory.
 //!
-//! `cargo bench -p health-server --bench page -- --server http://127.0.0.1:8000` stores samples of one user at that server. Let
-//! `simulate` send what the page has to show beside them. The time to the pixel begins when the answer to a stored sample has
-//! arrived, and ends when the browser has painted the sample's number. Only Linux tells CPU time and memory.
+//! `cargo bench -p health-server --bench page -- --server http://127.0.0.1:8000` stores samples of one user at that
+//! server. Let `simulate` send what the page has to show beside them. The time to the pixel begins when the answer to a
+//! stored sample has arrived, and ends when the browser has painted the sample's number. Only Linux tells CPU time and
+//! memory.
 
 #![expect(
     clippy::print_stdout,
@@ -60,8 +61,8 @@ const RECORD_PAINTS: &str = "window.paints = []; \
     new MutationObserver(() => channel.port2.postMessage(number.textContent)) \
         .observe(number, { subtree: true, characterData: true, childList: true });";
 
-/// The pause between two samples, in milliseconds: longer than any interval that the page asks for up to 1000 users, and never
-/// in step with the frames of the browser.
+/// The pause between two samples, in milliseconds: longer than any interval that the page asks for up to 1000 users,
+/// and never in step with the frames of the browser.
 const PAUSE: std::ops::Range<u64> = 350..650;
 
 #[tokio::main]

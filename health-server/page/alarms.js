@@ -1,4 +1,5 @@
-// Who has an alert, at a glance: a row with the first of them above the tiles, and their number in the header of every view.
+// Who has an alert, at a glance: a row with the first of them above the tiles, and their number in the header of every
+// view.
 
 import { byId, el, put, setAttribute, setText } from './dom.js';
 import { ALERTS, count, counted } from './text.js';

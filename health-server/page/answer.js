@@ -1,4 +1,5 @@
-// The server's answer about one user and one range: the numbers of /metrics, a chart of /metrics/series, and the sources.
+// The server's answer about one user and one range: the numbers of /metrics, a chart of /metrics/series, and the
+// sources.
 
 import { Chart } from './chart.js';
 import { el, setText } from './dom.js';
@@ -27,8 +28,8 @@ export class Answer {
   #body;
 
   /**
-   * `isChartFirst` puts the chart above the numbers. `isAnnounced` lets a screen reader say that an answer has come, for a
-   * view that asks only if the person does.
+   * `isChartFirst` puts the chart above the numbers. `isAnnounced` lets a screen reader say that an answer has come,
+   * for a view that asks only if the person does.
    */
   constructor(root, onZoom, { isChartFirst = false, isAnnounced = false }) {
     this.#root = root;

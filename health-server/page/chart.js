@@ -11,7 +11,10 @@ const PAD = { left: 52, right: 12, top: 22, bottom: 26 };
 /** The share of the height that the steps take, and the gap above them. */
 const BARS_SHARE = 0.2;
 const GAP = 42;
-/** Readings further apart are not joined: nobody knows what was between them. The server also weighs one for 300 s at most. */
+/**
+ * Readings further apart are not joined: nobody knows what was between them. The server also weighs one for 300 s at
+ * most.
+ */
 const JOIN_MAX = 5 * MINUTE;
 const NOTHING_SELECTED = 'No value is selected';
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 180, 360, 720, 1440, 2880, 4320, 10_080, 20_160, 44_640].map((n) => n * MINUTE);
@@ -58,8 +61,8 @@ export class Chart {
   }
 
   /**
-   * Shows `{start, end, zone, buckets, bucket, readings, label}`: the buckets of /metrics/series and their size, and if the range is short the
-   * samples of /samples. Times are milliseconds.
+   * Shows `{start, end, zone, buckets, bucket, readings, label}`: the buckets of /metrics/series and their size, and if
+   * the range is short the samples of /samples. Times are milliseconds.
    */
   show(data) {
     const stop = this.#stop?.start;

@@ -21,7 +21,9 @@ const HIDDEN_MAX = 10_000;
 export class ConnectionView {
   #feed;
   #note = '';
-  /** The lost connection, until there is one again: `{reason, at, title}`, with the time at which the page noticed it. */
+  /**
+   * The lost connection, until there is one again: `{reason, at, title}`, with the time at which the page noticed it.
+   */
   #loss = null;
   #hiding = 0;
 

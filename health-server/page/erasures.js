@@ -13,7 +13,9 @@ export class Erasures {
   #settled;
   #timers = new Map();
 
-  /** `settled(id)` is called when the erasures of a user have come to an end, and again when the newest sample is known. */
+  /**
+   * `settled(id)` is called when the erasures of a user have come to an end, and again when the newest sample is known.
+   */
   constructor(users, settled) {
     this.#users = users;
     this.#settled = settled;

@@ -13,7 +13,9 @@ const HELD_BACK = 'The feed brings nothing. A proxy between the server and this 
 
 /** Follows the feed over all connections. */
 export class Feed {
-  /** `connecting`, `live`, `waiting` or `token`, with `detail`, a sentence, and `retryAt`, the time of the next attempt. */
+  /**
+   * `connecting`, `live`, `waiting` or `token`, with `detail`, a sentence, and `retryAt`, the time of the next attempt.
+   */
   state = { name: 'connecting', detail: '', retryAt: 0 };
 
   #listeners;
@@ -27,8 +29,8 @@ export class Feed {
   #wake = () => {};
 
   /**
-   * `listeners` has `state()`, `event(name, data)`, `batchEnd()` after the events that arrived together, and `every()`: the
-   * interval in milliseconds at which the server may send samples of a user.
+   * `listeners` has `state()`, `event(name, data)`, `batchEnd()` after the events that arrived together, and `every()`:
+   * the interval in milliseconds at which the server may send samples of a user.
    */
   constructor(listeners) {
     this.#listeners = listeners;
@@ -40,8 +42,8 @@ export class Feed {
   }
 
   /**
-   * The time up to which the page knows what the server knows: the present while the feed is live. Whether a user is silent
-   * or has an alert is judged at this time, because a page without a connection hears nothing of anybody.
+   * The time up to which the page knows what the server knows: the present while the feed is live. Whether a user is
+   * silent or has an alert is judged at this time, because a page without a connection hears nothing of anybody.
    */
   get knownUntil() {
     return this.state.name === 'live' ? now() : this.#heardAt + (now() - Date.now());

@@ -1,4 +1,5 @@
-// Whether keys with one character do something. People who dictate, or whose hands slip, turn them off (WCAG 2.2, 2.1.4).
+// Whether keys with one character do something. People who dictate, or whose hands slip, turn them off (WCAG 2.2,
+// 2.1.4).
 
 import { byId } from './dom.js';
 

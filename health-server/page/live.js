@@ -1,4 +1,5 @@
-// The live tiles. Only the rows that are on the screen exist as elements, so a frame costs the same for any number of users.
+// The live tiles. Only the rows that are on the screen exist as elements, so a frame costs the same for any number of
+// users.
 
 import { Alarms } from './alarms.js';
 import { byId, el, put, setAttribute, setText } from './dom.js';
@@ -40,7 +41,9 @@ export class Live {
   #feed;
   #alarms = new Alarms(() => this.#showAlerts());
 
-  /** `onVisible` is called with the users whose tiles can be seen. `feed` says up to when the page knows of the users. */
+  /**
+   * `onVisible` is called with the users whose tiles can be seen. `feed` says up to when the page knows of the users.
+   */
   constructor(users, feed, onVisible) {
     this.#users = users;
     this.#feed = feed;

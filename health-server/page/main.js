@@ -16,11 +16,18 @@ import { Users } from './users.js';
 
 /** Users on a page of GET /users. */
 const PAGE_USERS = 1000;
-/** Samples a second that the page wants to hear at most: more would cost the browser time, and nobody could read them. */
+/**
+ * Samples a second that the page wants to hear at most: more would cost the browser time, and nobody could read them.
+ */
 const SAMPLES_A_SECOND = 4000;
-/** The shortest interval between two samples of a user, in milliseconds: about a frame. Longer ones are multiples of it. */
+/**
+ * The shortest interval between two samples of a user, in milliseconds: about a frame. Longer ones are multiples of it.
+ */
 const EVERY_MIN = 20;
-/** The page shows users without the feed if the feed has not begun after this time, for instance behind a proxy that buffers. */
+/**
+ * The page shows users without the feed if the feed has not begun after this time, for instance behind a proxy that
+ * buffers.
+ */
 const FEED_WAIT = 1000;
 const VIEWS = ['live', 'user', 'range'];
 

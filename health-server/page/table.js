@@ -57,7 +57,10 @@ export const sourceTable = (sources) =>
     ['Calories, kcal', (one) => decimal(one.calories)],
   ]);
 
-/** Returns a table with a column for each `[title, text]`, and a button if there are more rows. The first column names the row. */
+/**
+ * Returns a table with a column for each `[title, text]`, and a button if there are more rows. The first column names
+ * the row.
+ */
 function table(title, items, columns) {
   const body = el('tbody');
   const more = el('button', { type: 'button' });

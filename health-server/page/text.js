@@ -65,7 +65,9 @@ export function duration(ms) {
 
 const formats = new Map();
 
-/** Returns the format of times in a zone; making one is slow. Throws RangeError if the browser does not know the zone. */
+/**
+ * Returns the format of times in a zone; making one is slow. Throws RangeError if the browser does not know the zone.
+ */
 function format(zone, style) {
   const key = `${zone} ${style}`;
   if (!formats.has(key)) {
@@ -117,8 +119,9 @@ export function zoneOffset(ms, zone) {
 }
 
 /**
- * Returns when the clocks of a zone show a local time, which is given as if it were UTC. Of a time that occurs twice, it is
- * the first or the second; one that is left out becomes a time close to it. The server reports the range that it used.
+ * Returns when the clocks of a zone show a local time, which is given as if it were UTC. Of a time that occurs twice,
+ * it is the first or the second; one that is left out becomes a time close to it. The server reports the range that it
+ * used.
  */
 export function instant(local, zone) {
   return local - zoneOffset(local - zoneOffset(local, zone), zone);

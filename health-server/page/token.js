@@ -3,7 +3,10 @@
 import { byId, setText } from './dom.js';
 import { getJson, hasToken, onTokenNeeded, setToken } from './server.js';
 
-/** Lets the form appear when a request needs another token. `accepted` is called after the person entered one that may read. */
+/**
+ * Lets the form appear when a request needs another token. `accepted` is called after the person entered one that may
+ * read.
+ */
 export function askWhenNeeded(accepted) {
   onTokenNeeded(askForToken);
   byId('token-held').hidden = !hasToken();

@@ -14,7 +14,9 @@ export class User {
   heart_rate = null;
   steps = null;
   calories = null;
-  /** When the feed last delivered a sample, or Infinity. A device whose clock is ahead would seem fresh for too long. */
+  /**
+   * When the feed last delivered a sample, or Infinity. A device whose clock is ahead would seem fresh for too long.
+   */
   received = Infinity;
   times = { heart_rate: -Infinity, steps: -Infinity, calories: -Infinity };
   sources = { heart_rate: '', steps: '', calories: '' };
@@ -81,7 +83,8 @@ export class User {
   forget({ start, end, source }, now) {
     if (this.isDoubtful) return this.#forgetAll();
     const [from, to] = [Date.parse(start), Date.parse(end)];
-    // Times have milliseconds here and microseconds on the server: rather forget a value too many than show an erased one.
+    // Times have milliseconds here and microseconds on the server: rather forget a value too many than show an erased
+    // one.
     const isErased = (at, device) => at >= from && at <= to && (source === undefined || source === device);
     for (const metric of METRICS) {
       if (!isErased(this.times[metric], this.sources[metric])) continue;
@@ -172,7 +175,10 @@ export class Users {
     for (const user of this.#byId.values()) if (user.isDoubtful) this.remove(user.id);
   }
 
-  /** Counts all users, those with an alert and the stale ones. `first` has the first `most` with an alert: `[user, alert]`. */
+  /**
+   * Counts all users, those with an alert and the stale ones. `first` has the first `most` with an alert: `[user,
+   * alert]`.
+   */
   totals(now, most) {
     let alerts = 0;
     let stale = 0;

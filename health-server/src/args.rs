@@ -116,7 +116,8 @@ pub(crate) struct ServeArgs {
 /// Options of `migrate`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MigrateArgs {
-    /// Then print the statements that give this role every right that a server needs; run them as the owner of the tables.
+    /// Then print the statements that give this role every right that a server needs; run them as the owner of the
+    /// tables.
     #[arg(long, value_name = "ROLE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) print_grants: Option<String>,
     /// Print the SQL of the migrations that would run and the locks that they take; change nothing. It tries them in a

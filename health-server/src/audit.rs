@@ -1,9 +1,9 @@
 //! Audit lines: who did, or tried, what to whom, and from where.
 //!
-//! They are log lines with the target `audit`, at level info. They have names of tokens and ids of users, and never secrets
-//! or values of samples. Those about an HTTP request have its id, like every line of a request.
-//! `refusals.rs` writes those about clients that were refused. The core writes those about tokens that a server sees appear,
-//! change and vanish.
+//! They are log lines with the target `audit`, at level info. They have names of tokens and ids of users, and never
+//! secrets or values of samples. Those about an HTTP request have its id, like every line of a request. `refusals.rs`
+//! writes those about clients that were refused. The core writes those about tokens that a server sees appear, change
+//! and vanish.
 
 use chrono::{DateTime, Utc};
 use health_core::{TimeRange, UserId, format_timestamp, token::NewToken};

@@ -1,4 +1,5 @@
-//! The command `check`: one page about the configuration and the database, each line with its remedy. It changes nothing.
+//! The command `check`: one page about the configuration and the database, each line with its remedy. It changes
+//! nothing.
 
 mod database;
 mod finding;
@@ -76,7 +77,8 @@ fn files(args: &ServeArgs, sources: &Sources) -> Vec<Finding> {
     )
 }
 
-/// Returns what is to be said of the database. The PostgreSQL of a data directory that no server uses is started meanwhile.
+/// Returns what is to be said of the database. The PostgreSQL of a data directory that no server uses is started
+/// meanwhile.
 async fn of_database(args: &ServeArgs) -> Result<Vec<Finding>, ProgramError> {
     let mut findings = Vec::new();
     let postgres = if args.database.is_external() {

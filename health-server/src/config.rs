@@ -1,7 +1,7 @@
 //! The configuration of one run: the command line, the environment and the configuration file, combined.
 //!
-//! clap knows the order "flag, variable, default". The values of the file become the defaults of a second parse, so that
-//! every flag has the same rules in all three places.
+//! clap knows the order "flag, variable, default". The values of the file become the defaults of a second parse, so
+//! that every flag has the same rules in all three places.
 
 mod database;
 mod error;

@@ -32,14 +32,16 @@ const REFUSALS_PART: usize = 8;
 /// Refusals at a time. Each takes a second at most.
 const REFUSALS_MAX: usize = 256;
 
-/// The defaults of the limits follow the limit of open files. Below this number of connections, an operator should know.
+/// The defaults of the limits follow the limit of open files. Below this number of connections, an operator should
+/// know.
 const FEW_CONNECTIONS: usize = 1024;
 
 /// The smallest share with which a listener is of use.
 const SHARE_MIN: usize = 8;
 
 impl Shares {
-    /// Divides the descriptors that the system allows. Logs a warning if they are fewer than the operator asked for, or few.
+    /// Divides the descriptors that the system allows. Logs a warning if they are fewer than the operator asked for, or
+    /// few.
     pub(crate) fn of_this_process(limits: &ServerLimits, core: &Limits) -> Self {
         let available = open_files_limit();
         let shares = Self::divide(available, limits, core);

@@ -1,7 +1,7 @@
 //! The live feed: one implementation of subscribing, resuming, lagging and ending, with two encodings.
 //!
-//! JSON lines over TCP, so that `nc` is a client, are served here. Server-sent events, so that a browser is one, are served
-//! by `http/feed.rs`.
+//! JSON lines over TCP, so that `nc` is a client, are served here. Server-sent events, so that a browser is one, are
+//! served by `http/feed.rs`.
 
 pub(crate) mod access;
 mod command;
@@ -28,8 +28,8 @@ use crate::{
 /// The system's send buffer of one connection; the system uses about twice as much memory.
 ///
 /// By default the buffer of a client that does not read would grow to several megabytes: gigabytes for a thousand
-/// such clients, and as many samples to write before they stall. With 64 KiB and a round trip of 100 ms, some 5000 samples
-/// a second still reach a client.
+/// such clients, and as many samples to write before they stall. With 64 KiB and a round trip of 100 ms, some 5000
+/// samples a second still reach a client.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// How long a client may take to read its last events.

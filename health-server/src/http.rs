@@ -326,7 +326,8 @@ async fn dispatch(
     if !route.has_parameters() {
         no_parameters(query)?;
     }
-    // The futures of queries are large. On the heap, because each request would otherwise allocate and copy as many bytes.
+    // The futures of queries are large. On the heap, because each request would otherwise allocate and copy as many
+    // bytes.
     match route {
         Route::Ingest => ingest::ingest(app, &caller, headers, body).await,
         Route::HealthAutoExport => Box::pin(doors::health_auto_export(app, &caller, query, headers, body)).await,

@@ -1,8 +1,8 @@
 //! The command `import`: reads files of devices and apps, and posts their records to a server.
 //!
-//! A thread reads the files and makes batches of records; the task beside it posts one batch after the other. At most a few
-//! batches are in memory. The server merges records by their identity. So an import that is interrupted, or whose server was
-//! killed, is repeated from its start, and nothing is stored twice.
+//! A thread reads the files and makes batches of records; the task beside it posts one batch after the other. At most a
+//! few batches are in memory. The server merges records by their identity. So an import that is interrupted, or whose
+//! server was killed, is repeated from its start, and nothing is stored twice.
 
 mod archive;
 mod batch;

@@ -20,8 +20,8 @@ use health_core::{
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct ServerLimits {
-    /// Maximum number of open HTTP connections, if the system allows that many open files; a further one replaces an idle
-    /// one or gets a 503.
+    /// Maximum number of open HTTP connections, if the system allows that many open files; a further one replaces an
+    /// idle one or gets a 503.
     #[arg(long, env = "HEALTH_MAX_CONNECTIONS", value_name = "N",
         value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_connections)]
     pub max_connections: usize,
@@ -30,12 +30,13 @@ pub struct ServerLimits {
     #[arg(long, env = "HEALTH_MAX_FEED_CONNECTIONS", value_name = "N",
         value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_feed_connections)]
     pub max_feed_connections: usize,
-    /// Maximum number of open connections from one address, of HTTP and of the feed each; a further one is refused; IPv6
-    /// counts by /64.
+    /// Maximum number of open connections from one address, of HTTP and of the feed each; a further one is refused;
+    /// IPv6 counts by /64.
     #[arg(long, env = "HEALTH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N",
         value_parser = within(parse_count, CONNECTIONS, count), default_value_t = Self::DEFAULT.max_connections_per_address)]
     pub max_connections_per_address: usize,
-    /// Maximum number of HTTP requests and SUBSCRIBE commands a second with one token; a further one gets a 429 or an error.
+    /// Maximum number of HTTP requests and SUBSCRIBE commands a second with one token; a further one gets a 429 or an
+    /// error.
     #[arg(long, env = "HEALTH_MAX_TOKEN_RATE", value_name = "N",
         value_parser = within(parse_count, RATE, count), default_value_t = Self::DEFAULT.max_token_rate)]
     pub max_token_rate: usize,
@@ -47,8 +48,8 @@ pub struct ServerLimits {
     #[arg(long, env = "HEALTH_AUTH_TIMEOUT", value_name = "TIME",
         value_parser = within(parse_duration, WAIT, format_duration), default_value = format_duration(Self::DEFAULT.auth_timeout))]
     pub auth_timeout: Duration,
-    /// How long an HTTP connection must be idle before a further one replaces it; one that has sent nothing is replaced at
-    /// once.
+    /// How long an HTTP connection must be idle before a further one replaces it; one that has sent nothing is replaced
+    /// at once.
     #[arg(long, env = "HEALTH_IDLE_GRACE", value_name = "TIME",
         value_parser = within(parse_duration, ANY, format_duration), default_value = format_duration(Self::DEFAULT.idle_grace))]
     pub idle_grace: Duration,

@@ -1,8 +1,8 @@
 //! Log lines on stderr: their format, what is logged, and what never is.
 //!
-//! No value of a sample, token, password or database URL may reach the log, at any level. The crates of this project keep
-//! to that. Others do not: `tokio-postgres` writes the parameters of each statement at level debug. So other crates log at
-//! level info and above only, whatever `HEALTH_LOG` says. Test: `tests/server/secrets.rs`.
+//! No value of a sample, token, password or database URL may reach the log, at any level. The crates of this project
+//! keep to that. Others do not: `tokio-postgres` writes the parameters of each statement at level debug. So other
+//! crates log at level info and above only, whatever `HEALTH_LOG` says. Test: `tests/server/secrets.rs`.
 
 use std::{
     fmt,
@@ -51,8 +51,8 @@ pub(crate) struct LogFilter(reload::Handle<EnvFilter, Registry>);
 /// The filter of log lines, unless `--log` sets another one.
 pub(crate) const DEFAULT_FILTER: &str = "info";
 
-/// The levels of these targets in every filter that does not name them. So audit lines are shown at every level. Lines of the
-/// migration library below level warn are not, because the core itself logs each migration.
+/// The levels of these targets in every filter that does not name them. So audit lines are shown at every level. Lines
+/// of the migration library below level warn are not, because the core itself logs each migration.
 const ALWAYS: [(&str, &str); 2] = [(AUDIT, "audit=info"), ("refinery_core", "refinery_core=warn")];
 
 /// The targets of the crates of this project. Only their lines are shown below level info.
@@ -151,8 +151,8 @@ where
     }
 }
 
-/// Logs a panic: its place, and its message only if that is fixed. Others may contain values, such as the text at which a
-/// string was cut.
+/// Logs a panic: its place, and its message only if that is fixed. Others may contain values, such as the text at which
+/// a string was cut.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     let message = panic.payload().downcast_ref::<&str>().copied();

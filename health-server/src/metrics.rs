@@ -1,8 +1,8 @@
 //! The counters of one server, in the text format of Prometheus.
 //!
-//! The format is written here and not by a library: `prometheus-client` and `metrics-exporter-prometheus` would change the output
-//! (`OpenMetrics` names, the order of labels) or count for the whole process, and the code that feeds them is as long as this
-//! writer.
+//! The format is written here and not by a library: `prometheus-client` and `metrics-exporter-prometheus` would change
+//! the output (`OpenMetrics` names, the order of labels) or count for the whole process, and the code that feeds them
+//! is as long as this writer.
 
 mod ignored;
 mod process;

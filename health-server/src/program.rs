@@ -175,7 +175,8 @@ async fn execute(args: Args, config: Option<ConfigFile>, sources: &Sources) -> R
             let shutdown = shutdown_signal()?;
             tokio::select! {
                 outcome = execute_once(command, sources) => outcome?,
-                // Returning drops the future of the command, which removes unfinished files such as the copy of a verification.
+                // Returning drops the future of the command, which removes unfinished files such as the copy of a
+                // verification.
                 () = shutdown => return Err(ProgramError::Interrupted),
             }
         }
@@ -317,8 +318,8 @@ async fn serve_from(
     }
 }
 
-/// Opens the database. If it is out of reach, tries again until [`DATABASE_TIMEOUT`], or as long as the program starts its
-/// own PostgreSQL again.
+/// Opens the database. If it is out of reach, tries again until [`DATABASE_TIMEOUT`], or as long as the program starts
+/// its own PostgreSQL again.
 async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<Health, Error> {
     tracing::info!("using the {config}");
     let deadline = Instant::now() + DATABASE_TIMEOUT;
@@ -340,8 +341,8 @@ async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<He
     }
 }
 
-/// Refuses an address that other machines can reach while no token exists, because every client may then read, write and
-/// erase all data.
+/// Refuses an address that other machines can reach while no token exists, because every client may then read, write
+/// and erase all data.
 async fn require_token(health: &Health, exposed: Option<(&'static str, &str)>) -> Result<(), ProgramError> {
     match exposed {
         Some((flag, address)) if !health.authenticator().await?.is_token_needed() => Err(ProgramError::NotLoopback {

@@ -1,6 +1,7 @@
 //! Quotes text from clients in messages: escapes it and cuts it to a length that fits into a sentence.
 
-/// The characters of a client's text that a message quotes, at most: enough to recognise it, short enough for a log line.
+/// The characters of a client's text that a message quotes, at most: enough to recognise it, short enough for a log
+/// line.
 const MAX_QUOTED_CHARS: usize = 64;
 
 /// Returns the beginning of `text` in quotation marks, with control characters escaped.

@@ -52,7 +52,8 @@ pub(crate) async fn reload_on_hangup(
                 config.reload();
             }
             if let Some(tls) = tls.clone() {
-                // A file may be on a disk that does not answer, and a bug in the reading of one must not end the server.
+                // A file may be on a disk that does not answer, and a bug in the reading of one must not end the
+                // server.
                 if spawn_blocking(move || tls.reload()).await.is_err() {
                     tracing::error!("the old certificate stays in use, because reading the new one panicked");
                 }

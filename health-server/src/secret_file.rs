@@ -49,7 +49,8 @@ pub enum SecretFileError {
 /// The largest file with a secret. A database URL has some hundred bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
-/// Where Docker and Podman put secrets. The files there have the mode 444, but only processes of the container see them.
+/// Where Docker and Podman put secrets. The files there have the mode 444, but only processes of the container see
+/// them.
 const CONTAINER_SECRETS: &str = "/run/secrets";
 
 /// Bits of a file's mode.
@@ -104,8 +105,8 @@ pub(crate) fn others_can_read(metadata: &Metadata) -> bool {
     !is_private(metadata.mode(), metadata.uid(), false)
 }
 
-/// Returns whether only trusted users can read and change a file. The rule is that of libpq for keys, and root's group may
-/// read, too, as systemd's credentials and Kubernetes' secrets need it.
+/// Returns whether only trusted users can read and change a file. The rule is that of libpq for keys, and root's group
+/// may read, too, as systemd's credentials and Kubernetes' secrets need it.
 fn is_private(mode: u32, owner: u32, in_container: bool) -> bool {
     if mode & GROUP_OR_OTHERS_WRITE != 0 {
         return false;

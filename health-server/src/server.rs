@@ -35,9 +35,9 @@ const DRAIN_PARTS: u32 = 3;
 /// under way may take a third of [`Limits::drain_timeout`](health_core::Limits::drain_timeout) to arrive.
 ///
 /// # Errors
-/// [`Error::Limit`] if a limit is outside its range. [`Error::Unavailable`] if the database is out of reach at the start.
-/// [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such
-/// sample was acknowledged.
+/// [`Error::Limit`] if a limit is outside its range. [`Error::Unavailable`] if the database is out of reach at the
+/// start. [`Error::TimedOut`] if not every accepted sample was stored within the drain timeout. No such sample was
+/// acknowledged.
 ///
 /// # Panics
 /// If the task that accepts connections or the one that sums up audit lines panicked, after the shutdown.
@@ -78,7 +78,8 @@ pub(crate) async fn run_reloadable(
     });
     let panic = tokio::select! {
         () = shutdown => None,
-        // Before the shutdown both end only by a panic. A server that accepts nothing, or audits nothing, must not look alive.
+        // Before the shutdown both end only by a panic. A server that accepts nothing, or audits nothing, must not look
+        // alive.
         ended = &mut accepting => ended.err().map(JoinError::into_panic),
         ended = &mut auditing => ended.err().map(JoinError::into_panic),
     };

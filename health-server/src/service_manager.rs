@@ -1,7 +1,8 @@
-//! What the program tells systemd if systemd started it (`Type=notify`): that it serves, that it stops, and that it lives.
+//! What the program tells systemd if systemd started it (`Type=notify`): that it serves, that it stops, and that it
+//! lives.
 //!
-//! Without systemd, these functions do nothing. For a unit with `Type=notify` and `WatchdogSec=`, systemd sets the variables
-//! `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
+//! Without systemd, these functions do nothing. For a unit with `Type=notify` and `WatchdogSec=`, systemd sets the
+//! variables `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
 
 use std::{
     convert::Infallible,
@@ -18,8 +19,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How many round trips there are in the time after which systemd ends a silent service. More than two, so that one slow
-/// round trip does not end it.
+/// How many round trips there are in the time after which systemd ends a silent service. More than two, so that one
+/// slow round trip does not end it.
 const ROUND_TRIPS: u32 = 3;
 
 /// What a round trip asks for. It needs neither a token nor the database.
@@ -35,8 +36,8 @@ pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells systemd again and again that the program lives, if systemd asks for it. Each time the task first sends a request to our own
-/// HTTP port, so systemd restarts a server that does not accept or answer.
+/// Tells systemd again and again that the program lives, if systemd asks for it. Each time the task first sends a
+/// request to our own HTTP port, so systemd restarts a server that does not accept or answer.
 ///
 /// The database does not matter here: if it is out of reach, a restart of this program cures nothing.
 pub(crate) async fn keep_watchdog(http: SocketAddr) -> Infallible {
@@ -55,7 +56,8 @@ pub(crate) async fn keep_watchdog(http: SocketAddr) -> Infallible {
     }
 }
 
-/// Sends a request to our own port and waits for an answer, whatever it is: a port that speaks TLS answers with a refusal.
+/// Sends a request to our own port and waits for an answer, whatever it is: a port that speaks TLS answers with a
+/// refusal.
 async fn round_trip(http: SocketAddr, limit: Duration) -> io::Result<()> {
     let exchange = async {
         let mut stream = TcpStream::connect(reachable(http)).await?;

@@ -126,7 +126,8 @@ impl ServerTls {
         })
     }
 
-    /// Reads the files again. New connections use what was read; if it cannot be used, the old certificate stays in use.
+    /// Reads the files again. New connections use what was read; if it cannot be used, the old certificate stays in
+    /// use.
     pub fn reload(&self) {
         match self.files.load() {
             Ok(loaded) => {
@@ -175,7 +176,8 @@ impl ServerTls {
     }
 }
 
-/// Performs the handshake if the server has a certificate. `refusal` makes the bytes for a client that does not speak TLS.
+/// Performs the handshake if the server has a certificate. `refusal` makes the bytes for a client that does not speak
+/// TLS.
 pub(crate) async fn secure(
     stream: TcpStream,
     tls: Option<&ServerTls>,
@@ -265,8 +267,8 @@ fn why_no_pair(error: &rustls::Error) -> String {
     }
 }
 
-/// Returns what is wrong with a file, without a byte of it: the messages of the library have lines of the file, which may be
-/// those of a key.
+/// Returns what is wrong with a file, without a byte of it: the messages of the library have lines of the file, which
+/// may be those of a key.
 fn explain(error: &pem::Error) -> String {
     match error {
         pem::Error::Io(error) => return error.to_string(),

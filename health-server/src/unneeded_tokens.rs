@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 /// Warns that clients send tokens which this server ignores.
 ///
-/// Tokens are in the database. If it is another one than before, or is new after a loss, the server serves everybody who can
-/// reach it, and nothing else would say so.
+/// Tokens are in the database. If it is another one than before, or is new after a loss, the server serves everybody
+/// who can reach it, and nothing else would say so.
 #[derive(Debug)]
 pub(crate) struct UnneededTokens {
     started: Instant,

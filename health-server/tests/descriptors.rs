@@ -18,8 +18,8 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 /// Connections of one kind, far more than the server may have open files.
 const CROWD: usize = 400;
 
-/// Starts a server that may have 256 open files. The shell sets the limit, because Rust has no safe way to set that of a
-/// child process.
+/// Starts a server that may have 256 open files. The shell sets the limit, because Rust has no safe way to set that of
+/// a child process.
 async fn serve(database: &TestDatabase) -> (TestProcess, Addresses) {
     let mut command = Command::new("sh");
     command

@@ -54,7 +54,8 @@ impl Caps {
     }
 }
 
-/// Returns how many colours the terminal has. Programs inherit `COLORTERM` from an outer terminal, so `TERM` can lower it.
+/// Returns how many colours the terminal has. Programs inherit `COLORTERM` from an outer terminal, so `TERM` can lower
+/// it.
 fn depth(term: &str, set: impl Fn(&str) -> Option<String>) -> ColourDepth {
     let by_name = if term.ends_with("-direct") {
         ColourDepth::True

@@ -34,9 +34,9 @@ const NETWORK_EVENTS_MAX: usize = 64;
 /// The terminal is restored in every case, also after a panic.
 ///
 /// # Errors
-/// [`Error::NotATerminal`] and [`Error::DumbTerminal`] without a usable terminal, [`Error::Server`] and [`Error::Config`] if
-/// an option is invalid, [`Error::Terminal`] if the terminal fails. An unreachable server is no error: the dashboard
-/// shows it and reconnects.
+/// [`Error::NotATerminal`] and [`Error::DumbTerminal`] without a usable terminal, [`Error::Server`] and
+/// [`Error::Config`] if an option is invalid, [`Error::Terminal`] if the terminal fails. An unreachable server is no
+/// error: the dashboard shows it and reconnects.
 pub async fn run(options: Options) -> Result<(), Error> {
     let settings = load_settings(&options)?;
     let url = ServerUrl::parse(&options.server)?;

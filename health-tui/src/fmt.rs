@@ -70,8 +70,8 @@ pub(crate) fn ago(age: TimeDelta) -> String {
     }
 }
 
-/// Returns the name of a time zone as people write it: `UTC` for `Etc/UTC`, and `UTC+2` for `Etc/GMT-2`, which has the opposite sign
-/// by the rule of POSIX.
+/// Returns the name of a time zone as people write it: `UTC` for `Etc/UTC`, and `UTC+2` for `Etc/GMT-2`, which has the
+/// opposite sign by the rule of POSIX.
 pub(crate) fn zone(tz: Tz) -> Cow<'static, str> {
     let name = tz.name();
     match name.strip_prefix("Etc/GMT").map(|offset| offset.split_at_checked(1)) {

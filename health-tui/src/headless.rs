@@ -47,8 +47,8 @@ enum Job {
 
 /// Passes all samples to `output`, in the order of the feed, until it fails or a signal ends the program.
 ///
-/// After a failure of the connection the client reconnects and resumes after the last sample. The server may then repeat
-/// samples.
+/// After a failure of the connection the client reconnects and resumes after the last sample. The server may then
+/// repeat samples.
 pub(crate) async fn run(options: &Options, output: impl SampleOutput) -> Result<(), Error> {
     let stop = signals::stop().map_err(Error::Terminal)?;
     tokio::pin!(stop);

@@ -1,8 +1,8 @@
 //! `record`: writes the samples of the feed to a file, one JSON object per line.
 //!
 //! `GET /samples` returns the same format, and `POST /ingest` accepts it. An erasure is a line as well, see
-//! [`RecordedEvent`]: a recording must not keep samples alive that were erased. `replay` drops them, and `POST /ingest` refuses
-//! the line by name.
+//! [`RecordedEvent`]: a recording must not keep samples alive that were erased. `replay` drops them, and `POST /ingest`
+//! refuses the line by name.
 
 use std::{
     fs::File,

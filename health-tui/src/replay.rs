@@ -1,7 +1,7 @@
 //! `replay`: shows a recording as if its samples arrived now.
 //!
-//! A recording has one JSON object per line, as `record` writes it and `GET /samples` returns it. A line that says that samples
-//! were erased belongs to the moment of the line before it.
+//! A recording has one JSON object per line, as `record` writes it and `GET /samples` returns it. A line that says that
+//! samples were erased belongs to the moment of the line before it.
 
 use std::{
     fs::File,

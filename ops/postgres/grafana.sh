@@ -1,6 +1,6 @@
 #!/bin/sh
-# Creates the role with which Grafana reads, in the first start of the database of compose.yaml. It may read nothing until
-# somebody grants it the two views: docs/operate.md, "Containers".
+# Creates the role with which Grafana reads, in the first start of the database of compose.yaml. It may read nothing
+# until somebody grants it the two views: docs/operate.md, "Containers".
 
 set -eu
 

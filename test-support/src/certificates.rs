@@ -60,7 +60,8 @@ impl Authority {
         self.sign_parameters(&parameters)
     }
 
-    /// Makes a certificate of X.509 version 1, as `openssl x509 -req` does: it has no extensions, so no alternative names.
+    /// Makes a certificate of X.509 version 1, as `openssl x509 -req` does: it has no extensions, so no alternative
+    /// names.
     pub fn sign_version_one(&self, name: &str) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let signed = parameters(name, &[])

@@ -27,7 +27,8 @@ impl TestDatabase {
         TestDatabase::copy_of(Template::Migrated).await
     }
 
-    /// Creates the same with local tables, also on a cluster of [`CITUS`](crate::CITUS), where it is that of a coordinator.
+    /// Creates the same with local tables, also on a cluster of [`CITUS`](crate::CITUS), where it is that of a
+    /// coordinator.
     pub async fn undistributed() -> TestDatabase {
         TestDatabase::copy_of(if crate::is_on_citus() {
             Template::Undistributed
@@ -49,7 +50,8 @@ impl TestDatabase {
         database
     }
 
-    /// Creates a database without tables that is that of a coordinator of Citus, or seems so, see [`pretend_citus`](Self::pretend_citus).
+    /// Creates a database without tables that is that of a coordinator of Citus, or seems so, see
+    /// [`pretend_citus`](Self::pretend_citus).
     pub async fn coordinator() -> TestDatabase {
         if crate::is_on_citus() {
             return TestDatabase::copy_of(Template::Coordinator).await;
@@ -64,14 +66,15 @@ impl TestDatabase {
         TestDatabase::copy_of(Template::Empty).await
     }
 
-    /// Makes Health believe that the database is that of a coordinator of Citus, which is not installed. Sessions that connect
-    /// afterwards see it.
+    /// Makes Health believe that the database is that of a coordinator of Citus, which is not installed. Sessions that
+    /// connect afterwards see it.
     pub async fn pretend_citus(&self) {
         self.execute(PRETEND_CITUS).await;
     }
 
-    /// Distributes the tables of an undistributed database of a cluster of [`CITUS`](crate::CITUS). Elsewhere, makes Health believe
-    /// that the tables are distributed by Citus, which is not installed. No session of Health may be open.
+    /// Distributes the tables of an undistributed database of a cluster of [`CITUS`](crate::CITUS). Elsewhere, makes
+    /// Health believe that the tables are distributed by Citus, which is not installed. No session of Health may be
+    /// open.
     ///
     /// Sessions that connect afterwards use the statements for distributed tables. They run on any PostgreSQL.
     pub async fn distribute(&self) {

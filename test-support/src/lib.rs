@@ -8,8 +8,8 @@
 //! * [`test_directory`]: a temporary directory that is removed with the test.
 //!
 //! The first test that asks for a database starts one PostgreSQL cluster for the whole test process. The cluster
-//! never waits for the disk. It ends, and its files are removed, when the test process ends or is killed. If the variable
-//! [`CITUS`] names a cluster, its coordinator takes the place of this PostgreSQL.
+//! never waits for the disk. It ends, and its files are removed, when the test process ends or is killed. If the
+//! variable [`CITUS`] names a cluster, its coordinator takes the place of this PostgreSQL.
 //!
 //! ```no_run
 //! # async fn example() {

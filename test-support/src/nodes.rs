@@ -9,10 +9,10 @@ use crate::template::Template;
 
 /// The variable with the URL of a database on the coordinator whose extension `citus` knows the workers.
 ///
-/// Without it, each test process has a PostgreSQL of its own. With it, [`TestDatabase`](crate::TestDatabase) creates its
-/// databases there, and distributes the tables of those that have the schema. The role must be a superuser on all nodes and
-/// connect with the same password, or none. Databases that a test process leaves behind have names that begin with `test_` and its
-/// number. A later process with this number drops them.
+/// Without it, each test process has a PostgreSQL of its own. With it, [`TestDatabase`](crate::TestDatabase) creates
+/// its databases there, and distributes the tables of those that have the schema. The role must be a superuser on all
+/// nodes and connect with the same password, or none. Databases that a test process leaves behind have names that begin
+/// with `test_` and its number. A later process with this number drops them.
 pub const CITUS: &str = "HEALTH_TEST_CITUS";
 
 /// Returns whether tests use a cluster.
@@ -20,7 +20,8 @@ pub fn is_on_citus() -> bool {
     env::var_os(CITUS).is_some()
 }
 
-/// Returns a statement for the sum of what a statement counts on all nodes of the cluster. Without one, that is the statement.
+/// Returns a statement for the sum of what a statement counts on all nodes of the cluster. Without one, that is the
+/// statement.
 pub fn count_on_all_nodes(count: &str) -> String {
     if is_on_citus() {
         format!("SELECT sum(result::bigint)::bigint FROM run_command_on_all_nodes($count${count}$count$)")
@@ -29,9 +30,9 @@ pub fn count_on_all_nodes(count: &str) -> String {
     }
 }
 
-/// Returns a limit that a test waits for, within which one commit must fit. On a cluster it is longer: each of the two phases of a
-/// commit waits for the disks of the nodes, which write the databases of other tests as well. The PostgreSQL of a test process never
-/// waits for its disk.
+/// Returns a limit that a test waits for, within which one commit must fit. On a cluster it is longer: each of the two
+/// phases of a commit waits for the disks of the nodes, which write the databases of other tests as well. The
+/// PostgreSQL of a test process never waits for its disk.
 pub fn commit_limit(on_one_postgresql: Duration) -> Duration {
     if is_on_citus() {
         on_one_postgresql * 10
@@ -40,8 +41,8 @@ pub fn commit_limit(on_one_postgresql: Duration) -> Duration {
     }
 }
 
-/// Returns the SQL for a time that is earlier by an interval than that in a column. Citus refuses an UPDATE that subtracts from a
-/// `timestamptz` itself, because the result can depend on the session's time zone.
+/// Returns the SQL for a time that is earlier by an interval than that in a column. Citus refuses an UPDATE that
+/// subtracts from a `timestamptz` itself, because the result can depend on the session's time zone.
 pub fn earlier(column: &str, interval: &str) -> String {
     format!("({column} AT TIME ZONE 'UTC' - interval '{interval}') AT TIME ZONE 'UTC'")
 }
@@ -106,7 +107,8 @@ impl Nodes {
         futures_util::future::join_all(copying).await;
     }
 
-    /// Drops a database on all nodes, and the roles that are named after it. A transaction that is prepared in it keeps it.
+    /// Drops a database on all nodes, and the roles that are named after it. A transaction that is prepared in it keeps
+    /// it.
     pub(crate) async fn drop_database(&self, name: &str) {
         let roles = format!(r"{name}(\D|$)");
         let dropping = self.clients.iter().map(|client| async {

@@ -1,5 +1,5 @@
--- The tables and functions of Citus that Health uses, for a database in which Citus is not installed. It is a cluster of one node,
--- the coordinator, which also has the shards. To distribute a table changes nothing but the catalog.
+-- The tables and functions of Citus that Health uses, for a database in which Citus is not installed. It is a cluster
+-- of one node, the coordinator, which also has the shards. To distribute a table changes nothing but the catalog.
 SET allow_system_table_mods = on;
 
 INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)

@@ -71,8 +71,8 @@ impl TestProcess {
         }
     }
 
-    /// Starts the program `health-server` and waits until it serves. `http` is its address for HTTP, and the port of the
-    /// feed is free. `DATABASE_URL` of this process is not passed on.
+    /// Starts the program `health-server` and waits until it serves. `http` is its address for HTTP, and the port of
+    /// the feed is free. `DATABASE_URL` of this process is not passed on.
     ///
     /// # Panics
     ///

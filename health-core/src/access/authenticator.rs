@@ -22,9 +22,10 @@ use crate::{
 
 /// Decides what a client may do, from memory: a request costs no query.
 ///
-/// A task keeps the tokens in memory up to date. It reads them when another program says that they have changed, and every
-/// [few seconds](REFRESH_INTERVAL) in any case. While the database is out of reach, the tokens that were read last stay in
-/// force: without the database no sample can be read or stored, so a token that was revoked meanwhile opens nothing.
+/// A task keeps the tokens in memory up to date. It reads them when another program says that they have changed, and
+/// every [few seconds](REFRESH_INTERVAL) in any case. While the database is out of reach, the tokens that were read
+/// last stay in force: without the database no sample can be read or stored, so a token that was revoked meanwhile
+/// opens nothing.
 ///
 /// A clone is cheap and is the same authenticator.
 #[derive(Clone)]
@@ -201,8 +202,8 @@ impl TokenTable {
             by_prefix.entry(hash.prefix()).or_default().push((hash, access));
         }
         Self {
-            // Stays true even if the database was put back to a time before the first token. A server that other machines
-            // can reach must not open to everyone then.
+            // Stays true even if the database was put back to a time before the first token. A server that other
+            // machines can reach must not open to everyone then.
             any_created: read.any_created || before.is_some_and(|before| before.any_created),
             by_prefix,
             anonymous: before.map_or_else(|| Arc::new(Access::anonymous()), |before| Arc::clone(&before.anonymous)),
@@ -268,8 +269,8 @@ async fn refresh(
         match load(&readers).await {
             Ok(read) => {
                 let before = Arc::clone(&sender.borrow());
-                // With 100 000 tokens this takes some 100 ms. So it neither holds the lock of the channel, which would block
-                // every request, nor a thread that serves connections.
+                // With 100 000 tokens this takes some 100 ms. So it neither holds the lock of the channel, which would
+                // block every request, nor a thread that serves connections.
                 let known = Arc::clone(&before);
                 let next = outcome_of(spawn_blocking(move || TokenTable::new_unless_same(read, &known))).await;
                 if let Some(next) = next {
@@ -297,8 +298,8 @@ async fn refresh(
     mark_used(&readers, &sender).await;
 }
 
-/// Reads the tokens over a connection of the readers. If none is free, over a connection of its own: otherwise the owner of
-/// a token could put off its revocation with queries that keep all readers busy.
+/// Reads the tokens over a connection of the readers. If none is free, over a connection of its own: otherwise the
+/// owner of a token could put off its revocation with queries that keep all readers busy.
 async fn load(readers: &Readers) -> Result<TokenGrants, Error> {
     let reading = async {
         match timeout(READER_WAIT, checkout(readers)).await {

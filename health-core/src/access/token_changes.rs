@@ -1,7 +1,7 @@
 //! Audit lines about tokens that appear, change and vanish while a server runs.
 //!
-//! The program that changed them has written a line too, but perhaps on another machine. These lines say since when this
-//! server knows.
+//! The program that changed them has written a line too, but perhaps on another machine. These lines say since when
+//! this server knows.
 
 use std::{collections::HashMap, sync::Arc};
 

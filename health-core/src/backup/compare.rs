@@ -8,7 +8,8 @@ use crate::{store::totals::UserTotals, text::counted};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
     Equal {
-        /// The number of users of whom the database has fewer such samples than the backup: some were changed or erased since.
+        /// The number of users of whom the database has fewer such samples than the backup: some were changed or erased
+        /// since.
         changed_users: usize,
     },
     /// What differs, as a clause.
@@ -17,8 +18,9 @@ pub(crate) enum Comparison {
 
 /// Compares the samples with ids that no later commit can have given.
 ///
-/// Since the backup, such a sample can only have disappeared from the database: it was erased, or it was changed and so got a new
-/// id. So the database never has more such samples of a user than the backup. If it has as many, all sums must be equal.
+/// Since the backup, such a sample can only have disappeared from the database: it was erased, or it was changed and so
+/// got a new id. So the database never has more such samples of a user than the backup. If it has as many, all sums
+/// must be equal.
 pub(crate) fn compare(restored: &[UserTotals], database: &[UserTotals]) -> Comparison {
     let restored: BTreeMap<_, _> = restored.iter().map(|totals| (totals.user_id, totals)).collect();
     let mut equal = 0;

@@ -17,8 +17,8 @@ use crate::backup::error::BackupError;
 /// A directory that is removed at the end, if it is still there.
 pub(super) struct Place(PathBuf);
 
-/// How often a removal is tried again, and the pause before each attempt: 10 s in all. A process that was told to end may still write
-/// its last files into the directory.
+/// How often a removal is tried again, and the pause before each attempt: 10 s in all. A process that was told to end
+/// may still write its last files into the directory.
 const REMOVALS_MAX: u32 = 100;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -85,8 +85,8 @@ pub(super) fn create_new(directory: &Path) -> Result<(), BackupError> {
 
 /// Writes a value as JSON. The file gets its name after it is complete and on the disk.
 ///
-/// Everybody who may enter the directory may read the file, also if the umask forbids it: root makes backups of a server that runs as
-/// another user.
+/// Everybody who may enter the directory may read the file, also if the umask forbids it: root makes backups of a
+/// server that runs as another user.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BackupError> {
     let unfinished = path.with_extension("json.new");
     let write = || {

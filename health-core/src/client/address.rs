@@ -38,8 +38,8 @@ impl FeedAddress {
         &self.host_and_port
     }
 
-    /// Returns whether the feed is reached by TLS. Without a scheme it is as `server_is_tls` says, because a server with
-    /// a certificate uses it on both ports.
+    /// Returns whether the feed is reached by TLS. Without a scheme it is as `server_is_tls` says, because a server
+    /// with a certificate uses it on both ports.
     pub fn is_tls(&self, server_is_tls: bool) -> bool {
         self.tls.unwrap_or(server_is_tls)
     }

@@ -3,14 +3,15 @@
 //!
 //! These rules make it complete; a client in another language needs them too:
 //!
-//! 1. **The position in the first `hello` is a resume point.** A connection that is lost before its first event resumes there. That in
-//!    a later `hello` is the present end of the feed, and skips what was missed.
+//! 1. **The position in the first `hello` is a resume point.** A connection that is lost before its first event resumes
+//!    there. That in a later `hello` is the present end of the feed, and skips what was missed.
 //! 2. **The resume point moves when a sample is processed,** not when it is received. Otherwise a crash loses samples.
 //!    `subscribed` with `"resumed": false` and heartbeats move it too.
 //! 3. **Reconnect with the resume point,** however the connection ended.
 //! 4. **Treat silence as a lost connection.** The server sends an event at least every five seconds.
 //! 5. **Resume after `lagged`** from the cursor it names. Ignore what arrives before the server has confirmed that.
-//! 6. **Apply `erased` among the samples, in the order of the events:** drop what you hold of it. Samples that come later are stored.
+//! 6. **Apply `erased` among the samples, in the order of the events:** drop what you hold of it. Samples that come
+//!    later are stored.
 //! 7. **Report `"resumed": false`.** Samples may be missing, and the server cannot send them any more.
 //!
 //! The server may repeat samples, for example after a reconnect.
@@ -69,7 +70,8 @@ pub enum FeedUpdate {
         /// The number of the attempt since the last connection.
         attempt: u32,
     },
-    /// The server has accepted the subscription. After `lagged`, this update comes again only if samples may be missing.
+    /// The server has accepted the subscription. After `lagged`, this update comes again only if samples may be
+    /// missing.
     Connected {
         /// `Some(true)`: nothing is missing since the resume point. `Some(false)`: samples may be missing. `None`: the
         /// first connection, without a resume point.

@@ -73,8 +73,8 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
-/// Returns the message of the operating system without `(os error 111)`. An alert of TLS, which may come after the handshake, is
-/// explained.
+/// Returns the message of the operating system without `(os error 111)`. An alert of TLS, which may come after the
+/// handshake, is explained.
 pub fn without_error_code(error: &io::Error) -> String {
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return format!("TLS to the server failed: {}", why_failed(error));

@@ -1,7 +1,7 @@
 //! The TLS settings of a database URL, with the meaning that they have for libpq.
 //!
-//! Files are read when the configuration is made, so that a fault ends the start at once, and again for each connection,
-//! so that renewed certificates are used.
+//! Files are read when the configuration is made, so that a fault ends the start at once, and again for each
+//! connection, so that renewed certificates are used.
 
 mod client;
 mod files;

@@ -76,8 +76,8 @@ pub(crate) async fn copy_running(cluster: &Cluster, target: &Path) -> Result<(),
 
 /// Makes `copy`, the files of a cluster, the cluster of the data directory of `options`, which must have none.
 ///
-/// The cluster gets its name when it is complete and on the disk. After a kill before that, another restore can use the data
-/// directory as if it were empty.
+/// The cluster gets its name when it is complete and on the disk. After a kill before that, another restore can use the
+/// data directory as if it were empty.
 pub(crate) async fn put_back(copy: &Path, options: &Options) -> Result<PathBuf, EmbeddedError> {
     let directory = Directory::new(options.resolve_data_dir()?);
     let copy = copy.to_owned();
@@ -99,7 +99,8 @@ pub(crate) async fn put_back(copy: &Path, options: &Options) -> Result<PathBuf, 
         directory.remove_stale_files()?;
         directory.begin_cluster(&user)?;
         if let Err(error) = copy_contents(&copy, &directory.pgdata_new(), &user, is_durable) {
-            // A part of the data is of no use, and the disk may be full. The first error says more than a failure to clean up.
+            // A part of the data is of no use, and the disk may be full. The first error says more than a failure to
+            // clean up.
             let _ = directory.remove_stale_files();
             return Err(error);
         }

@@ -22,10 +22,10 @@ use crate::{
 /// PostgreSQL listens on a Unix socket in the data directory and nowhere else. End it with [`stop`](Cluster::stop). If
 /// the value is dropped, or this process is killed, a watchdog ends PostgreSQL, and no committed data is lost.
 ///
-/// If PostgreSQL ends unexpectedly (its disk is full, it was killed), it is started again after 1 s, then after pauses that
-/// double up to 30 s, until it runs. [`Options::status`] tells of the outage meanwhile. The supervisor gives up only if
-/// waiting cannot help: the server programs of this version are gone, rights are missing, files are damaged, a setting is
-/// wrong. Then [`ended`](Cluster::ended) returns.
+/// If PostgreSQL ends unexpectedly (its disk is full, it was killed), it is started again after 1 s, then after pauses
+/// that double up to 30 s, until it runs. [`Options::status`] tells of the outage meanwhile. The supervisor gives up
+/// only if waiting cannot help: the server programs of this version are gone, rights are missing, files are damaged, a
+/// setting is wrong. Then [`ended`](Cluster::ended) returns.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), health_core::embedded::EmbeddedError> {
@@ -51,8 +51,8 @@ impl Cluster {
     /// Starts PostgreSQL. Creates the data directory and an empty cluster first if they are missing.
     ///
     /// Waits for the end of a PostgreSQL whose owner was killed, or of one that a command started with
-    /// [`attach`](Cluster::attach) and will stop. If PostgreSQL cannot start because its disk is full, waits until there
-    /// is space, unless [`Options::restart`] says otherwise.
+    /// [`attach`](Cluster::attach) and will stop. If PostgreSQL cannot start because its disk is full, waits until
+    /// there is space, unless [`Options::restart`] says otherwise.
     ///
     /// Must be called on a Tokio runtime. That runtime must live as long as [`ended`](Cluster::ended) is used.
     ///
@@ -116,7 +116,8 @@ impl Cluster {
         let start = Instant::now();
         loop {
             let directory = Directory::new(path.clone());
-            // Only a PostgreSQL that a server started is used. A command stops the one that it started, perhaps while we use it.
+            // Only a PostgreSQL that a server started is used. A command stops the one that it started, perhaps while
+            // we use it.
             if !directory.owner_may_be_command() {
                 let address = address(&directory, &options)?;
                 if timeout(READY_TIMEOUT, answers(&address)).await == Ok(true) {
@@ -190,8 +191,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::EndedUnexpectedly`] if it had already [ended](Cluster::ended), [`EmbeddedError::NotStopped`] if it
-    /// does not end.
+    /// [`EmbeddedError::EndedUnexpectedly`] if it had already [ended](Cluster::ended), [`EmbeddedError::NotStopped`] if
+    /// it does not end.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         match &self.supervisor {
             Some(supervisor) => supervisor.stop().await,

@@ -382,8 +382,8 @@ impl EmbeddedError {
 
     /// Returns whether waiting cannot cure the error: a person has to act.
     ///
-    /// This is about a PostgreSQL that ran before. An error that is not known counts as temporary, because a server that
-    /// keeps trying costs less than one that has ended.
+    /// This is about a PostgreSQL that ran before. An error that is not known counts as temporary, because a server
+    /// that keeps trying costs less than one that has ended.
     pub(crate) fn is_permanent(&self) -> bool {
         if self.is_disk_full() {
             return false;

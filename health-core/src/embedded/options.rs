@@ -199,7 +199,8 @@ impl Options {
             format!("synchronous_commit={sync}"),
             format!("full_page_writes={sync}"),
             "logging_collector=off".to_owned(),
-            // Compiling statements takes longer than ours run, and a service that may not make memory executable cannot do it.
+            // Compiling statements takes longer than ours run, and a service that may not make memory executable cannot
+            // do it.
             "jit=off".to_owned(),
             format!("max_connections={}", self.max_connections),
         ];
@@ -216,8 +217,9 @@ impl Default for Options {
 
 /// Returns the data directory that is used if none is given.
 ///
-/// This is `/var/lib/health` for root and for the user who owns that directory, which is the user of the service. For others
-/// it is `$XDG_DATA_HOME/health` or `~/.local/share/health`, and on macOS `~/Library/Application Support/health`.
+/// This is `/var/lib/health` for root and for the user who owns that directory, which is the user of the service. For
+/// others it is `$XDG_DATA_HOME/health` or `~/.local/share/health`, and on macOS
+/// `~/Library/Application Support/health`.
 ///
 /// # Errors
 ///

@@ -14,8 +14,8 @@ use std::{
 
 use crate::embedded::error::EmbeddedError;
 
-/// The users as whom root runs PostgreSQL, unless the data directory has an owner; the first that exists. Packages of PostgreSQL
-/// create `postgres`; `nobody` exists on most systems.
+/// The users as whom root runs PostgreSQL, unless the data directory has an owner; the first that exists. Packages of
+/// PostgreSQL create `postgres`; `nobody` exists on most systems.
 pub const UNPRIVILEGED_NAMES: [&str; 2] = ["postgres", "nobody"];
 
 /// The user that runs PostgreSQL and owns its files.
@@ -31,7 +31,8 @@ impl OsUser {
     /// Chooses the user. For root: the owner of `pgdata` or else of the data directory, if that is not root; otherwise
     /// `postgres`, otherwise `nobody`.
     ///
-    /// A data directory that was made for the user of a service stays that user's, also if root restores a backup into it.
+    /// A data directory that was made for the user of a service stays that user's, also if root restores a backup into
+    /// it.
     pub(crate) fn choose(pgdata: &Path) -> Result<OsUser, EmbeddedError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(OsUser::Current);

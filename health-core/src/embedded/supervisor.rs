@@ -30,8 +30,8 @@ const RESTART_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause. So PostgreSQL starts again at most half a minute after the disk has space.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// How often the supervisor looks whether the data directory is still there. PostgreSQL itself looks only once a minute, and until
-/// then confirms commits to deleted files.
+/// How often the supervisor looks whether the data directory is still there. PostgreSQL itself looks only once a
+/// minute, and until then confirms commits to deleted files.
 const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long PostgreSQL may take to stop after SIGINT. It writes its buffers to the disk then. After this time it gets
@@ -74,7 +74,8 @@ struct Held {
 }
 
 impl Supervisor {
-    /// Makes the supervisor of `run`, the present run of PostgreSQL in `instance`. Nothing watches it before [`watch`](Self::watch).
+    /// Makes the supervisor of `run`, the present run of PostgreSQL in `instance`. Nothing watches it before
+    /// [`watch`](Self::watch).
     pub(crate) fn new(instance: Instance, owner_lock: OwnerLock, run: Run, address: Address) -> Supervisor {
         let held = Held {
             run: Some(run),
@@ -228,9 +229,10 @@ impl Shared {
         run_blocking(move || directory.postmaster_pid()).await
     }
 
-    /// Waits until the file with the process id of this PostgreSQL is missing in the data directory, or names another process.
-    /// PostgreSQL itself looks at the same file. A directory that cannot be read counts as one that has it. If an operator stops
-    /// PostgreSQL, it removes the file just before it ends, so the file must be missing twice in a row.
+    /// Waits until the file with the process id of this PostgreSQL is missing in the data directory, or names another
+    /// process. PostgreSQL itself looks at the same file. A directory that cannot be read counts as one that has it. If
+    /// an operator stops PostgreSQL, it removes the file just before it ends, so the file must be missing twice in a
+    /// row.
     async fn gone(&self) {
         let before = self.postmaster_pid().await.ok().flatten();
         let mut missed = 0;
@@ -285,7 +287,8 @@ impl Shared {
         }
     }
 
-    /// Waits until PostgreSQL answers, however long its recovery takes: starting it again would begin the recovery again.
+    /// Waits until PostgreSQL answers, however long its recovery takes: starting it again would begin the recovery
+    /// again.
     async fn wait_until_ready(&self, end: &RunEnd) -> Result<(), EmbeddedError> {
         let directory = self.instance.directory.path();
         loop {

@@ -18,8 +18,8 @@ use crate::embedded::{error::EmbeddedError, os_user::OsUser, program_environment
 /// Each line of the pipe is the name of a signal to send to the program. The end of the pipe means SIGINT. If this
 /// process is killed, the kernel closes the pipe.
 ///
-/// SIGINT is sent every second until the program has ended. A program that has just begun loses it: it inherits from the
-/// shells that the signal is ignored, until it installs its handler.
+/// SIGINT is sent every second until the program has ended. A program that has just begun loses it: it inherits from
+/// the shells that the signal is ignored, until it installs its handler.
 ///
 /// `PR_SET_PDEATHSIG` is no replacement: it fires when the *thread* that spawned the program ends, and macOS lacks it.
 ///

@@ -24,8 +24,8 @@ const NO_ENTRIES: [&str; 2] = ["ExportDate", "Me"];
 
 /// Reads an export of Apple Health in constant memory.
 ///
-/// Heart rates, steps and active energy become records. Other records are ignored under their type, other elements under
-/// their name. A `Record` inside a `Correlation` stands in the export a second time, so it is no entry.
+/// Heart rates, steps and active energy become records. Other records are ignored under their type, other elements
+/// under their name. A `Record` inside a `Correlation` stands in the export a second time, so it is no entry.
 ///
 /// # Errors
 /// [`Damage`]
@@ -54,7 +54,8 @@ pub fn read_apple(input: impl Read, options: &FileOptions, found: &mut dyn FnMut
 struct Reader<'a> {
     options: &'a FileOptions,
     fractions: StepFractions,
-    /// The last name of a source as it stands in the file, and the source. Most records have the name of the one before.
+    /// The last name of a source as it stands in the file, and the source. Most records have the name of the one
+    /// before.
     last_source: (String, Source),
     records: u64,
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 
-/// Why a file cannot be read to its end. The entries before that place are valid. A message is the rest of a sentence that
-/// begins with the name of the file.
+/// Why a file cannot be read to its end. The entries before that place are valid. A message is the rest of a sentence
+/// that begins with the name of the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {

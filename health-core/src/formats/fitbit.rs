@@ -60,8 +60,8 @@ pub fn fitbit_kind(file_name: &str) -> &str {
 
 /// Reads a file of a Fitbit takeout in constant memory. `kind` is [`fitbit_kind`] of its name.
 ///
-/// A public test on a real file shows that times are UTC, although files begin at local midnight. Other programs take them
-/// for local times. [`FileOptions::zone`] reads them so.
+/// A public test on a real file shows that times are UTC, although files begin at local midnight. Other programs take
+/// them for local times. [`FileOptions::zone`] reads them so.
 ///
 /// # Errors
 /// [`Damage`]

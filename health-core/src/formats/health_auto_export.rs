@@ -53,7 +53,8 @@ pub struct HealthAutoExport {
     count: u64,
 }
 
-/// What one row stands for: the setting "time grouping" of the app, which it sends in the header `automation-aggregation`.
+/// What one row stands for: the setting "time grouping" of the app, which it sends in the header
+/// `automation-aggregation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grouping {
     /// A sample at its date. We do not guess a length from the spacing of rows.

@@ -129,7 +129,8 @@ impl LineProtocol {
         self.is_done = true;
     }
 
-    /// Returns the next entry, or `None` if the bytes so far have no more. A point without a timestamp gets the receive time.
+    /// Returns the next entry, or `None` if the bytes so far have no more. A point without a timestamp gets the receive
+    /// time.
     ///
     /// # Errors
     /// [`FormatError::EntryTooLong`] for a line of more than 64 KiB.

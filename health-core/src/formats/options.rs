@@ -17,8 +17,8 @@ pub struct FileOptions {
     pub clock: ReceiveClock,
     /// The user of records that name none. The records of most formats never do.
     pub user: Option<UserId>,
-    /// The name of the device: in place of the one in the file if a file is of one device (FIT, TCX, Fitbit), elsewhere for
-    /// entries that name none.
+    /// The name of the device: in place of the one in the file if a file is of one device (FIT, TCX, Fitbit), elsewhere
+    /// for entries that name none.
     pub source: Option<Source>,
     /// The zone of times without an offset. Without it they are read as UTC (Fitbit), or refused (TCX).
     pub zone: Option<Tz>,

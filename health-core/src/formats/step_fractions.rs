@@ -10,7 +10,8 @@ use crate::{
 /// The fractions of steps that each source of one file or body has left.
 ///
 /// Apple divides a count over minutes: 1.566, 1.566, 0.195. If S is the running sum of a source, an entry gets
-/// floor(S after) − floor(S before), so that the entries sum to the whole. Only entries that are not refused may be added.
+/// floor(S after) − floor(S before), so that the entries sum to the whole. Only entries that are not refused may be
+/// added.
 ///
 /// ```
 /// use health_core::{Source, formats::StepFractions};

@@ -21,8 +21,8 @@ pub(super) const NOT_UTF8: u8 = 0x1A;
 
 /// A buffered reader of text, in which other characters stand for bytes that are not UTF-8.
 ///
-/// It skips a byte order mark and white space at the start. It fails if more than [`ELEMENT_BYTES_MAX`] bytes are read since
-/// the last call of [`Self::begin_element`], so that no parser collects an unbounded element.
+/// It skips a byte order mark and white space at the start. It fails if more than [`ELEMENT_BYTES_MAX`] bytes are read
+/// since the last call of [`Self::begin_element`], so that no parser collects an unbounded element.
 pub(super) struct TextInput<R> {
     input: R,
     buffer: Box<[u8]>,
@@ -45,7 +45,8 @@ impl<R: Read> TextInput<R> {
         Self::with_substitute(input, b'?')
     }
 
-    /// Puts [`NOT_UTF8`] in the place of bytes that are not UTF-8. Two names that differ in such bytes must not become one.
+    /// Puts [`NOT_UTF8`] in the place of bytes that are not UTF-8. Two names that differ in such bytes must not become
+    /// one.
     pub(super) fn marked(input: R) -> Self {
         Self::with_substitute(input, NOT_UTF8)
     }
@@ -65,8 +66,8 @@ impl<R: Read> TextInput<R> {
         }
     }
 
-    /// Reads a line, of which `find_end` finds the end. Returns whether it has at most [`LINE_BYTES_MAX`] bytes, or `None` at
-    /// the end of the input.
+    /// Reads a line, of which `find_end` finds the end. Returns whether it has at most [`LINE_BYTES_MAX`] bytes, or
+    /// `None` at the end of the input.
     pub(super) fn read_line(
         &mut self,
         line: &mut Vec<u8>,

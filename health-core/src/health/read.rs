@@ -156,8 +156,9 @@ impl Health {
     /// Removes everything that is stored of a user, and returns the number of samples. Subscribers get
     /// [`LiveEvent::Erased`](crate::LiveEvent::Erased).
     ///
-    /// A sample of the same user that arrives later is a new one. Many samples take several transactions, so another caller
-    /// may see that only some of them are erased. A started erasure runs to its end, even if the caller drops the future.
+    /// A sample of the same user that arrives later is a new one. Many samples take several transactions, so another
+    /// caller may see that only some of them are erased. A started erasure runs to its end, even if the caller drops
+    /// the future.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the database does not answer. Some of the samples may be erased then; call again.
@@ -165,8 +166,9 @@ impl Health {
         self.run_erasure(Erasure::of_user(user)).await
     }
 
-    /// Removes a user's samples in a range, of one source if it is named (the empty one is the unnamed source), and returns
-    /// their number. Every later answer is as if they had never been stored. The rest is as for [`Health::erase`].
+    /// Removes a user's samples in a range, of one source if it is named (the empty one is the unnamed source), and
+    /// returns their number. Every later answer is as if they had never been stored. The rest is as for
+    /// [`Health::erase`].
     ///
     /// # Errors
     /// Those of [`Health::erase`].

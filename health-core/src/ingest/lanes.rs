@@ -21,8 +21,8 @@ pub(super) struct Shard {
     rows: usize,
     /// `None` while a writer works on the shard.
     timestamps: Option<ShardTimestamps>,
-    /// The users of the large requests that this writer has, each list ordered; `None` if it has none, or if no small request
-    /// came lately.
+    /// The users of the large requests that this writer has, each list ordered; `None` if it has none, or if no small
+    /// request came lately.
     being_written: Option<Vec<Box<[UserId]>>>,
     /// The users of the requests that the spare writer has, ordered.
     with_spare: Option<Box<[UserId]>>,
@@ -87,11 +87,11 @@ impl Shard {
         self.small.push_front(request);
     }
 
-    /// Takes requests up to a number of rows, and the newest timestamps of the shard; nothing if all must wait for the spare
-    /// writer.
+    /// Takes requests up to a number of rows, and the newest timestamps of the shard; nothing if all must wait for the
+    /// spare writer.
     ///
-    /// If both lanes have requests, the spare writer gets the small ones. While it is not ready, every other turn takes small
-    /// ones only: those do not wait for large ones twice, and large ones do not wait for ever.
+    /// If both lanes have requests, the spare writer gets the small ones. While it is not ready, every other turn takes
+    /// small ones only: those do not wait for large ones twice, and large ones do not wait for ever.
     pub(super) fn take(
         &mut self,
         limit: usize,
@@ -187,8 +187,8 @@ impl Shard {
         lists.into_iter().any(|users| holds(Some(users), user))
     }
 
-    /// Takes small requests in their order, up to a number of rows. Leaves those with a user who has to wait, and later ones of
-    /// the same users. Returns the number of rows.
+    /// Takes small requests in their order, up to a number of rows. Leaves those with a user who has to wait, and later
+    /// ones of the same users. Returns the number of rows.
     fn take_small(&mut self, limit: usize, has_to_wait: impl Fn(UserId) -> bool, taken: &mut Vec<Request>) -> usize {
         let mut rows = 0;
         let mut left = VecDeque::new();

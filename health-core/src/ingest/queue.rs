@@ -59,9 +59,9 @@ impl Ack {
     /// Waits until the samples are committed and durable, and returns the receipt.
     ///
     /// # Errors
-    /// [`Error::NotStoredInTime`], or another retryable error if the database was out of reach or too slow. A part of the
-    /// samples may be stored then; sending them again is harmless. [`Error::SamplesRefused`] if the database refused some
-    /// of them; the others are stored.
+    /// [`Error::NotStoredInTime`], or another retryable error if the database was out of reach or too slow. A part of
+    /// the samples may be stored then; sending them again is harmless. [`Error::SamplesRefused`] if the database
+    /// refused some of them; the others are stored.
     pub async fn receipt(self) -> Result<Receipt, Error> {
         let mut outcome = Outcome::default();
         for part in self.parts {
@@ -118,8 +118,8 @@ impl IngestQueue {
         &self.writers
     }
 
-    /// Adds samples once there is room for them. A call of more samples than the queue holds waits until it is empty, takes
-    /// all permits, and then exceeds the limit.
+    /// Adds samples once there is room for them. A call of more samples than the queue holds waits until it is empty,
+    /// takes all permits, and then exceeds the limit.
     ///
     /// # Errors
     /// [`Error::Overloaded`] if there is no room in time, [`Error::Closed`] after [`Self::close`].
@@ -219,7 +219,8 @@ impl IngestQueue {
                 parts.push((shard, samples, positions));
                 continue;
             }
-            // Each part has a vector of its own size: one that is split off would leave the others with the capacity of all.
+            // Each part has a vector of its own size: one that is split off would leave the others with the capacity of
+            // all.
             let mut rest = samples.into_iter();
             while rest.len() > 0 {
                 let first = count - rest.len();

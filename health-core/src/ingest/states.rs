@@ -35,7 +35,8 @@ impl WriterStates {
         self.states.lock()[writer] = WriterState::Refused(error.clone());
     }
 
-    /// Notes that a writer closes its connection because others need one. Returns false if no other writer is connected.
+    /// Notes that a writer closes its connection because others need one. Returns false if no other writer is
+    /// connected.
     pub(crate) fn leave_to_others(&self, writer: usize) -> bool {
         let states = &mut *self.states.lock();
         let connected = states.iter().filter(|state| matches!(state, WriterState::Connected));

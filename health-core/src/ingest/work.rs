@@ -1,14 +1,16 @@
 //! Which requests a free writer takes next.
 //!
-//! Requests wait in shards of users, as many as there are writers. A shard has at most one writer at a time, so each user's
-//! samples are written in the order in which they were enqueued. A shard is not bound to a writer:
+//! Requests wait in shards of users, as many as there are writers. A shard has at most one writer at a time, so each
+//! user's samples are written in the order in which they were enqueued. A shard is not bound to a writer:
 //!
-//! * While few rows wait, one writer takes all shards that are free. Few clients then make one transaction in place of two.
+//! * While few rows wait, one writer takes all shards that are free. Few clients then make one transaction in place of
+//!   two.
 //! * While many rows wait, each writer takes the fullest free shard, and the writers work side by side.
 //!
-//! A shard has two lanes, see [`lanes`](crate::ingest::lanes). Small requests pass large ones, unless the large ones hold samples
-//! of the same user. While small requests arrive, large ones are written in smaller batches, because a small request of one of
-//! their users waits for the batch under way. Small requests of other users do not wait for it: the spare writer writes them.
+//! A shard has two lanes, see [`lanes`](crate::ingest::lanes). Small requests pass large ones, unless the large ones
+//! hold samples of the same user. While small requests arrive, large ones are written in smaller batches, because a
+//! small request of one of their users waits for the batch under way. Small requests of other users do not wait for it:
+//! the spare writer writes them.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -62,11 +64,12 @@ struct State {
     is_closed: bool,
 }
 
-/// The highest limit of a batch. The last request may exceed the limit by [`MIXED_BATCH_ROWS`], and a shard's lanes by a
-/// request each. A batch has 2^20 ids ([`BATCH_BITS`](crate::store::commit_log::BATCH_BITS)), about twice this limit.
+/// The highest limit of a batch. The last request may exceed the limit by [`MIXED_BATCH_ROWS`], and a shard's lanes by
+/// a request each. A batch has 2^20 ids ([`BATCH_BITS`](crate::store::commit_log::BATCH_BITS)), about twice this limit.
 const BATCH_ROWS_MAX: usize = 500_000;
 
-/// A request of fewer rows is small. Below this number rows go in by INSERT in about a millisecond, see `store/write.rs`.
+/// A request of fewer rows is small. Below this number rows go in by INSERT in about a millisecond, see
+/// `store/write.rs`.
 pub(super) const SMALL_ROWS: usize = 500;
 
 /// While no more rows wait, one writer takes them all: it writes them in some milliseconds.
@@ -79,7 +82,8 @@ const MIXED_BATCH_ROWS: usize = 5_000;
 /// How long after a small request others are expected.
 const MIXED_FOR: Duration = Duration::from_secs(1);
 
-/// After this time in one batch, the spare writer is taken to be stuck, and the others no longer leave small requests to it.
+/// After this time in one batch, the spare writer is taken to be stuck, and the others no longer leave small requests
+/// to it.
 const SPARE_TIME: Duration = Duration::from_millis(500);
 
 impl WorkQueue {
@@ -249,8 +253,8 @@ impl WorkQueue {
         self.work.notify_one();
     }
 
-    /// Answers the requests whose callers no longer wait with an error, and removes them. If the database is known to be down
-    /// for longer than a restart takes, no caller needs to wait.
+    /// Answers the requests whose callers no longer wait with an error, and removes them. If the database is known to
+    /// be down for longer than a restart takes, no caller needs to wait.
     pub(crate) fn answer_expired(&self, error: &Error) {
         let now = Instant::now();
         let state = &mut *self.state.lock();
@@ -287,7 +291,8 @@ impl WorkQueue {
 }
 
 impl Work {
-    /// Puts back requests that were not written, in front of all others of their shards, so that another writer takes them.
+    /// Puts back requests that were not written, in front of all others of their shards, so that another writer takes
+    /// them.
     ///
     /// They go into the lane of small requests, which is taken first: those of a user keep their order.
     pub(crate) fn give_back(self, requests: Vec<Request>) {
@@ -325,8 +330,8 @@ impl Drop for Work {
         if state.is_closed {
             self.queue.work.notify_waiters();
         }
-        // The writer itself looks for work next, unless it panics. Waking another one too would cost a switch of threads for
-        // each batch. But the spare writer does not take the requests that had to wait for it.
+        // The writer itself looks for work next, unless it panics. Waking another one too would cost a switch of
+        // threads for each batch. But the spare writer does not take the requests that had to wait for it.
         if self.is_spare || std::thread::panicking() {
             self.queue.work.notify_one();
         }

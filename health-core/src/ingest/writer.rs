@@ -42,8 +42,9 @@ use crate::{
 
 /// A task that writes requests.
 ///
-/// As soon as the task is free, it takes the requests that wait, see [`work`](crate::ingest::work). So batches grow with the
-/// load, and no request waits for a timer. A writer without a connection takes no request, so that another writer can.
+/// As soon as the task is free, it takes the requests that wait, see [`work`](crate::ingest::work). So batches grow
+/// with the load, and no request waits for a timer. A writer without a connection takes no request, so that another
+/// writer can.
 pub(crate) struct Writer {
     /// Its place in the states of the writers.
     index: usize,
@@ -60,8 +61,8 @@ pub(crate) struct Writer {
 enum BatchFailure {
     /// A temporary failure: write the same batch again, after a pause or at once.
     Temporary { error: Error, retry_at_once: bool },
-    /// The batch is committed, but a node of a cluster may have lost its part: write the same batch again, which stores what is
-    /// missing. These are the receipts of the first attempt.
+    /// The batch is committed, but a node of a cluster may have lost its part: write the same batch again, which stores
+    /// what is missing. These are the receipts of the first attempt.
     MaybeIncomplete(Vec<Receipt>),
     /// A node of a cluster failed. Samples of its users cannot be stored for now, those of other users can.
     NodeAway(Error),
@@ -78,12 +79,12 @@ enum BatchFailure {
 /// How often an idle writer looks whether its connection is still there, and whether others need it more.
 const CHECK_CONNECTION_EVERY: Duration = Duration::from_secs(1);
 
-/// The pause after a refused connection while another writer is connected, which writes for all users. It is long because
-/// PostgreSQL starts a process and writes a line into its log for each attempt.
+/// The pause after a refused connection while another writer is connected, which writes for all users. It is long
+/// because PostgreSQL starts a process and writes a line into its log for each attempt.
 const SURPLUS_PAUSE: Duration = Duration::from_secs(30);
 
-/// How old a session must be before a writer replaces it because the database is read-only in it. So a writer connects at most
-/// twice a second.
+/// How old a session must be before a writer replaces it because the database is read-only in it. So a writer connects
+/// at most twice a second.
 const READ_ONLY_SESSION_LIFE: Duration = Duration::from_millis(500);
 
 /// How often a writer yields before it takes what waits.
@@ -113,7 +114,8 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         while has_panicked("writer", Box::pin(self.write_all())).await {
-            // The state of the session's transaction is unknown, so the session is closed. The callers of the batch got an error.
+            // The state of the session's transaction is unknown, so the session is closed. The callers of the batch got
+            // an error.
             if let Some(session) = self.session.take() {
                 self.counters.note_blocked(session.pid(), false);
             }
@@ -151,8 +153,8 @@ impl Writer {
 
     /// Opens a connection; tries again until it succeeds. Returns false if the queue is closed and empty before that.
     ///
-    /// While no writer has a connection, this writer answers the requests whose deadlines have passed. If there are too many
-    /// connections, other tasks of this server give surplus ones back.
+    /// While no writer has a connection, this writer answers the requests whose deadlines have passed. If there are too
+    /// many connections, other tasks of this server give surplus ones back.
     async fn connect(&mut self) -> bool {
         let mut backoff = Backoff::new();
         let mut need = None;
@@ -228,8 +230,8 @@ impl Writer {
         }
     }
 
-    /// Yields while requests arrive, so that clients that were just answered can enqueue their next one: with many clients
-    /// that send one sample at a time, batches grow. Without other work this takes no time.
+    /// Yields while requests arrive, so that clients that were just answered can enqueue their next one: with many
+    /// clients that send one sample at a time, batches grow. Without other work this takes no time.
     async fn let_clients_enqueue(&self) {
         let mut rows = 0;
         for _ in 0..MAX_YIELDS {
@@ -291,7 +293,8 @@ impl Writer {
                     mode = LookUp::All;
                     failures_of_nodes += 1;
                     if failures_of_nodes == 1 {
-                        // The node may be well: a connection that the coordinator had kept was broken, or a shard was moved.
+                        // The node may be well: a connection that the coordinator had kept was broken, or a shard was
+                        // moved.
                         continue;
                     }
                     if requests.len() > 1 {
@@ -341,7 +344,8 @@ impl Writer {
         Vec::new()
     }
 
-    /// Writes each request in a batch of its own, so that only the requests fail that the database refuses or cannot store now.
+    /// Writes each request in a batch of its own, so that only the requests fail that the database refuses or cannot
+    /// store now.
     async fn write_one_by_one(&mut self, requests: Vec<Request>, cache: &mut NewestTimestamps) -> Vec<Request> {
         let mut unwritten = Vec::new();
         for request in requests {
@@ -356,9 +360,9 @@ impl Writer {
 
     /// Halves a request with a refused sample, writes each half, and so on, until only the refused samples are left.
     ///
-    /// The result is as if the samples had been sent one by one. After the deadline of the request, the samples that are left
-    /// count as refused, because the caller no longer waits. If the connection is lost, returns the parts that another writer
-    /// has to write.
+    /// The result is as if the samples had been sent one by one. After the deadline of the request, the samples that
+    /// are left count as refused, because the caller no longer waits. If the connection is lost, returns the parts that
+    /// another writer has to write.
     async fn write_around_refused(
         &mut self,
         request: Request,
@@ -401,8 +405,8 @@ impl Writer {
         let changed = inserts
             .into_iter()
             .chain(updates.into_iter().map(|update| update.after));
-        // The handover comes before the acknowledgement, so that a client that subscribes after its answer does not get these
-        // samples. After a fence there is no record to hand over: the poller finds the commit in the log.
+        // The handover comes before the acknowledgement, so that a client that subscribes after its answer does not get
+        // these samples. After a fence there is no record to hand over: the poller finds the commit in the log.
         if let Some(appended) = written.appended {
             self.handover
                 .hand_over(appended.record, appended.previous_writer_id, changed);
@@ -462,11 +466,11 @@ impl Writer {
         }
     }
 
-    /// Asks the database how a commit ended whose answer was lost, or of which a node of a cluster may not have committed its
-    /// part. Only a complete commit is acknowledged, because every later answer must include its samples.
+    /// Asks the database how a commit ended whose answer was lost, or of which a node of a cluster may not have
+    /// committed its part. Only a complete commit is acknowledged, because every later answer must include its samples.
     ///
-    /// Gives up after [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), counted from this call. The deadlines of the
-    /// requests began earlier, so most callers already have [`Error::NotStoredInTime`] by then.
+    /// Gives up after [`Limits::ingest_deadline`](crate::Limits::ingest_deadline), counted from this call. The
+    /// deadlines of the requests began earlier, so most callers already have [`Error::NotStoredInTime`] by then.
     async fn find_outcome(
         &mut self,
         key: BatchKey,

@@ -151,7 +151,8 @@ impl Chunk {
         start..start + len
     }
 
-    /// The first sample at or after an index whose user is one of `users`, which are ordered; of all users if there are none.
+    /// The first sample at or after an index whose user is one of `users`, which are ordered; of all users if there are
+    /// none.
     pub(crate) fn next_match(&self, users: Option<&[UserId]>, from: usize) -> Option<usize> {
         let mut index = from;
         let Some(mut users) = users else {

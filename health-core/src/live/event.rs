@@ -18,8 +18,8 @@ pub struct Published {
 #[non_exhaustive]
 pub enum LiveEvent {
     /// The first event after [`resume`](crate::Subscription::resume). Later, with `resumed: false`, a warning
-    /// that samples may be missing: the database was out of reach for longer than the replay window, or it was put back to
-    /// an earlier state.
+    /// that samples may be missing: the database was out of reach for longer than the replay window, or it was put back
+    /// to an earlier state.
     Subscribed {
         /// Whether all samples after the cursor follow. If false, the stream continues from now.
         resumed: bool,
@@ -35,8 +35,8 @@ pub enum LiveEvent {
         /// The sample as stored.
         published: Published,
     },
-    /// Samples were erased. The event stands among the samples of its user in the order of the commits, so a subscriber that
-    /// applies events in their order ends with what is stored.
+    /// Samples were erased. The event stands among the samples of its user in the order of the commits, so a subscriber
+    /// that applies events in their order ends with what is stored.
     Erased {
         /// The cursor to resume after this event.
         cursor: Cursor,
@@ -45,8 +45,8 @@ pub enum LiveEvent {
     },
     /// The subscriber read too slowly, and missed events.
     Lagged {
-        /// The number of missed samples. A missed erasure counts as one. With [`every`](crate::Subscription::every) and all users,
-        /// it is an upper bound: the subscriber may have read some of them.
+        /// The number of missed samples. A missed erasure counts as one. With [`every`](crate::Subscription::every) and
+        /// all users, it is an upper bound: the subscriber may have read some of them.
         missed: u64,
         /// The cursor to resume from to receive them.
         cursor: Cursor,

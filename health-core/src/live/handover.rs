@@ -21,7 +21,8 @@ pub(crate) struct HandedOver {
     pub(crate) previous_writer_id: i64,
     /// The order of handing over, see [`Ring::hand_over`].
     pub(crate) order: u64,
-    /// What the commit did. If it was not kept, the poller reads the rows back, unless there is no subscription by then.
+    /// What the commit did. If it was not kept, the poller reads the rows back, unless there is no subscription by
+    /// then.
     pub(crate) change: Option<Change>,
     waiting: Arc<AtomicUsize>,
 }
@@ -35,8 +36,8 @@ pub(crate) struct Handover {
     waiting: Arc<AtomicUsize>,
 }
 
-/// The most samples that wait for the poller, about 15 MB. The poller takes them at once unless it waits for the database. It reads
-/// further samples back from the table.
+/// The most samples that wait for the poller, about 15 MB. The poller takes them at once unless it waits for the
+/// database. It reads further samples back from the table.
 const WAITING_MAX: usize = 100_000;
 
 impl Handover {

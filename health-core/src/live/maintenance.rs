@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// The pause between two runs. A thousand commits a second make 10 000 records in that time, which take some milliseconds
-/// to pack.
+/// The pause between two runs. A thousand commits a second make 10 000 records in that time, which take some
+/// milliseconds to pack.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs until the handle is closed or dropped. Every server runs this task; they take turns.

@@ -1,8 +1,9 @@
 //! The task that delivers commits, in one order for all subscribers.
 //!
-//! The poller owns the delivery position. Writers of this server send their commits to it. The poller delivers a commit from
-//! memory if the commit follows the position (its number is the next one, and its predecessor is the commit at the position) and
-//! its samples were kept. It finds every other commit in the commit log. It reads the log after its position
+//! The poller owns the delivery position. Writers of this server send their commits to it. The poller delivers a commit
+//! from memory if the commit follows the position (its number is the next one, and its predecessor is the commit at the
+//! position) and its samples were kept. It finds every other commit in the commit log. It reads the log after its
+//! position
 //!
 //! * when another server sends a notification,
 //! * when a commit of this server has waited for its predecessor for [`MISSING_AFTER`],
@@ -58,11 +59,12 @@ pub(crate) struct Poller {
 /// How often the log is read without a reason. If a notification is lost, a commit of another server waits this long.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long a commit of this server waits for an earlier one before the log is read. The other writers of this server report
-/// theirs within this time, unless the machine is busy.
+/// How long a commit of this server waits for an earlier one before the log is read. The other writers of this server
+/// report theirs within this time, unless the machine is busy.
 const MISSING_AFTER: Duration = Duration::from_millis(2);
 
-/// The shortest time between two notifications. Each is a transaction that takes a lock of the whole database at its commit.
+/// The shortest time between two notifications. Each is a transaction that takes a lock of the whole database at its
+/// commit.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The pause before the poller opens a lost connection again.
@@ -259,8 +261,8 @@ impl Poller {
         }
     }
 
-    /// Delivers a commit and moves the position to it. Does nothing and returns false if there is a subscription and `change` is
-    /// not given.
+    /// Delivers a commit and moves the position to it. Does nothing and returns false if there is a subscription and
+    /// `change` is not given.
     fn deliver(&mut self, record: &CommitRecord, change: Option<Change>) -> bool {
         let Self {
             ring, pending, commits, ..
@@ -270,9 +272,9 @@ impl Poller {
             batch_number: record.batch_number,
             position: record.position(),
         };
-        // The log may show a commit before its writer has handed it over. So the ring calls the closure while it is locked, and
-        // the closure first takes what writers have handed over. A subscriber that subscribes after the acknowledgement does
-        // not get the commit in that case either.
+        // The log may show a commit before its writer has handed it over. So the ring calls the closure while it is
+        // locked, and the closure first takes what writers have handed over. A subscriber that subscribes after the
+        // acknowledgement does not get the commit in that case either.
         let is_delivered = ring.deliver(delivery, || {
             while let Ok(commit) = commits.try_recv() {
                 pending.insert(commit.record.number, commit);
@@ -305,8 +307,8 @@ impl Poller {
                 LogPage::OtherHistory => self.continue_after_gap(doorbell, OTHER_HISTORY).await?,
             }
         }
-        // Commits are visible before their writers hand them over. So the log has delivered every pending commit, or this
-        // history of the database does not have it.
+        // Commits are visible before their writers hand them over. So the log has delivered every pending commit, or
+        // this history of the database does not have it.
         self.pending.clear();
         self.waiting_since = None;
         Ok(())
@@ -320,8 +322,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Delivers records of the log in their order. Returns false if the log does not say which rows one of them wrote. If the log
-    /// does not hold the record any more, the next page says so.
+    /// Delivers records of the log in their order. Returns false if the log does not say which rows one of them wrote.
+    /// If the log does not hold the record any more, the next page says so.
     async fn deliver_records(
         &mut self,
         doorbell: &mut Doorbell,
@@ -342,11 +344,11 @@ impl Poller {
         Ok(true)
     }
 
-    /// Delivers some records, at least the first, whose rows have to be read from the table. Returns their number, which is 0 if a
-    /// subscription began meanwhile; `None` if the log does not say which rows the records wrote.
+    /// Delivers some records, at least the first, whose rows have to be read from the table. Returns their number,
+    /// which is 0 if a subscription began meanwhile; `None` if the log does not say which rows the records wrote.
     ///
-    /// If two servers write, commits of the other server stand between kept commits of this one. Each statement takes a round
-    /// trip, so one statement reads the rows of many commits of the other server.
+    /// If two servers write, commits of the other server stand between kept commits of this one. Each statement takes a
+    /// round trip, so one statement reads the rows of many commits of the other server.
     async fn deliver_from_table(
         &mut self,
         doorbell: &mut Doorbell,
@@ -374,11 +376,12 @@ impl Poller {
                 let rows = std::iter::from_fn(|| rows.next_if(|row| row.batch_number() == record.batch_number));
                 (was_read && has_listeners).then(|| Change::Samples(rows.map(|row| row.sample).collect()))
             });
-            // If a row is missing because a client has changed it after the acknowledgement of this commit, the writer handed the
-            // samples over before that.
+            // If a row is missing because a client has changed it after the acknowledgement of this commit, the writer
+            // handed the samples over before that.
             self.keep_handed_over();
             let change = self.take_kept(record).or(read);
-            // Stop at a record whose rows are not in this group, or if a subscription began meanwhile. The caller goes on there.
+            // Stop at a record whose rows are not in this group, or if a subscription began meanwhile. The caller goes
+            // on there.
             if !was_read && change.is_none() || !self.deliver(record, change) {
                 break;
             }

@@ -129,8 +129,8 @@ async fn a_commit_whose_row_changes_while_it_is_read_back_is_delivered_as_it_was
         .batch_execute("COMMIT; BEGIN; LOCK TABLE health_metrics")
         .await
         .unwrap();
-    // The poller finds the first commit in the log and wants to read its row. If it has done so already, nothing waits, and
-    // the test shows nothing.
+    // The poller finds the first commit in the log and wants to read its row. If it has done so already, nothing waits,
+    // and the test shows nothing.
     let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'health_metrics'::regclass)";
     while ring.position() == start && !observer.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {}
     let was_read = ring.position() != start;

@@ -1,22 +1,24 @@
 //! Replays: the commits after a cursor, read from the table, for a subscription that resumes.
 //!
-//! A replay takes a [mark](super::ring::Mark): a position up to which the ring has delivered everything, and the index in the
-//! ring from which the rest can be read. It sends the [commits] after the cursor up to that position, by the commit log. Then
-//! the subscription joins the ring at that index. If the ring does not hold the index any more, the replay goes on in another
-//! [pass], up to a later mark.
+//! A replay takes a [mark](super::ring::Mark): a position up to which the ring has delivered everything, and the index
+//! in the ring from which the rest can be read. It sends the [commits] after the cursor up to that position, by the
+//! commit log. Then the subscription joins the ring at that index. If the ring does not hold the index any more, the
+//! replay goes on in another [pass], up to a later mark.
 //!
 //! # Live samples during a replay
 //!
-//! A live sample waits only for the backlog of its own user: the samples of that user that the replay has yet to send. After each
-//! group of commits the replay looks at the samples that the ring has delivered since the mark, see [`live_samples`]. Users with
-//! live samples are *pulled ahead*: the replay sends the rest of [their backlog](backlog_of_users) at once, then the live samples,
-//! and leaves the users out of the rest of the pass. Pulling ahead takes at most half of the time of a replay.
+//! A live sample waits only for the backlog of its own user: the samples of that user that the replay has yet to send.
+//! After each group of commits the replay looks at the samples that the ring has delivered since the mark, see
+//! [`live_samples`]. Users with live samples are *pulled ahead*: the replay sends the rest of [their
+//! backlog](backlog_of_users) at once, then the live samples, and leaves the users out of the rest of the pass. Pulling
+//! ahead takes at most half of the time of a replay.
 //!
 //! # Memory and fairness
 //!
-//! Rows are read in [portions](portion). All replays share a [budget] of rows. A replay keeps its rows while its subscriber takes
-//! them fast. Otherwise it gives them up as soon as another replay needs them, and goes on at the first row that was not taken
-//! once the subscriber has taken everything before it. So subscribers that have stopped delay no other, however many they are.
+//! Rows are read in [portions](portion). All replays share a [budget] of rows. A replay keeps its rows while its
+//! subscriber takes them fast. Otherwise it gives them up as soon as another replay needs them, and goes on at the
+//! first row that was not taken once the subscriber has taken everything before it. So subscribers that have stopped
+//! delay no other, however many they are.
 
 mod backlog_of_users;
 mod budget;

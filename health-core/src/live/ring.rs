@@ -1,16 +1,16 @@
 //! The ring: the committed samples of the last moments, in the order of their commits, shared by all subscribers.
 //!
-//! The [`poller`](super::poller) delivers each commit once, as [chunks](super::chunk). A subscriber is a *member* of the ring:
-//! an index and a filter. It takes samples from the ring when it can, and nothing is copied for it.
+//! The [`poller`](super::poller) delivers each commit once, as [chunks](super::chunk). A subscriber is a *member* of
+//! the ring: an index and a filter. It takes samples from the ring when it can, and nothing is copied for it.
 //!
 //! The ring is bounded in samples and in bytes. When it is full, it evicts its oldest chunk. If a member has not read a
-//! sample of that chunk that matches its filter, the member has *fallen off*. From then on the ring counts the samples that
-//! the member misses. At its next read the member gets their number (`lagged`). So the memory does not depend on the number
-//! of subscribers or on their speed.
+//! sample of that chunk that matches its filter, the member has *fallen off*. From then on the ring counts the samples
+//! that the member misses. At its next read the member gets their number (`lagged`). So the memory does not depend on
+//! the number of subscribers or on their speed.
 //!
 //! * Members that named users are woken, and counted, through an [audience] for each named user.
-//! * A *paced* member wants the newest sample of each user in every interval. It reads the [newest] table instead, and misses
-//!   samples only if that table is full.
+//! * A *paced* member wants the newest sample of each user in every interval. It reads the [newest] table instead, and
+//!   misses samples only if that table is full.
 
 mod audience;
 mod fall;
@@ -141,8 +141,8 @@ impl Ring {
 
     /// Delivers a commit to all members. Does nothing and returns false if its samples are needed and not given.
     ///
-    /// `order_of` returns what [`Self::hand_over`] returned for the commit, or [`READ_BACK`]. It is called while no subscriber
-    /// can subscribe.
+    /// `order_of` returns what [`Self::hand_over`] returned for the commit, or [`READ_BACK`]. It is called while no
+    /// subscriber can subscribe.
     pub(crate) fn deliver(&self, delivery: Delivery, order_of: impl FnOnce() -> u64) -> bool {
         let mut wakers = Vec::new();
         {
@@ -261,8 +261,8 @@ impl Ring {
         (index >= state.first_index()).then(|| state.chunks.range(first..).take(limit).cloned().collect())
     }
 
-    /// Makes a member that reads from a mark on; `None` if the ring does not hold that index any more. With `paced`, the
-    /// member reads the newest sample of each user, and never falls off.
+    /// Makes a member that reads from a mark on; `None` if the ring does not hold that index any more. With `paced`,
+    /// the member reads the newest sample of each user, and never falls off.
     pub(crate) fn join(self: &Arc<Self>, filter: &Filter, mark: Mark, paced: bool) -> Option<Membership> {
         let state = &mut *self.state.lock();
         if mark.index < state.first_index() && !paced {
@@ -344,8 +344,8 @@ impl Membership {
         events.extend(std::iter::from_fn(|| state.take(self.id)).take(limit));
     }
 
-    /// Begins a turn with the newest samples that were delivered up to now, and returns its first event. If there is none, the
-    /// task is woken when a sample of the member's users is delivered.
+    /// Begins a turn with the newest samples that were delivered up to now, and returns its first event. If there is
+    /// none, the task is woken when a sample of the member's users is delivered.
     pub(crate) fn poll_turn(&self, context: &Context<'_>) -> Poll<Option<LiveEvent>> {
         let state = &mut *self.ring.state.lock();
         if let Some(pace) = &mut state.members[self.id].pace {

@@ -109,8 +109,8 @@ impl Subscription {
 
     /// Limits the stream to one sample a user in each interval: the newest.
     ///
-    /// If no sample came for an interval, the next one comes at once, and the next interval begins with it. All erasures are
-    /// delivered. An erased sample that was not delivered yet is left out, and nothing takes its place.
+    /// If no sample came for an interval, the next one comes at once, and the next interval begins with it. All
+    /// erasures are delivered. An erased sample that was not delivered yet is left out, and nothing takes its place.
     ///
     /// Must be called on a Tokio runtime.
     #[must_use]

@@ -13,8 +13,8 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Returns how far the clock has jumped ahead since the last call, if that is much. The next call takes the new time as
-    /// right: by then somebody could correct a wrong one.
+    /// Returns how far the clock has jumped ahead since the last call, if that is much. The next call takes the new
+    /// time as right: by then somebody could correct a wrong one.
     pub(super) fn jump(&mut self, now: DateTime<Utc>, at: Instant) -> Option<TimeDelta> {
         let (last, last_at) = self.last.replace((now, at))?;
         let elapsed = TimeDelta::from_std(at.duration_since(last_at)).unwrap_or_default();

@@ -35,7 +35,8 @@ pub(super) struct Append {
     rows: i32,
     /// The keys of the rows, encoded.
     row_keys: Vec<u8>,
-    /// The oldest timestamp of the batch. If the threshold is later, nothing may be appended. `None`: no such condition.
+    /// The oldest timestamp of the batch. If the threshold is later, nothing may be appended. `None`: no such
+    /// condition.
     oldest: Option<Micros>,
 }
 
@@ -136,7 +137,8 @@ impl CommitError {
 
 /// Returns how a transaction ended whose last statements were sent together with `COMMIT`.
 ///
-/// If PostgreSQL has refused one of these statements, this refusal is the reason of the rollback; later ones only follow from it.
+/// If PostgreSQL has refused one of these statements, this refusal is the reason of the rollback; later ones only
+/// follow from it.
 pub(super) fn committed_after<T>(
     statements: Result<T, tokio_postgres::Error>,
     committed: Result<Option<Appended>, CommitError>,

@@ -19,8 +19,8 @@ use crate::{
 
 const USERS: [i64; 4] = [1, 2, i64::MAX - 1, i64::MAX];
 
-/// The first valid time; ends of slices, hours, days and years; changes of the clock in Berlin. One microsecond on both sides
-/// of each, if it is valid.
+/// The first valid time; ends of slices, hours, days and years; changes of the clock in Berlin. One microsecond on both
+/// sides of each, if it is valid.
 const TIMES: [&str; 6] = [
     "2000-01-01T00:00:00Z",
     "2000-01-01T00:15:00Z",

@@ -7,8 +7,8 @@ use crate::{
     store::{connection::Session, error::StoreError},
 };
 
-/// The limits of the role, the database and the server. -1 is no limit. A setting that this version of PostgreSQL does not
-/// have is 0.
+/// The limits of the role, the database and the server. -1 is no limit. A setting that this version of PostgreSQL does
+/// not have is 0.
 const LIMITS: &str = "SELECT rolname::text, CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END, \
      datname::text, CASE WHEN rolsuper THEN -1 ELSE datconnlimit END, \
      current_setting('max_connections')::integer - CASE WHEN rolsuper THEN 0 \

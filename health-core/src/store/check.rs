@@ -52,8 +52,8 @@ const MISSING_RIGHTS: &str = "SELECT relation.relname::text || ': ' || string_ag
 const MISSING_RIGHT_TO_RECOVER: &str = "SELECT 'recover_prepared_transactions: EXECUTE' \
      WHERE NOT has_function_privilege('recover_prepared_transactions()', 'EXECUTE')";
 
-/// The oldest transaction, and the session that keeps the oldest snapshot: vacuum cannot remove what they may still see. A role
-/// without the right to see others' sessions sees the times of its own only.
+/// The oldest transaction, and the session that keeps the oldest snapshot: vacuum cannot remove what they may still
+/// see. A role without the right to see others' sessions sees the times of its own only.
 const OLDEST_TRANSACTION: &str = "SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), \
      extract(epoch FROM clock_timestamp() - xact_start)::bigint FROM pg_stat_activity \
      WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker' \
@@ -175,8 +175,8 @@ async fn settings(session: &Session) -> Result<(Settings, bool, DateTime<Utc>), 
     Ok((settings, row.get(4), row.get(6)))
 }
 
-/// Returns how far the clock of the database is ahead of this machine's, as far as the round trip lets one tell. The reading
-/// lies somewhere between the two moments, so a difference that the round trip explains is none.
+/// Returns how far the clock of the database is ahead of this machine's, as far as the round trip lets one tell. The
+/// reading lies somewhere between the two moments, so a difference that the round trip explains is none.
 fn clock_ahead(clock: DateTime<Utc>, sent_at: DateTime<Utc>, received_at: DateTime<Utc>) -> TimeDelta {
     if clock > received_at {
         clock - received_at
@@ -231,13 +231,15 @@ async fn prepared(session: &Session) -> Result<PreparedTransactions, Error> {
     })
 }
 
-/// Returns the WAL that unused replication slots keep. A role may lack the right to see it, and a standby has none to keep.
+/// Returns the WAL that unused replication slots keep. A role may lack the right to see it, and a standby has none to
+/// keep.
 async fn wal_kept(session: &Session) -> u64 {
     let row = session.client().query_one(SLOTS, &[]).await;
     row.map(|row| bytes(&row, 0)).unwrap_or_default()
 }
 
-/// Estimates how fast the database grows, from the newest part of the commit log. `None` if too little was written to tell.
+/// Estimates how fast the database grows, from the newest part of the commit log. `None` if too little was written to
+/// tell.
 async fn growth(session: &Session) -> Result<Option<Growth>, tokio_postgres::Error> {
     let client = session.client();
     let (mut rows, mut oldest) = (0_i64, None);

@@ -16,8 +16,8 @@ use crate::{sessions::IsLost, store::refusal::is_session_lost};
 
 /// A client whose session may be lost although its connection is not.
 ///
-/// The session is lost if its prepared statements or its settings are gone. A pooler that changes to transaction mode does
-/// this: each transaction may get another session of the database.
+/// The session is lost if its prepared statements or its settings are gone. A pooler that changes to transaction mode
+/// does this: each transaction may get another session of the database.
 pub(crate) struct SessionClient {
     client: Client,
     state: ConnectionState,
@@ -32,8 +32,8 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// Counts a warning before the answer to the statement that gave it arrives. A `ROLLBACK` without a transaction is none: a
-    /// transaction that is dropped after a failed commit sends it.
+    /// Counts a warning before the answer to the statement that gave it arrives. A `ROLLBACK` without a transaction is
+    /// none: a transaction that is dropped after a failed commit sends it.
     pub(crate) fn note_warning(&self, notice: &DbError) {
         if *notice.code() == SqlState::NO_ACTIVE_SQL_TRANSACTION {
             return;
@@ -58,7 +58,8 @@ impl SessionClient {
         &self.state.is_lost
     }
 
-    /// Returns the number of warnings that the database has sent so far, including those of every statement that has ended.
+    /// Returns the number of warnings that the database has sent so far, including those of every statement that has
+    /// ended.
     pub(crate) fn warnings(&self) -> u64 {
         self.state.warnings.load(Relaxed)
     }

@@ -13,7 +13,8 @@ pub(crate) struct IdentityColumns<'a> {
     pub(crate) source: Vec<&'a str>,
 }
 
-/// Returns each user once. A statement names them in its predicate, so that Citus sends it only to the shards that it needs.
+/// Returns each user once. A statement names them in its predicate, so that Citus sends it only to the shards that it
+/// needs.
 pub(crate) fn distinct(users: &[i64]) -> Vec<i64> {
     let mut distinct = users.to_vec();
     distinct.sort_unstable();

@@ -2,32 +2,33 @@
 //!
 //! # Numbers
 //!
-//! A writer takes the number of its commit as the last thing before `COMMIT`, under a lock that PostgreSQL releases only
-//! after the transaction is visible. So a session that sees number *n* sees every number below it, and a transaction that is
-//! rolled back leaves no number unused. Only commits wait for each other here, not the work before them.
+//! A writer takes the number of its commit as the last thing before `COMMIT`, under a lock that PostgreSQL releases
+//! only after the transaction is visible. So a session that sees number *n* sees every number below it, and a
+//! transaction that is rolled back leaves no number unused. Only commits wait for each other here, not the work before
+//! them.
 //!
 //! # Positions
 //!
 //! A [`LogPosition`] is a number and a fingerprint of the record's writer. A writer id is random and belongs to one
-//! connection to one PostgreSQL process. If the database is put back to an earlier state, the numbers after that state are
-//! given again, but to other writers. So a position of the lost history is recognised, however far the new history has
-//! grown.
+//! connection to one PostgreSQL process. If the database is put back to an earlier state, the numbers after that state
+//! are given again, but to other writers. So a position of the lost history is recognised, however far the new history
+//! has grown.
 //!
 //! # Packs
 //!
-//! Records that are some minutes old are moved to `health_commit_packs`, up to [`PACK_RECORDS`] in one row, without losing
-//! anything: see [`codec`].
+//! Records that are some minutes old are moved to `health_commit_packs`, up to [`PACK_RECORDS`] in one row, without
+//! losing anything: see [`codec`].
 //!
 //! # Row keys
 //!
-//! A record names the rows of its commit by their keys, see [`row_keys`]. The feed reads the keys together with the rows, not with
-//! the records, because a replay whose subscriber has stopped keeps records in memory.
+//! A record names the rows of its commit by their keys, see [`row_keys`]. The feed reads the keys together with the
+//! rows, not with the records, because a replay whose subscriber has stopped keeps records in memory.
 //!
 //! # Erasures
 //!
-//! A transaction that erased samples has a record too. Its number of rows is NULL, so that a server of a version without erasures
-//! fails at the record and does not skip it. In a pack, the version byte has the same effect. A row of `health_erasures` says what
-//! was erased, see [`erasures`].
+//! A transaction that erased samples has a record too. Its number of rows is NULL, so that a server of a version
+//! without erasures fails at the record and does not skip it. In a pack, the version byte has the same effect. A row of
+//! `health_erasures` says what was erased, see [`erasures`].
 
 pub(crate) mod codec;
 pub(crate) mod erasures;
@@ -92,32 +93,33 @@ pub(crate) const BATCH_BITS: u32 = 20;
 /// The most rows of a batch.
 pub(crate) const BATCH_ROWS_MAX: i64 = 1 << BATCH_BITS;
 
-/// The most records of one pack. To find one record, a session reads the whole pack, so they must not be too many. Each pack is a
-/// row of a table, so they must not be too few.
+/// The most records of one pack. To find one record, a session reads the whole pack, so they must not be too many. Each
+/// pack is a row of a table, so they must not be too few.
 const PACK_RECORDS: i64 = 1_000;
 
-/// A pack ends with the record that brings the rows of its commits above this number. To find the keys of one record, a session
-/// reads those of all rows of the pack.
+/// A pack ends with the record that brings the rows of its commits above this number. To find the keys of one record, a
+/// session reads those of all rows of the pack.
 const PACK_ROWS: i64 = 20_000;
 
-/// How old a record must be before it is packed, and a pack before it is deleted. Pollers read the log every second, so they read
-/// most records before they are packed. A fence also finds its record in a pack.
+/// How old a record must be before it is packed, and a pack before it is deleted. Pollers read the log every second, so
+/// they read most records before they are packed. A fence also finds its record in a pack.
 const PACK_AFTER: Duration = Duration::from_mins(5);
 
-/// Serialises the last statements of writers. In a statement of its own, so that [`APPEND`] takes its snapshot after the
-/// lock is granted and sees the newest record.
+/// Serialises the last statements of writers. In a statement of its own, so that [`APPEND`] takes its snapshot after
+/// the lock is granted and sees the newest record.
 pub(crate) const COMMIT_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health commit order'))";
 
 /// Adds a record after the newest one. Must follow [`COMMIT_LOCK`] in the same transaction.
 ///
-/// `ORDER BY number DESC LIMIT 1` reads the end of the primary key: one probe, however long the log is. The outer join gives
-/// a number also if the log is empty. The next batch number comes with the answer, so that a small transaction needs no
-/// round trip for it.
+/// `ORDER BY number DESC LIMIT 1` reads the end of the primary key: one probe, however long the log is. The outer join
+/// gives a number also if the log is empty. The next batch number comes with the answer, so that a small transaction
+/// needs no round trip for it.
 ///
 /// `$6` are the keys of the rows, see [`row_keys`].
 ///
-/// If the oldest timestamp `$4` is given and the threshold is later, or a program must know a newer migration than `$5`, there
-/// is no record: [`INSERT_RECENT`](crate::store::write) has stored nothing then, and a record would say that it did.
+/// If the oldest timestamp `$4` is given and the threshold is later, or a program must know a newer migration than
+/// `$5`, there is no record: [`INSERT_RECENT`](crate::store::write) has stored nothing then, and a record would say
+/// that it did.
 pub(crate) const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
      SELECT coalesce(newest.number, 0) + 1, $1, $2, coalesce(newest.writer, 0), $3, $6 FROM (VALUES (1)) AS one \
      LEFT JOIN LATERAL (SELECT number, writer FROM health_commits ORDER BY number DESC LIMIT 1) AS newest ON true \
@@ -127,11 +129,12 @@ pub(crate) const APPEND: &str = "INSERT INTO health_commits (number, batch, writ
 /// The newest record; it is never packed or deleted.
 const NEWEST: &str = "SELECT number, batch, writer, rows FROM health_commits ORDER BY number DESC LIMIT 1";
 
-/// Records and packs from a number on, in one snapshot, so that a record that is being packed is found in one of the two.
+/// Records and packs from a number on, in one snapshot, so that a record that is being packed is found in one of the
+/// two.
 ///
-/// The first half reads at most `$2` records from `$1` on. The second half reads at most two packs: the pack with `$1` and the
-/// next one. If there are further packs, the records do not continue the second pack, and [`page`] stops between the two.
-/// The outer order is explicit, because a union has none.
+/// The first half reads at most `$2` records from `$1` on. The second half reads at most two packs: the pack with `$1`
+/// and the next one. If there are further packs, the records do not continue the second pack, and [`page`] stops
+/// between the two. The outer order is explicit, because a union has none.
 const PAGE: &str = "SELECT number, batch, writer, rows, is_old, records FROM ( \
      (SELECT number, batch, writer, rows, committed_at < now() - $3::bigint * interval '1 microsecond' AS is_old, NULL::bytea AS records \
      FROM health_commits WHERE number >= $1 ORDER BY number LIMIT $2) \
@@ -159,11 +162,11 @@ const RECORDS_OF_BATCH: &str = "SELECT number, rows, NULL::bytea FROM health_com
 /// Lets one server at a time pack and prune; the others skip it.
 const TRY_MAINTENANCE_LOCK: &str = "SELECT pg_try_advisory_xact_lock(hashtext('health commit log'))";
 
-/// Takes the records that are old enough out of the table, up to the first one that is not, and never the newest one. So the
-/// numbers that stay follow each other, even if the clock has jumped.
+/// Takes the records that are old enough out of the table, up to the first one that is not, and never the newest one.
+/// So the numbers that stay follow each other, even if the clock has jumped.
 ///
-/// The statement reads only the `$2` oldest records, at the start of the primary key, and takes all but the last of them at most.
-/// It ends with the record that brings their rows above `$3`.
+/// The statement reads only the `$2` oldest records, at the start of the primary key, and takes all but the last of
+/// them at most. It ends with the record that brings their rows above `$3`.
 const TAKE_OLD: &str = "WITH oldest AS ( \
      SELECT number, committed_at < now() - $1::bigint * interval '1 microsecond' \
      AND sum(rows) OVER (ORDER BY number) - coalesce(rows, 0) <= $3 AS is_taken \
@@ -176,8 +179,9 @@ const INSERT_PACK: &str = "INSERT INTO health_commit_packs \
 
 /// Deletes packs that no client can resume from any more.
 ///
-/// The newest record that is older than the window stays, because a client that has received nothing since then resumes from it.
-/// So a pack is deleted only if a later pack, or the oldest record outside the packs, is older than the window as well.
+/// The newest record that is older than the window stays, because a client that has received nothing since then resumes
+/// from it. So a pack is deleted only if a later pack, or the oldest record outside the packs, is older than the window
+/// as well.
 const PRUNE: &str = "DELETE FROM health_commit_packs WHERE last_number < coalesce( \
      (SELECT number FROM (SELECT number, committed_at FROM health_commits ORDER BY number LIMIT 1) AS oldest \
      WHERE committed_at < now() - $1::bigint * interval '1 microsecond'), \
@@ -197,8 +201,9 @@ impl CommitRecord {
     pub(crate) fn position(&self) -> LogPosition {
         LogPosition {
             number: self.number,
-            // The record of a fence has the writer id of the batch that it keeps out. If the database was put back, the lost
-            // history may hold that batch under the same number. So a fence has the high half of the id as its fingerprint.
+            // The record of a fence has the writer id of the batch that it keeps out. If the database was put back, the
+            // lost history may hold that batch under the same number. So a fence has the high half of the id as its
+            // fingerprint.
             fingerprint: fingerprint(if self.rows == 0 && !self.is_erasure {
                 self.writer_id >> 32
             } else {
@@ -306,8 +311,8 @@ pub(crate) async fn batch_range(session: &mut Session, from: i64, to: i64) -> Re
 ///
 /// * The log has no record with the key. When the record without rows is committed, the key is taken, and the lost
 ///   transaction can never commit.
-/// * The log has a record with the key. With rows, it is the record of the batch. Without rows, an earlier call added it and
-///   lost its own answer.
+/// * The log has a record with the key. With rows, it is the record of the batch. Without rows, an earlier call added
+///   it and lost its own answer.
 /// * Another transaction is adding a record with the key. PostgreSQL lets this one wait until the other has ended.
 ///
 /// The packs are read after the insert: if the record was moved to a pack meanwhile, that pack is visible by then.

@@ -1,5 +1,5 @@
-//! A model of the commit numbers and of the fence: writers that are delayed, rolled back, killed and left alone at every
-//! step, and one poller that only asks for the numbers after its position.
+//! A model of the commit numbers and of the fence: writers that are delayed, rolled back, killed and left alone at
+//! every step, and one poller that only asks for the numbers after its position.
 //!
 //! The same model runs with planted faults, and has to notice each of them.
 
@@ -346,8 +346,8 @@ impl Poller {
         }
     }
 
-    /// Counts the records without all their rows. On a cluster, a record may be visible a moment before its rows, so this does
-    /// what the product does there: it looks again after the commits have become complete.
+    /// Counts the records without all their rows. On a cluster, a record may be visible a moment before its rows, so
+    /// this does what the product does there: it looks again after the commits have become complete.
     async fn count_incomplete(&mut self, records: &[CommitRecord]) -> usize {
         let incomplete = incomplete(&self.session, records).await;
         if incomplete == 0 || self.session.tables() == Tables::Local {

@@ -288,8 +288,8 @@ async fn packs_older_than_the_window_are_deleted_and_the_position_of_an_idle_cli
         }
     }
     session.client().batch_execute(&old).await.unwrap();
-    // The older one of the two packs goes; the other one ends with the position of clients that are idle since then. A third
-    // one is new.
+    // The older one of the two packs goes; the other one ends with the position of clients that are idle since then. A
+    // third one is new.
     maintain(&mut session, DAY).await.unwrap();
     assert_eq!(count(&session, "SELECT count(*) FROM health_commit_packs").await, 2);
     let first = count(&session, "SELECT min(first_number) FROM health_commit_packs").await;
@@ -382,8 +382,8 @@ async fn a_running_replay_misses_nothing_when_commits_are_packed() {
         // The last sample overtakes the backlog of other users.
         let all = 20 * 1000 + 20 * 2 + 1;
         let mut distinct: BTreeSet<_> = received.iter().copied().collect();
-        // On a busy machine this test may not read for a while. The replay then gives its rows up and reads them again, so
-        // some samples may come twice. The promise is: at least once.
+        // On a busy machine this test may not read for a while. The replay then gives its rows up and reads them again,
+        // so some samples may come twice. The promise is: at least once.
         while distinct.len() < all {
             let sample = receive(&mut live).await;
             distinct.insert(sample);

@@ -58,20 +58,20 @@ const WRITER_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = of
 /// Settings of a reader's session. Readers ask for ranges of keys given as arrays, so the plan is always the same, and
 /// planning or starting parallel workers would take longer than most answers.
 ///
-/// The planner does not know how long a range is, and expects a few rows. It would collect and sort these, and the sort of
-/// the 43 200 samples of a month takes longer than reading them. The primary key has them in order.
+/// The planner does not know how long a range is, and expects a few rows. It would collect and sort these, and the sort
+/// of the 43 200 samples of a month takes longer than reading them. The primary key has them in order.
 const READER_SESSION: &str = "SET enable_seqscan = off; SET enable_sort = off; SET max_parallel_workers_per_gather = 0";
 
-/// Settings of the roller's session, in addition to those of a writer. It reads ranges of the primary key in their order,
-/// see [`READER_SESSION`].
+/// Settings of the roller's session, in addition to those of a writer. It reads ranges of the primary key in their
+/// order, see [`READER_SESSION`].
 const ROLLER_SESSION: &str = "SET enable_sort = off";
 
-/// Begins the transaction of a writer. The isolation level is explicit, because a role may have another default, and every
-/// statement needs a snapshot of its own.
+/// Begins the transaction of a writer. The isolation level is explicit, because a role may have another default, and
+/// every statement needs a snapshot of its own.
 const BEGIN_WRITING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// Asks which process serves the session. Processes of two servers may have the same number, but the servers were not started at
-/// the same microsecond.
+/// Asks which process serves the session. Processes of two servers may have the same number, but the servers were not
+/// started at the same microsecond.
 pub(crate) const BACKEND: &str =
     "SELECT pg_backend_pid() AS backend_pid, pg_postmaster_start_time()::text AS server_started";
 
@@ -80,8 +80,8 @@ pub(crate) const BACKEND: &str =
 /// [`Config::from_url`] sets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest wait for the first answer of an open connection. PostgreSQL answers in a millisecond. A pooler in session mode
-/// opens the connection and lets it wait until another client leaves.
+/// The longest wait for the first answer of an open connection. PostgreSQL answers in a millisecond. A pooler in
+/// session mode opens the connection and lets it wait until another client leaves.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Session {
@@ -123,9 +123,9 @@ impl Session {
     /// Makes a session of a connection that the caller has opened. The other sessions of the configuration know of it.
     ///
     /// # Errors
-    /// [`SessionLost`](crate::error::TemporaryReason::SessionLost) if another session of the configuration has the same backend.
-    /// [`TooManyConnections`](crate::error::TemporaryReason::TooManyConnections) if the connection is open but gets no answer:
-    /// a pooler has no session for it.
+    /// [`SessionLost`](crate::error::TemporaryReason::SessionLost) if another session of the configuration has the same
+    /// backend. [`TooManyConnections`](crate::error::TemporaryReason::TooManyConnections) if the connection is open but
+    /// gets no answer: a pooler has no session for it.
     pub(crate) async fn registered(
         config: &Config,
         client: Client,
@@ -146,9 +146,9 @@ impl Session {
 
     /// Makes a session of a connection that the caller has opened.
     ///
-    /// The settings, the guard and the question who serves the session are one query. A pooler in transaction mode runs a
-    /// query in one session of the database, so the session with the guard has the settings. Only if Citus is installed, there
-    /// are one or two more.
+    /// The settings, the guard and the question who serves the session are one query. A pooler in transaction mode runs
+    /// a query in one session of the database, so the session with the guard has the settings. Only if Citus is
+    /// installed, there are one or two more.
     pub(crate) async fn of(
         client: Client,
         state: ConnectionState,
@@ -207,8 +207,8 @@ impl Session {
         self.reader = Some(reader);
     }
 
-    /// Lets the pool replace the session by a new one. If the setting of a database changes, read-only or back, only new sessions
-    /// have the change.
+    /// Lets the pool replace the session by a new one. If the setting of a database changes, read-only or back, only
+    /// new sessions have the change.
     pub(crate) fn retire(&mut self) {
         self.client.lose();
     }
@@ -234,14 +234,14 @@ impl Session {
         self.client.unwatched()
     }
 
-    /// Returns a statement that fails if this is another session than the one that was opened. A transaction in which it
-    /// succeeds has the settings of the session, and its prepared statements are ours.
+    /// Returns a statement that fails if this is another session than the one that was opened. A transaction in which
+    /// it succeeds has the settings of the session, and its prepared statements are ours.
     pub(crate) fn guard(&self) -> &str {
         &self.guard
     }
 
-    /// Returns the statements that begin the transaction of a [writer](Self::writer), with the [guard](Self::guard) and the
-    /// threshold lock.
+    /// Returns the statements that begin the transaction of a [writer](Self::writer), with the [guard](Self::guard) and
+    /// the threshold lock.
     pub(crate) fn begin_writing(&self) -> &str {
         &self.begin_writing
     }
@@ -252,7 +252,8 @@ impl Session {
     }
 }
 
-/// Polls the driver's side of a connection until the connection ends, and then notes that it is lost. Counts its warnings.
+/// Polls the driver's side of a connection until the connection ends, and then notes that it is lost. Counts its
+/// warnings.
 pub(crate) fn drive(mut driver: Driver) -> ConnectionState {
     let state = ConnectionState::default();
     let noted = state.clone();
@@ -297,7 +298,8 @@ pub(crate) fn no_session() -> Error {
     too_many_connections(Arc::new(NoSession))
 }
 
-/// The cause of [`TemporaryReason::TooManyConnections`](crate::error::TemporaryReason::TooManyConnections) if a pooler lets a connection wait.
+/// The cause of [`TemporaryReason::TooManyConnections`](crate::error::TemporaryReason::TooManyConnections) if a pooler
+/// lets a connection wait.
 #[derive(Debug, thiserror::Error)]
 #[error("a connection was opened, but got no session of the database in time: a connection pooler has none left")]
 struct NoSession;

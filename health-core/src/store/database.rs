@@ -14,8 +14,8 @@ use crate::{
 
 /// Reads everything in one round trip.
 ///
-/// During a recovery every transaction is read-only. There is no current schema if the role may use none of those in its
-/// search path.
+/// During a recovery every transaction is read-only. There is no current schema if the role may use none of those in
+/// its search path.
 const FACTS: &str = "SELECT current_database()::text, current_user::text, coalesce(current_schema(), 'public')::text, \
      current_setting('server_encoding'), current_setting('transaction_read_only')::boolean, \
      current_setting('server_version')";

@@ -35,13 +35,13 @@ const COUNT: &str = "SELECT count(*) FROM (SELECT user_id FROM health_dirty LIMI
 const REMOVE_LOCAL: &str = "DELETE FROM health_dirty WHERE ctid = ANY (ARRAY(SELECT ctid FROM health_dirty \
      WHERE (user_id, slice) > ($1, $2) AND epoch < $4 ORDER BY user_id, slice LIMIT $3)) RETURNING user_id, slice";
 
-/// Finds the dirty slices of past epochs that follow one slice. [`REMOVE_RANGE`] then removes them: one statement for both
-/// would need a `ctid`, or return the rows of all shards in any order.
+/// Finds the dirty slices of past epochs that follow one slice. [`REMOVE_RANGE`] then removes them: one statement for
+/// both would need a `ctid`, or return the rows of all shards in any order.
 const FIRST: &str = "SELECT user_id, slice FROM health_dirty WHERE (user_id, slice) > ($1, $2) AND epoch < $4 \
      ORDER BY user_id, slice LIMIT $3";
 
-/// Removes the dirty slices that [`FIRST`] has found, and further rows of the last of these slices. No other row of a past
-/// epoch is added meanwhile, because every writer of those epochs has ended.
+/// Removes the dirty slices that [`FIRST`] has found, and further rows of the last of these slices. No other row of a
+/// past epoch is added meanwhile, because every writer of those epochs has ended.
 const REMOVE_RANGE: &str = "DELETE FROM health_dirty WHERE user_id = ANY($1::bigint[]) \
      AND (user_id, slice) > ($2, $3) AND (user_id, slice) <= ($4, $5) AND epoch < $6";
 
@@ -136,8 +136,8 @@ pub(crate) async fn count(session: &mut Session, most: i64) -> Result<i64, Store
     Ok(session.client().query_one(&statement, &[&most]).await?.get(0))
 }
 
-/// Removes dirty slices of epochs before `epoch` that follow `after`, at most `rows_max` rows of the table or a few more.
-/// Returns the slices, ascending, each once. The caller holds the lock of rollers and erasers.
+/// Removes dirty slices of epochs before `epoch` that follow `after`, at most `rows_max` rows of the table or a few
+/// more. Returns the slices, ascending, each once. The caller holds the lock of rollers and erasers.
 pub(crate) async fn remove(
     session: &mut Session,
     epoch: i64,

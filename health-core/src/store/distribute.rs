@@ -1,7 +1,7 @@
 //! Distributes the tables of users with Citus.
 //!
-//! Everything is one transaction, so no session finds some tables distributed and others not. A session remembers where the
-//! tables are, so no server may have a session open meanwhile, see [`tables`](crate::store::tables).
+//! Everything is one transaction, so no session finds some tables distributed and others not. A session remembers where
+//! the tables are, so no server may have a session open meanwhile, see [`tables`](crate::store::tables).
 //!
 //! A table that a later migration adds is distributed by the start that applies the migration.
 
@@ -28,9 +28,9 @@ use crate::{
 /// The oldest major version of Citus that has everything that this program uses.
 pub(super) const VERSION_MIN: u32 = 12;
 
-/// The table that stays on the coordinator and is in the metadata of Citus all the same. So Citus takes a transaction that
-/// changes it for one on several nodes and commits it in two phases: the commit record and the rows become durable together or
-/// not at all.
+/// The table that stays on the coordinator and is in the metadata of Citus all the same. So Citus takes a transaction
+/// that changes it for one on several nodes and commits it in two phases: the commit record and the rows become durable
+/// together or not at all.
 const TABLE_OF_COMMITS: &str = "health_commits";
 
 /// What PostgreSQL knows of Citus. The setting exists if the library is loaded.
@@ -69,8 +69,8 @@ const HOLDERS: &str = "SELECT DISTINCT 'process ' || held.pid || coalesce(' (app
      AND ((held.objsubid = 1 AND (held.classid::bigint << 32) | held.objid::bigint = hashtext('health distribution')) \
      OR (held.objsubid = 2 AND held.classid = hashtext('health feed')::bigint::bit(32)::bigint AND held.objid = 0)) ORDER BY 1";
 
-/// Begins the transaction. No statement has a time limit, because moving all samples may take long. The lock lets migrations
-/// wait. In the mode `sequential`, Citus permits changes of several tables in one transaction.
+/// Begins the transaction. No statement has a time limit, because moving all samples may take long. The lock lets
+/// migrations wait. In the mode `sequential`, Citus permits changes of several tables in one transaction.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1min'; \
      SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL citus.multi_shard_modify_mode = 'sequential'; \
      SELECT pg_advisory_xact_lock(hashtext('health migrations'))";
@@ -102,8 +102,9 @@ pub async fn distribution_steps(config: &Config) -> Result<Vec<DistributionStep>
     steps(&session, &facts).await
 }
 
-/// Distributes the tables of users over the workers of a Citus cluster, by user. The database must be that of the coordinator.
-/// Tables that are distributed already stay as they are, so a second call is harmless. Returns what is true afterwards.
+/// Distributes the tables of users over the workers of a Citus cluster, by user. The database must be that of the
+/// coordinator. Tables that are distributed already stay as they are, so a second call is harmless. Returns what is
+/// true afterwards.
 ///
 /// Every server must be stopped meanwhile, because a session finds out where the tables are only when it connects.
 ///
@@ -116,7 +117,8 @@ pub async fn distribute(config: &Config) -> Result<Vec<DistributionStep>, Error>
     within_transaction(&session, &facts).await
 }
 
-/// Returns false if some tables of users are distributed and others are not. Unlike [`steps`], it needs no rights on the tables.
+/// Returns false if some tables of users are distributed and others are not. Unlike [`steps`], it needs no rights on
+/// the tables.
 pub(super) async fn is_complete(session: &Session) -> Result<bool, Error> {
     if session.tables() == Tables::Local {
         return Ok(true);
@@ -127,7 +129,8 @@ pub(super) async fn is_complete(session: &Session) -> Result<bool, Error> {
     Ok(usize::try_from(distributed) == Ok(DISTRIBUTED_TABLES.len()))
 }
 
-/// Distributes the tables that a migration has added, if the others are distributed. The caller holds the lock of migrations.
+/// Distributes the tables that a migration has added, if the others are distributed. The caller holds the lock of
+/// migrations.
 pub(super) async fn distribute_added(session: &Session, facts: &Facts) -> Result<(), Error> {
     if session.tables() == Tables::Local || !has_citus(session).await? {
         return Ok(());
@@ -346,8 +349,8 @@ fn plan(places: &BTreeMap<String, Place>) -> Result<Vec<DistributionStep>, Clust
     Ok(steps)
 }
 
-/// Returns the statements that distribute a table. The first leaves its rows in the coordinator's table as well, where no
-/// statement finds them any more; the second removes them.
+/// Returns the statements that distribute a table. The first leaves its rows in the coordinator's table as well, where
+/// no statement finds them any more; the second removes them.
 fn distributing(table: &str, first: &str) -> Vec<String> {
     let beside = if table == first {
         String::new()

@@ -98,8 +98,8 @@ async fn a_distributed_database_of_an_earlier_version_is_migrated() {
     assert_eq!(Session::plain(&config).await.unwrap().tables(), Tables::Distributed);
 }
 
-/// Citus refuses a change of a distributed table as one of several statements that are sent together. The statements of a migration
-/// are sent together, so only a migration with a single statement needs no block.
+/// Citus refuses a change of a distributed table as one of several statements that are sent together. The statements of
+/// a migration are sent together, so only a migration with a single statement needs no block.
 #[test]
 fn a_migration_changes_what_is_distributed_in_blocks_of_one_statement() {
     let of_citus = [DISTRIBUTED_TABLES.as_slice(), &["health_commits"]].concat();

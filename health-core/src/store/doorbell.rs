@@ -30,8 +30,8 @@ use crate::{
 
 /// Prepares the poller's session.
 ///
-/// Its shared advisory lock shows other servers that a poller exists. It commits nothing but notifications, so no commit
-/// waits for the disk.
+/// Its shared advisory lock shows other servers that a poller exists. It commits nothing but notifications, so no
+/// commit waits for the disk.
 const SETTINGS: &str = "SET synchronous_commit = off; SET enable_seqscan = off; \
      SET statement_timeout = '10s'; \
      SELECT pg_advisory_lock_shared(hashtext('health feed'), 0)";
@@ -44,8 +44,8 @@ const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
 
 /// Notifies other servers. The payload tells a server which notifications are its own.
 ///
-/// The statement has a transaction of its own and is not a part of the writer's, because a transaction with a notification takes a
-/// lock of the whole database at its commit.
+/// The statement has a transaction of its own and is not a part of the writer's, because a transaction with a
+/// notification takes a lock of the whole database at its commit.
 const NOTIFY: &str = "SELECT pg_notify('health_feed', $1)";
 
 /// Returns whether another session holds the same advisory lock.
@@ -164,10 +164,12 @@ impl Doorbell {
         answered(commit_log::page(&mut self.session, from, limit, window)).await
     }
 
-    /// Returns the rows that some commits wrote, in the order of the commits; `None` if the commit log does not hold them any more.
+    /// Returns the rows that some commits wrote, in the order of the commits; `None` if the commit log does not hold
+    /// them any more.
     ///
-    /// If the tables are distributed, a commit may be visible before all of its rows. Rows are missing as well if later commits
-    /// have changed or erased them. So if some are missing, this reads again after all visible commits have become complete.
+    /// If the tables are distributed, a commit may be visible before all of its rows. Rows are missing as well if later
+    /// commits have changed or erased them. So if some are missing, this reads again after all visible commits have
+    /// become complete.
     pub(crate) async fn rows(&mut self, records: &[CommitRecord]) -> Result<Option<Vec<FeedRow>>, Error> {
         answered(async {
             let session = &mut self.session;

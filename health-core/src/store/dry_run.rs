@@ -1,7 +1,7 @@
 //! Tries the migrations that a database lacks, in a transaction that is rolled back, and reads which locks they take.
 //!
-//! A trial takes the same locks as the migrations, so others wait for it. It waits for each lock for a second at most, and takes
-//! five seconds at most. That is less than the ingest deadline, so no client is refused because of it.
+//! A trial takes the same locks as the migrations, so others wait for it. It waits for each lock for a second at most,
+//! and takes five seconds at most. That is less than the ingest deadline, so no client is refused because of it.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ const LOCKS: &str = "SELECT relation, mode FROM pg_locks WHERE locktype = 'relat
 /// The strongest lock on each relation.
 type Locks = BTreeMap<u32, LockMode>;
 
-/// Finds out which migrations a database lacks, and tries them in a transaction that is rolled back. Nothing is changed, and
-/// no database is created.
+/// Finds out which migrations a database lacks, and tries them in a transaction that is rolled back. Nothing is
+/// changed, and no database is created.
 ///
 /// The trial takes the locks that the migrations take, for at most five seconds. It waits at most a second for each.
 ///
@@ -140,7 +140,8 @@ async fn try_all(
     Ok(Trial::Complete)
 }
 
-/// Makes one statement of a migration, so that the timeout is for all of it: PostgreSQL gives each statement of a query its own.
+/// Makes one statement of a migration, so that the timeout is for all of it: PostgreSQL gives each statement of a query
+/// its own.
 fn as_one(sql: &str, left_ms: u128) -> String {
     format!(
         "SET LOCAL statement_timeout = {left_ms}; DO $dry_run$ BEGIN EXECUTE $migration${sql}$migration$; END $dry_run$"

@@ -1,23 +1,26 @@
 //! Erases samples: all of a user, or those of a range.
 //!
-//! An erasure takes several transactions, so that none is long, however many samples it erases. Each of them, called a step, erases
-//! the samples of a span of time, updates the summaries of that span, and adds its own record to the commit log. So at any moment,
-//! also after a crash, the feed has told which samples are erased, and answers are exact over the samples that are left.
+//! An erasure takes several transactions, so that none is long, however many samples it erases. Each of them, called a
+//! step, erases the samples of a span of time, updates the summaries of that span, and adds its own record to the
+//! commit log. So at any moment, also after a crash, the feed has told which samples are erased, and answers are exact
+//! over the samples that are left.
 //!
 //! # The order of the feed
 //!
-//! A client that applies the events of a user in their order must have exactly the stored samples afterwards. So a step must erase every sample in the
-//! range that was committed before its record, and no later one. The difficulty is a writer that commits while the eraser deletes:
-//! the eraser's statement does not see these samples, but their record comes before that of the erasure. And writers must not wait
-//! while the eraser deletes, because that takes long. So a step deletes twice: first without a lock, which finds nearly
-//! everything, and again under the commit lock, under which no other transaction commits.
+//! A client that applies the events of a user in their order must have exactly the stored samples afterwards. So a step
+//! must erase every sample in the range that was committed before its record, and no later one. The difficulty is a
+//! writer that commits while the eraser deletes: the eraser's statement does not see these samples, but their record
+//! comes before that of the erasure. And writers must not wait while the eraser deletes, because that takes long. So a
+//! step deletes twice: first without a lock, which finds nearly everything, and again under the commit lock, under
+//! which no other transaction commits.
 //!
 //! # Summaries
 //!
-//! The roller stores summaries and never deletes any: a minute or a slice that has lost all its samples would stay. So the
-//! eraser deletes the summaries of what it touches, and makes those of the samples that are left, in the same transaction. It
-//! holds the lock of the rollers, so none of them stores a summary of what is being deleted, and neither the threshold nor the
-//! epoch changes. A sample that a writer commits meanwhile is in a dirty slice of the current epoch, which stays.
+//! The roller stores summaries and never deletes any: a minute or a slice that has lost all its samples would stay. So
+//! the eraser deletes the summaries of what it touches, and makes those of the samples that are left, in the same
+//! transaction. It holds the lock of the rollers, so none of them stores a summary of what is being deleted, and
+//! neither the threshold nor the epoch changes. A sample that a writer commits meanwhile is in a dirty slice of the
+//! current epoch, which stays.
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,8 +48,8 @@ use crate::{
     },
 };
 
-/// The time limit of one statement, in place of the readers' statement timeout. A statement deletes at most [`STEP_ROWS`]
-/// samples, or those of one slice, and may wait for a writer or for another eraser.
+/// The time limit of one statement, in place of the readers' statement timeout. A statement deletes at most
+/// [`STEP_ROWS`] samples, or those of one slice, and may wait for a writer or for another eraser.
 const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '2min'";
 
 /// Finds where a step ends: at the time of the sample that is `$4` samples after `$2`. One range of the primary key.
@@ -78,16 +81,16 @@ const DELETE_ROLLUPS_OF_RANGE: &str =
 /// Reads the end of the time that may have summaries.
 const THRESHOLD: &str = "SELECT threshold FROM health_sealing";
 
-/// Samples that a step reads and deletes: about 50 ms of work. Writers wait for the second deletion, which takes about a tenth
-/// of it.
+/// Samples that a step reads and deletes: about 50 ms of work. Writers wait for the second deletion, which takes about
+/// a tenth of it.
 const STEP_ROWS: i64 = 10_000;
 
-/// Samples that a step deletes within one slice that holds more than [`STEP_ROWS`]. More, because each step reads the samples
-/// that are left in the slice to summarise them.
+/// Samples that a step deletes within one slice that holds more than [`STEP_ROWS`]. More, because each step reads the
+/// samples that are left in the slice to summarise them.
 const DENSE_STEP_ROWS: i64 = 100_000;
 
-/// Attempts of a step if PostgreSQL ends its transaction because of a deadlock, or if a writer has locked a row under the
-/// commit lock. A second attempt nearly always succeeds, so the number is generous.
+/// Attempts of a step if PostgreSQL ends its transaction because of a deadlock, or if a writer has locked a row under
+/// the commit lock. A second attempt nearly always succeeds, so the number is generous.
 const ATTEMPTS_MAX: u32 = 20;
 
 /// The longest pause before another attempt.
@@ -345,10 +348,12 @@ impl<'a> Deletion<'a> {
     }
 }
 
-/// Deletes the summaries of the slices, hours and days that an erasure touches, and stores those of the samples that are left.
+/// Deletes the summaries of the slices, hours and days that an erasure touches, and stores those of the samples that
+/// are left.
 ///
-/// Only time before the threshold has summaries, and the threshold stays while the lock of the rollers is held. Between the two
-/// watermarks, this may store a summary that the roller has not made yet. It is replaced when the roller gets there.
+/// Only time before the threshold has summaries, and the threshold stays while the lock of the rollers is held. Between
+/// the two watermarks, this may store a summary that the roller has not made yet. It is replaced when the roller gets
+/// there.
 async fn summarise_rest(session: &mut Session, erasure: &Erasure) -> Result<(), StoreError> {
     let Some(range) = erasure.range() else { return Ok(()) };
     let user = erasure.user_id().get();
@@ -372,8 +377,8 @@ async fn summarise_rest(session: &mut Session, erasure: &Erasure) -> Result<(), 
     summarise::coarser(session, &spans, |_| threshold).await
 }
 
-/// Begins a transaction with the lock of the rollers. The isolation level is explicit, because a role may have another default:
-/// each statement needs a snapshot of its own.
+/// Begins a transaction with the lock of the rollers. The isolation level is explicit, because a role may have another
+/// default: each statement needs a snapshot of its own.
 async fn begin(session: &mut Session) -> Result<Transaction<'_>, StoreError> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; {STATEMENT_TIMEOUT}; {}",

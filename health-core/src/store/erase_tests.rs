@@ -1,4 +1,5 @@
-//! Erasing beside writers, rollers and subscribers: answers are exact, and the feed tells it in the order of the commits.
+//! Erasing beside writers, rollers and subscribers: answers are exact, and the feed tells it in the order of the
+//! commits.
 
 use std::{
     collections::BTreeMap,
@@ -388,8 +389,8 @@ async fn erasures_are_packed_and_pruned_with_their_records() {
     assert_eq!(left, 1, "that of the newest record");
 }
 
-/// An earlier version reads the number of rows as an integer, and a pack of another version as unreadable. It must stop at an
-/// erasure, because it cannot tell its subscribers of it.
+/// An earlier version reads the number of rows as an integer, and a pack of another version as unreadable. It must stop
+/// at an erasure, because it cannot tell its subscribers of it.
 #[tokio::test]
 async fn a_server_that_knows_no_erasures_stops_at_one() {
     let database = TestDatabase::new().await;
@@ -402,7 +403,8 @@ async fn a_server_that_knows_no_erasures_stops_at_one() {
     assert!(row.try_get::<_, i32>(0).is_err());
 }
 
-/// With an interval, a subscriber gets the newest sample of each user, and every erasure before what was stored after it.
+/// With an interval, a subscriber gets the newest sample of each user, and every erasure before what was stored after
+/// it.
 #[tokio::test]
 async fn with_an_interval_no_erased_sample_is_sent_after_its_erasure_and_no_erasure_is_left_out() {
     let database = TestDatabase::new().await;

@@ -1,7 +1,8 @@
 //! The rows that the feed reads back from the table: those of commits without kept samples, and those of replays.
 //!
-//! The commit log names the rows of each commit by their [keys](row_keys). So the cost of reading a commit depends on the number of
-//! its rows, not on the size of the table, and for a subscriber of some users only on the number of their rows.
+//! The commit log names the rows of each commit by their [keys](row_keys). So the cost of reading a commit depends on
+//! the number of its rows, not on the size of the table, and for a subscriber of some users only on the number of their
+//! rows.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -66,9 +67,10 @@ pub(crate) fn first_id(batch_number: i64) -> i64 {
 
 /// Returns the rows that some commits wrote, in the order of the commits, then of ids.
 ///
-/// If `users` are given, which must be sorted, returns only their rows. `part` chooses rows of each batch by their places, counted
-/// from 0; `None` stands for all rows. A row that a later commit has changed again is left out, because it belongs to that commit.
-/// Returns `None` if the commit log does not hold all of the commits any more, or does not say which rows they wrote.
+/// If `users` are given, which must be sorted, returns only their rows. `part` chooses rows of each batch by their
+/// places, counted from 0; `None` stands for all rows. A row that a later commit has changed again is left out, because
+/// it belongs to that commit. Returns `None` if the commit log does not hold all of the commits any more, or does not
+/// say which rows they wrote.
 pub(crate) async fn rows(
     session: &mut Session,
     records: &[CommitRecord],

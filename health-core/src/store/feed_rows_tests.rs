@@ -63,8 +63,8 @@ fn samples(rows: &[FeedRow]) -> Vec<&Sample> {
     rows.iter().map(|row| &row.sample).collect()
 }
 
-/// New rows fill the space of erased ones, so those of one commit lie anywhere. An index on ranges of blocks finds nearly the
-/// whole table then, and a subscriber that resumes falls behind without end.
+/// New rows fill the space of erased ones, so those of one commit lie anywhere. An index on ranges of blocks finds
+/// nearly the whole table then, and a subscriber that resumes falls behind without end.
 #[tokio::test]
 async fn the_rows_of_a_commit_cost_as_much_after_erasures_as_before() {
     let database = TestDatabase::undistributed().await;

@@ -9,8 +9,8 @@ use crate::{
     store::{connect_refusal::classify_connect, connection::Session, database, refusal::classify, tables::Tables},
 };
 
-/// The tables and sequences of this program, with their schema, by name. They are found through `health_metrics`, so that
-/// they may be in any schema of the search path.
+/// The tables and sequences of this program, with their schema, by name. They are found through `health_metrics`, so
+/// that they may be in any schema of the search path.
 const RELATIONS: &str = "SELECT namespace.nspname::text, relation.relname::text, relation.relkind::text \
      FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace \
      WHERE relation.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'health_metrics'::regclass) \
@@ -23,8 +23,8 @@ const HISTORY: &str = "refinery_schema_history";
 
 /// Returns the statements that give a role every right that the server needs when it serves, one a line.
 ///
-/// The schema must be up to date: see [`migrate`](crate::migrate). A later migration may add tables; run the statements of
-/// that version then.
+/// The schema must be up to date: see [`migrate`](crate::migrate). A later migration may add tables; run the statements
+/// of that version then.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if the database cannot be reached, [`Error::Database`] if there are no tables.

@@ -17,8 +17,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The lock that a session waits for, and the sessions that hold it.
 ///
-/// `pg_blocking_pids` also names sessions that wait in front. A prepared transaction has the number 0. PostgreSQL shows when
-/// a session of another role began its transaction only to roles that may read all statistics.
+/// `pg_blocking_pids` also names sessions that wait in front. A prepared transaction has the number 0. PostgreSQL shows
+/// when a session of another role began its transaction only to roles that may read all statistics.
 const BLOCKERS: &str = "SELECT coalesce('the table ' || waiting.relation::regclass::text, waiting.locktype), blocking.pid, \
      coalesce(session.application_name, ''), coalesce(session.usename::text, ''), \
      to_char(coalesce(session.xact_start, session.state_change, session.backend_start), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
@@ -44,7 +44,8 @@ pub(crate) struct LockWait {
 
 /// Runs work of a session to its end. If the work takes long because of a lock, the log says who holds it.
 ///
-/// `who` is the subject of the log line, such as "a writer". `on_wait` is called after each question, with what was found.
+/// `who` is the subject of the log line, such as "a writer". `on_wait` is called after each question, with what was
+/// found.
 pub(crate) async fn report_waits<T>(
     config: &Config,
     pid: i32,
@@ -72,8 +73,8 @@ pub(crate) async fn report_waits<T>(
     }
 }
 
-/// Asks in a session of its own, because the other one is waiting. Returns `None` if it does not wait for a lock, or if there
-/// is no answer.
+/// Asks in a session of its own, because the other one is waiting. Returns `None` if it does not wait for a lock, or if
+/// there is no answer.
 async fn ask(config: &Config, pid: i32) -> Option<LockWait> {
     let asking = async {
         let session = Session::plain(&config.for_sessions("diagnosis")).await?;

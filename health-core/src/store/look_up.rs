@@ -26,8 +26,8 @@ const NEWEST_LOCAL: &str = "SELECT users.user_id, newest.timestamp FROM unnest($
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = users.user_id \
      ORDER BY timestamp DESC LIMIT 1) AS newest";
 
-/// The same for the users of one shard. The statement names these users, so that Citus asks only this shard. For users of several
-/// shards, Citus would refuse the limit.
+/// The same for the users of one shard. The statement names these users, so that Citus asks only this shard. For users
+/// of several shards, Citus would refuse the limit.
 pub(super) const NEWEST_OF_SHARD: &str = "SELECT users.user_id, newest.timestamp FROM unnest($1::bigint[]) AS users (user_id) \
      CROSS JOIN LATERAL (SELECT timestamp FROM health_metrics m WHERE m.user_id = ANY($1::bigint[]) \
      AND m.user_id = users.user_id ORDER BY timestamp DESC LIMIT 1) AS newest";
@@ -39,7 +39,8 @@ const LOOK_UP_LOCAL: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calo
      AS keys (user_id, timestamp, source, position) \
      JOIN health_metrics m ON m.user_id = keys.user_id AND m.timestamp = keys.timestamp AND m.source = keys.source";
 
-/// The same for the users of one shard, without `ctid`. The statement names these users, so that Citus asks only this shard.
+/// The same for the users of one shard, without `ctid`. The statement names these users, so that Citus asks only this
+/// shard.
 const LOOK_UP_OF_SHARD: &str = "SELECT keys.position, m.heart_rate, m.steps, m.calories \
      FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) WITH ORDINALITY \
      AS keys (user_id, timestamp, source, position) \
@@ -158,8 +159,8 @@ pub(crate) async fn look_up(
     Ok(stored)
 }
 
-/// Looks identities up in distributed tables. Returns the indices of the identities of each shard, and the rows found there,
-/// whose ordinality refers to these indices.
+/// Looks identities up in distributed tables. Returns the indices of the identities of each shard, and the rows found
+/// there, whose ordinality refers to these indices.
 async fn look_up_by_shard(
     session: &mut Session,
     keys: &IdentityColumns<'_>,

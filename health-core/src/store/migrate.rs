@@ -32,12 +32,12 @@ const LOCK: &str = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeo
 
 /// Brings the schema up to date; creates the database if it is missing and this role may create it.
 ///
-/// If the schema is current, it needs no right but to read. Several programs may call it at the same time: one migrates, the
-/// others wait and then find nothing to do.
+/// If the schema is current, it needs no right but to read. Several programs may call it at the same time: one
+/// migrates, the others wait and then find nothing to do.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database cannot be reached. [`Error::Setup`] if the database, its schema or the role cannot
-/// be used as they are. [`Error::Migration`] if a migration fails.
+/// [`Error::Unavailable`] if the database cannot be reached. [`Error::Setup`] if the database, its schema or the role
+/// cannot be used as they are. [`Error::Migration`] if a migration fails.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
     prepare(config).await.map(|_| ())
 }

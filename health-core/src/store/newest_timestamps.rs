@@ -21,8 +21,8 @@ pub(crate) struct NewestTimestamps {
 
 /// The part of the cache for one shard of users. It stays with the shard, whichever writer takes it.
 ///
-/// The hash of the standard library took a sixth of the CPU time of a load with many users. A client that knows which users
-/// collide under this one can slow writers down, but it needs the right to write, and the map is bounded.
+/// The hash of the standard library took a sixth of the CPU time of a load with many users. A client that knows which
+/// users collide under this one can slow writers down, but it needs the right to write, and the map is bounded.
 #[derive(Debug, Default)]
 pub(crate) struct ShardTimestamps {
     newest: HashMap<(UserId, Source), DateTime<Utc>>,

@@ -1,4 +1,5 @@
-//! The plans that PostgreSQL chooses: for statements that read long ranges, before it has statistics, and for small batches.
+//! The plans that PostgreSQL chooses: for statements that read long ranges, before it has statistics, and for small
+//! batches.
 
 use test_support::TestDatabase;
 

@@ -21,24 +21,24 @@ use crate::{
     },
 };
 
-/// Some poolers keep the session of a connection from its first `SET` on. The setting is ours alone, so it means nothing to
-/// other programs that get the session.
+/// Some poolers keep the session of a connection from its first `SET` on. The setting is ours alone, so it means
+/// nothing to other programs that get the session.
 const PIN: &str = "SET health.session = 'kept'";
 
-/// How long the second connection and all answers may take. A pooler in session mode that has one session only lets the second
-/// connection wait for the first.
+/// How long the second connection and all answers may take. A pooler in session mode that has one session only lets the
+/// second connection wait for the first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often both connections are asked. A pooler that chooses among two idle sessions at random stays unnoticed once in 100
-/// starts; other poolers show themselves in the first round.
+/// How often both connections are asked. A pooler that chooses among two idle sessions at random stays unnoticed once
+/// in 100 starts; other poolers show themselves in the first round.
 const ROUNDS: usize = 2;
 
-/// Fails if two open connections are served by the same process, or one of them by different ones. Returns false if none can be
-/// opened: the database may be missing yet.
+/// Fails if two open connections are served by the same process, or one of them by different ones. Returns false if
+/// none can be opened: the database may be missing yet.
 ///
-/// No session does this that belongs to one connection, direct or through a pooler in session mode. `PgBouncer` in transaction
-/// mode gives the second connection the session that the first one has just left, also if it has only one. Other poolers take
-/// turns, so that the process of a connection changes.
+/// No session does this that belongs to one connection, direct or through a pooler in session mode. `PgBouncer` in
+/// transaction mode gives the second connection the session that the first one has just left, also if it has only one.
+/// Other poolers take turns, so that the process of a connection changes.
 ///
 /// The connections have no other settings, because a pooler in transaction mode would give them to other programs.
 ///

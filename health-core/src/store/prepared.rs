@@ -1,12 +1,13 @@
 //! Transactions that Citus has prepared on its nodes.
 //!
-//! If the tables are distributed, a commit has two phases. Citus prepares the transaction on every node that it has changed,
-//! commits on the coordinator, and then tells the nodes to commit. Between the last two steps a session may see the commit
-//! record and not yet the rows. If a node or the coordinator fails there, the client still hears of success, perhaps with a
-//! warning, and the rows stay invisible until `recover_prepared_transactions()` is called. Citus itself calls it once a minute.
+//! If the tables are distributed, a commit has two phases. Citus prepares the transaction on every node that it has
+//! changed, commits on the coordinator, and then tells the nodes to commit. Between the last two steps a session may
+//! see the commit record and not yet the rows. If a node or the coordinator fails there, the client still hears of
+//! success, perhaps with a warning, and the rows stay invisible until `recover_prepared_transactions()` is called.
+//! Citus itself calls it once a minute.
 //!
-//! So a task that must not miss a row of a visible commit waits until all transactions have ended that are prepared at that moment.
-//! If the tables are local, these functions return at once without asking the database.
+//! So a task that must not miss a row of a visible commit waits until all transactions have ended that are prepared at
+//! that moment. If the tables are local, these functions return at once without asking the database.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -76,7 +77,8 @@ pub(crate) async fn recover(session: &mut Session, rows: Rows) -> Result<(), Sto
     Ok(())
 }
 
-/// Calls [`recover`] if the session got a warning since their number was `warnings`: one of its commits may be incomplete.
+/// Calls [`recover`] if the session got a warning since their number was `warnings`: one of its commits may be
+/// incomplete.
 pub(crate) async fn recover_if_warned(session: &mut Session, rows: Rows, warnings: u64) -> Result<(), StoreError> {
     if session.client().warnings() == warnings {
         return Ok(());

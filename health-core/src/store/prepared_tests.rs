@@ -1,5 +1,5 @@
-//! Nothing is taken for complete while a transaction of a cluster is prepared. One PostgreSQL that seems to be a cluster prepares
-//! it here by hand.
+//! Nothing is taken for complete while a transaction of a cluster is prepared. One PostgreSQL that seems to be a
+//! cluster prepares it here by hand.
 
 use std::{sync::Arc, time::Duration};
 

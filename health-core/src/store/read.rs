@@ -243,8 +243,8 @@ impl<'a> ReadTransaction<'a> {
 
     /// Folds minutes and samples together. Both come in the order of time, and no sample lies in one of the minutes.
     ///
-    /// The samples are folded while they arrive. A user may have millions of them that are not summarised yet, so they must
-    /// not be kept.
+    /// The samples are folded while they arrive. A user may have millions of them that are not summarised yet, so they
+    /// must not be kept.
     async fn fold(&self, minutes: &[Row], samples: Option<RowStream>) -> Result<Vec<SourceSummary>, StoreError> {
         let mut fold = SampleSummariser::new(self.query.ends, self.query.now);
         let mut minutes = minutes.iter().map(source_summary).peekable();

@@ -1,4 +1,5 @@
-//! The pool of connections for readers: how many it opens, which one a query gets, and what a query without one is told.
+//! The pool of connections for readers: how many it opens, which one a query gets, and what a query without one is
+//! told.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,8 +33,8 @@ pub(crate) struct ReaderSessions {
     need: Mutex<Option<Need>>,
 }
 
-/// How long after a refusal the pool opens no further connection. PostgreSQL starts a process and writes a line into its log
-/// for each attempt.
+/// How long after a refusal the pool opens no further connection. PostgreSQL starts a process and writes a line into
+/// its log for each attempt.
 const REFUSAL_LASTS: Duration = Duration::from_secs(1);
 
 impl ManageConnection for ReaderSessions {
@@ -143,7 +144,8 @@ pub(crate) async fn checkout(readers: &Readers) -> Result<bb8::PooledConnection<
     }
 }
 
-/// Closes an idle connection of the readers, unless it is the only one, so that a task that needs a connection can open one.
+/// Closes an idle connection of the readers, unless it is the only one, so that a task that needs a connection can open
+/// one.
 pub(crate) async fn give_back(readers: &Readers) {
     let state = readers.pool.state();
     if state.connections > 1 && state.idle_connections > 0 {

@@ -18,8 +18,8 @@ use crate::{
 /// Takes the lock that a writer needs, and asks what else would keep it from writing.
 ///
 /// The statements are sent as one query: they are one transaction, so the lock ends with them, even if the caller has
-/// stopped waiting. A database can be read-only for another reason than a lock (a standby, a setting), which only the last
-/// statement tells.
+/// stopped waiting. A database can be read-only for another reason than a lock (a standby, a setting), which only the
+/// last statement tells.
 const READY: &str = "SET LOCAL lock_timeout = '1s'; \
      LOCK TABLE health_metrics, health_commits, health_dirty IN ROW EXCLUSIVE MODE; \
      SELECT pg_backend_pid() AS backend_pid, pg_postmaster_start_time()::text AS server_started; \

@@ -9,7 +9,8 @@ use crate::{
     error::{Error, NotWritableReason, TemporaryReason},
 };
 
-/// What poolers report in place of PostgreSQL's code. `PgBouncer` gives all its errors the code of a protocol violation.
+/// What poolers report in place of PostgreSQL's code. `PgBouncer` gives all its errors the code of a protocol
+/// violation.
 const TOO_MANY_BY_POOLER: [&str; 3] = [
     "too many connections",
     "no more connections allowed",
@@ -62,8 +63,8 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
 
 /// Returns whether PostgreSQL refused one row and may accept the others of the same statement.
 ///
-/// The classes are data exceptions, violated constraints, and errors raised by a trigger. Row-level security reports a row
-/// with the code of a missing right.
+/// The classes are data exceptions, violated constraints, and errors raised by a trigger. Row-level security reports a
+/// row with the code of a missing right.
 pub(crate) fn is_about_one_row(refusal: &DbError) -> bool {
     let code = refusal.code();
     let class = code.code().get(..2).unwrap_or_default();
@@ -72,8 +73,8 @@ pub(crate) fn is_about_one_row(refusal: &DbError) -> bool {
         || is_violation_at_a_node(refusal)
 }
 
-/// Returns whether a worker of Citus refused a row that a constraint forbids. Citus inserts rows by COPY, and reports what a worker
-/// refuses then as an internal error, with the worker's text and without its code.
+/// Returns whether a worker of Citus refused a row that a constraint forbids. Citus inserts rows by COPY, and reports
+/// what a worker refuses then as an internal error, with the worker's text and without its code.
 fn is_violation_at_a_node(refusal: &DbError) -> bool {
     *refusal.code() == SqlState::INTERNAL_ERROR
         && comes_from_a_node(refusal.file(), refusal.where_())
@@ -102,11 +103,11 @@ fn is_out_of_reach(code: &SqlState) -> bool {
     codes.contains(code) || code.code().starts_with("08")
 }
 
-/// Returns whether Citus reports that one of its nodes failed: as a lost connection (class 08), a shutdown (57P), or an internal
-/// error. The session is as good as before, and another attempt may succeed.
+/// Returns whether Citus reports that one of its nodes failed: as a lost connection (class 08), a shutdown (57P), or an
+/// internal error. The session is as good as before, and another attempt may succeed.
 ///
-/// A duplicate key may be an internal error too, but writers look for it first. An internal error of PostgreSQL itself has another
-/// source file and no such context.
+/// A duplicate key may be an internal error too, but writers look for it first. An internal error of PostgreSQL itself
+/// has another source file and no such context.
 pub(crate) fn is_about_a_node(refusal: &DbError) -> bool {
     let code = refusal.code();
     let is_of_a_node =
@@ -131,8 +132,8 @@ pub(crate) fn is_too_many_connections(error: &tokio_postgres::Error) -> bool {
 
 /// Returns whether the prepared statements of the session are gone, belong to another program, or are out of date.
 ///
-/// A new connection helps. If a pooler gives the session of one connection to another, it may lack our statements, or have
-/// some of the same name that take other parameters.
+/// A new connection helps. If a pooler gives the session of one connection to another, it may lack our statements, or
+/// have some of the same name that take other parameters.
 pub(crate) fn is_session_lost(error: &tokio_postgres::Error) -> bool {
     let Some(refusal) = error.as_db_error() else {
         return false;

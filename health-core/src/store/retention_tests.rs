@@ -1,4 +1,5 @@
-//! The retention erases exactly what is too old, by one server at a time, and answers, summaries and the feed agree afterwards.
+//! The retention erases exactly what is too old, by one server at a time, and answers, summaries and the feed agree
+//! afterwards.
 
 use std::{sync::Arc, time::Duration};
 
@@ -116,8 +117,8 @@ async fn while_another_server_has_its_turn_nothing_is_erased() {
     while retention.erase_old().await.unwrap() != Run::Done {}
 }
 
-/// Two servers that start with a retention erase what two servers without one have stored. A sample that arrives when it is
-/// already too old is stored, and the next run erases it.
+/// Two servers that start with a retention erase what two servers without one have stored. A sample that arrives when
+/// it is already too old is stored, and the next run erases it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_at_once_erase_each_old_sample_once_and_tell_it_on_the_feed() {
     let database = TestDatabase::new().await;

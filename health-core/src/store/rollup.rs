@@ -107,8 +107,8 @@ const EPOCH_MIN: Duration = Duration::from_secs(5);
 /// See [`Roller::quiet_min`]. While writers are busy, they commit several times in this time.
 const QUIET_MIN: Duration = Duration::from_millis(500);
 
-/// The number of dirty slices that are many, see [`Roller::quiet_min`]. To answer a query that finds as many takes ten times
-/// as long as with summaries.
+/// The number of dirty slices that are many, see [`Roller::quiet_min`]. To answer a query that finds as many takes ten
+/// times as long as with summaries.
 const MANY_DIRTY_SLICES: i64 = 1_000;
 
 /// See [`Roller::dense_samples`]. A reader reads a part of a slice with fewer samples within 0.1 ms. In a slice
@@ -150,7 +150,8 @@ struct SealingState {
     watermarks: Watermarks,
     /// The next user to seal: the slices of users with lower ids are summarised up to the threshold.
     next_user: i64,
-    /// The next slice of that user to seal: the user's earlier slices are summarised. It is the threshold if the user is done.
+    /// The next slice of that user to seal: the user's earlier slices are summarised. It is the threshold if the user
+    /// is done.
     next_slice: i64,
     /// The latest threshold that [`Roller::settle`] allows.
     due: i64,
@@ -369,8 +370,8 @@ impl Roller {
         Ok(true)
     }
 
-    /// Removes some dirty slices of the user who has waited for the longest time, perhaps with some of the next users, and
-    /// summarises them again. Returns whether there were any. Every other call does nothing.
+    /// Removes some dirty slices of the user who has waited for the longest time, perhaps with some of the next users,
+    /// and summarises them again. Returns whether there were any. Every other call does nothing.
     async fn resummarise_awaited(&mut self, session: &mut Session, state: &SealingState) -> Result<bool, StoreError> {
         self.was_for_awaited = !self.was_for_awaited;
         let user = self.awaited_users.first().filter(|_| self.was_for_awaited);

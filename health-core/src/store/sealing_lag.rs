@@ -18,8 +18,8 @@ pub(crate) struct SealingLag {
     pub(crate) dirty_slices: u64,
 }
 
-/// Measures how old the end of the sealed time is, and how many slices are dirty. Answers stay exact in any case: readers
-/// take samples in place of missing summaries.
+/// Measures how old the end of the sealed time is, and how many slices are dirty. Answers stay exact in any case:
+/// readers take samples in place of missing summaries.
 pub(crate) async fn lag(session: &mut Session) -> Result<SealingLag, StoreError> {
     let statement = session.prepare(LAG).await?;
     let row = session.client().query_one(&statement, &[]).await?;

@@ -1,7 +1,7 @@
 //! The rules for statements that run if the tables are distributed, see [`tables`](crate::store::tables).
 //!
-//! Each rule stands for statements that Citus 13 refuses, or answers wrongly without an error. The rules look at the words
-//! of a statement, so they are stricter than Citus in places.
+//! Each rule stands for statements that Citus 13 refuses, or answers wrongly without an error. The rules look at the
+//! words of a statement, so they are stricter than Citus in places.
 
 use std::fmt;
 
@@ -45,10 +45,11 @@ pub(super) enum Rule {
     Volatile,
     /// Slow: the statement goes to every shard.
     UsersNotNamed,
-    /// Wrong: rows of several shards come in any order, so an inner order, or a limit without an order, decides nothing.
+    /// Wrong: rows of several shards come in any order, so an inner order, or a limit without an order, decides
+    /// nothing.
     OrderLost,
-    /// Refused: "Limit clause is currently unsupported when a lateral subquery references a column from a table function",
-    /// and the same for aggregates.
+    /// Refused: "Limit clause is currently unsupported when a lateral subquery references a column from a table
+    /// function", and the same for aggregates.
     LateralLimit,
     /// Refused: "complex joins are only supported when all distributed tables are co-located".
     LocalTableJoined,
@@ -226,8 +227,8 @@ impl Statement {
         self.has_several_users() && self.has_any(&["unnest"]) && self.positions(&["lateral", "("]).any(limits)
     }
 
-    /// Returns whether a local table stands in a list of tables together with a distributed one, or in a subquery of that
-    /// list. A subquery that returns one value may read it.
+    /// Returns whether a local table stands in a list of tables together with a distributed one, or in a subquery of
+    /// that list. A subquery that returns one value may read it.
     fn joins_local_table(&self) -> bool {
         let is_joined = |at: &usize| {
             let depth = self.words[*at].depth;

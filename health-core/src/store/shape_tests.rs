@@ -112,8 +112,8 @@ async fn session(config: &Config, tables: Tables) -> Session {
     session
 }
 
-/// Stores samples of some users, summarises them, and makes slices dirty, some of them twice. Returns spans of whole slices
-/// that contain them.
+/// Stores samples of some users, summarises them, and makes slices dirty, some of them twice. Returns spans of whole
+/// slices that contain them.
 async fn store_samples(config: &Config) -> Vec<UserTimeSpan> {
     let health = Health::open(config.clone()).await.unwrap();
     let mut roller = Roller::new(Duration::ZERO, Arc::default());
@@ -152,7 +152,8 @@ fn any_sample(user: i64) -> Sample {
     Sample::new(UserId::new(user).unwrap(), time, source, readings).unwrap()
 }
 
-/// Runs every function whose statements have two shapes, and returns what they read, a line each. Changes are rolled back.
+/// Runs every function whose statements have two shapes, and returns what they read, a line each. Changes are rolled
+/// back.
 async fn everything_read(session: &mut Session, spans: &[UserTimeSpan]) -> String {
     let mut read = Vec::new();
     for (after, most) in [(0, 100), (0, 7), (13, 7), (39, 2), (40, 2), (i64::MAX, 2)] {

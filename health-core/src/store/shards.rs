@@ -1,8 +1,9 @@
 //! Which users have their rows in the same shard of a distributed table.
 //!
-//! Citus sends a statement to each shard that it needs, with all parameters. A statement with the keys of thousands of users
-//! would send each key to all 32 shards, and each shard would search its rows for all keys. So a session sends a statement about
-//! many users once for each shard, with the keys of that shard's users, and does not wait for an answer before it sends the next.
+//! Citus sends a statement to each shard that it needs, with all parameters. A statement with the keys of thousands of
+//! users would send each key to all 32 shards, and each shard would search its rows for all keys. So a session sends a
+//! statement about many users once for each shard, with the keys of that shard's users, and does not wait for an answer
+//! before it sends the next.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,8 @@ use crate::store::{columns::distinct, connection::Session};
 const SHARDS: &str = "SELECT user_id, get_shard_id_for_distribution_column('health_metrics', user_id) \
      FROM unnest($1::bigint[]) AS users (user_id)";
 
-/// Returns indices of `users`, in their order, grouped by the shard of the user. If a shard was split meanwhile, a group may
-/// have the users of two shards.
+/// Returns indices of `users`, in their order, grouped by the shard of the user. If a shard was split meanwhile, a
+/// group may have the users of two shards.
 pub(super) async fn by_shard(session: &mut Session, users: &[i64]) -> Result<Vec<Vec<usize>>, tokio_postgres::Error> {
     let names = distinct(users);
     if names.len() <= 1 {

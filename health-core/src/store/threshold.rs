@@ -21,8 +21,8 @@ const MOVE_THRESHOLD: &str = "UPDATE health_sealing SET threshold = $1, next_use
 /// Begins the next epoch.
 const NEXT_EPOCH: &str = "UPDATE health_sealing SET epoch = epoch + 1, epoch_since = clock_timestamp()";
 
-/// Moves the threshold. Returns false if a writer holds the lock for too long, or if its transaction is incomplete on some
-/// nodes of a cluster.
+/// Moves the threshold. Returns false if a writer holds the lock for too long, or if its transaction is incomplete on
+/// some nodes of a cluster.
 pub(super) async fn move_threshold(session: &mut Session, due: i64) -> Result<bool, StoreError> {
     let is_locked = lock_threshold(session).await?;
     if is_locked {
@@ -45,8 +45,8 @@ pub(crate) async fn end_epoch(session: &mut Session) -> Result<bool, StoreError>
 
 /// Takes the threshold lock exclusively. Returns false if a writer holds it for too long.
 ///
-/// A writer whose connection is lost no longer holds the lock, but its transaction may be prepared, and become visible later.
-/// What it has written would be missing in the summaries for ever. So this returns false in that case as well.
+/// A writer whose connection is lost no longer holds the lock, but its transaction may be prepared, and become visible
+/// later. What it has written would be missing in the summaries for ever. So this returns false in that case as well.
 ///
 /// The savepoint keeps the transaction usable after the lock timeout, which is an error.
 async fn lock_threshold(session: &mut Session) -> Result<bool, StoreError> {

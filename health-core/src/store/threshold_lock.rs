@@ -8,6 +8,6 @@ pub(crate) const LOCK_EXCLUSIVE: &str = "SELECT pg_advisory_xact_lock(hashtext('
 /// other of the transaction takes a snapshot.
 pub(super) const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('health threshold'))";
 
-/// The name under which a writer's session prepares [`LOCK_SHARED`] in SQL: `EXECUTE` may follow `BEGIN` in one query, to which
-/// PostgreSQL sends one answer.
+/// The name under which a writer's session prepares [`LOCK_SHARED`] in SQL: `EXECUTE` may follow `BEGIN` in one query,
+/// to which PostgreSQL sends one answer.
 pub(super) const PREPARED_LOCK_SHARED: &str = "health_lock_threshold";

@@ -126,7 +126,8 @@ async fn each_sslmode_means_what_it_means_to_libpq() {
     let unknown = Refused("an authority that is not among the root certificates");
     let wrong_name = Refused("is for db.example, 10.0.0.1, not for localhost");
     let expired = Refused("expired at 2001-02-03T00:00:00+00:00");
-    // The server's certificate, and what follows from `require` with the root certificate, `verify-ca` and `verify-full`.
+    // The server's certificate, and what follows from `require` with the root certificate, `verify-ca` and
+    // `verify-full`.
     let servers = [
         ("right", authority.sign("x", &["localhost"]), Tls, Tls, Tls),
         ("common name only", authority.sign("localhost", &[]), Tls, Tls, Tls),

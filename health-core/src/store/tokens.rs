@@ -139,8 +139,8 @@ pub(crate) async fn mark_used(session: &mut Session, used: &[(i64, DateTime<Utc>
     Ok(())
 }
 
-/// Returns `None` for the row that says that there is no token, and for a row that this program cannot have written: such a
-/// token opens nothing, and the others stay in force.
+/// Returns `None` for the row that says that there is no token, and for a row that this program cannot have written:
+/// such a token opens nothing, and the others stay in force.
 fn grant(row: &Row) -> Option<TokenGrant> {
     readable_grant(row).ok().flatten()
 }

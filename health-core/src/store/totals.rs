@@ -12,8 +12,8 @@ use crate::store::{
     transaction::Transaction,
 };
 
-/// The counts and sums of one user's samples. Sums of floating-point columns are exact decimals, because the order of rows
-/// must not matter.
+/// The counts and sums of one user's samples. Sums of floating-point columns are exact decimals, because the order of
+/// rows must not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UserTotals {
     pub(crate) user_id: i64,
@@ -62,8 +62,8 @@ pub(crate) async fn below(session: &mut Session, id: i64) -> Result<Vec<UserTota
     Ok(rows.iter().map(totals).collect())
 }
 
-/// Returns the totals of the samples that no commit after `position` has written, and the first id of those that one may
-/// have written. `None` if the commit log does not hold the position.
+/// Returns the totals of the samples that no commit after `position` has written, and the first id of those that one
+/// may have written. `None` if the commit log does not hold the position.
 ///
 /// A batch takes its number before it writes and its place in the log when it commits. So the bound is the lowest batch
 /// number of all later commits.

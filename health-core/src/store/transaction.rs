@@ -17,8 +17,8 @@ pub(crate) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins a transaction with `begin`, which may contain further statements (`SET LOCAL`, locks). Fails if the session is
-    /// not the one that was opened.
+    /// Begins a transaction with `begin`, which may contain further statements (`SET LOCAL`, locks). Fails if the
+    /// session is not the one that was opened.
     pub(crate) async fn begin(session: &'a mut Session, begin: &str) -> Result<Self, tokio_postgres::Error> {
         let transaction = Self::pipelined(session);
         let begin = format!("{begin}; {}", transaction.guard());
@@ -38,8 +38,8 @@ impl<'a> Transaction<'a> {
         committed
     }
 
-    /// Notes that a `COMMIT` that the caller sent was answered, whatever the answer was: there is no transaction any more, so
-    /// the drop sends no `ROLLBACK`.
+    /// Notes that a `COMMIT` that the caller sent was answered, whatever the answer was: there is no transaction any
+    /// more, so the drop sends no `ROLLBACK`.
     pub(crate) fn ended(mut self) {
         self.is_open = false;
     }

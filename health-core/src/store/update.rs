@@ -18,9 +18,9 @@ use crate::{
 
 /// Changes rows that still hold the values that were looked up.
 ///
-/// The `ctid` from the look-up finds each row without a second search of the key. A row that is not at that location any more,
-/// or has other values, is not changed, so the count of changed rows is too low and the caller notices. A changed row gets an
-/// id of this batch, by which the feed knows the commit that wrote it.
+/// The `ctid` from the look-up finds each row without a second search of the key. A row that is not at that location
+/// any more, or has other values, is not changed, so the count of changed rows is too low and the caller notices. A
+/// changed row gets an id of this batch, by which the feed knows the commit that wrote it.
 const UPDATE_LOCAL: &str = "UPDATE health_metrics m \
      SET id = n.id, heart_rate = n.heart_rate, steps = n.steps, calories = n.calories \
      FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::double precision[], $5::integer[], $6::double precision[], \

@@ -83,8 +83,8 @@ const SEALED: &str =
 /// Describes one user in the same way, with the answer of [`SEALED`] as parameters: Citus joins no local table with a
 /// distributed one, and no function with several users.
 ///
-/// [`SEALED`] is read first. `sealed_before` only grows, so what was sealed then is sealed or dirty in the later snapshot of
-/// this statement.
+/// [`SEALED`] is read first. `sealed_before` only grows, so what was sealed then is sealed or dirty in the later
+/// snapshot of this statement.
 const DETAILS: &str = "SELECT $1::bigint, earliest.timestamp, latest.timestamp, latest.source, latest.heart_rate, \
      latest.steps, latest.calories, (counted.days + counted.slices + counted.raw + counted.dirty)::bigint \
      FROM (SELECT timestamp FROM health_metrics WHERE user_id = $1 ORDER BY timestamp LIMIT 1) AS earliest \
@@ -152,7 +152,8 @@ pub(crate) async fn ids_after(session: &mut Session, after: i64, most: i64) -> R
 
 /// Asks each node for the next ids of its shards. Returns `None` if a node has not answered.
 ///
-/// The coordinator opens a new connection to each node, which takes some 30 ms. The walk takes about as long for a thousand users.
+/// The coordinator opens a new connection to each node, which takes some 30 ms. The walk takes about as long for a
+/// thousand users.
 async fn ids_of_nodes(session: &mut Session, after: i64, most: i64) -> Result<Option<Vec<i64>>, StoreError> {
     let statement = session.prepare(WALK_SHARDS).await?;
     let walk = WALK_OF_SHARD.replace("{after}", &after.to_string());
@@ -174,8 +175,8 @@ async fn ids_of_nodes(session: &mut Session, after: i64, most: i64) -> Result<Op
     Ok(Some(ids))
 }
 
-/// Finds each user by a statement of its own over all shards. If a node is away, that statement fails with the error of Citus, which
-/// [`classify`](crate::store::refusal::classify) understands.
+/// Finds each user by a statement of its own over all shards. If a node is away, that statement fails with the error of
+/// Citus, which [`classify`](crate::store::refusal::classify) understands.
 async fn ids_one_by_one(session: &mut Session, after: i64, most: i64) -> Result<Vec<i64>, StoreError> {
     let statement = session.prepare(NEXT_ID).await?;
     let mut ids = Vec::new();

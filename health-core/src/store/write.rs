@@ -1,14 +1,15 @@
 //! Writes one batch in one transaction: looks up the rows that may exist and writes only what is new or different.
 //!
 //! The transaction locks no row in advance. If another server changes one of the rows after the look-up, a statement
-//! meets a duplicate key, or an update finds values other than those that were looked up. Then the transaction is rolled
-//! back, and the writer plans the batch again from the rows that are stored by then. So the counts are exact, and
-//! unchanged rows cost no write.
+//! meets a duplicate key, or an update finds values other than those that were looked up. Then the transaction is
+//! rolled back, and the writer plans the batch again from the rows that are stored by then. So the counts are exact,
+//! and unchanged rows cost no write.
 //!
 //! What a writer waits for:
 //!
-//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. That session waits at most one second for the
-//!   writers' transactions that have begun, and a writer that begins another one waits until that session has finished;
+//! * a session that changes the threshold or the epoch, see [`dirty_slices`]. That session waits at most one second for
+//!   the writers' transactions that have begun, and a writer that begins another one waits until that session has
+//!   finished;
 //! * a transaction of another server that has inserted or changed the same row and has not ended;
 //! * a lock on the whole table, for example of `ALTER TABLE`;
 //! * at the commit, the disk, and a synchronous standby if there is one.
@@ -49,20 +50,21 @@ use crate::{
 const READ_START: &str = "SELECT nextval('health_batch_numbers'), threshold, epoch, required_version \
      FROM (VALUES (1)) AS one LEFT JOIN health_sealing ON true";
 
-/// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no `ON CONFLICT`,
-/// because a duplicate key must stop the transaction: the plan is out of date then.
+/// Inserts new rows from one array a column: one statement and one plan for any number of rows. There is no
+/// `ON CONFLICT`, because a duplicate key must stop the transaction: the plan is out of date then.
 ///
-/// The arrays have one length. `unnest` stands in the list of columns: in `FROM`, PostgreSQL would store all elements of each
-/// array before it reads the first, and a small batch would take twice as long.
+/// The arrays have one length. `unnest` stands in the list of columns: in `FROM`, PostgreSQL would store all elements
+/// of each array before it reads the first, and a small batch would take twice as long.
 pub(super) const INSERT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::double precision[]), \
      unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[])";
 
 /// Inserts a small batch of new samples, unless one of them is older than the threshold, or this program is outdated.
 ///
-/// `$8` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing, because the samples'
-/// slices would have to be added to `health_dirty`. `$9` is the newest migration that this program knows. The statement reads the
-/// threshold itself: it runs after the statement that takes the threshold lock, so its snapshot is late enough.
+/// `$8` is the oldest timestamp of the batch. If the threshold is later, the statement inserts nothing, because the
+/// samples' slices would have to be added to `health_dirty`. `$9` is the newest migration that this program knows. The
+/// statement reads the threshold itself: it runs after the statement that takes the threshold lock, so its snapshot is
+/// late enough.
 pub(super) const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id, timestamp, heart_rate, steps, calories, source) \
      SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::timestamptz[]), unnest($4::double precision[]), \
      unnest($5::integer[]), unnest($6::double precision[]), unnest($7::text[]) \
@@ -71,9 +73,10 @@ pub(super) const INSERT_RECENT: &str = "INSERT INTO health_metrics (id, user_id,
 /// The number of new rows from which COPY is faster than an INSERT from arrays; found by measurement.
 const COPY_FROM_ROWS: usize = 500;
 
-/// How long a transaction may use the batch number that came with the commit before it. An older number is not used: the
-/// verification of a backup leaves out all samples from the lowest batch number of the later commits on, so batch numbers
-/// should have nearly the order of the commits. After a pause, one more round trip for a new number costs nothing.
+/// How long a transaction may use the batch number that came with the commit before it. An older number is not used:
+/// the verification of a backup leaves out all samples from the lowest batch number of the later commits on, so batch
+/// numbers should have nearly the order of the commits. After a pause, one more round trip for a new number costs
+/// nothing.
 const BATCH_NUMBER_LIFE: Duration = Duration::from_millis(100);
 
 /// A batch that was committed.
@@ -125,8 +128,9 @@ impl WriterSession {
 
     /// Writes a batch in one transaction. After success all of it is durable, after [`WriteError::Failed`] none of it.
     ///
-    /// If the tables are distributed, a warning of PostgreSQL means that a node may not have committed its part yet. Then the
-    /// outcome is unknown until the writer has recovered the prepared transactions, see [`prepared`](crate::store::prepared).
+    /// If the tables are distributed, a warning of PostgreSQL means that a node may not have committed its part yet.
+    /// Then the outcome is unknown until the writer has recovered the prepared transactions, see
+    /// [`prepared`](crate::store::prepared).
     pub(crate) async fn write(
         &mut self,
         cache: &mut NewestTimestamps,
@@ -159,8 +163,8 @@ impl WriterSession {
         Ok(written)
     }
 
-    /// Returns whether a batch can be written by [`INSERT_RECENT`]: it has too few rows for COPY, no sample is older than the
-    /// threshold, and the cache says that all are new.
+    /// Returns whether a batch can be written by [`INSERT_RECENT`]: it has too few rows for COPY, no sample is older
+    /// than the threshold, and the cache says that all are new.
     fn is_recent(&self, batch: &Batch, cache: &NewestTimestamps) -> bool {
         batch.len() < COPY_FROM_ROWS
             && batch.by_identity().all(|writes| {
@@ -237,8 +241,9 @@ impl WriterSession {
         batch: &Batch,
         mode: LookUp,
     ) -> Result<Written, WriteError> {
-        // If a transaction reads a shard and then inserts into it, Citus 13 takes it for one that only reads on that node: it does
-        // not prepare it there, and the rows are lost if the node fails at the commit. So the look-up runs before the transaction.
+        // If a transaction reads a shard and then inserts into it, Citus 13 takes it for one that only reads on that
+        // node: it does not prepare it there, and the rows are lost if the node fails at the commit. So the look-up
+        // runs before the transaction.
         let looked_up = match self.session.tables() {
             Tables::Local => None,
             Tables::Distributed => Some(look_up_batch(&mut self.session, cache, batch, mode).await?),
@@ -310,8 +315,8 @@ impl From<tokio_postgres::Error> for WriteError {
     }
 }
 
-/// Looks up the stored rows with the identities of a batch. If they change afterwards, the transaction that writes the batch
-/// is rolled back.
+/// Looks up the stored rows with the identities of a batch. If they change afterwards, the transaction that writes the
+/// batch is rolled back.
 async fn look_up_batch(
     session: &mut Session,
     cache: &mut NewestTimestamps,

@@ -1,4 +1,5 @@
-//! Gaps: samples that the server cannot send, because a cursor is unusable or the commit log does not have them any more.
+//! Gaps: samples that the server cannot send, because a cursor is unusable or the commit log does not have them any
+//! more.
 
 use std::time::Duration;
 
@@ -223,7 +224,8 @@ async fn a_replay_goes_on_if_the_database_is_put_back_to_an_earlier_state_while_
     let mut live = health.subscribe(Filter::all()).resume(start.clone());
     expect_resumed(&mut live).await.unwrap();
     assert_eq!(receive(&mut live, 3).await, ["1:1", "2:1", "3:1"]);
-    // The numbers of the later commits belong to other commits now, which have more rows. The added key repeats the key before it.
+    // The numbers of the later commits belong to other commits now, which have more rows. The added key repeats the key
+    // before it.
     let put_back = "UPDATE health_commits SET writer = 8, rows = 2, keys = keys || '\\x0000' WHERE number > $1";
     let common = number_of(&start) + 100;
     client.execute(put_back, &[&common]).await.unwrap();

@@ -128,7 +128,8 @@ async fn a_slow_subscriber_learns_what_it_missed_and_can_resume_to_receive_it() 
     assert_eq!(receive(&mut quick, 1).await, ["1:1"]);
     health.ingest((2..=300).map(|id| sample(id, 1, 2))).await.unwrap();
     assert_eq!(receive(&mut quick, 1).await, ["300:2"]);
-    // The ring holds the newest 100 samples at most, in whole chunks of 100 samples of a commit. They count as missed at once.
+    // The ring holds the newest 100 samples at most, in whole chunks of 100 samples of a commit. They count as missed
+    // at once.
     assert_eq!(health.counts().missed, 290);
     let LiveEvent::Lagged { missed, cursor } = next(&mut slow).await else {
         panic!("not lagged");

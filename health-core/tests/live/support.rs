@@ -33,14 +33,14 @@ pub(crate) async fn sql(database: &TestDatabase) -> Client {
     client
 }
 
-/// The last two statements of every transaction of a writer: the lock, then the record. `$1` is the batch number, `$2` the
-/// writer id, `$3` the row keys.
+/// The last two statements of every transaction of a writer: the lock, then the record. `$1` is the batch number, `$2`
+/// the writer id, `$3` the row keys.
 pub(crate) const COMMIT_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('health commit order'))";
 pub(crate) const APPEND: &str = "INSERT INTO health_commits (number, batch, writer, previous_writer, rows, keys) \
     SELECT number + 1, $1, $2, writer, 1, $3 FROM health_commits ORDER BY number DESC LIMIT 1";
 
-/// Returns the row keys of a commit of one row: the unit of time as a power of ten microseconds, here seconds, then user and time.
-/// Each is doubled and has seven bits a byte, the low ones first.
+/// Returns the row keys of a commit of one row: the unit of time as a power of ten microseconds, here seconds, then
+/// user and time. Each is doubled and has seven bits a byte, the low ones first.
 pub(crate) fn keys_of_one_row(user: u64, time: &str) -> Vec<u8> {
     let seconds = parse_timestamp(time).unwrap().timestamp().cast_unsigned();
     let mut bytes = vec![6];

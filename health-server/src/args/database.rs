@@ -37,7 +37,8 @@ impl DatabaseArgs {
     }
 }
 
-/// Refuses an empty URL. It comes from a script whose variable is not set, and must not fill another database in silence.
+/// Refuses an empty URL. It comes from a script whose variable is not set, and must not fill another database in
+/// silence.
 fn parse_database_url(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() {
         return Err(

@@ -116,7 +116,8 @@ async fn a_server_with_any_limit_at_either_end_answers_requests() {
                         "POST /ingest HTTP/1.0\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n{record}",
                         record.len()
                     ),
-                    // The shortest line is shorter than any record, and a busy machine may need longer than the deadline.
+                    // The shortest line is shorter than any record, and a busy machine may need longer than the
+                    // deadline.
                     &["200", "413", "503"],
                 ),
             ] {

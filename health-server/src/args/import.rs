@@ -29,7 +29,8 @@ pub(crate) struct ImportArgs {
     /// User of records that name none, which only NDJSON and CSV can do.
     #[arg(long, value_name = "N", value_parser = parse_user)]
     pub(crate) user: Option<UserId>,
-    /// Name of the device: in place of the one in files of one device (FIT, TCX, Fitbit), elsewhere for records that name none.
+    /// Name of the device: in place of the one in files of one device (FIT, TCX, Fitbit), elsewhere for records that
+    /// name none.
     #[arg(long, value_name = "S", value_parser = parse_source)]
     pub(crate) source: Option<Source>,
     /// Time zone of times without an offset, such as Europe/Berlin.

@@ -109,8 +109,8 @@ fn judge(answer: &str) -> Result<(), String> {
     })
 }
 
-/// Accepts any certificate: the question has no secret in it, and a health check asks by an address that certificates do not
-/// name.
+/// Accepts any certificate: the question has no secret in it, and a health check asks by an address that certificates
+/// do not name.
 fn tls() -> Result<ClientConfig, RustlsError> {
     let provider = Arc::new(ring::default_provider());
     Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -89,8 +89,8 @@ impl ServiceUser {
         })
     }
 
-    /// Says which of the files the user cannot read. Each has a word for what it is. Leaves out those that root cannot read
-    /// either: the check says more about them elsewhere.
+    /// Says which of the files the user cannot read. Each has a word for what it is. Leaves out those that root cannot
+    /// read either: the check says more about them elsewhere.
     pub(super) fn findings<'a>(&self, files: impl IntoIterator<Item = (&'static str, &'a Path)>) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut readable = Vec::new();

@@ -10,7 +10,8 @@ pub(super) const PACKAGE_SETTINGS: &str = "/etc/health/server.toml";
 
 const SUBJECT: &str = "settings";
 
-/// Names the file and the variables that were read. `service` is the file of the installed service, which may be missing.
+/// Names the file and the variables that were read. `service` is the file of the installed service, which may be
+/// missing.
 pub(super) fn origin(sources: &Sources, service: &Path) -> Finding {
     let variables = match sources.variables.as_slice() {
         [] => String::new(),

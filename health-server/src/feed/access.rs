@@ -27,7 +27,8 @@ pub(crate) enum StreamEnd {
     Access(String),
     /// The server shuts down.
     Shutdown,
-    /// The subscription has no further events: its replay panicked, or the program that embeds the server closed the handle.
+    /// The subscription has no further events: its replay panicked, or the program that embeds the server closed the
+    /// handle.
     SubscriptionEnded,
 }
 

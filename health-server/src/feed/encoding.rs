@@ -41,7 +41,8 @@ impl Encoding {
         self.end(bytes, Some(cursor));
     }
 
-    /// Appends something that clients ignore, so that proxies see that the stream is alive. JSON lines have nothing of this kind.
+    /// Appends something that clients ignore, so that proxies see that the stream is alive. JSON lines have nothing of
+    /// this kind.
     pub(crate) fn put_sign_of_life(self, bytes: &mut BytesMut) {
         match self {
             Self::JsonLines => {}
@@ -61,8 +62,8 @@ impl Encoding {
         }
     }
 
-    /// Ends an event. The id comes last, so that a client that handles one line after the other never keeps the cursor of an
-    /// event that it has not seen.
+    /// Ends an event. The id comes last, so that a client that handles one line after the other never keeps the cursor
+    /// of an event that it has not seen.
     fn end(self, bytes: &mut BytesMut, id: Option<&Cursor>) {
         bytes.put_u8(b'\n');
         match self {

@@ -1,4 +1,5 @@
-//! AUTH, and what a token permits a client that speaks TCP. Over HTTP, `http/auth.rs` does this before the stream begins.
+//! AUTH, and what a token permits a client that speaks TCP. Over HTTP, `http/auth.rs` does this before the stream
+//! begins.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 

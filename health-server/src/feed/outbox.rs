@@ -1,8 +1,10 @@
-//! The outbox of one feed client: the events of its subscription, heartbeats, answers and the last event, until they are sent.
+//! The outbox of one feed client: the events of its subscription, heartbeats, answers and the last event, until they
+//! are sent.
 //!
-//! This is all of the feed except the transport. `feed/session.rs` takes the bytes for TCP, `http/feed.rs` for HTTP. Both lend the
-//! buffer to the connection, and give it back when the system has taken the bytes. Until then no further event leaves the
-//! ring, so a client that does not read costs one buffer of about [`WRITE_BYTES`], and the buffer of the system.
+//! This is all of the feed except the transport. `feed/session.rs` takes the bytes for TCP, `http/feed.rs` for HTTP.
+//! Both lend the buffer to the connection, and give it back when the system has taken the bytes. Until then no further
+//! event leaves the ring, so a client that does not read costs one buffer of about [`WRITE_BYTES`], and the buffer of
+//! the system.
 
 use std::{future::Future, mem, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -24,8 +26,8 @@ use crate::{
 /// How often a subscriber gets a heartbeat. Fixed by the protocol.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A client whose subscription has not begun yet gets no heartbeats. In place of every third one it gets a sign of life; the protocol
-/// fixes the time, 15 s.
+/// A client whose subscription has not begun yet gets no heartbeats. In place of every third one it gets a sign of
+/// life; the protocol fixes the time, 15 s.
 const HEARTBEATS_PER_SIGN_OF_LIFE: u32 = 3;
 
 /// While more events wait, they are collected up to this size before they are written.
@@ -34,8 +36,8 @@ const WRITE_BYTES: usize = 16 << 10;
 /// Events that are taken from the subscription at once. At 150 to 210 bytes each, two turns fill a write.
 const EVENTS_AT_ONCE: usize = 64;
 
-/// The buffer of a write while many events wait: room for some that are larger than the ones before. A buffer that doubles as it
-/// grows would have 32 KiB, for as long as its client does not read.
+/// The buffer of a write while many events wait: room for some that are larger than the ones before. A buffer that
+/// doubles as it grows would have 32 KiB, for as long as its client does not read.
 const FULL_BUFFER_BYTES: usize = WRITE_BYTES + (2 << 10);
 
 /// The largest buffer that a connection keeps while it has nothing to write. Thousands of connections have nothing
@@ -126,7 +128,8 @@ impl Outbox {
         self.subscription.as_ref().is_none_or(|it| it.is_confirmed)
     }
 
-    /// Begins a subscription, in place of the one before. Its users must be those of [`FeedAccess::users_of_subscription`].
+    /// Begins a subscription, in place of the one before. Its users must be those of
+    /// [`FeedAccess::users_of_subscription`].
     pub(crate) fn subscribe(&mut self, options: SubscribeOptions) {
         let SubscribeOptions { users, after, every } = options;
         // Ends the previous subscription first: its samples must not arrive beside those of the new one, and the

@@ -40,8 +40,8 @@ pub(crate) struct Caller {
 /// A wrong token is answered late, see [`WrongTokens`](crate::wrong_tokens::WrongTokens).
 ///
 /// # Errors
-/// 401 if a token is needed and the request has no valid one; 429 if the token has used up its rate; 403 if it lacks the
-/// scope.
+/// 401 if a token is needed and the request has no valid one; 429 if the token has used up its rate; 403 if it lacks
+/// the scope.
 pub(crate) async fn authorize(
     app: &App,
     rule: Rule,
@@ -148,8 +148,8 @@ impl Caller {
     }
 }
 
-/// Returns the secret of `Authorization: Bearer SECRET`, or of `Token SECRET` as senders of line protocol write it. A repeated
-/// header, or one of another form, is a wrong token.
+/// Returns the secret of `Authorization: Bearer SECRET`, or of `Token SECRET` as senders of line protocol write it. A
+/// repeated header, or one of another form, is a wrong token.
 fn secret(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?;

@@ -85,9 +85,9 @@ impl BodyMemoryBudget {
 
     /// Waits for a permit for a body of at least `needed` bytes. Returns `None` after the timeout.
     ///
-    /// The permit covers the `declared` length, if there is one. Otherwise it covers a medium body first, and the largest
-    /// allowed body once `needed` exceeds that. A caller that keeps its medium permit while it waits for a large one
-    /// causes no deadlock, because holders of large permits never wait for medium ones.
+    /// The permit covers the `declared` length, if there is one. Otherwise it covers a medium body first, and the
+    /// largest allowed body once `needed` exceeds that. A caller that keeps its medium permit while it waits for a
+    /// large one causes no deadlock, because holders of large permits never wait for medium ones.
     pub(crate) async fn acquire(&self, needed: usize, declared: Option<u64>) -> Option<BodyPermit<'_>> {
         let declared = declared.and_then(|length| usize::try_from(length).ok());
         let max_bytes = match declared {

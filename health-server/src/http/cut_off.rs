@@ -1,7 +1,7 @@
 //! Cuts a connection off when the access ends with which its response was granted.
 //!
-//! A body that is streamed notices the end of the access only when hyper asks it for more. hyper does not ask while the client
-//! leaves unread what was made before, so such a client would keep its connection, and get the rest later.
+//! A body that is streamed notices the end of the access only when hyper asks it for more. hyper does not ask while the
+//! client leaves unread what was made before, so such a client would keep its connection, and get the rest later.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 
 use crate::request_id::RequestId;
 
-/// The access with which a streamed response was granted, and the authenticator that knows when it ends: an extension of the
-/// response.
+/// The access with which a streamed response was granted, and the authenticator that knows when it ends: an extension
+/// of the response.
 #[derive(Clone)]
 pub(crate) struct GrantedBy {
     pub(crate) authenticator: Authenticator,

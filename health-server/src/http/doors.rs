@@ -1,7 +1,7 @@
 //! The doors for devices: endpoints that take what phones and other devices send, in their own formats.
 //!
-//! A reader of `health_core::formats` turns the body into entries while it arrives. The entries take the same way as the
-//! records of `/ingest`: [`Upload`](crate::http::upload::Upload), queue, commit, response.
+//! A reader of `health_core::formats` turns the body into entries while it arrives. The entries take the same way as
+//! the records of `/ingest`: [`Upload`](crate::http::upload::Upload), queue, commit, response.
 
 mod entries;
 mod json;

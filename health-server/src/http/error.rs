@@ -125,7 +125,8 @@ impl From<&Error> for HttpError {
     fn from(error: &Error) -> Self {
         match error {
             Error::Overloaded { .. } => {
-                // The counter of responses already has it, by status. A warning for each request would add to the overload.
+                // The counter of responses already has it, by status. A warning for each request would add to the
+                // overload.
                 tracing::debug!(error = error.chain(), "refused a request; the client may retry");
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail_with_retry(error))
             }
@@ -134,7 +135,8 @@ impl From<&Error> for HttpError {
                 let detail = "The server is shutting down. Send the request again later.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             }
-            // Refused: a password or certificate that was right at the start. The operator can correct it, the client cannot.
+            // Refused: a password or certificate that was right at the start. The operator can correct it, the client
+            // cannot.
             error if error.is_retryable() || matches!(error, Error::Refused(_)) => {
                 tracing::warn!(error = error.chain(), "refused a request; the client may retry");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail_with_retry(error))

@@ -55,7 +55,8 @@ pub(crate) fn require_body(headers: &HeaderMap) -> Result<(), HttpError> {
     Err(HttpError::new(StatusCode::LENGTH_REQUIRED, detail).closing())
 }
 
-/// Returns the value of `Keep-Alive` that says how long a connection stays open for another request; `None` if it does not.
+/// Returns the value of `Keep-Alive` that says how long a connection stays open for another request; `None` if it does
+/// not.
 pub(crate) fn keep_alive(idle_timeout: Duration) -> Option<HeaderValue> {
     let seconds = idle_timeout.as_secs();
     HeaderValue::try_from(format!("timeout={seconds}"))
@@ -81,7 +82,8 @@ pub(crate) fn declare_persistence(request: &Parts, response: &mut HttpResponse, 
 
 /// Gives a response that closes the connection the version of an old request.
 ///
-/// In a response of HTTP/1.1 to HTTP/1.0, hyper would add `keep-alive` to `Connection: close`, if the client has asked for it.
+/// In a response of HTTP/1.1 to HTTP/1.0, hyper would add `keep-alive` to `Connection: close`, if the client has asked
+/// for it.
 pub(crate) fn close_as_declared(version: Version, response: &mut HttpResponse) {
     let closes = response
         .headers()

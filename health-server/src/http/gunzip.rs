@@ -24,8 +24,8 @@ impl<'a> Gunzip<'a> {
     pub(crate) fn new(frames: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'a) -> Self {
         let frames = frames.then(|frame| async move {
             if frame.is_err() {
-                // The decoder drops what it decoded in the same poll in which its input fails. Yielding before the error
-                // makes it return those bytes first, so that every record that has arrived is stored.
+                // The decoder drops what it decoded in the same poll in which its input fails. Yielding before the
+                // error makes it return those bytes first, so that every record that has arrived is stored.
                 yield_now().await;
             }
             frame.map_err(io::Error::other)

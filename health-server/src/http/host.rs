@@ -1,8 +1,8 @@
 //! Which hosts a request may name while no token exists.
 //!
-//! A web page can give its own name the address 127.0.0.1 (DNS rebinding) and then send requests from a user's browser to a
-//! server on the same machine. The browser sends the page's name in `Host` and `Origin`, so both are checked. With tokens
-//! this is not necessary: a page does not know them.
+//! A web page can give its own name the address 127.0.0.1 (DNS rebinding) and then send requests from a user's browser
+//! to a server on the same machine. The browser sends the page's name in `Host` and `Origin`, so both are checked. With
+//! tokens this is not necessary: a page does not know them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

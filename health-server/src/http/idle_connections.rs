@@ -1,8 +1,10 @@
-//! Keeps track of the HTTP connections that wait for a request, so that the server can close one at its connection limit.
+//! Keeps track of the HTTP connections that wait for a request, so that the server can close one at its connection
+//! limit.
 //!
-//! Keep-alive saves clients a handshake, so an idle connection stays open as long as the server is below the limit. At the
-//! limit, the server closes a connection and accepts the new one in its place: the oldest one that has not sent a byte,
-//! or else the one that has been idle for longest. A connection whose request arrives in the same moment declines.
+//! Keep-alive saves clients a handshake, so an idle connection stays open as long as the server is below the limit. At
+//! the limit, the server closes a connection and accepts the new one in its place: the oldest one that has not sent a
+//! byte, or else the one that has been idle for longest. A connection whose request arrives in the same moment
+//! declines.
 
 use std::{
     collections::BTreeMap,
@@ -154,8 +156,8 @@ impl TrackedConnection {
         self.close.notify_one();
     }
 
-    /// Resolves when [`IdleConnections::close_longest_idle`] has chosen this connection and it is still idle, or when it was
-    /// cut off.
+    /// Resolves when [`IdleConnections::close_longest_idle`] has chosen this connection and it is still idle, or when
+    /// it was cut off.
     pub(crate) async fn close_requested(&self) {
         loop {
             self.close.notified().await;

@@ -159,7 +159,8 @@ async fn read_lines(
     }
 }
 
-/// Returns the next bytes of a body. Fails when the server no longer waits for uploads, or the access of the caller has ended.
+/// Returns the next bytes of a body. Fails when the server no longer waits for uploads, or the access of the caller has
+/// ended.
 pub(crate) async fn next_bytes(
     app: &App,
     caller: &Caller,

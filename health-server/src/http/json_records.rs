@@ -55,7 +55,8 @@ impl<'a> Iterator for JsonRecords<'a> {
             return None;
         }
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
-        // The text was checked, so this cannot fail. If it did, the iterator would end here instead of repeating a record.
+        // The text was checked, so this cannot fail. If it did, the iterator would end here instead of repeating a
+        // record.
         let value = values.next()?.ok()?;
         self.rest = &rest[values.byte_offset()..];
         Some(value.get())

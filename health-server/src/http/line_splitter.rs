@@ -2,10 +2,11 @@
 
 /// Splits bytes that arrive in any portions into lines.
 ///
-/// A line ends with LF or CR LF; the last line may have no end. Lines of nothing but white space are skipped, and so is a
-/// byte order mark (BOM) at the start, which programs on Windows write.
+/// A line ends with LF or CR LF; the last line may have no end. Lines of nothing but white space are skipped, and so is
+/// a byte order mark (BOM) at the start, which programs on Windows write.
 ///
-/// `tokio_util`'s `LinesCodec` does not fit: it copies every line. This splitter copies only lines that two portions share.
+/// `tokio_util`'s `LinesCodec` does not fit: it copies every line. This splitter copies only lines that two portions
+/// share.
 #[derive(Debug)]
 pub(crate) struct LineSplitter {
     max_bytes: usize,

@@ -15,8 +15,8 @@ use crate::{
 
 /// An HTTP connection that is open.
 ///
-/// A stream of `GET /feed` turns it into a feed connection: it gives its slot of HTTP back and takes a slot of the feed. So streams
-/// take nothing from requests, and a client has the same limit on both ports.
+/// A stream of `GET /feed` turns it into a feed connection: it gives its slot of HTTP back and takes a slot of the
+/// feed. So streams take nothing from requests, and a client has the same limit on both ports.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     pub(crate) peer: IpAddr,

@@ -17,8 +17,8 @@ use crate::http::response::{HttpResponse, empty, with_body};
 /// The folder of all files but `/` itself.
 pub(crate) const FOLDER: &str = "/page/";
 
-/// Only files and answers of this server, no script or style in the HTML, no frame around the page. `trusted-types` without a
-/// policy lets no text become HTML: a browser that knows it refuses `innerHTML` as a whole.
+/// Only files and answers of this server, no script or style in the HTML, no frame around the page. `trusted-types`
+/// without a policy lets no text become HTML: a browser that knows it refuses `innerHTML` as a whole.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 

@@ -32,7 +32,8 @@ struct Replacement {
 /// How hyper's response begins, up to the status.
 const BEFORE_STATUS: &[u8] = b"HTTP/1.1 ";
 
-/// How hyper's response goes on after the status, up to the date. Responses of our handlers with such a status have a body.
+/// How hyper's response goes on after the status, up to the date. Responses of our handlers with such a status have a
+/// body.
 const AFTER_STATUS: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\ndate: ";
 
 /// The length of `Sun, 06 Nov 1994 08:49:37 GMT` and of the empty line that ends the head.

@@ -44,8 +44,8 @@ pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), QueryErrors> {
 impl<'a> Query<'a> {
     /// Parses a query string, in which only the `known` parameters may occur.
     ///
-    /// A `+` stays a `+`, because times have it in their offset; [`time`] turns some into spaces. That is why this is not `form_urlencoded`, which also
-    /// replaces invalid UTF-8 in silence.
+    /// A `+` stays a `+`, because times have it in their offset; [`time`] turns some into spaces. That is why this is
+    /// not `form_urlencoded`, which also replaces invalid UTF-8 in silence.
     pub(crate) fn parse(query: Option<&'a str>, known: &[&str]) -> Self {
         Self::parse_with(query, known, true)
     }

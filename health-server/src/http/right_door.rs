@@ -101,7 +101,8 @@ pub(crate) fn of_wrong_method(route: Route<'_>, method: &Method) -> Option<&'sta
     }
 }
 
-/// Returns the known path that differs from this one in capitals, slashes, a segment that is there twice, or a few characters.
+/// Returns the known path that differs from this one in capitals, slashes, a segment that is there twice, or a few
+/// characters.
 fn nearest(path: &str) -> Option<&'static str> {
     let path = &path[..path.floor_char_boundary(COMPARED_PATH_BYTES_MAX)];
     let mut segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();

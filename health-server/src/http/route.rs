@@ -114,7 +114,8 @@ impl<'a> Route<'a> {
             | Self::Feed
             | Self::Prometheus => Rule::Scope(Scope::Read),
             Self::User(_) => Rule::Scope(Scope::Erase),
-            // The files are in every copy of the program. The page asks the person for a token and sends it with its requests.
+            // The files are in every copy of the program. The page asks the person for a token and sends it with its
+            // requests.
             Self::Healthy | Self::Ready | Self::Page(_) => Rule::Public,
             Self::OpenApi => Rule::AnyToken,
         }

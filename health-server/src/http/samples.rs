@@ -108,7 +108,8 @@ async fn permit(app: &App) -> Result<OwnedSemaphorePermit, HttpError> {
 
 /// Returns the next page as bytes.
 ///
-/// The status is already sent, so an error can only end the connection before the body is complete. The log has the reason.
+/// The status is already sent, so an error can only end the connection before the body is complete. The log has the
+/// reason.
 async fn next_frame(export: Option<Export>) -> Option<(io::Result<Bytes>, Option<Export>)> {
     let mut export = export?;
     match export.pages.next_page().await {

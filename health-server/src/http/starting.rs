@@ -67,8 +67,8 @@ async fn serve(stream: TcpStream, tls: Option<Arc<ServerTls>>, status: DatabaseS
         let id = RequestId::of(request.headers());
         let mut response = respond(&request, &status);
         response.headers_mut().insert(REQUEST_ID, id.header_value());
-        // The rest of the body is read, because a closed connection with unread bytes would be reset, and the client could
-        // lose the response.
+        // The rest of the body is read, because a closed connection with unread bytes would be reset, and the client
+        // could lose the response.
         let mut body = request.into_body();
         tokio::spawn(timeout(CONNECTION_TIMEOUT, async move {
             while let Some(Ok(_)) = body.frame().await {}

@@ -72,7 +72,8 @@ struct Portion {
 /// The reason in the list of errors if the database refuses a sample. The cause may name tables and goes to the log.
 const REFUSED_BY_DATABASE: &str = "is refused by the database; the server's log has the reason";
 
-/// The queue or the database has failed, or the access has ended, so reading the rest of the body is pointless. [`Upload::finish`] has the reason.
+/// The queue or the database has failed, or the access has ended, so reading the rest of the body is pointless.
+/// [`Upload::finish`] has the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueueFailed;
 

@@ -21,8 +21,8 @@ use crate::{
 
 /// A connection whose writes fail if the client accepts no byte for the length of the timeout.
 ///
-/// Without it, a client that sends requests and does not read the responses would occupy a connection for ever. The timeout
-/// does not hold for the feed: a client that reads it slowly costs no more than a bounded send buffer.
+/// Without it, a client that sends requests and does not read the responses would occupy a connection for ever. The
+/// timeout does not hold for the feed: a client that reads it slowly costs no more than a bounded send buffer.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout {
     stream: Connection,

@@ -20,8 +20,8 @@ impl Pauses {
         Self(PAUSE_MIN)
     }
 
-    /// Returns the pause before the next attempt, or `None` if `elapsed` is all of the patience. The last attempt is at its
-    /// end, so that an import waits as long as it says. `retry_after` is what the server asks for.
+    /// Returns the pause before the next attempt, or `None` if `elapsed` is all of the patience. The last attempt is at
+    /// its end, so that an import waits as long as it says. `retry_after` is what the server asks for.
     pub(super) fn next(
         &mut self,
         elapsed: Duration,

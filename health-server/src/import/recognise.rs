@@ -22,8 +22,8 @@ pub(super) enum Format {
 impl Format {
     /// Returns the format of a file with this beginning, or `None` if it is none of them.
     ///
-    /// Tables in an archive of another service have columns such as `timestamp`, too. So in an archive all of the columns must be
-    /// ours; elsewhere a misspelt column is reported by the reader.
+    /// Tables in an archive of another service have columns such as `timestamp`, too. So in an archive all of the
+    /// columns must be ours; elsewhere a misspelt column is reported by the reader.
     pub(super) fn of(start: &[u8], is_in_archive: bool) -> Option<Self> {
         // An archive may hold its first table as it is.
         if is_archive(start) {

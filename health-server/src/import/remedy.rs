@@ -6,8 +6,8 @@ use health_core::{RECORD_FIELDS, formats::csv_columns, parse_timestamp};
 
 use super::recognise::root_element;
 
-/// Returns what to do about a file with this beginning, as the rest of a sentence that begins with its name. `None`: the
-/// beginning does not show what it is.
+/// Returns what to do about a file with this beginning, as the rest of a sentence that begins with its name. `None`:
+/// the beginning does not show what it is.
 pub(super) fn remedy(start: &[u8]) -> Option<Cow<'static, str>> {
     if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
         return Some("is UTF-16 text. Save it as UTF-8".into());

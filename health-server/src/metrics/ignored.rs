@@ -1,5 +1,5 @@
-//! Counts of the entries that the doors for devices ignored. The response to line protocol cannot report them, so an operator finds
-//! a misspelt field here.
+//! Counts of the entries that the doors for devices ignored. The response to line protocol cannot report them, so an
+//! operator finds a misspelt field here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! A browser for one test, and a client of its `DevTools` protocol: JSON, each message ended by a zero byte, over two pipes.
+//! A browser for one test, and a client of its `DevTools` protocol: JSON, each message ended by a zero byte, over two
+//! pipes.
 
 use std::{
     collections::HashMap,
@@ -29,12 +30,12 @@ pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 /// The names of the program, by system.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-/// The shell makes the pipes of its standard streams the file descriptors 3 and 4, over which the browser expects commands and
-/// sends answers. A Rust program could do this only with `unsafe`.
+/// The shell makes the pipes of its standard streams the file descriptors 3 and 4, over which the browser expects
+/// commands and sends answers. A Rust program could do this only with `unsafe`.
 const START: &str = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >&2"#;
 
-/// Without a window and without requests of its own to the network. The sandbox does not work for root and in most containers;
-/// the browser shows nothing but our page.
+/// Without a window and without requests of its own to the network. The sandbox does not work for root and in most
+/// containers; the browser shows nothing but our page.
 const OPTIONS: [&str; 12] = [
     "--headless=new",
     "--no-sandbox",

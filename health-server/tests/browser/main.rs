@@ -1,4 +1,5 @@
-//! The page in a real browser: Chromium without a window, driven over its `DevTools` protocol, and a server with a real PostgreSQL.
+//! The page in a real browser: Chromium without a window, driven over its `DevTools` protocol, and a server with a real
+//! PostgreSQL.
 //!
 //! The tests need the program `chromium`, and print that they were skipped without it.
 

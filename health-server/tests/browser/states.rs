@@ -1,4 +1,5 @@
-//! What a person must see at a glance: a lost connection, who has an alert, and both without our colours and on any screen.
+//! What a person must see at a glance: a lost connection, who has an alert, and both without our colours and on any
+//! screen.
 
 use serde_json::json;
 
@@ -39,8 +40,8 @@ async fn a_lost_connection_says_since_when_what_the_page_does_and_what_helps() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("If this lasts"), "{text}");
-    // After a while, the page tells what else the person can do. What it says of the users is still of the time of the loss:
-    // nobody is silent because the page is deaf.
+    // After a while, the page tells what else the person can do. What it says of the users is still of the time of the
+    // loss: nobody is silent because the page is deaf.
     wait_seconds(&tab, 600).await;
     tab.wait_for_text("#banner-help", "tell the person who runs the server")
         .await;

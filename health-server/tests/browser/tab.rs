@@ -103,7 +103,8 @@ impl Tab {
         self.link.try_call(&self.session, "Runtime.evaluate", parameters).await
     }
 
-    /// Waits until an expression is true. It is checked in each frame of the browser, and again after the page was left.
+    /// Waits until an expression is true. It is checked in each frame of the browser, and again after the page was
+    /// left.
     pub(crate) async fn wait_for(&self, condition: &str) {
         let promise = format!(
             "new Promise((resolve) => {{ const check = () => {{ let is; try {{ is = {condition}; }} catch {{ is = false; }} \
@@ -209,8 +210,9 @@ impl Tab {
         self.eval(&place).await
     }
 
-    /// Returns the errors and warnings that the browser has reported: violations of the policy, exceptions, console messages.
-    /// Requests that failed are not among them, because the browser reports also those that the page expects to fail.
+    /// Returns the errors and warnings that the browser has reported: violations of the policy, exceptions, console
+    /// messages. Requests that failed are not among them, because the browser reports also those that the page expects
+    /// to fail.
     pub(crate) fn problems(&self) -> Vec<String> {
         self.problems.lock().clone()
     }

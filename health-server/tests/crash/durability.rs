@@ -8,8 +8,8 @@ use crate::{
     server::Server,
 };
 
-/// Lets commits of the role return before they are on the disk. PostgreSQL writes them out by itself after a long delay:
-/// a crash before loses them.
+/// Lets commits of the role return before they are on the disk. PostgreSQL writes them out by itself after a long
+/// delay: a crash before loses them.
 const WEAKEN_COMMITS: [&str; 3] = [
     "ALTER SYSTEM SET wal_writer_delay = '10s'",
     "SELECT pg_reload_conf()",

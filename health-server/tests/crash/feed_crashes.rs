@@ -1,6 +1,6 @@
-//! Subscribers, over TCP and over HTTP, disconnect and resume while two servers and PostgreSQL are killed in turn, and clients write late and
-//! corrected samples and erase some. Every subscriber gets every committed sample that is left, none that was never committed, and is told of
-//! each that was erased.
+//! Subscribers, over TCP and over HTTP, disconnect and resume while two servers and PostgreSQL are killed in turn, and
+//! clients write late and corrected samples and erase some. Every subscriber gets every committed sample that is left,
+//! none that was never committed, and is told of each that was erased.
 
 mod subscriber;
 mod two_servers;

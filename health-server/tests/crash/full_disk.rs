@@ -1,5 +1,5 @@
-//! The disk of PostgreSQL is full: that of some tables, or that of everything. The server answers 503 with the reason, and
-//! stores again as soon as there is space.
+//! The disk of PostgreSQL is full: that of some tables, or that of everything. The server answers 503 with the reason,
+//! and stores again as soon as there is space.
 
 use std::{
     fs::{self, File},

@@ -11,7 +11,8 @@
 //! - [`outages`]: a database that restarts, runs out of connections, or is locked. The server answers 503 and
 //!   recovers without a restart.
 //! - [`full_disk`]: a disk without space. The server answers 503, and stores again as soon as there is space.
-//! - [`durability`]: a role whose commits do not wait for the disk. What the server reports as done is durable all the same.
+//! - [`durability`]: a role whose commits do not wait for the disk. What the server reports as done is durable all the
+//!   same.
 //! - [`import_crashes`]: an import that is killed and repeated, or whose server is killed, stores its files once.
 //! - [`large_queries`]: queries over many samples that have no summaries yet. They cost little memory.
 //! - [`stalled`]: subscribers that do not read. They cost little memory, and learn exactly how much they have missed.

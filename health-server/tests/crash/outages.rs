@@ -134,8 +134,8 @@ async fn memory_stays_bounded_while_the_table_is_locked() {
 
 /// Asks until the server says that PostgreSQL has stopped. PostgreSQL is started again after a second.
 ///
-/// A question that was asked before the server noticed the end waits for a connection and is answered after the restart. So
-/// none is waited for long.
+/// A question that was asked before the server noticed the end waits for a connection and is answered after the
+/// restart. So none is waited for long.
 async fn reason_of_the_outage(http: SocketAddr) -> String {
     loop {
         let mut client = Client::connect(http).await.unwrap();

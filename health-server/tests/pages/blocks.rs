@@ -14,7 +14,8 @@ pub(crate) struct Block {
 pub(crate) enum UseInTest {
     /// Without a mark: the test runs it.
     Runs,
-    /// `<!-- in the background until "TEXT" -->`: it does not end by itself; the next block follows when it has printed this.
+    /// `<!-- in the background until "TEXT" -->`: it does not end by itself; the next block follows when it has printed
+    /// this.
     InBackground { until: String },
     /// `<!-- run by script/test-package -->`: it needs root and an installed package.
     InPackage,

@@ -1,7 +1,7 @@
 //! The commands of the pages work as they are written.
 //!
-//! A test runs all shell blocks of a page in their order, in one shell, on ports and in a home directory of its own. A block that
-//! a test cannot run is marked in the page, with the reason: see [`UseInTest`].
+//! A test runs all shell blocks of a page in their order, in one shell, on ports and in a home directory of its own. A
+//! block that a test cannot run is marked in the page, with the reason: see [`UseInTest`].
 
 use std::{
     fmt::Write as _,
@@ -24,8 +24,8 @@ const PAGES: [&str; 4] = ["README.md", "docs/import.md", "docs/operate.md", "doc
 /// What the commands need beside the programs of every Debian.
 const PROGRAMS: [&str; 2] = ["bash", "curl"];
 
-/// Ends all processes that the blocks have started, also if a command fails. Each job is a process group (`set -m`), because some
-/// blocks start several processes. `cargo run` runs the program of this test.
+/// Ends all processes that the blocks have started, also if a command fails. Each job is a process group (`set -m`),
+/// because some blocks start several processes. `cargo run` runs the program of this test.
 const PRELUDE: &str = r#"
 set -eum
 trap 'status=$?; for job in $(jobs -p); do kill -- -$job 2>/dev/null || true; done; wait; exit $status' EXIT

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod commands;
+mod comments;
 mod containers;
 mod fixtures;
 mod sections;

@@ -269,8 +269,8 @@ async fn the_user_of_a_running_server_counts_and_not_the_owner_of_its_data_direc
         path.to_str().unwrap().to_owned()
     });
     fs::create_dir(&path).unwrap();
-    // The user `daemon`, which every system has, runs only PostgreSQL. If this process may not give files away, the server does
-    // not run as root either, and its user can read the files, too.
+    // The user `daemon`, which every system has, runs only PostgreSQL. If this process may not give files away, the
+    // server does not run as root either, and its user can read the files, too.
     let _ = chown(&path, Some(1), Some(1));
     let arguments = [
         "--data-dir",

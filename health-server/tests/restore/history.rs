@@ -16,7 +16,8 @@ const BEFORE_CURSOR: u32 = 10;
 /// Samples that are stored after the copy. If it is put back, they are lost.
 const LATE: RangeInclusive<u32> = 101..=140;
 
-/// Samples of the history that follows. First there are fewer commits than in the lost history, then as many, then more.
+/// Samples of the history that follows. First there are fewer commits than in the lost history, then as many, then
+/// more.
 const NEW: [RangeInclusive<u32>; 3] = [201..=210, 211..=240, 241..=300];
 
 /// How the cursors are checked after a restart that lost nothing.

@@ -1,4 +1,5 @@
-//! Limits against clients that take too much: connections of an address, requests of a token, exports, feeds without AUTH.
+//! Limits against clients that take too much: connections of an address, requests of a token, exports, feeds without
+//! AUTH.
 
 use std::time::Duration;
 

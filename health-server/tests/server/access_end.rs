@@ -1,4 +1,5 @@
-//! The end of an access on every door, on each server of a database: each endpoint, feeds, replays, streams, exports, uploads.
+//! The end of an access on every door, on each server of a database: each endpoint, feeds, replays, streams, exports,
+//! uploads.
 
 mod doors;
 mod opened;
@@ -19,8 +20,8 @@ use crate::{
     support::{Server, records},
 };
 
-/// How long the token that expires is valid at least. Everything is opened with it in this time; on a busy machine, it is valid for
-/// longer, see [`TwoServers::open_all`].
+/// How long the token that expires is valid at least. Everything is opened with it in this time; on a busy machine, it
+/// is valid for longer, see [`TwoServers::open_all`].
 const VALID_FOR_MIN: Duration = Duration::from_secs(20);
 
 /// How much longer the token that expires is valid than it took to open everything with another one.

@@ -1,8 +1,8 @@
 //! Each alert of `ops/prometheus/alerts.yml` fires at a real fault, and not before it.
 //!
-//! A Prometheus scrapes real servers and evaluates the rules as they are. Only the time that a fault must last (`for`) is
-//! shortened; `ops/prometheus/alerts_test.yml` tests the rules with their real times. Without Prometheus on the machine, the
-//! tests say that they were skipped.
+//! A Prometheus scrapes real servers and evaluates the rules as they are. Only the time that a fault must last (`for`)
+//! is shortened; `ops/prometheus/alerts_test.yml` tests the rules with their real times. Without Prometheus on the
+//! machine, the tests say that they were skipped.
 
 mod clients;
 mod database;

@@ -9,7 +9,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than any response takes on a busy machine, so that a test whose response never comes fails instead of hanging.
+/// Longer than any response takes on a busy machine, so that a test whose response never comes fails instead of
+/// hanging.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A keep-alive HTTP connection.
@@ -296,8 +297,8 @@ impl FeedConnection {
         self.0.get_mut().shutdown().await.unwrap();
     }
 
-    /// Returns the next event that is no heartbeat. A heartbeat may come before any other event: on a busy machine, it can take
-    /// longer than the 5 seconds between two heartbeats until something happens.
+    /// Returns the next event that is no heartbeat. A heartbeat may come before any other event: on a busy machine, it
+    /// can take longer than the 5 seconds between two heartbeats until something happens.
     pub(crate) async fn event(&mut self) -> Value {
         let next = async {
             loop {

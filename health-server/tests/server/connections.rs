@@ -13,8 +13,8 @@ const LONG: Duration = Duration::from_secs(20);
 /// So short that a test can wait until it has passed.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// A server whose role may have some connections only, and whose requests wait this long for one. Returns it with the name of the
-/// role.
+/// A server whose role may have some connections only, and whose requests wait this long for one. Returns it with the
+/// name of the role.
 async fn limited_server(limit: i32, wait: Duration) -> (Server, String) {
     let database = TestDatabase::new().await;
     let role = format!("limited_{}", database.name());

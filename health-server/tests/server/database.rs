@@ -280,7 +280,8 @@ async fn a_database_that_the_server_creates_has_the_encoding_utf8() {
     client.batch_execute(&drop).await.unwrap();
 }
 
-/// What an operator may add to the table so that PostgreSQL refuses rows with 7 steps. The first also runs on a cluster.
+/// What an operator may add to the table so that PostgreSQL refuses rows with 7 steps. The first also runs on a
+/// cluster.
 const REFUSALS: [&str; 3] = [
     "ALTER TABLE health_metrics ADD CHECK (steps <> 7)",
     "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
@@ -329,7 +330,8 @@ async fn a_row_that_the_database_refuses_is_named_and_its_neighbours_are_stored(
     }
 }
 
-/// Sends requests until the refusal names this reason. On a busy machine, the server may not know it before the first deadline.
+/// Sends requests until the refusal names this reason. On a busy machine, the server may not know it before the first
+/// deadline.
 async fn refused_because(send: impl AsyncFn() -> Response, reason: &str) {
     let mut attempts = 1..=5;
     loop {

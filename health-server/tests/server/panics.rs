@@ -1,6 +1,7 @@
 //! Panics in the running program: a handler answers 500, and background tasks start again.
 //!
-//! A row with a NULL where the schema has none makes the driver panic. The tests drop the constraint and write such a row.
+//! A row with a NULL where the schema has none makes the driver panic. The tests drop the constraint and write such a
+//! row.
 
 use serde_json::{Value, json};
 use test_support::TestDatabase;

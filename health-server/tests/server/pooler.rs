@@ -1,5 +1,5 @@
-//! A connection pooler in front of the database. These tests need the program `pgbouncer`, and print that they were skipped
-//! without it.
+//! A connection pooler in front of the database. These tests need the program `pgbouncer`, and print that they were
+//! skipped without it.
 
 use std::{
     fs::{Permissions, set_permissions, write},
@@ -23,8 +23,8 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 /// The pause between two attempts to connect to a pooler that is starting.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
 
-/// The statement that shows what a session of the pool has kept of others. Other tests have locks in other databases, and Citus has
-/// locks with other numbers.
+/// The statement that shows what a session of the pool has kept of others. Other tests have locks in other databases,
+/// and Citus has locks with other numbers.
 const KEPT: &str = "SELECT current_setting('jit') || current_setting('client_min_messages') \
      || current_setting('statement_timeout') || current_setting('enable_seqscan') \
      || (SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database \
@@ -85,8 +85,8 @@ impl Pooler {
     }
 }
 
-/// Returns a user of the machine who can reach the database: the owner of the sockets of PostgreSQL, which no other user may
-/// use. The coordinator of a cluster is reached by TCP.
+/// Returns a user of the machine who can reach the database: the owner of the sockets of PostgreSQL, which no other
+/// user may use. The coordinator of a cluster is reached by TCP.
 fn user_of_pooler(database: &TestDatabase) -> String {
     let target: tokio_postgres::Config = database.url().parse().unwrap();
     let Host::Unix(directory) = &target.get_hosts()[0] else {

@@ -1,5 +1,5 @@
-//! A proxy in front of PostgreSQL that can stop forwarding, like a network that drops every packet, or keep notifications
-//! from a server.
+//! A proxy in front of PostgreSQL that can stop forwarding, like a network that drops every packet, or keep
+//! notifications from a server.
 
 use std::sync::{
     Arc,

@@ -145,8 +145,9 @@ impl Server {
     }
 }
 
-/// Sends a request until it is answered with 200, and returns that answer. Before, the outage that the test has made may not be
-/// over, and on a busy machine, a short limit of the test may pass: that is a 503, or a 429 while the queue is full.
+/// Sends a request until it is answered with 200, and returns that answer. Before, the outage that the test has made
+/// may not be over, and on a busy machine, a short limit of the test may pass: that is a 503, or a 429 while the queue
+/// is full.
 pub(crate) async fn until_ok(send: impl AsyncFn() -> Response) -> Response {
     let sending = async {
         loop {

@@ -360,7 +360,8 @@ async fn a_key_that_cannot_be_read_to_its_end_delays_no_shutdown() {
         key.to_str().unwrap(),
     ];
     let mut program = Program::start(database.url(), "info", &arguments).await;
-    // The standard input of the program is a pipe on which nothing comes, as little as from a disk that does not answer.
+    // The standard input of the program is a pipe on which nothing comes, as little as from a disk that does not
+    // answer.
     files.write(&authority.sign_expired("health", &["localhost"]));
     fs::remove_file(&key).unwrap();
     symlink("/dev/stdin", &key).unwrap();

@@ -8,8 +8,8 @@ use crate::app::{feed_connection::ConnectionState, state::App, stats_form::Range
 const CORRECTION_MAX: TimeDelta = TimeDelta::seconds(1);
 
 impl App {
-    /// Moves the times that the dashboard waits for, if the clock was set back since the last input. Otherwise the table
-    /// would not be sorted, and no message would disappear, until the clock is where it was.
+    /// Moves the times that the dashboard waits for, if the clock was set back since the last input. Otherwise the
+    /// table would not be sorted, and no message would disappear, until the clock is where it was.
     ///
     /// A clock that is set forward needs nothing: what waits is due at once.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {

@@ -5,13 +5,14 @@ use health_core::Erasure;
 
 use crate::app::{effect::Effect, event::Tone, state::App, stats_form::RangeQuery};
 
-/// The pause between an erasure and the query for the newest sample of every user. An erasure of millions of samples comes
-/// as hundreds of events.
+/// The pause between an erasure and the query for the newest sample of every user. An erasure of millions of samples
+/// comes as hundreds of events.
 const PAUSE_AFTER_ERASURE: TimeDelta = TimeDelta::seconds(1);
 
 impl App {
-    /// Drops what was erased from the table, also from a frozen one, from the view of the user and from the answer of the form.
-    /// Asks again for what may still be stored. Responses under way may contain erased samples, so they are not awaited.
+    /// Drops what was erased from the table, also from a frozen one, from the view of the user and from the answer of
+    /// the form. Asks again for what may still be stored. Responses under way may contain erased samples, so they are
+    /// not awaited.
     pub(super) fn forget(&mut self, erasure: &Erasure, effects: &mut Vec<Effect>) {
         let id = erasure.user_id().get();
         // Without a message, a row or a chart would vanish for no visible reason.

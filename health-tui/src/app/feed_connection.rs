@@ -38,10 +38,11 @@ pub(crate) struct FeedConnection {
     pub(crate) silent_since: Option<DateTime<Utc>>,
     /// Whether there ever was a connection. Before the first one, an empty table says "connecting".
     pub(crate) was_connected: bool,
-    /// The number of samples that the client missed (`lagged`), or that newer ones replaced while the event loop was busy.
+    /// The number of samples that the client missed (`lagged`), or that newer ones replaced while the event loop was
+    /// busy.
     pub(crate) skipped: u64,
-    /// The smallest lag of the samples of the last second: time of arrival minus timestamp. Negative if the clocks of all
-    /// devices are ahead.
+    /// The smallest lag of the samples of the last second: time of arrival minus timestamp. Negative if the clocks of
+    /// all devices are ahead.
     pub(crate) lag: Option<TimeDelta>,
     /// Number of samples in each of the last seconds, newest last. The current second is not included.
     samples_per_second: VecDeque<u64>,

@@ -109,8 +109,9 @@ impl User {
         self.newest == DateTime::<Utc>::MIN_UTC
     }
 
-    /// Drops what was erased. The newest values become those of the samples that are left. In case of doubt, more is dropped:
-    /// the ring keeps times and the names of sources with less precision, and its samples can be requested again.
+    /// Drops what was erased. The newest values become those of the samples that are left. In case of doubt, more is
+    /// dropped: the ring keeps times and the names of sources with less precision, and its samples can be requested
+    /// again.
     fn forget(&mut self, erasure: &Erasure) {
         let Some(range) = erasure.range() else {
             *self = Self {

@@ -1,8 +1,8 @@
 //! Turns the bytes of a terminal into keys, mouse events and pasted text.
 //!
-//! Crossterm's reader decides about an escape sequence by what one read returns: Escape and a letter in one read are the
-//! letter with Alt, Escape twice is one Escape, and an unknown sequence swallows the keys after it. It also waits for the
-//! rest of a sequence in the middle of a task.
+//! Crossterm's reader decides about an escape sequence by what one read returns: Escape and a letter in one read are
+//! the letter with Alt, Escape twice is one Escape, and an unknown sequence swallows the keys after it. It also waits
+//! for the rest of a sequence in the middle of a task.
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 

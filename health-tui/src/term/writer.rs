@@ -234,8 +234,8 @@ mod tests {
 
     use super::*;
 
-    /// A writer to a terminal that takes one write for each permit, the sender of permits, and the writes that it took. When
-    /// the terminal is told to discard what it has not read, it gets `permits_after_discard`.
+    /// A writer to a terminal that takes one write for each permit, the sender of permits, and the writes that it took.
+    /// When the terminal is told to discard what it has not read, it gets `permits_after_discard`.
     fn stopped_writer(permits_after_discard: usize) -> (TerminalWriter, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
         let (permit, permits) = mpsc::channel();
         let of_discard = permit.clone();
@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn the_last_bytes_replace_a_frame_that_a_stopped_terminal_does_not_take() {
-        // The write that is blocked returns when the terminal discards what it has not read. Another one is possible after it.
+        // The write that is blocked returns when the terminal discards what it has not read. Another one is possible
+        // after it.
         let (writer, _permit, taken) = stopped_writer(2);
         writer.push(&vec![b'x'; 100_000]).unwrap();
         wait_until_taken(&writer);

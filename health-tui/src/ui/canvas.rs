@@ -66,13 +66,13 @@ impl<'a> Canvas<'a> {
         end - x
     }
 
-    /// Draws an input in at most `width` columns: of a longer text, the part around the cursor. Returns the columns that it
-    /// used, and the position of the cursor.
+    /// Draws an input in at most `width` columns: of a longer text, the part around the cursor. Returns the columns
+    /// that it used, and the position of the cursor.
     pub(crate) fn input(&mut self, x: u16, y: u16, width: u16, input: &TextInput, style: Style) -> (u16, Position) {
         let text = self.drawable(input.text());
         let cursor = columns(&self.drawable(input.before_cursor()));
-        // The cursor is at the middle, or near an end of the text. Two columns are for the ellipsis at the left and for the
-        // cursor after the text.
+        // The cursor is at the middle, or near an end of the text. Two columns are for the ellipsis at the left and for
+        // the cursor after the text.
         let beyond = columns(&text).saturating_sub(width.saturating_sub(2));
         let hidden = cursor.saturating_sub(width / 2).min(beyond);
         if hidden == 0 || width < 3 {

@@ -26,8 +26,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// The timeout for the greeting.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// If there is no greeting after this time, the client speaks first. A server with TLS waits for the first byte of a client,
-/// and then tells one without TLS what is wrong.
+/// If there is no greeting after this time, the client speaks first. A server with TLS waits for the first byte of a
+/// client, and then tells one without TLS what is wrong.
 const HELLO_NUDGE: Duration = Duration::from_secs(1);
 
 /// A silent feed is reported after this time. Heartbeats come every 5 s, so one is late by then.

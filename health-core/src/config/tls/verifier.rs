@@ -1,6 +1,6 @@
-//! The check of the server's certificate. It accepts what OpenSSL accepts for libpq, also three forms that rustls refuses:
-//! a self-signed certificate that is itself the root certificate, a name in the subject alone, and version 1 of X.509. The
-//! instructions for TLS in PostgreSQL's manual make certificates of these forms.
+//! The check of the server's certificate. It accepts what OpenSSL accepts for libpq, also three forms that rustls
+//! refuses: a self-signed certificate that is itself the root certificate, a name in the subject alone, and version 1
+//! of X.509. The instructions for TLS in PostgreSQL's manual make certificates of these forms.
 
 use std::sync::Arc;
 

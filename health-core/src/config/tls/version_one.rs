@@ -1,6 +1,6 @@
 //! Certificates of X.509 version 1, which have no extensions. OpenSSL, and so libpq, accepts them for servers and
-//! clients; rustls refuses them. `openssl x509 -req` makes them unless extensions are named, and so do the instructions in
-//! PostgreSQL's manual.
+//! clients; rustls refuses them. `openssl x509 -req` makes them unless extensions are named, and so do the instructions
+//! in PostgreSQL's manual.
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error,

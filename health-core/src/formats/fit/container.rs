@@ -1,8 +1,8 @@
 //! The container of FIT: files, definitions and data messages, as the FIT protocol defines them.
 //!
 //! The crate `fitparser` has a reader, too. It is not used, because it gives up at a developer field that no message
-//! describes, reads over the end of a field whose size is no multiple of its type, and prints to stderr. Only its tables
-//! of names are used, in `device.rs`.
+//! describes, reads over the end of a field whose size is no multiple of its type, and prints to stderr. Only its
+//! tables of names are used, in `device.rs`.
 
 use std::io::{self, BufReader, Read};
 
@@ -228,7 +228,8 @@ impl Message<'_> {
         self.definition.kind
     }
 
-    /// Returns the value of an integer field, or `None` if it is absent, invalid, or not one integer of at most 32 bits.
+    /// Returns the value of an integer field, or `None` if it is absent, invalid, or not one integer of at most 32
+    /// bits.
     pub(super) fn integer(&self, number: u8) -> Option<i64> {
         let field = self.definition.fields.iter().find(|field| field.number == number)?;
         let bytes = self.bytes.get(field.start..field.start + field.length)?;

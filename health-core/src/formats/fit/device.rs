@@ -14,8 +14,8 @@ const GARMIN_PRODUCTS: [i64; 4] = [1, 15, 13, 89];
 /// The manufacturer Favero, which has product numbers of its own in the profile.
 const FAVERO: i64 = 263;
 
-/// Returns the manufacturer and the product that a `file_id` message names, such as `garmin fenix5`. A number stands for
-/// what the profile does not name, as in `zwift 0`.
+/// Returns the manufacturer and the product that a `file_id` message names, such as `garmin fenix5`. A number stands
+/// for what the profile does not name, as in `zwift 0`.
 pub(super) fn device_name(file_id: &Message<'_>) -> Option<String> {
     let manufacturer = file_id.integer(MANUFACTURER)?;
     let mut name = name_or_number(FieldDataType::Manufacturer, manufacturer);

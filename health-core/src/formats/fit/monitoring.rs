@@ -1,8 +1,8 @@
 //! The monitoring messages of a FIT file: counters of a day, from which increments are computed.
 //!
-//! A device counts steps and active energy from local midnight, with one counter for each type of activity. It reports a
-//! counter when it has changed, or about once a minute. No public file has resets or heart rates, so those rules are not
-//! verified against a real one.
+//! A device counts steps and active energy from local midnight, with one counter for each type of activity. It reports
+//! a counter when it has changed, or about once a minute. No public file has resets or heart rates, so those rules are
+//! not verified against a real one.
 
 use std::collections::HashMap;
 
@@ -123,7 +123,8 @@ impl Monitoring {
         self.calories.increment(i64::from(time), self.reset_time)
     }
 
-    /// Resets the counters if local midnight has passed. A message of midnight itself still belongs to the day before it.
+    /// Resets the counters if local midnight has passed. A message of midnight itself still belongs to the day before
+    /// it.
     fn reset_at_midnight(&mut self, time: u32) {
         if let (Some(offset), Some(last)) = (self.utc_offset, self.last_time) {
             let day = |time: u32| (i64::from(time) + offset - 1).div_euclid(DAY_SECONDS);

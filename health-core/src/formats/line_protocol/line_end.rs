@@ -31,7 +31,8 @@ enum State {
 }
 
 impl LineEnd {
-    /// Returns the position of the line feed in a line, of which the bytes so far are given, or `None` if it has not arrived.
+    /// Returns the position of the line feed in a line, of which the bytes so far are given, or `None` if it has not
+    /// arrived.
     pub(super) fn find(&mut self, line: &[u8]) -> Option<usize> {
         for byte in line.get(self.scanned..)? {
             let next = self.state.next(*byte);

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MisspeltNames(BTreeMap<(&'static str, String), u64>);
 
-/// The names of fields and tags, and what a point writes after its fields. After each stand, in small letters and without
-/// other characters, the texts that are taken for it.
+/// The names of fields and tags, and what a point writes after its fields. After each stand, in small letters and
+/// without other characters, the texts that are taken for it.
 const KNOWN: [(&str, &[&str]); 6] = [
     ("heart_rate", &["heartrate", "hr", "bpm", "pulse", "heartbeat"]),
     ("steps", &["steps", "step", "stepcount"]),

@@ -146,8 +146,8 @@ fn test_step() -> impl Strategy<Value = TestStep> {
 }
 
 proptest! {
-    /// Whatever is added and however it is taken, each user's requests are taken in their order, never by two writers at
-    /// once, and none is lost.
+    /// Whatever is added and however it is taken, each user's requests are taken in their order, never by two writers
+    /// at once, and none is lost.
     #[test]
     fn requests_of_a_user_keep_their_order(
         steps in proptest::collection::vec(test_step(), 1..100),

@@ -17,8 +17,8 @@ const KEEP_CONNECTION_FOR: Duration = Duration::from_mins(1);
 impl Writer {
     /// Writes small requests that would wait for the large ones that other writers write, until the queue is closed.
     ///
-    /// It opens its connection when there is such a request for the first time. While it has none, the other writers write
-    /// everything.
+    /// It opens its connection when there is such a request for the first time. While it has none, the other writers
+    /// write everything.
     pub(crate) async fn run_as_spare(mut self) {
         while has_panicked("writer", Box::pin(self.write_small())).await {
             self.disconnect();

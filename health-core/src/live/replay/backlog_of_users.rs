@@ -19,8 +19,8 @@ pub(super) async fn send(link: &Link, pass: &Pass, users: &[UserId]) -> Result<(
     let goal = pass.mark.position.number;
     let mut from = pass.sent;
     while from.number < goal {
-        // If there is no page, the history has changed or the log was pruned. The pass or the poller notices it too, and tells the
-        // subscriber.
+        // If there is no page, the history has changed or the log was pruned. The pass or the poller notices it too,
+        // and tells the subscriber.
         let LogPage::Records {
             mut records, erasures, ..
         } = link.page(from).await?
@@ -39,7 +39,8 @@ pub(super) async fn send(link: &Link, pass: &Pass, users: &[UserId]) -> Result<(
     Ok(())
 }
 
-/// Sends the samples and erasures of some users in some commits. Returns false if the log does not hold these commits any more.
+/// Sends the samples and erasures of some users in some commits. Returns false if the log does not hold these commits
+/// any more.
 async fn send_records(
     link: &Link,
     pass: &Pass,

@@ -1,8 +1,8 @@
 //! The rows that all replays together hold in memory, and for how long one of them may hold its rows.
 //!
-//! A replay that holds rows waits for its subscriber, and other replays wait for the rows' permits. So a subscriber that has
-//! stopped, or that takes an event now and then, must not keep others waiting: its replay gives the rows up, and reads the
-//! rest again when the subscriber has taken all that it was sent.
+//! A replay that holds rows waits for its subscriber, and other replays wait for the rows' permits. So a subscriber
+//! that has stopped, or that takes an event now and then, must not keep others waiting: its replay gives the rows up,
+//! and reads the rest again when the subscriber has taken all that it was sent.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -79,8 +79,8 @@ impl RowBudget {
 }
 
 impl Hold<'_> {
-    /// Starts the time of the hold: this many rows were read, and the first of them can be sent. Returns the permits that are
-    /// not needed.
+    /// Starts the time of the hold: this many rows were read, and the first of them can be sent. Returns the permits
+    /// that are not needed.
     pub(super) fn begin(&mut self, rows: usize) {
         if let Some(permits) = &mut self.permits {
             let unneeded = permits.num_permits().saturating_sub(rows);

@@ -46,8 +46,8 @@ pub(super) async fn send_all(link: &Link, pass: &mut Pass, mut records: Vec<Comm
     Ok(())
 }
 
-/// Sends the rows of some commits that follow each other. Returns false if the log does not say which rows these are. If it
-/// does not hold the commits any more, the next page says so.
+/// Sends the rows of some commits that follow each other. Returns false if the log does not say which rows these are.
+/// If it does not hold the commits any more, the next page says so.
 async fn send_group(link: &Link, pass: &mut Pass, group: &[CommitRecord]) -> Result<bool, Gone> {
     let mut unsent = group;
     // The first rows of the first of them that were sent.

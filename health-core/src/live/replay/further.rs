@@ -20,8 +20,8 @@ pub(super) const OTHER_HISTORY: &str = "the cursor does not belong to this datab
 pub(super) const UNREADABLE: &str =
     "the commit log does not say which samples were stored by some commits after the cursor";
 
-/// The records after [`Pass::sent`]. If the log does not hold the position any more, or does not say which rows follow, the
-/// subscriber gets `resumed: false`, and the pass goes on at its mark.
+/// The records after [`Pass::sent`]. If the log does not hold the position any more, or does not say which rows follow,
+/// the subscriber gets `resumed: false`, and the pass goes on at its mark.
 pub(super) async fn further(link: &Link, pass: &mut Pass) -> Result<Vec<CommitRecord>, Gone> {
     let reason = match link.page(pass.sent).await? {
         LogPage::Records { .. } if pass.is_unreadable() => UNREADABLE,

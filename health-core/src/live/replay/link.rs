@@ -61,7 +61,8 @@ const PAGE_RECORDS: usize = 250;
 /// The pause before a database that is out of reach is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Asks the database, again while it is out of reach, and gives the answer. As many replays ask at a time as there are permits.
+/// Asks the database, again while it is out of reach, and gives the answer. As many replays ask at a time as there are
+/// permits.
 ///
 /// A macro, because an async closure that is `Send` for every lifetime cannot be expressed as a bound.
 macro_rules! ask {
@@ -95,8 +96,9 @@ impl Link {
         (link, replayed)
     }
 
-    /// Reads the commit records after a position. The rows of all of them can be read afterwards: on a cluster, a commit may be
-    /// visible before it is complete, and a replay that misses its rows would keep them from the subscriber for good.
+    /// Reads the commit records after a position. The rows of all of them can be read afterwards: on a cluster, a
+    /// commit may be visible before it is complete, and a replay that misses its rows would keep them from the
+    /// subscriber for good.
     pub(super) async fn page(&self, from: LogPosition) -> Result<LogPage, Gone> {
         let window = self.source.window;
         let page: Result<_, Gone> = ask!(self, |session| commit_log::page(session, from, PAGE_RECORDS, window));
@@ -124,7 +126,8 @@ impl Link {
         users.is_none_or(|users| users.binary_search(&user).is_ok())
     }
 
-    /// Waits until the subscriber has taken everything that it was sent. Meanwhile the replay must not hold rows or chunks.
+    /// Waits until the subscriber has taken everything that it was sent. Meanwhile the replay must not hold rows or
+    /// chunks.
     pub(super) async fn all_taken(&self) -> Result<(), Gone> {
         let all_slots = self.out.reserve_many(EVENTS_AHEAD).await;
         if self.ring.is_closed() {

@@ -16,8 +16,8 @@ use crate::{
     sample::UserId,
 };
 
-/// The most users that are pulled ahead together. To find their backlog, the replay reads the row keys of all commits that are left
-/// in the pass, which takes the same time for one user and for many.
+/// The most users that are pulled ahead together. To find their backlog, the replay reads the row keys of all commits
+/// that are left in the pass, which takes the same time for one user and for many.
 const PULLED_AT_ONCE: usize = 1_000;
 
 /// Chunks in which the replay looks for users to pull ahead.
@@ -80,8 +80,8 @@ async fn pull_ahead(link: &Link, pass: &mut Pass, until: Instant) -> Result<bool
     Ok(true)
 }
 
-/// Returns the users of the next live samples who were not pulled ahead, sorted. Ends before a user who was pulled ahead in the pass
-/// before: that user waits for the end of this pass.
+/// Returns the users of the next live samples who were not pulled ahead, sorted. Ends before a user who was pulled
+/// ahead in the pass before: that user waits for the end of this pass.
 fn users_behind(link: &Link, pass: &Pass) -> Vec<UserId> {
     let room = PULLED_AT_ONCE.min(AHEAD_MAX - pass.ahead.len());
     let mut behind = BTreeSet::new();

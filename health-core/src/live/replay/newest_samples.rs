@@ -1,7 +1,7 @@
 //! Sends the newest sample of each user among the commits of a pass, for subscriptions that want no more than that.
 //!
-//! Erasures are sent as well, each before the newest sample of its user. The sample was stored after them, or they do not cover
-//! it: the row of an erased sample is no longer there.
+//! Erasures are sent as well, each before the newest sample of its user. The sample was stored after them, or they do
+//! not cover it: the row of an erased sample is no longer there.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -41,8 +41,8 @@ struct Turn {
     sent_until: Option<UserId>,
 }
 
-/// Sends the newest sample of each user among the commits after [`Pass::sent`] up to the mark; `records` are the first of them.
-/// If there are more than [`NEWEST_USERS`], this takes several turns, one in each interval.
+/// Sends the newest sample of each user among the commits after [`Pass::sent`] up to the mark; `records` are the first
+/// of them. If there are more than [`NEWEST_USERS`], this takes several turns, one in each interval.
 pub(super) async fn send_all(
     link: &Link,
     pass: &mut Pass,
@@ -93,8 +93,9 @@ impl NewestOfUser {
         self.erasures.len() + usize::from(self.sample.is_some())
     }
 
-    /// Sends the erasures, then the sample; the last event has the cursor `last`. Returns false if the replay must give up this
-    /// user and those after it. The user's events are sent again from the first one then, so that they stay in their order.
+    /// Sends the erasures, then the sample; the last event has the cursor `last`. Returns false if the replay must give
+    /// up this user and those after it. The user's events are sent again from the first one then, so that they stay in
+    /// their order.
     async fn send(self, link: &Link, hold: &mut Hold<'_>, cursor: &Cursor, last: &Cursor) -> Result<bool, Gone> {
         let mut left = self.events();
         let mut next = || {
@@ -113,8 +114,8 @@ impl NewestOfUser {
     }
 }
 
-/// Reads the commits of a turn, and returns what was not sent of each user. Ends the turn earlier if there is too much. `first`
-/// are the first records of the turn, and their erasures.
+/// Reads the commits of a turn, and returns what was not sent of each user. Ends the turn earlier if there is too much.
+/// `first` are the first records of the turn, and their erasures.
 async fn gather(
     link: &Link,
     pass: &Pass,

@@ -26,7 +26,8 @@ pub(super) struct Pass {
     /// Users who were pulled ahead in the pass before this one. Everything of them up to `earlier_until` was sent.
     pub(super) earlier: HashSet<UserId>,
     earlier_until: i64,
-    /// How long the pass must go on with its commits before it pulls users ahead again, so that the commits get half of the time.
+    /// How long the pass must go on with its commits before it pulls users ahead again, so that the commits get half of
+    /// the time.
     pub(super) owed: Duration,
 }
 
@@ -60,8 +61,8 @@ impl Pass {
         self.unreadable = Some((self.sent, before.map_or(1, |(_, times)| times + 1)));
     }
 
-    /// Whether these rows could not be read at a second attempt either. At the first one, the log may have changed since its page
-    /// was read.
+    /// Whether these rows could not be read at a second attempt either. At the first one, the log may have changed
+    /// since its page was read.
     pub(super) fn is_unreadable(&self) -> bool {
         self.unreadable
             .is_some_and(|(position, times)| position == self.sent && times > 1)

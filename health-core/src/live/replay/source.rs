@@ -11,12 +11,13 @@ use crate::{live::replay::budget::RowBudget, store::readers::Readers};
 pub(crate) struct ReplaySource {
     pub(super) readers: Readers,
     pub(super) window: Duration,
-    /// Permits to ask the database, so that a thousand subscribers that resume at once leave connections to the queries.
+    /// Permits to ask the database, so that a thousand subscribers that resume at once leave connections to the
+    /// queries.
     pub(super) queries: Semaphore,
     /// The rows of all replays that send every sample.
     pub(super) rows: RowBudget,
-    /// The rows of replays that send the newest sample of each user. A budget of their own, because each gathers for long before
-    /// it sends.
+    /// The rows of replays that send the newest sample of each user. A budget of their own, because each gathers for
+    /// long before it sends.
     pub(super) newest: RowBudget,
 }
 
@@ -35,8 +36,8 @@ pub(super) const NEWEST_USERS: usize = 40_000;
 /// The permits of one replay that gathers the newest samples. All such replays together have as many.
 pub(super) const NEWEST_ROWS: usize = NEWEST_USERS + PORTION_ROWS_MAX;
 
-/// A subscriber that is slow for this long has stopped for now. The time is above the pauses that a server with up to 5000
-/// subscribers makes between two writes; with more of them, some rows are read twice.
+/// A subscriber that is slow for this long has stopped for now. The time is above the pauses that a server with up to
+/// 5000 subscribers makes between two writes; with more of them, some rows are read twice.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The same for the newest samples, which take long to gather again.

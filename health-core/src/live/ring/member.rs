@@ -15,8 +15,8 @@ pub(super) struct Member {
     pub(super) users: Option<Arc<[UserId]>>,
     /// The index of the next sample that it has not read. Samples before it are read, or of other users.
     pub(super) next: u64,
-    /// How many commits writers had handed over when it subscribed: it does not get those. A paced member does, because they
-    /// may have replaced samples that it must get.
+    /// How many commits writers had handed over when it subscribed: it does not get those. A paced member does, because
+    /// they may have replaced samples that it must get.
     pub(super) subscribed_after: u64,
     /// How many gaps it was notified of.
     pub(super) gaps_seen: u64,
@@ -45,7 +45,8 @@ pub(super) struct Pace {
     since: Cursor,
     /// The cursor after the last sample of the turn.
     until: Cursor,
-    /// The next of the member's users, if it has named any, and the index after what it has read of that user in this turn.
+    /// The next of the member's users, if it has named any, and the index after what it has read of that user in this
+    /// turn.
     user: (usize, u64),
     /// [`Newest::evicted`] at the member's last read. Only for members that read all users.
     evicted: u64,
@@ -109,8 +110,8 @@ impl Pace {
         self.lagged.get_or_insert_with(|| (0, since.clone())).0 += samples;
     }
 
-    /// How many samples the table has evicted since the last call, for a member that reads all users. If the member had read
-    /// some of them before, they count as well: the number may be too high.
+    /// How many samples the table has evicted since the last call, for a member that reads all users. If the member had
+    /// read some of them before, they count as well: the number may be too high.
     pub(super) fn newly_evicted(&mut self, next: u64, newest: &Newest) -> u64 {
         let evicted = newest.evicted() - self.evicted;
         self.evicted = newest.evicted();

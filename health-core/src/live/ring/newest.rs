@@ -1,7 +1,7 @@
 //! The newest sample of each user, for subscribers that want no more than that.
 //!
-//! Erasures stand beside the samples, because a subscriber must get each of them: a later sample does not replace an erasure.
-//! An erasure removes the newest sample of its user if it covers it.
+//! Erasures stand beside the samples, because a subscriber must get each of them: a later sample does not replace an
+//! erasure. An erasure removes the newest sample of its user if it covers it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
@@ -10,8 +10,8 @@ use std::{
 
 use crate::{erasure::Erasure, live::chunk::Chunk, sample::UserId};
 
-/// The newest sample of each user, and erasures, in the order of delivery. Each is a chunk of its own, so that it keeps no
-/// other sample in memory.
+/// The newest sample of each user, and erasures, in the order of delivery. Each is a chunk of its own, so that it keeps
+/// no other sample in memory.
 #[derive(Debug, Default)]
 pub(super) struct Newest {
     /// The index of each user's newest sample.
@@ -25,12 +25,12 @@ pub(super) struct Newest {
     evicted_before: u64,
 }
 
-/// The most users in the table, about 30 MB if the names of their sources are short. The memory has a limit of its own, see
-/// [`Newest::update`]. In a full table, a new user's sample evicts the sample that was delivered first.
+/// The most users in the table, about 30 MB if the names of their sources are short. The memory has a limit of its own,
+/// see [`Newest::update`]. In a full table, a new user's sample evicts the sample that was delivered first.
 const USERS_MAX: usize = 65_536;
 
-/// The most erasures in the table, about 1 MB. One erasure of millions of samples takes some hundreds. A further one evicts the
-/// one that was delivered first, and subscribers that have not read that one get `lagged`.
+/// The most erasures in the table, about 1 MB. One erasure of millions of samples takes some hundreds. A further one
+/// evicts the one that was delivered first, and subscribers that have not read that one get `lagged`.
 const ERASURES_MAX: usize = 4_096;
 
 /// What a user takes beside the chunk: the entries of both maps.
@@ -124,8 +124,8 @@ impl Newest {
         }
     }
 
-    /// Takes an erasure. It removes what it makes superfluous: the user's newest sample if it is erased, and earlier erasures
-    /// of no more than this one.
+    /// Takes an erasure. It removes what it makes superfluous: the user's newest sample if it is erased, and earlier
+    /// erasures of no more than this one.
     fn erase(&mut self, erasure: &Arc<Erasure>, chunk: &Chunk) {
         let user = erasure.user_id();
         if let Some(index) = self.by_user.get(&user).copied()

@@ -65,8 +65,8 @@ pub(super) struct Gap {
     pub(super) cursor: Cursor,
 }
 
-/// Up to this number of users in a filter, the next chunk is found through the users' audiences. For longer filters it is
-/// faster to look into each chunk.
+/// Up to this number of users in a filter, the next chunk is found through the users' audiences. For longer filters it
+/// is faster to look into each chunk.
 pub(super) const INDEXED_USERS: usize = 16;
 
 impl State {
@@ -118,7 +118,8 @@ impl State {
         self.newest.clear();
     }
 
-    /// Appends a chunk. The newest samples of users take `newest_bytes_max` at most, so that the chunks keep their share.
+    /// Appends a chunk. The newest samples of users take `newest_bytes_max` at most, so that the chunks keep their
+    /// share.
     pub(super) fn push(&mut self, mut chunk: Chunk, newest_bytes_max: usize, wakers: &mut Vec<Waker>) {
         chunk.first_index = self.delivered;
         self.delivered = chunk.end_index();
@@ -147,8 +148,8 @@ impl State {
         }
     }
 
-    /// Moves members past a chunk that was just delivered and that was acknowledged before they subscribed. So they do not
-    /// count it as missed. A member that has not read an earlier chunk yet does count it. That is harmless.
+    /// Moves members past a chunk that was just delivered and that was acknowledged before they subscribed. So they do
+    /// not count it as missed. A member that has not read an earlier chunk yet does count it. That is harmless.
     pub(super) fn skip_acknowledged(&mut self, order: u64, end: u64) {
         let subscribed_later = |(id, member): (usize, &Member)| {
             let skips = order <= member.subscribed_after && member.fall.is_none() && member.pace.is_none();

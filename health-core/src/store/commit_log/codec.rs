@@ -3,8 +3,9 @@
 //! ```text
 //! version  1 byte: WITHOUT_ERASURES or WITH_ERASURES
 //! writers  varint count, then 8 bytes each
-//! records  varint count, then for each: varint of the zigzag difference to the batch before, varint index of the writer,
-//!          varint rows; in a pack with erasures: varint of twice the rows, plus 1 if the record is an erasure
+//! records  varint count, then for each: varint of the zigzag difference to the batch before,
+//!          varint index of the writer, varint rows; in a pack with erasures: varint of twice the rows, plus 1 if the
+//!          record is an erasure
 //! ```
 //!
 //! The numbers follow each other, so only the first is kept, in a column. A record takes 3 to 5 bytes.

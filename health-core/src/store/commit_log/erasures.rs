@@ -37,8 +37,8 @@ pub(crate) struct ErasureCommit {
 /// Takes a batch number. No row has an id with it: the number is only a part of the record's batch key.
 const NEXT_BATCH_NUMBER: &str = "SELECT nextval('health_batch_numbers')";
 
-/// Describes the erasure of the record that [`APPEND`] has just added. It finds the number by the key of the record, so that
-/// both statements can be sent at once.
+/// Describes the erasure of the record that [`APPEND`] has just added. It finds the number by the key of the record, so
+/// that both statements can be sent at once.
 const INSERT: &str = "INSERT INTO health_erasures (number, erased_user, range_start, range_end, source) \
      SELECT number, $3, $4, $5, $6 FROM health_commits WHERE writer = $1 AND batch = $2";
 
@@ -75,12 +75,12 @@ impl ErasureAppend {
         })
     }
 
-    /// Takes the commit lock, runs `delete` again, and appends the record, all in one round trip. If the tables are distributed,
-    /// it takes the lock in a round trip before, and fails if a commit of the user's samples is incomplete. Returns how many
-    /// samples `delete` has deleted, and the writer id of the record before.
+    /// Takes the commit lock, runs `delete` again, and appends the record, all in one round trip. If the tables are
+    /// distributed, it takes the lock in a round trip before, and fails if a commit of the user's samples is
+    /// incomplete. Returns how many samples `delete` has deleted, and the writer id of the record before.
     ///
-    /// While the lock is held, no other transaction commits. So `delete` finds the samples that others have committed since it
-    /// ran before, and later commits come after the record.
+    /// While the lock is held, no other transaction commits. So `delete` finds the samples that others have committed
+    /// since it ran before, and later commits come after the record.
     pub(crate) async fn append(
         &mut self,
         session: &mut Session,
@@ -143,8 +143,8 @@ impl ErasureAppend {
     }
 }
 
-/// How long an erasure waits for a row while it holds the commit lock. A writer that has changed the row may wait for that
-/// lock, so waiting longer would not help. The eraser begins again then.
+/// How long an erasure waits for a row while it holds the commit lock. A writer that has changed the row may wait for
+/// that lock, so waiting longer would not help. The eraser begins again then.
 const ROW_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '20ms'";
 
 /// Reads the erasures of those records that are erasures. Returns `None` if one is missing: it was pruned meanwhile, or

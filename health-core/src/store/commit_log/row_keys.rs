@@ -1,16 +1,16 @@
 //! The keys of the rows that a commit wrote: user and time of each, in the order of their ids.
 //!
-//! The feed finds the rows of a commit by their keys, through the primary key of the table. So it reads these rows only, wherever in
-//! the table PostgreSQL has put them. A row key has no source, so it may find rows of other sources too: they belong to other
-//! batches, or have a row key of their own.
+//! The feed finds the rows of a commit by their keys, through the primary key of the table. So it reads these rows
+//! only, wherever in the table PostgreSQL has put them. A row key has no source, so it may find rows of other sources
+//! too: they belong to other batches, or have a row key of their own.
 //!
 //! ```text
 //! unit  1 byte: times are in units of 10 to this power microseconds; 0, 3 or 6
-//! rows  for each: zigzag varint of the difference to the user before, then of the difference to the time before, in units
+//! rows  for each: zigzag varint of the difference to the user before, then of that to the time before, in units
 //! ```
 //!
-//! A commit without rows has no byte. A writer sorts its rows, so a row of a live stream takes 2 to 4 bytes. In a pack, the
-//! keys of each record follow their length, which is a varint.
+//! A commit without rows has no byte. A writer sorts its rows, so a row of a live stream takes 2 to 4 bytes. In a pack,
+//! the keys of each record follow their length, which is a varint.
 
 use tokio_postgres::types::ToSql;
 
@@ -34,9 +34,9 @@ pub(crate) struct RowKey {
     pub(crate) timestamp: i64,
 }
 
-/// Reads the row keys of some records, and of the packs that may hold such records. It reads both in one snapshot, so that it finds
-/// a record that is being packed in one of the two. `$1` are the numbers of the records, `$2` is the lowest and `$3` the highest of
-/// them. A pack that holds one of them ends at `$4` or before.
+/// Reads the row keys of some records, and of the packs that may hold such records. It reads both in one snapshot, so
+/// that it finds a record that is being packed in one of the two. `$1` are the numbers of the records, `$2` is the
+/// lowest and `$3` the highest of them. A pack that holds one of them ends at `$4` or before.
 const KEYS: &str = "SELECT number, batch, writer, rows, keys, NULL::bytea FROM health_commits WHERE number = ANY($1::bigint[]) \
      UNION ALL SELECT first_number, 0, 0, 0, keys, records FROM health_commit_packs \
      WHERE last_number >= $2 AND last_number <= $4 AND first_number <= $3";
@@ -115,8 +115,9 @@ fn unpack<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// Reads the keys of some records, in their order, which is that of their numbers.
 ///
-/// Returns `None` if the log does not hold all of them any more: they were pruned, or the database was put back to an earlier
-/// state and the numbers belong to other commits. If keys cannot be read, logs a warning and returns `None` too.
+/// Returns `None` if the log does not hold all of them any more: they were pruned, or the database was put back to an
+/// earlier state and the numbers belong to other commits. If keys cannot be read, logs a warning and returns `None`
+/// too.
 pub(crate) async fn of_records(
     session: &mut Session,
     records: &[CommitRecord],

@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// The migrations, each with what the release that it made current wrote of its own. A migration without an entry fails the
-/// test: its author says here what that release leaves in a database, so that later migrations are tried on it.
+/// The migrations, each with what the release that it made current wrote of its own. A migration without an entry fails
+/// the test: its author says here what that release leaves in a database, so that later migrations are tried on it.
 pub(super) const RELEASES: [(i32, &str); 15] = [
     (1, "samples"),
     (2, "a record of each transaction, by its transaction id"),

@@ -69,7 +69,8 @@ struct DoorUpload<'a> {
     entries: u64,
 }
 
-/// The index of an entry in its list has this many bits of a position in the upload; the number of the list has the others.
+/// The index of an entry in its list has this many bits of a position in the upload; the number of the list has the
+/// others.
 const INDEX_BITS: u32 = 48;
 
 /// Reads a body to its end, stores its entries, and waits for their commit.

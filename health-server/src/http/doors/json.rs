@@ -1,6 +1,7 @@
 //! `POST /ingest/health-auto-export` and `POST /ingest/health-connect`.
 //!
-//! These apps send everything again after any other response than 200. So the response is a 200 that names the refused entries.
+//! These apps send everything again after any other response than 200. So the response is a 200 that names the refused
+//! entries.
 
 use health_core::{
     IngestCounts, Rejection, UserId,

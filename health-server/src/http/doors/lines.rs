@@ -1,7 +1,7 @@
 //! `POST /api/v2/write` and `POST /write`: InfluxDB's line protocol.
 //!
-//! Telegraf drops a batch after a 4xx, and sends it again after a 5xx. So if a point is refused, the server stores the others and
-//! answers 400.
+//! Telegraf drops a batch after a 4xx, and sends it again after a 5xx. So if a point is refused, the server stores the
+//! others and answers 400.
 
 use health_core::{
     Rejection, UserId, counted,

@@ -45,7 +45,8 @@ pub(crate) struct Subscriber {
     final_versions: FinalVersions,
     /// The last received version of each sample.
     newest: BTreeMap<Identity, Version>,
-    /// The samples whose final version it has not received, or that it holds although they were erased. `None` until the final versions are known.
+    /// The samples whose final version it has not received, or that it holds although they were erased. `None` until
+    /// the final versions are known.
     missing: Option<BTreeSet<Identity>>,
     received: Received,
 }

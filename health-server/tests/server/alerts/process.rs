@@ -30,7 +30,8 @@ async fn start(http: &str, database: &TestDatabase, arguments: &[&str]) -> (Test
 }
 
 impl Program {
-    /// Starts a server with these files in its directory and these options, whose values are files if their names say so.
+    /// Starts a server with these files in its directory and these options, whose values are files if their names say
+    /// so.
     async fn with_files(files: &[(&str, &str)], options: &[(&str, &str)]) -> Self {
         let (directory, database) = (test_directory(), TestDatabase::new().await);
         for (name, text) in files {
@@ -96,8 +97,8 @@ async fn configuration(prometheus: &Prometheus, program: &Program) {
     prometheus.fires("HealthConfigurationNotRead", program.http).await;
 }
 
-/// The limit of open files is lowered while the server runs. It never opens so many by itself if the limit is lower than
-/// 30 000, because its listeners leave an eighth of it free.
+/// The limit of open files is lowered while the server runs. It never opens so many by itself if the limit is lower
+/// than 30 000, because its listeners leave an eighth of it free.
 async fn few_files(prometheus: &Prometheus, program: &Program) {
     let id = i32::try_from(program.process.id()).unwrap();
     let open = fs::read_dir(Path::new("/proc").join(id.to_string()).join("fd"));

@@ -83,7 +83,8 @@ async fn points_without_a_timestamp_are_stored_at_their_arrival_and_none_replace
     assert_eq!(totals(&server, 5).await, (20, 20, 0.0));
 }
 
-/// The bytes are those of the serializer and of the outputs `influxdb_v2` and `influxdb` of Telegraf 1.30, with one point that has a value out of range.
+/// The bytes are those of the serializer and of the outputs `influxdb_v2` and `influxdb` of Telegraf 1.30, with one
+/// point that has a value out of range.
 #[tokio::test]
 async fn a_batch_as_telegraf_writes_it_is_stored_except_for_its_wrong_point() {
     let server = Server::start().await;

@@ -9,7 +9,8 @@ use crate::{
     support::{Server, record, records},
 };
 
-/// Shorter than a test keeps a stream open, and longer than a busy machine takes to read a request that was sent as a whole.
+/// Shorter than a test keeps a stream open, and longer than a busy machine takes to read a request that was sent as a
+/// whole.
 const SHORT: Duration = Duration::from_secs(2);
 
 /// Longer than a shutdown takes that waits for nobody.

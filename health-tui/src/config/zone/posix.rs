@@ -94,7 +94,8 @@ impl PosixRule {
         self.summer.as_ref().is_none_or(|summer| summer.has_dates)
     }
 
-    /// Returns the zone of a whole number of hours without summer time. The names of these zones have the sign of POSIX.
+    /// Returns the zone of a whole number of hours without summer time. The names of these zones have the sign of
+    /// POSIX.
     pub(super) fn fixed_zone(&self) -> Option<Tz> {
         let hours = self.standard.offset / 3_600;
         if self.summer.is_some() || self.standard.offset % 3_600 != 0 {

@@ -44,8 +44,8 @@ impl Delivered {
     }
 }
 
-/// An unread sample of a member. A ghost was acknowledged before the member subscribed: it is not read, but if it falls off
-/// the ring after an unread sample, it counts as missed.
+/// An unread sample of a member. A ghost was acknowledged before the member subscribed: it is not read, but if it falls
+/// off the ring after an unread sample, it counts as missed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unread {
     pub(super) sample: Delivered,
@@ -129,7 +129,8 @@ impl ModelMember {
         }
         let is_ghost = sample.order <= self.subscribed_after;
         let has_unread = self.untold > 0 || self.unread.iter().any(|unread| !unread.is_ghost);
-        // A commit that was acknowledged before the member subscribed moves it on, also if the samples are not of its users.
+        // A commit that was acknowledged before the member subscribed moves it on, also if the samples are not of its
+        // users.
         if is_ghost && !has_unread {
             self.unread.clear();
         } else if matches {
