@@ -1,7 +1,14 @@
 //! A running PostgreSQL: starting, connecting, stopping.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -16,6 +23,10 @@ use crate::{
     },
     outage::{Outage, OutageReason},
 };
+
+/// How long the lock of a process that was killed may last. If it was just starting a program, the new process has a
+/// copy of the lock until it runs that program.
+const KILLED_OWNER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running PostgreSQL with a data directory of its own.
 ///
@@ -70,6 +81,11 @@ impl Cluster {
             match Cluster::start_in(path.clone(), &options, OwnerKind::Server).await {
                 Err(EmbeddedError::AlreadyRunning { .. })
                     if directory.owner_may_be_command() && start.elapsed() < PREVIOUS_RUN_TIMEOUT =>
+                {
+                    sleep(CHECK_INTERVAL).await;
+                }
+                Err(EmbeddedError::AlreadyRunning { process, .. })
+                    if has_ended(process) && start.elapsed() < KILLED_OWNER_TIMEOUT =>
                 {
                     sleep(CHECK_INTERVAL).await;
                 }
@@ -228,6 +244,12 @@ impl Drop for Cluster {
             socket::remove_link(&self.directory.run(), &self.address.socket_directory);
         }
     }
+}
+
+/// Returns whether no process has this id.
+fn has_ended(process: Option<u32>) -> bool {
+    let id = process.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    id.is_some_and(|id| test_kill_process(id) == Err(Errno::SRCH))
 }
 
 /// Returns where the PostgreSQL of a directory listens.

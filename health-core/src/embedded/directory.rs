@@ -107,7 +107,11 @@ impl Directory {
         }
         user.check_can_enter(existing)?;
         for parent in missing.iter().rev() {
-            fs::create_dir(parent).map_err(EmbeddedError::io("create the directory", *parent))?;
+            match fs::create_dir(parent) {
+                // Another start has created it meanwhile, and opens it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                created => created.map_err(EmbeddedError::io("create the directory", *parent))?,
+            }
             if *user != OsUser::Current {
                 // Root's umask may be 077, but PostgreSQL must be able to enter.
                 let open = Permissions::from_mode(0o755);
@@ -159,13 +163,13 @@ impl Directory {
     }
 
     /// Returns whether the directory is empty or was used as a data directory before.
+    ///
+    /// Another start may create its files meanwhile. So the names are looked for last: the first file in the directory
+    /// is one of them.
     fn is_empty_or_ours(&self) -> Result<bool, EmbeddedError> {
-        let names = [self.server_lock(), self.pg_lock(), self.pgdata(), self.pgdata_new()];
-        if names.iter().any(|path| path.exists()) {
-            return Ok(true);
-        }
         let mut entries = fs::read_dir(&self.path).map_err(EmbeddedError::io("read the directory", &self.path))?;
-        Ok(entries.next().is_none())
+        let names = [self.server_lock(), self.pg_lock(), self.pgdata(), self.pgdata_new()];
+        Ok(entries.next().is_none() || names.iter().any(|path| path.exists()))
     }
 
     /// Returns an error if the directory holds a cluster, or anything that this program did not leave there.

@@ -1,8 +1,14 @@
 //! Tests that kill processes at the worst moments.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+};
 
 use health_core::embedded::Cluster;
+use rustix::fs::{FlockOperation, flock};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -44,9 +50,9 @@ async fn committed_rows_survive_a_kill_of_both_processes_during_a_write() {
         let (started, has_started) = oneshot::channel();
         let writing = tokio::spawn(write_until_an_error(url, found, started));
         has_started.await.unwrap();
-        let postgres = postmaster_pid(&directory.data());
+        // PostgreSQL first: it ends by itself when its owner has ended.
+        kill(postmaster_pid(&directory.data()));
         process.kill().await;
-        kill(postgres);
         committed = writing.await.unwrap();
     }
     let cluster = Cluster::start(directory.durable_options()).await.unwrap();
@@ -128,6 +134,33 @@ async fn a_kill_right_after_postgresql_was_run_ends_it() {
         process.kill().await;
         wait_until("PostgreSQL ends after its owner", || has_ended(&directory.data())).await;
     }
+}
+
+/// A process that starts a program has its locks twice for an instant. If it is killed then, one of them stays until
+/// the program runs.
+#[tokio::test]
+async fn a_start_waits_for_the_lock_of_an_owner_that_has_ended() {
+    let directory = TestDirectory::new();
+    let (data, path) = (directory.data(), directory.data().join("server.lock"));
+    fs::create_dir(&data).unwrap();
+    let mut owner = Command::new("true").spawn().unwrap();
+    owner.wait().unwrap();
+    fs::write(&path, format!("{} \n", owner.id())).unwrap();
+    let lock = File::open(&path).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let second_attempt = async {
+        // Each attempt closes the directory to other users.
+        for _ in 0..2 {
+            fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+            wait_until("an attempt to start", || {
+                fs::metadata(&data).unwrap().permissions().mode() & 0o077 == 0
+            })
+            .await;
+        }
+        drop(lock);
+    };
+    let (cluster, ()) = tokio::join!(Cluster::start(directory.options()), second_attempt);
+    cluster.unwrap().stop().await.unwrap();
 }
 
 /// Returns how many databases initdb has created, or `None` before it has begun to write files.
