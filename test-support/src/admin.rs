@@ -10,12 +10,16 @@ use tokio::{
     runtime,
     sync::{mpsc, oneshot},
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use crate::{nodes::Nodes, template::Template};
 
 /// Enough connections for all tests of a process at once, each with two servers and their connection pools.
 const CONNECTIONS_MAX: u32 = 400;
+
+/// How often a database is copied or dropped. PostgreSQL gives a try up if a session of the database does not end
+/// within 5 s.
+const TRIES_MAX: usize = 12;
 
 /// The first `server_version_num` that knows `CREATE DATABASE … STRATEGY`.
 const STRATEGY_VERSION_MIN: u32 = 150_000;
@@ -94,7 +98,9 @@ impl Server {
                 }
                 Request::Drop(name) => match &server.place {
                     Place::Own(_, client) => {
-                        execute(client, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+                        // A test that failed may have left a prepared transaction. Other tests go on, and the database
+                        // ends with the cluster.
+                        let _ = try_often(client, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
                     }
                     Place::Citus(nodes) => nodes.drop_database(&name).await,
                 },
@@ -207,7 +213,7 @@ fn on_citus(template: Template) -> String {
 }
 
 async fn execute(client: &Client, statement: &str) {
-    if let Err(error) = client.batch_execute(statement).await {
+    if let Err(error) = try_often(client, statement).await {
         panic!(
             "{statement}: {}",
             error
@@ -215,6 +221,17 @@ async fn execute(client: &Client, statement: &str) {
                 .map_or_else(|| error.to_string(), ToString::to_string)
         );
     }
+}
+
+/// Executes a statement again and again while sessions of the database are in its way.
+async fn try_often(client: &Client, statement: &str) -> Result<(), tokio_postgres::Error> {
+    for _ in 1..TRIES_MAX {
+        match client.batch_execute(statement).await {
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => {}
+            done => return done,
+        }
+    }
+    client.batch_execute(statement).await
 }
 
 #[cfg(test)]

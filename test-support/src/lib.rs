@@ -4,6 +4,7 @@
 //! * [`TestCluster`]: a PostgreSQL of its own for one test, with settings, `pg_hba.conf` and TLS.
 //! * [`Authority`]: certificates for it.
 //! * [`TestProcess`]: a program that is stopped with the test, and the addresses that it prints.
+//! * [`ReservedPort`]: a port for a server that ends and starts again.
 //! * [`FitFile`]: files as watches write them.
 //! * [`test_directory`]: a temporary directory that is removed with the test.
 //!
@@ -25,6 +26,7 @@ mod database;
 mod directory;
 mod fit;
 mod nodes;
+mod port;
 mod process;
 mod template;
 
@@ -35,6 +37,7 @@ pub use crate::{
     directory::test_directory,
     fit::{FitFile, FitValue},
     nodes::{CITUS, commit_limit, count_on_all_nodes, earlier, is_on_citus},
+    port::ReservedPort,
     process::{Addresses, TestProcess},
 };
 pub use rustix::process::Signal;
