@@ -336,3 +336,14 @@ async fn expired(at: Option<DateTime<Utc>>) {
         sleep(left.min(EXPIRY_CHECK_INTERVAL)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests of revocations wait longer than the contract allows, because the machine may be slow.
+    #[test]
+    fn a_change_takes_effect_in_the_10_s_of_the_contract_also_if_its_notification_is_lost_and_one_reading_fails() {
+        assert!(REFRESH_INTERVAL + ANSWER_TIMEOUT + RETRY_PAUSE < Duration::from_secs(10));
+    }
+}

@@ -35,6 +35,9 @@ use crate::{
 
 const WRITER: i64 = 7;
 
+/// Much longer than a delivery takes. The machine may be busy with other tests.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
 async fn connect(database: &TestDatabase) -> Client {
     let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -86,9 +89,7 @@ async fn write_by(client: &Client, writer_id: i64, user: i64, steps: i32) -> Com
 
 async fn receive(member: &Membership) -> i32 {
     let receiving = std::future::poll_fn(|context| member.poll_take(context));
-    let event = timeout(Duration::from_secs(20), receiving)
-        .await
-        .expect("an event in time");
+    let event = timeout(TIMEOUT, receiving).await.expect("an event in time");
     match event {
         Some(LiveEvent::Sample { published, .. }) => published.sample().steps().map(Steps::get).unwrap_or_default(),
         other => panic!("{other:?}"),
@@ -130,8 +131,9 @@ async fn a_commit_whose_row_changes_while_it_is_read_back_is_delivered_as_it_was
         .await
         .unwrap();
     // The poller finds the first commit in the log and wants to read its row. If it has done so already, nothing waits,
-    // and the test shows nothing.
-    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'health_metrics'::regclass)";
+    // and the test shows nothing. A table has the same number in the databases of other tests.
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+                 WHERE datname = current_database() AND NOT granted AND relation = 'health_metrics'::regclass)";
     while ring.position() == start && !observer.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {}
     let was_read = ring.position() != start;
     // Meanwhile its writer hands it over and acknowledges it, a client subscribes, and another commit changes the row.

@@ -14,7 +14,7 @@ use std::{
 
 use test_support::{TestDatabase, earlier, is_on_citus};
 use tokio::{
-    sync::RwLock,
+    sync::{Notify, RwLock},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -78,6 +78,9 @@ enum Fate {
 
 /// The steps before which something may befall a transaction: its row, the lock, the record, the commit.
 const STEPS: u32 = 4;
+
+/// The step that takes the lock. From then on, a question for the outcome waits for the transaction.
+const LOCK_STEP: u32 = 1;
 
 /// Transactions of each writer in each run; the environment variable `HEALTH_TEST_ROUNDS` sets another number.
 const ROUNDS: i64 = 40;
@@ -191,16 +194,19 @@ impl Writer {
         if fate == Fate::IsLost {
             // The transaction goes on, whatever the answer is.
             let url = self.url.clone();
+            let answered = Notify::new();
             let asking = async {
                 sleep(Duration::from_micros(fastrand::u64(0..5_000))).await;
-                ask(&url, key).await
+                let answer = ask(&url, key).await;
+                answered.notify_one();
+                answer
             };
-            let (_, answer) = tokio::join!(self.steps(client, key, round, fate, at), asking);
+            let (_, answer) = tokio::join!(self.steps(client, key, round, fate, at, &answered), asking);
             // Whatever it was, it is the same the next time.
             assert!(self.protocol == Protocol::NoKey || answer == ask(&self.url, key).await);
             return Some(answer);
         }
-        match self.steps(client, key, round, fate, at).await {
+        match self.steps(client, key, round, fate, at, &Notify::new()).await {
             Ok(is_stored) => Some(is_stored),
             Err(error) if fate != Fate::IsKilled => {
                 // Citus takes a killed session for part of a deadlock, and rolls back who waits for it.
@@ -222,6 +228,7 @@ impl Writer {
         round: i64,
         fate: Fate,
         at: u32,
+        answered: &Notify,
     ) -> Result<bool, tokio_postgres::Error> {
         let BatchKey {
             writer_id,
@@ -243,8 +250,13 @@ impl Writer {
                 return Ok(false);
             }
             if step == at && fate == Fate::IsLost {
-                // About as long as the question for the outcome takes.
-                sleep(Duration::from_millis(fastrand::u64(0..40))).await;
+                if step <= LOCK_STEP && fastrand::bool() {
+                    // The answer comes while nothing is locked, however fast the machine is.
+                    answered.notified().await;
+                } else {
+                    // About as long as the question for the outcome takes.
+                    sleep(Duration::from_millis(fastrand::u64(0..40))).await;
+                }
             }
             let working = async {
                 match (step, self.protocol) {

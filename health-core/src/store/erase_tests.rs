@@ -201,7 +201,7 @@ pub(super) const LAST_USER: i64 = 99;
 pub(super) async fn follow(health: Health, mut live: Subscription, filter: Filter, reconnects: bool) -> Client {
     let mut client = Client::default();
     loop {
-        let event = timeout(Duration::from_mins(1), live.next())
+        let event = timeout(Duration::from_secs(90), live.next())
             .await
             .expect("an event in time");
         let resume = |cursor: Cursor| health.subscribe(filter.clone()).resume(cursor);
@@ -271,16 +271,18 @@ async fn a_client_that_applies_events_in_their_order_ends_with_what_is_stored() 
             }
         });
     }
-    let mut erased = 0;
-    for round in 0..60 {
+    // The writers of a busy machine may store little meanwhile, so it erases more often.
+    let (mut erased, mut round) = (0, 0);
+    while round < 60 || erased <= 50 {
         let erasure = any_erasure(60);
         let health = &servers[round % 2];
+        round += 1;
+        assert!(round < 5_000, "only {erased} samples were erased");
         erased += match (erasure.range(), erasure.source().cloned()) {
             (None, _) => health.erase(erasure.user_id()).await.unwrap(),
             (Some(range), source) => health.erase_range(erasure.user_id(), range, source).await.unwrap(),
         };
     }
-    assert!(erased > 50, "only {erased} samples were erased");
     done.store(true, SeqCst);
     writers.join_all().await;
     servers[1].ingest([sample(LAST_USER, 0, "", 1)]).await.unwrap();

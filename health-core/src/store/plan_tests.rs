@@ -14,8 +14,10 @@ use crate::{
     },
 };
 
-/// Stores 20 000 samples of ten users. No `ANALYZE` runs: a bulk load is read before autovacuum looks at it.
-const FILL: &str = "INSERT INTO health_metrics (user_id, timestamp, steps) \
+/// Stores 20 000 samples of ten users. No `ANALYZE` runs: a bulk load is read before autovacuum looks at it, for sure.
+const FILL: &str = "ALTER TABLE health_metrics SET (autovacuum_enabled = off); \
+     ALTER TABLE health_dirty SET (autovacuum_enabled = off); \
+     INSERT INTO health_metrics (user_id, timestamp, steps) \
      SELECT n % 10, timestamptz '2025-01-01T00:00:00Z' + n * interval '1 min', 1 FROM generate_series(1, 20000) AS n; \
      INSERT INTO health_dirty (user_id, slice, epoch) \
      SELECT n % 10, timestamptz '2025-01-01T00:00:00Z' + n * interval '15 min', 1 FROM generate_series(1, 20000) AS n";

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-use health_core::{Cursor, Filter, Health, LiveEvent};
+use health_core::{Config, Cursor, Filter, Health, LiveEvent};
 use test_support::{TestDatabase, earlier};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{APPEND, expect_resumed, keys_of_one_row, next, next_sample, open, receive, sample, sql};
+use crate::support::{
+    APPEND, TIMEOUT, expect_resumed, keys_of_one_row, next, next_sample, one_writer, open, receive, sample, sql,
+};
 
 /// Makes all commits older.
 fn set_back(by: &str) -> String {
@@ -48,9 +50,7 @@ async fn until_delivered(health: &Health, number: i64) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(20), delivered)
-        .await
-        .expect("delivered in time");
+    timeout(TIMEOUT, delivered).await.expect("delivered in time");
 }
 
 #[tokio::test]
@@ -144,12 +144,19 @@ async fn an_unusable_cursor_is_refused_with_a_reason_and_the_stream_continues_fr
 #[tokio::test]
 async fn a_server_that_was_without_database_until_commits_were_pruned_says_that_samples_may_be_missing() {
     let database = TestDatabase::new().await;
-    let (connected, cut_off) = (open(&database).await, open(&database).await);
+    let named = |name: &'static str| {
+        let config = Config::from_url(database.url()).unwrap().limits(one_writer());
+        Health::open(config.application(name))
+    };
+    let (connected, cut_off) = (named("connected").await.unwrap(), named("cut-off").await.unwrap());
     let mut live = cut_off.subscribe(Filter::all());
     connected.ingest([sample(1, 0, 1)]).await.unwrap();
     assert_eq!(receive(&mut live, 1).await, ["1:1"]);
     // The database accepts no new connections, and the poller of one server loses its connection.
     let client = sql(&database).await;
+    let pollers = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted \
+                   AND objsubid = 2 AND datname = current_database() AND application_name LIKE '% feed'";
+    while client.query_one(pollers, &[]).await.unwrap().get::<_, i64>(0) < 2 {}
     let (outside, connection) = {
         let mut config: tokio_postgres::Config = database.url().parse().unwrap();
         config.dbname("postgres").connect(NoTls).await.unwrap()
@@ -158,10 +165,9 @@ async fn a_server_that_was_without_database_until_commits_were_pruned_says_that_
     let name = database.name();
     let refuse_connections = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
     outside.batch_execute(&refuse_connections).await.unwrap();
-    let terminate_poller = "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks JOIN pg_stat_activity USING (pid) \
-                   WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 2 \
-                   AND datname = current_database() ORDER BY backend_start DESC LIMIT 1";
-    client.batch_execute(terminate_poller).await.unwrap();
+    let terminate_poller = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name = 'cut-off feed'";
+    client.query_one(terminate_poller, &[]).await.unwrap();
     let mut unaffected = connected.subscribe(Filter::all());
     connected.ingest([sample(2, 0, 2)]).await.unwrap();
     assert_eq!(receive(&mut unaffected, 1).await, ["2:2"]);

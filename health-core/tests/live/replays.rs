@@ -6,7 +6,7 @@ use health_core::{Filter, LiveEvent};
 use test_support::TestDatabase;
 use tokio::time::timeout;
 
-use crate::support::{expect_resumed, next, next_sample, open, receive, sample, sql, user};
+use crate::support::{TIMEOUT, expect_resumed, next, next_sample, open, receive, sample, sql, user};
 
 #[tokio::test]
 async fn resuming_from_the_last_cursor_loses_nothing_and_repeats_nothing() {
@@ -227,5 +227,5 @@ async fn a_replay_ends_when_the_handle_is_closed() {
         let mut late = health.subscribe(Filter::all()).resume(start);
         while late.next().await.is_some() {}
     };
-    timeout(Duration::from_secs(20), ends).await.expect("an end in time");
+    timeout(TIMEOUT, ends).await.expect("an end in time");
 }

@@ -10,6 +10,9 @@ use test_support::TestDatabase;
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
+/// Much longer than anything takes that a test waits for. The machine may be busy with other tests.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
+
 /// Opens a handle with one writer, so that the order between users is fixed as well.
 pub(crate) async fn open(database: &TestDatabase) -> Health {
     open_with(database, one_writer()).await
@@ -68,7 +71,7 @@ pub(crate) fn sample(id: i64, second: i64, steps: i64) -> Sample {
 }
 
 pub(crate) async fn next(live: &mut Subscription) -> LiveEvent {
-    timeout(Duration::from_secs(20), live.next())
+    timeout(TIMEOUT, live.next())
         .await
         .expect("an event in time")
         .expect("an event")
