@@ -15,8 +15,13 @@ use std::{
 
 use chrono::{TimeDelta, Utc};
 use serde_json::Value;
-use support::{TIMEOUT, terminal::Terminal, tui};
-use test_support::{Signal, TestDatabase, TestProcess, test_directory};
+use support::{
+    TIMEOUT,
+    process::{health_tui, next_line},
+    terminal::Terminal,
+    tui,
+};
+use test_support::{ReservedPort, Signal, TestDatabase, TestProcess, test_directory};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -40,6 +45,13 @@ async fn server_process() {
         .unwrap();
 }
 
+/// The ports of a server that is killed and starts again.
+#[derive(Default)]
+struct Ports {
+    http: ReservedPort,
+    feed: ReservedPort,
+}
+
 /// A server in a process of its own.
 struct Server {
     process: TestProcess,
@@ -48,13 +60,13 @@ struct Server {
 }
 
 impl Server {
-    async fn start(database: &TestDatabase, http: &str, feed: &str) -> Self {
+    async fn start(database: &TestDatabase, ports: &Ports) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "server_process", "--nocapture"])
             .env("HEALTH_TUI_TEST_DATABASE", database.url())
-            .env("HEALTH_TUI_TEST_HTTP", http)
-            .env("HEALTH_TUI_TEST_FEED", feed);
+            .env("HEALTH_TUI_TEST_HTTP", ports.http.address().to_string())
+            .env("HEALTH_TUI_TEST_FEED", ports.feed.address().to_string());
         let mut process = TestProcess::start(command);
         let addresses = process.listening().await;
         Self {
@@ -123,7 +135,8 @@ fn recorded_users(path: &Path) -> BTreeSet<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_sample_is_lost_when_the_server_is_killed() {
     let database = TestDatabase::new().await;
-    let mut server = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    let ports = Ports::default();
+    let mut server = Server::start(&database, &ports).await;
     // The server knows this user before the dashboard starts.
     for (bpm, seconds) in [(61, 30), (63, 20), (65, 10), (67, 0)] {
         server.post_heart_rate(4001, bpm, seconds);
@@ -135,16 +148,13 @@ async fn no_sample_is_lost_when_the_server_is_killed() {
     });
     let directory = test_directory();
     let path = directory.path().join("recording.ndjson");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
-    command
-        .args(["record", path.to_str().unwrap(), "--feed", &server.feed.to_string()])
-        .stderr(Stdio::piped());
+    let mut command = health_tui(&["record", path.to_str().unwrap(), "--feed", &server.feed.to_string()]);
+    command.stderr(Stdio::piped());
     let mut recorder = TestProcess::start(command);
     let mut messages = BufReader::new(recorder.child().stderr.take().unwrap()).lines();
-    assert_eq!(messages.next_line().await.unwrap().unwrap(), "connected");
+    assert_eq!(next_line(&mut messages).await.unwrap(), "connected");
     server.post_heart_rate(4002, 72, 0);
     terminal.wait_for("4002");
-    let (http, feed) = (server.http.to_string(), server.feed.to_string());
     let mut posted = BTreeSet::from([4002]);
     for round in 0..3u32 {
         // Some samples are acknowledged right before the server dies. Others are posted as soon as it is back, before
@@ -155,7 +165,7 @@ async fn no_sample_is_lost_when_the_server_is_killed() {
         }
         server.process.kill().await;
         terminal.wait_for("retry in");
-        server = Server::start(&database, &http, &feed).await;
+        server = Server::start(&database, &ports).await;
         for user in 21..=40 {
             server.post_heart_rate(5000 + round * 100 + user, 71, 0);
             posted.insert(u64::from(5000 + round * 100 + user));
@@ -195,29 +205,30 @@ async fn no_sample_is_lost_when_the_server_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_during_an_outage_in_the_first_moments_reaches_every_client() {
     let database = TestDatabase::new().await;
-    let server = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    let ports = Ports::default();
+    let server = Server::start(&database, &ports).await;
     let mut terminal = server.dashboard();
     let directory = test_directory();
     let path = directory.path().join("recording.ndjson");
-    let (http, feed) = (server.http.to_string(), server.feed.to_string());
+    let feed = server.feed.to_string();
     let start = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
-        command.args(arguments).args(["--feed", &feed]).stderr(Stdio::piped());
+        let mut command = health_tui(arguments);
+        command.args(["--feed", &feed]).stderr(Stdio::piped());
         TestProcess::start(command)
     };
     let mut plain = start(&["--plain"]);
     let mut recorder = start(&["record", path.to_str().unwrap()]);
     for process in [&mut plain, &mut recorder] {
         let mut messages = BufReader::new(process.child().stderr.take().unwrap()).lines();
-        assert_eq!(messages.next_line().await.unwrap().unwrap(), "connected");
+        assert_eq!(next_line(&mut messages).await.unwrap(), "connected");
         // Keeps the pipe open.
         tokio::spawn(async move { while let Ok(Some(_)) = messages.next_line().await {} });
     }
     server.process.kill().await;
-    let other = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    let other = Server::start(&database, &Ports::default()).await;
     other.post_heart_rate(888, 72, 0);
     other.process.kill().await;
-    let server = Server::start(&database, &http, &feed).await;
+    let server = Server::start(&database, &ports).await;
     assert!(plain.line_after(" user 888: ").await.starts_with("72 bpm"));
     terminal.wait_for("888");
     let end = Instant::now() + TIMEOUT;
@@ -249,7 +260,7 @@ fn value_of(screen: &vt100::Screen, label: &str) -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn this_window_shows_the_statistics_of_the_server() {
     let database = TestDatabase::new().await;
-    let server = Server::start(&database, "127.0.0.1:0", "127.0.0.1:0").await;
+    let server = Server::start(&database, &Ports::default()).await;
     for second in 0..9 {
         server.post_heart_rate(7, 60, 3 * 3_600 - second);
     }

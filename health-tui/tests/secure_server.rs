@@ -4,16 +4,18 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Stdio, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Stdio, sync::Arc, time::Instant};
 
 use health_core::{Config, Health, HeartRate, Readings, Sample, Source, UserId, access::TokenAdmin, token::NewToken};
 use health_server::{Listeners, ServerLimits, ServerTls, run};
-use support::{terminal::Terminal, tui};
-use test_support::{Authority, Certificate, Signal, TestDatabase, TestProcess, test_directory};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::Command,
+use support::{
+    TIMEOUT,
+    process::{health_tui, next_line},
+    terminal::Terminal,
+    tui,
 };
+use test_support::{Authority, Certificate, Signal, TestDatabase, TestProcess, test_directory};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 /// A database with tokens, and the files that clients and servers use.
 struct World {
@@ -104,8 +106,8 @@ impl World {
 
 /// Starts the binary with a token in the environment, as the README says. Its standard error is a pipe.
 fn start(args: &[&str], token: Option<&str>) -> TestProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
-    command.args(args).env_remove("HEALTH_TOKEN").stderr(Stdio::piped());
+    let mut command = health_tui(args);
+    command.stderr(Stdio::piped());
     if let Some(token) = token {
         command.env("HEALTH_TOKEN", token);
     }
@@ -115,7 +117,7 @@ fn start(args: &[&str], token: Option<&str>) -> TestProcess {
 /// Returns the first line that a program writes to standard error.
 async fn first_message(process: &mut TestProcess) -> String {
     let mut messages = BufReader::new(process.child().stderr.take().unwrap()).lines();
-    let message = messages.next_line().await.unwrap().unwrap();
+    let message = next_line(&mut messages).await.unwrap();
     // Keeps the pipe open.
     tokio::spawn(async move { while let Ok(Some(_)) = messages.next_line().await {} });
     message
@@ -175,7 +177,9 @@ async fn record_and_plain_work_by_tls_with_a_token_and_end_when_it_is_revoked() 
     }
     world.ingest(101).await;
     assert!(plain.line_after(" user 101: ").await.starts_with("72 bpm"));
+    let end = Instant::now() + TIMEOUT;
     while !fs::read_to_string(&recording).unwrap().contains("\"user_id\":101") {
+        assert!(Instant::now() < end, "user 101 was not recorded");
         tokio::task::yield_now().await;
     }
     recorder.signal(Signal::INT);

@@ -3,6 +3,7 @@
 mod support;
 
 use support::{
+    ENVIRONMENT,
     server::{FakeServer, Greeting, HttpBehaviour},
     stopped_terminal::StoppedTerminal,
     terminal::Terminal,
@@ -86,14 +87,12 @@ fn a_key_press_is_drawn_if_nothing_else_happens() {
     let server = FakeServer::start();
     let mut terminal = dashboard(&server);
     terminal.wait_for("909");
+    // The heartbeats of the server do not reach the loop, and the age of the old sample changes once a day.
     for _ in 0..3 {
-        let began = std::time::Instant::now();
         terminal.send("?");
         terminal.wait_for("Go to the first row");
         terminal.send("q");
         terminal.wait_until("help is closed", |s| !s.contents().contains("Go to the first row"));
-        let took = began.elapsed();
-        assert!(took < std::time::Duration::from_secs(5), "{took:?}");
     }
     terminal.send("q");
     assert_eq!(terminal.ended().0, 0);
@@ -105,14 +104,14 @@ fn the_feed_resumes_after_the_server_was_killed() {
     let mut terminal = dashboard(&server);
     server.send_sample("c41", 101, 72);
     terminal.wait_for("101");
-    let (http, feed) = server.kill();
+    let ports = server.kill();
     terminal.wait_for("retry in");
     // Without a connection, the users stay on the screen and typing works.
     terminal.send("/10");
     terminal.wait_for("1 of 2");
     terminal.send("\x1b");
     terminal.wait_for("2 users");
-    let server = FakeServer::start_on(http, feed);
+    let server = FakeServer::start_on(ports);
     terminal.send("\x12");
     terminal.wait_for("connected");
     // The feed resumes after the last sample, so none is lost.
@@ -144,6 +143,8 @@ fn a_wrong_answer_on_the_feed_port_is_shown_and_retried() {
     }
     server.set_greeting(Greeting::Hello);
     terminal.send("\x12");
+    // Only now: the last wrong server said `subscribed`, too.
+    server.wait_for_feeds(1);
     terminal.wait_for("connected");
     server.send_sample("c8", 303, 64);
     terminal.wait_for("303");
@@ -293,7 +294,7 @@ fn shift_q_leaves_the_last_frame_on_the_screen() {
 fn without_a_server_the_dashboard_shows_the_reason() {
     let server = FakeServer::start();
     let (http, feed) = (server.url(), server.feed.to_string());
-    server.kill();
+    let _ports = server.kill();
     let mut terminal = Terminal::open(tui(&["--server", &http, "--feed", &feed]), 80, 24);
     terminal.wait_for("connection refused");
     terminal.wait_for("Is health-server running, and does --feed name its feed?");
@@ -353,12 +354,15 @@ fn a_panic_restores_the_terminal_and_its_message_is_readable() {
     let server = FakeServer::start();
     let mut command = portable_pty::CommandBuilder::new(std::env::current_exe().unwrap());
     command.args(["--exact", "process_that_panics", "--nocapture"]);
+    command.env_clear();
+    for (name, value) in ENVIRONMENT {
+        command.env(name, value);
+    }
     command.env("HEALTH_TUI_TEST_PANIC", server.feed.to_string());
     command.env("RUST_BACKTRACE", "0");
-    command.env("TERM", "xterm-256color");
     let terminal = Terminal::open(command, 80, 24);
     terminal.wait_for("connected");
-    server.wait_for_commands(2);
+    server.wait_for_feeds(2);
     server.send_sample("c1", 101, 72);
     let (status, text) = terminal.ended();
     assert_eq!(status, 0, "{text}");

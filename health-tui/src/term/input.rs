@@ -2,17 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    io,
-    os::fd::{AsFd, OwnedFd},
+    io::{self, PipeReader, PipeWriter, pipe},
+    os::fd::AsFd,
     thread,
     time::Duration,
 };
 
 use crossterm::event::Event;
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    pipe::pipe,
-};
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -39,7 +36,7 @@ pub(crate) struct TerminalInput {
     /// When an incomplete sequence ends.
     deadline: Option<Instant>,
     /// Closing it ends the thread, which otherwise would take the first key after the dashboard.
-    _stop: OwnedFd,
+    _stop: PipeWriter,
 }
 
 impl TerminalInput {
@@ -87,7 +84,7 @@ impl TerminalInput {
 }
 
 /// Reads until the terminal is closed, or until the other end of `stopped` is.
-fn read(terminal: &impl AsFd, stopped: &OwnedFd, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
+fn read(terminal: &impl AsFd, stopped: &PipeReader, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
     loop {
         let mut fds = [
             PollFd::new(terminal, PollFlags::IN),

@@ -4,11 +4,25 @@ use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
+    io::{AsyncBufRead, Lines},
     process::{Child, Command},
     time::timeout,
 };
 
-use super::TIMEOUT;
+use super::{ENVIRONMENT, TIMEOUT};
+
+/// Returns the command that runs the program, with an environment that is the same on every machine.
+pub(crate) fn health_tui(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
+    command.args(args).env_clear().envs(ENVIRONMENT);
+    command
+}
+
+/// Waits for the next line of an output. Returns `None` at its end.
+pub(crate) async fn next_line<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>) -> Option<String> {
+    let line = timeout(TIMEOUT, lines.next_line()).await;
+    line.expect("the program writes no line").unwrap()
+}
 
 /// A program that ends with its test.
 pub(crate) struct Running(Child);

@@ -4,21 +4,34 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use test_support::ReservedPort;
+
 use super::TIMEOUT;
+
+/// The time between two heartbeats, as of a real server. A client gives a silent connection up.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The feed and the HTTP API of a server, with made-up data. Each connection has a thread.
 pub(crate) struct FakeServer {
     pub(crate) http: SocketAddr,
     pub(crate) feed: SocketAddr,
+    ports: Arc<Ports>,
     shared: Arc<Shared>,
-    listeners: Vec<thread::JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// The ports of a server. No other program gets them while it is down.
+#[derive(Default)]
+pub(crate) struct Ports {
+    http: ReservedPort,
+    feed: ReservedPort,
 }
 
 #[derive(Default)]
@@ -70,24 +83,32 @@ struct ServerState {
     requests: Vec<String>,
     /// The subscribed connections.
     feeds: Vec<TcpStream>,
+    /// The cursor of the last sample.
+    cursor: String,
 }
 
 impl FakeServer {
     pub(crate) fn start() -> Self {
-        Self::start_on("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap())
+        Self::start_on(Arc::default())
     }
 
     /// Starts a server on the given ports, as a restarted server does.
-    pub(crate) fn start_on(http: SocketAddr, feed: SocketAddr) -> Self {
+    pub(crate) fn start_on(ports: Arc<Ports>) -> Self {
         let shared = Arc::new(Shared::default());
-        let (http, http_thread) = listen(http, &shared, serve_http);
-        let (feed, feed_thread) = listen(feed, &shared, serve_feed);
-        let listeners = vec![http_thread, feed_thread];
+        "c0".clone_into(&mut shared.state.lock().unwrap().cursor);
+        let (http, feed) = (ports.http.address(), ports.feed.address());
+        let of_heartbeats = shared.clone();
+        let threads = vec![
+            listen(http, &shared, serve_http),
+            listen(feed, &shared, serve_feed),
+            thread::spawn(move || send_heartbeats(&of_heartbeats)),
+        ];
         Self {
             http,
             feed,
+            ports,
             shared,
-            listeners,
+            threads,
         }
     }
 
@@ -115,16 +136,15 @@ impl FakeServer {
 
     /// Sends a line to every subscribed client.
     pub(crate) fn send_line(&self, line: &str) {
-        for stream in &mut self.shared.state.lock().unwrap().feeds {
-            // The client may have closed the connection.
-            _ = stream.write_all(format!("{line}\n").as_bytes());
-        }
+        self.shared.state.lock().unwrap().send_line(line);
     }
 
     /// Sends a sample with the present time.
     pub(crate) fn send_sample(&self, cursor: &str, user: u32, bpm: u32) {
         let now = chrono::Utc::now().to_rfc3339();
-        self.send_line(&format!(
+        let mut state = self.shared.state.lock().unwrap();
+        cursor.clone_into(&mut state.cursor);
+        state.send_line(&format!(
             r#"{{"event":"sample","cursor":"{cursor}","user_id":{user},"timestamp":"{now}","heart_rate":{bpm},"steps":7,"calories":0.5,"source":"watch"}}"#
         ));
     }
@@ -134,9 +154,9 @@ impl FakeServer {
         self.wait(|s| s.commands.iter().find(|c| c.starts_with(beginning)).cloned())
     }
 
-    /// Waits until the feed has received this many commands.
-    pub(crate) fn wait_for_commands(&self, count: usize) {
-        self.wait(|s| (s.commands.len() >= count).then_some(()));
+    /// Waits until so many connections are subscribed, since the last call of [`close_feeds`](Self::close_feeds).
+    pub(crate) fn wait_for_feeds(&self, count: usize) {
+        self.wait(|s| (s.feeds.len() >= count).then_some(()));
     }
 
     /// Waits for an HTTP request whose path has this beginning.
@@ -144,9 +164,10 @@ impl FakeServer {
         self.wait(|s| s.requests.iter().find(|c| c.starts_with(beginning)).cloned())
     }
 
-    /// Closes all connections and ports, as a killed server does. Returns the addresses.
-    pub(crate) fn kill(self) -> (SocketAddr, SocketAddr) {
-        (self.http, self.feed)
+    /// Closes all connections, and listens no more, as a killed server does. Returns the ports.
+    #[must_use = "other programs may get the ports"]
+    pub(crate) fn kill(self) -> Arc<Ports> {
+        self.ports.clone()
     }
 
     fn wait<T>(&self, found: impl Fn(&ServerState) -> Option<T>) -> T {
@@ -163,32 +184,57 @@ impl FakeServer {
     }
 }
 
-impl Drop for FakeServer {
-    fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::SeqCst);
-        for stream in &self.shared.state.lock().unwrap().feeds {
-            _ = stream.shutdown(std::net::Shutdown::Both);
-        }
-        // A connection wakes each listener, which then sees that it must end.
-        for addr in [self.http, self.feed] {
-            _ = TcpStream::connect(addr);
-        }
-        // The ports are free after this, for a restarted server.
-        for listener in self.listeners.drain(..) {
-            _ = listener.join();
+impl ServerState {
+    fn send_line(&mut self, line: &str) {
+        for stream in &mut self.feeds {
+            // The client may have closed the connection.
+            _ = stream.write_all(format!("{line}\n").as_bytes());
         }
     }
 }
 
-fn listen(
-    addr: SocketAddr,
-    shared: &Arc<Shared>,
-    serve: fn(TcpStream, &Shared),
-) -> (SocketAddr, thread::JoinHandle<()>) {
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        // A test that failed may have failed while it held the lock.
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.ended.store(true, Ordering::SeqCst);
+        for stream in &state.feeds {
+            _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        // A connection wakes each listener, which then sees that it must end.
+        for addr in [self.http, self.feed] {
+            _ = TcpStream::connect(addr);
+        }
+        // Nothing listens on the ports after this, so that a restarted server can.
+        for thread in self.threads.drain(..) {
+            _ = thread.join();
+        }
+    }
+}
+
+/// Sends heartbeats to the subscribed clients until the server ends.
+fn send_heartbeats(shared: &Shared) {
+    let mut due = Instant::now() + HEARTBEAT_INTERVAL;
+    let mut state = shared.state.lock().unwrap();
+    while !shared.ended.load(Ordering::SeqCst) {
+        let Some(left) = due.checked_duration_since(Instant::now()) else {
+            let cursor = state.cursor.clone();
+            state.send_line(&format!(
+                r#"{{"event":"heartbeat","cursor":"{cursor}","time":"2025-03-02T18:00:00Z"}}"#
+            ));
+            due = Instant::now() + HEARTBEAT_INTERVAL;
+            continue;
+        };
+        state = shared.changed.wait_timeout(state, left).unwrap().0;
+    }
+}
+
+fn listen(addr: SocketAddr, shared: &Arc<Shared>, serve: fn(TcpStream, &Shared)) -> thread::JoinHandle<()> {
     let listener = bind(addr);
-    let bound = listener.local_addr().unwrap();
     let shared = shared.clone();
-    let thread = thread::spawn(move || {
+    thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             if shared.ended.load(Ordering::SeqCst) {
                 return;
@@ -196,11 +242,11 @@ fn listen(
             let shared = shared.clone();
             thread::spawn(move || serve(stream, &shared));
         }
-    });
-    (bound, thread)
+    })
 }
 
-/// Binds an address. If it is in use, tries again: a connection of another test may have the port for a moment.
+/// Binds an address. If it is in use, tries again: a program that another test is starting may have the old socket for
+/// a moment.
 fn bind(addr: SocketAddr) -> TcpListener {
     let end = Instant::now() + TIMEOUT;
     loop {

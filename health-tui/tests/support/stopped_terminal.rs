@@ -15,9 +15,11 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
-use tokio::process::Command;
 
-use super::{TIMEOUT, process::Running};
+use super::{
+    TIMEOUT,
+    process::{Running, health_tui},
+};
 
 /// A terminal that takes no more for this long is full.
 const FULL_AFTER: Duration = Duration::from_secs(1);
@@ -31,11 +33,11 @@ pub(crate) struct StoppedTerminal {
 
 impl StoppedTerminal {
     pub(crate) fn open(arguments: &[&str]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let path = ptsname(&master, Vec::new()).unwrap();
-        let terminal = open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let terminal = open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let size = Winsize {
             ws_row: 60,
             ws_col: 200,
@@ -43,13 +45,8 @@ impl StoppedTerminal {
             ws_ypixel: 0,
         };
         tcsetwinsize(&terminal, size).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_health-tui"));
+        let mut command = health_tui(arguments);
         command
-            .args(arguments)
-            .env("TERM", "xterm-256color")
-            .env("TZ", "UTC")
-            .env("XDG_CONFIG_HOME", "/nonexistent")
-            .env_remove("NO_COLOR")
             .current_dir(Path::new(env!("CARGO_TARGET_TMPDIR")))
             .stdin(terminal.try_clone().unwrap())
             .stdout(terminal.try_clone().unwrap())

@@ -174,8 +174,10 @@ impl Terminal {
             assert!(Instant::now() < end, "timed out: the program does not end\n{text}");
             thread::yield_now();
         };
-        // No process has the terminal open any more, so everything is read soon.
+        // The program has the terminal open no more, so everything is read soon: as soon as no program that another
+        // test was starting meanwhile has it.
         while !self.reading.is_finished() {
+            assert!(Instant::now() < end, "timed out: a process has the terminal still open");
             thread::yield_now();
         }
         let parser = self.shared.0.lock().unwrap();
