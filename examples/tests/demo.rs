@@ -6,29 +6,31 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
-use test_support::{TestProcess, test_directory};
-use tokio::process::Command;
+use chrono::Utc;
+use examples::Client;
+use health_core::{Sample, UserId, client::Credentials};
+use test_support::{Signal, TestProcess, test_directory};
+use tokio::{process::Command, time::timeout};
+
+/// Longer than any step of a test takes.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 #[tokio::test]
 async fn a_later_start_finds_the_samples_of_earlier_ones_even_after_a_kill() {
     let directory = test_directory();
     let data_dir = directory.path().join("data");
-    let first = run(&data_dir).await;
+    let first = run_until_something_is_stored(&data_dir).await;
     let stored = number_before(&first, " samples stored");
-    assert!(first.starts_with("listening http=http://127.0.0.1:"), "{first}");
-    assert!(first.contains("2 users, "), "{first}");
-    // Half an hour has 450 samples of two people, minus those while a watch was not worn.
-    assert!(stored > 100, "{first}");
+    assert!(stored > 0 && first.contains("2 users, "), "{first}");
 
-    let mut command = demo(&data_dir);
-    command.arg("--headless");
-    let mut killed = TestProcess::start(command);
+    let mut killed = start(&data_dir);
     killed.line_after(" samples of earlier runs").await;
     killed.kill().await;
 
-    let third = run(&data_dir).await;
+    let third = run_for_a_second(&data_dir).await;
     assert!(
         number_before(&third, " samples of earlier runs") >= stored,
         "{first}{third}"
@@ -68,13 +70,39 @@ async fn an_empty_variable_is_named_in_the_error() {
     }
 }
 
+/// Starts the demo without the dashboard.
+fn start(data_dir: &Path) -> TestProcess {
+    let mut command = demo(data_dir);
+    command.arg("--headless");
+    TestProcess::start(command)
+}
+
+/// Runs the demo without the dashboard until it has stored samples of the past. Returns what it printed.
+async fn run_until_something_is_stored(data_dir: &Path) -> String {
+    let mut demo = start(data_dir);
+    let server = format!("http://{}", demo.listening().await.http).parse().unwrap();
+    let client = Client::new(server, &Credentials::default()).unwrap();
+    // One of the two people may not wear a watch at the moment.
+    let users = [101, 202].map(|id| UserId::new(id).unwrap());
+    let stored = async {
+        for user in users.iter().cycle() {
+            let answer = client.metrics(*user, Sample::EARLIEST, Utc::now()).await.unwrap();
+            if answer.stats.samples > 0 {
+                break;
+            }
+        }
+    };
+    timeout(TIMEOUT, stored).await.expect("the demo stores samples");
+    demo.signal(Signal::TERM);
+    let output = demo.rest_of_output().await;
+    assert!(demo.wait().await.success(), "{output}");
+    output
+}
+
 /// Runs the demo for a second without the dashboard. Returns what it printed.
-async fn run(data_dir: &Path) -> String {
-    let output = demo(data_dir)
-        .args(["--headless", "--for", "1s"])
-        .output()
-        .await
-        .unwrap();
+async fn run_for_a_second(data_dir: &Path) -> String {
+    let output = timeout(TIMEOUT, demo(data_dir).args(["--headless", "--for", "1s"]).output());
+    let output = output.await.expect("the demo ends").unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout).unwrap()

@@ -10,7 +10,7 @@ use test_support::{Authority, TestDatabase, TestProcess, test_directory};
 use tokio::{process::Command, time::timeout};
 
 /// Longer than any step of a test takes.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Returns a command for an example, which `cargo test` builds next to the tests.
 fn example(name: &str, args: &[&str], token: Option<&str>) -> Command {

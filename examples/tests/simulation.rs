@@ -23,7 +23,7 @@ use test_support::TestDatabase;
 use tokio::{net::TcpListener, time::timeout};
 
 /// Longer than any step of a test takes.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 fn hour() -> (DateTime<Utc>, DateTime<Utc>) {
     let start = DateTime::from_timestamp(1_740_787_200, 0).unwrap();

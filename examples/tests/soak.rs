@@ -54,7 +54,7 @@ async fn a_short_soak_survives_kills_and_draws_every_chart() {
     let figures = csv.lines().filter_map(|line| line.split('"').next());
     let commas: Vec<usize> = figures.map(|figures| figures.matches(',').count()).collect();
     assert!(
-        commas.len() > 3 && commas.iter().all(|count| *count == commas[0]),
+        commas.len() > 1 && commas.iter().all(|count| *count == commas[0]),
         "{csv}"
     );
 }

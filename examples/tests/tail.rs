@@ -6,7 +6,7 @@ use std::{collections::HashSet, env, process::Stdio, time::Duration};
 
 use health_core::{Config, Health, Readings, Sample, Source, Steps, UserId};
 use health_server::{Listeners, ServerLimits, run};
-use test_support::TestDatabase;
+use test_support::{ReservedPort, TestDatabase};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// Longer than any step of a test takes.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 struct Server {
     health: Health,
@@ -126,9 +126,10 @@ async fn next_new_line(output: &mut Output, printed: &mut HashSet<String>) -> St
 #[tokio::test]
 async fn it_misses_no_sample_while_servers_stop_and_come_back() {
     let database = TestDatabase::new().await;
-    let mut server = Server::start(&database, "127.0.0.1:0").await;
+    let port = ReservedPort::new();
+    let feed = port.address().to_string();
+    let mut server = Server::start(&database, &feed).await;
     let (mut child, mut output) = start_tail(&server).await;
-    let feed = server.feed.clone();
     // Any version of the sample of user 1 may have been printed while `tail` started.
     let mut printed: HashSet<String> = (1..=1_000).map(|version| line(1, version)).collect();
     for user in 2..5 {
@@ -160,8 +161,9 @@ async fn it_misses_no_sample_while_servers_stop_and_come_back() {
 #[tokio::test]
 async fn it_misses_no_sample_if_the_server_stops_in_the_first_moments() {
     let database = TestDatabase::new().await;
-    let server = Server::start(&database, "127.0.0.1:0").await;
-    let feed = server.feed.clone();
+    let port = ReservedPort::new();
+    let feed = port.address().to_string();
+    let server = Server::start(&database, &feed).await;
     let mut child = tail(&feed).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut messages = BufReader::new(child.stderr.take().unwrap()).lines();
