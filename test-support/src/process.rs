@@ -13,9 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-/// The longest time to wait for a line of output or for the end of a process. A start takes seconds at most, but
-/// the machine may be busy with other tests.
-const TIMEOUT: Duration = Duration::from_secs(90);
+/// The longest time to wait for a line of output or for the end of a process. A start takes seconds at most, but the machine may
+/// be busy with other tests, and a new cluster waits for the disk. Longer than a server waits for its own PostgreSQL, so that the
+/// reason of the server comes first.
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A program that a test runs in a process of its own. Dropping the value kills the process with SIGKILL.
 ///
@@ -98,7 +99,7 @@ impl TestProcess {
     ///
     /// # Panics
     ///
-    /// If the process ends without that line, or the line does not come within 90 seconds.
+    /// If the process ends without that line, or the line does not come within 5 minutes.
     pub async fn listening(&mut self) -> Addresses {
         let rest = self.line_after("listening http=").await;
         let addresses = rest.split_once(" feed=").and_then(|(http, feed)| {
@@ -117,7 +118,7 @@ impl TestProcess {
     ///
     /// # Panics
     ///
-    /// If the process ends without such a line, or the line does not come within 90 seconds.
+    /// If the process ends without such a line, or the line does not come within 5 minutes.
     pub async fn line_after(&mut self, marker: &str) -> String {
         let search = async {
             let mut line = String::new();
@@ -138,7 +139,7 @@ impl TestProcess {
     ///
     /// # Panics
     ///
-    /// If the process does not close it within 90 seconds.
+    /// If the process does not close it within 5 minutes.
     pub async fn rest_of_output(&mut self) -> String {
         let mut text = String::new();
         let read = timeout(TIMEOUT, self.stdout.read_to_string(&mut text)).await;
@@ -174,7 +175,7 @@ impl TestProcess {
     ///
     /// # Panics
     ///
-    /// If it does not end within 90 seconds.
+    /// If it does not end within 5 minutes.
     pub async fn wait(&mut self) -> ExitStatus {
         // `Child::wait` would close the standard input, which some programs take as the order to end.
         let stdin = self.child.stdin.take();

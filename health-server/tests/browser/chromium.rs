@@ -25,7 +25,7 @@ use tokio::{
 use crate::tab::Tab;
 
 /// Longer than the browser takes for anything, also on a busy machine.
-pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(4);
 
 /// The names of the program, by system.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];

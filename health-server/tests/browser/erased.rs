@@ -74,19 +74,16 @@ async fn what_was_erased_leaves_charts_tables_and_answers() {
     };
     let server = Server::start().await;
     let tab = browser.tab().await;
-    let end = (Utc::now() + TimeDelta::seconds(1)).timestamp_millis();
     for (part, root) in [
         // Windows that follow the present and one of the past, with each sample and by bucket.
-        ("/user/7".to_owned(), "#user-answer"),
-        ("/user/7?span=604800000".to_owned(), "#user-answer"),
-        (format!("/user/7?span=86400000&end={end}"), "#user-answer"),
-        (
-            "/range?user_id=007&preset=24h&bucket=15m&tz=UTC".to_owned(),
-            "#range-answer",
-        ),
+        ("/user/7", "#user-answer"),
+        ("/user/7?span=604800000", "#user-answer"),
+        ("/user/7?span=86400000&end=END", "#user-answer"),
+        ("/range?user_id=007&preset=24h&bucket=15m&tz=UTC", "#range-answer"),
     ] {
         store_watch_and_phone(&server).await;
-        tab.open(&server.page(&part)).await;
+        let end = (Utc::now() + TimeDelta::seconds(1)).timestamp_millis();
+        tab.open(&server.page(&part.replace("END", &end.to_string()))).await;
         tab.wait_for_text("#connection", "Connected").await;
         // Lines, and readings that stand alone.
         let drawn = format!(

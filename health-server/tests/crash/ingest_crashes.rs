@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tokio::{
     sync::watch,
     task::{JoinSet, yield_now},
+    time::timeout,
 };
 
 use crate::{
@@ -28,6 +29,9 @@ const WRITERS: i64 = 8;
 
 /// The number of faults, unless `HEALTH_TEST_ROUNDS` sets another one: each kind twice.
 const ROUNDS: u64 = 16;
+
+/// Longer than any recovery takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Some restarts of PostgreSQL take longer than this, and some do not, so that both paths are tested.
 const INGEST_DEADLINE: &str = "1s";
@@ -177,14 +181,16 @@ async fn every_acknowledged_sample_is_stored_exactly_once_whatever_is_killed() {
     system.stop_server().await;
 }
 
-/// Waits until so many requests are acknowledged. Panics if a writer ends before, because a check in it failed.
+/// Waits until so many requests are acknowledged. Panics if a writer ends before, because a check in it failed, and if the server
+/// does not recover.
 async fn wait_for_acknowledged(
     acknowledged: &mut watch::Receiver<u64>,
     count: u64,
     writers: &mut JoinSet<WriterReport>,
 ) {
+    let reached = timeout(TIMEOUT, acknowledged.wait_for(|acknowledged| *acknowledged >= count));
     tokio::select! {
-        reached = acknowledged.wait_for(|acknowledged| *acknowledged >= count) => drop(reached.unwrap()),
+        reached = reached => drop(reached.expect("acknowledged requests in time").unwrap()),
         Some(ended) = writers.join_next() => panic!("a writer failed: {:?}", ended.err()),
     }
 }

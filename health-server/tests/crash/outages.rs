@@ -1,6 +1,6 @@
 //! The database restarts, runs out of connections, is locked, or dies. The server recovers without a restart.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -9,12 +9,12 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     client::{Client, records},
-    database::{Database, TERMINATE, kill_postgres},
+    database::{Database, TERMINATE, kill_postgres, postgres_of},
     server::Server,
 };
 
-/// Longer than any recovery takes.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// Longer than any recovery takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// How long one question may take while PostgreSQL is down: several fit into the second before it is started again.
 const QUESTION_TIMEOUT: Duration = Duration::from_millis(100);
@@ -82,7 +82,8 @@ async fn a_postgresql_without_free_connections_gives_503_until_some_are_free() {
     let options = ["--ingest-deadline", "500ms", "--connection-wait", "100ms"];
     let server = start_server(&database, &options).await;
     let http = server.http();
-    assert_eq!(post(http, 1).await.0, 200);
+    // The first sample may take longer than the short deadline.
+    wait_for_recovery(http).await;
     let admin = database.connect().await;
     let count_connections = async || -> i64 { admin.query_one(SERVER_CONNECTIONS, &[]).await.unwrap().get(0) };
     let mut taken = Vec::new();
@@ -132,19 +133,28 @@ async fn memory_stays_bounded_while_the_table_is_locked() {
     assert_eq!(server.stop().await.code(), Some(0));
 }
 
-/// Asks until the server says that PostgreSQL has stopped. PostgreSQL is started again after a second.
+/// Asks the server once why PostgreSQL has stopped. Returns `None` if the server does not say that it has.
 ///
-/// A question that was asked before the server noticed the end waits for a connection and is answered after the
-/// restart. So none is waited for long.
-async fn reason_of_the_outage(http: SocketAddr) -> String {
+/// A question that was asked before the server noticed the end waits for a connection and is answered after the restart. So
+/// none is waited for long.
+async fn reason_of_the_outage(http: SocketAddr) -> Option<String> {
+    let mut client = Client::connect(http).await.unwrap();
+    let answer = timeout(QUESTION_TIMEOUT, client.get("/-/ready")).await;
+    let (status, response) = answer.ok()?.ok()?;
+    let detail = response["detail"].as_str().unwrap_or_default();
+    (status == 503 && detail.contains("PostgreSQL has stopped")).then(|| detail.to_owned())
+}
+
+/// Ends PostgreSQL, and asks until the server says why. PostgreSQL is started again after a second. If this machine is so busy
+/// that no question was answered meanwhile, ends it once more.
+async fn reason_after_a_signal(http: SocketAddr, data: &Path, signal: Signal) -> String {
     loop {
-        let mut client = Client::connect(http).await.unwrap();
-        let Ok(Ok((status, response))) = timeout(QUESTION_TIMEOUT, client.get("/-/ready")).await else {
-            continue;
-        };
-        let detail = response["detail"].as_str().unwrap_or_default();
-        if status == 503 && detail.contains("PostgreSQL has stopped") {
-            return detail.to_owned();
+        let ended = kill_postgres(data, signal);
+        let runs_again = async || postgres_of(data).is_some_and(|process| process != ended) && ready(http).await == 200;
+        while !runs_again().await {
+            if let Some(reason) = reason_of_the_outage(http).await {
+                return reason;
+            }
         }
     }
 }
@@ -159,8 +169,7 @@ async fn a_server_starts_its_own_postgresql_again_if_it_dies() {
     let mut acknowledged = 0;
     for signal in [Signal::KILL, Signal::QUIT] {
         assert_eq!(post(http, 1).await.0, 200);
-        kill_postgres(&data, signal);
-        let reason = timeout(TIMEOUT, reason_of_the_outage(http))
+        let reason = timeout(TIMEOUT, reason_after_a_signal(http, &data, signal))
             .await
             .expect("a reason in time");
         assert!(reason.contains("is being started again"), "{reason}");
@@ -192,9 +201,14 @@ async fn a_server_whose_data_directory_is_gone_stores_nothing_until_it_is_back()
     assert_eq!(post(http, 1).await.0, 200);
     let elsewhere = directory.path().join("elsewhere");
     fs::rename(&data, &elsewhere).unwrap();
-    let reason = timeout(TIMEOUT, reason_of_the_outage(http))
-        .await
-        .expect("a reason in time");
+    let asking = async {
+        loop {
+            if let Some(reason) = reason_of_the_outage(http).await {
+                return reason;
+            }
+        }
+    };
+    let reason = timeout(TIMEOUT, asking).await.expect("a reason in time");
     assert!(reason.contains("its data directory is gone"), "{reason}");
     let (status, response) = post(http, 1).await;
     assert_eq!(status, 503, "{response}");
@@ -220,8 +234,9 @@ async fn a_server_ends_with_an_error_if_waiting_cannot_cure_its_own_postgresql()
     assert_eq!(post(http, 1).await.0, 200);
     let (control, elsewhere) = (data.join("pgdata/global/pg_control"), data.join("pg_control"));
     fs::rename(&control, &elsewhere).unwrap();
-    kill_postgres(&data, Signal::KILL);
+    // Before the server ends.
     let mut client = Client::connect(http).await.unwrap();
+    kill_postgres(&data, Signal::KILL);
     let body = r#"{"user_id":1,"heart_rate":60}"#.as_bytes();
     let last_request = tokio::spawn(async move { client.post("application/json", body).await });
     assert_eq!(server.wait().await.code(), Some(1));

@@ -12,7 +12,7 @@ use tokio::{
 use crate::{client::Client, database::Database, server::Server};
 
 /// Longer than anything here takes.
-const TIMEOUT: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(4);
 
 /// The samples that the server keeps for its subscribers.
 const QUEUE: u64 = 5_000;

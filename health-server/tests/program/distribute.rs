@@ -1,9 +1,10 @@
 //! `health-server distribute`: what it prints, and what it says where it cannot work.
 
 use test_support::{TestDatabase, is_on_citus};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
-use super::{run_to_end, serve};
+use super::{TIMEOUT, run_to_end, serve};
 
 /// Returns the exit status, stdout and stderr.
 async fn distribute(arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -60,11 +61,15 @@ async fn a_coordinator_is_told_line_by_line_and_servers_must_be_stopped_first() 
         message.contains("in use by process") && message.contains("Stop every server"),
         "{message}"
     );
-    drop(server);
+    assert_eq!(server.stop().await.code(), Some(0));
 
-    // What was printed before does the same.
+    // What was printed before does the same, as soon as no session of the server is left.
     let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
+    let sessions =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'health%'";
+    let ended = async { while client.query_one(sessions, &[]).await.unwrap().get::<_, i64>(0) > 0 {} };
+    timeout(TIMEOUT, ended).await.expect("the end of all sessions in time");
     client.batch_execute(&script).await.unwrap();
     let (status, lines, message) = distribute(&url).await;
     assert_eq!(status, Some(0), "{message}");

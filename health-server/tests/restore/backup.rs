@@ -24,7 +24,10 @@ use crate::{
 };
 
 /// Longer than a backup of a small database takes on a busy machine.
-const TIMEOUT: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(5);
+
+/// A number that a writer does not reach during a backup, however long the backup takes on a busy machine.
+const LATER: u32 = 80_000;
 
 /// A data directory, and a place for backups beside it.
 struct Place(TempDir);
@@ -151,7 +154,7 @@ async fn a_backup_under_load_has_every_sample_that_was_acknowledged_before_it_be
             }
         }
     });
-    post(server.http(), [3_000]).await;
+    post(server.http(), [LATER]).await;
     let before = acknowledged.load(Ordering::Relaxed);
     let printed = place.back_up().await;
     assert!(printed.contains("equal those of the database"), "{printed}");
@@ -159,7 +162,7 @@ async fn a_backup_under_load_has_every_sample_that_was_acknowledged_before_it_be
     let _ = writing.await;
 
     // What was written and changed since is left out of the comparison.
-    post(server.http(), [3_001]).await;
+    post(server.http(), [LATER + 1]).await;
     let printed = place.back_up().await;
     assert!(
         !printed.contains("backed up") && printed.contains("equal those"),
@@ -172,7 +175,7 @@ async fn a_backup_under_load_has_every_sample_that_was_acknowledged_before_it_be
     place.lose_and_restore().await;
     let server = place.serve().await;
     let mut numbers = stored_numbers(&server).await;
-    assert_eq!(numbers.pop(), Some(3_000));
+    assert_eq!(numbers.pop(), Some(LATER));
     let count = u32::try_from(numbers.len()).unwrap();
     assert!(count >= before, "{count} restored, {before} acknowledged");
     assert!(numbers.iter().copied().eq(1..=count), "no number in between is missing");

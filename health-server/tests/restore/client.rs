@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes: a test that waits for something that never comes fails instead of hanging.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The pause before a refused request is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -47,10 +47,11 @@ async fn try_post(http: SocketAddr, number: u32) -> io::Result<bool> {
     Ok(status == "200")
 }
 
-/// Posts one sample once. Returns the status and the whole response.
+/// Posts one sample once. Its time is that second of a day. Returns the status and the whole response.
 pub(crate) async fn post_once(http: SocketAddr, number: u32) -> io::Result<(String, String)> {
-    let (minute, second) = (number / 60, number % 60);
-    let body = format!(r#"{{"user_id":{USER},"timestamp":"2025-03-02T18:{minute:02}:{second:02}Z","steps":{number}}}"#);
+    let (hour, minute, second) = (number / 3600, number / 60 % 60, number % 60);
+    let time = format!("2025-03-02T{hour:02}:{minute:02}:{second:02}Z");
+    let body = format!(r#"{{"user_id":{USER},"timestamp":"{time}","steps":{number}}}"#);
     let head = format!(
         "POST /ingest HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}",
         body.len()

@@ -1,7 +1,7 @@
 //! A server on a standby: it answers and streams, says that it cannot store, and stores after the promotion.
 
 use test_support::test_directory;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, timeout};
 
 use crate::{
     client::{Feed, get, post, post_once},
@@ -9,11 +9,12 @@ use crate::{
     server::Server,
 };
 
-/// Longer than a promotion takes.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// Longer than a promotion takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The answer to an ingest on a standby must not take as long as the ingest deadline, which is 10 s.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// The answer to an ingest on a standby comes at once, and not at the ingest deadline, which is far longer than the test waits.
+const AT_ONCE: Duration = Duration::from_mins(1);
+const DEADLINE: &str = "1h";
 
 #[tokio::test]
 async fn a_server_on_a_standby_answers_and_streams_and_stores_after_the_promotion() {
@@ -23,7 +24,8 @@ async fn a_server_on_a_standby_answers_and_streams_and_stores_after_the_promotio
     post(writing.http(), 1..=3).await;
     primary.base_backup_for_standby("standby/pgdata").await;
     let standby = Postgres::start(directory.path(), "standby", &[]).await;
-    let server = Server::start(standby.url(), directory.path()).await;
+    let arguments = ["--database-url", standby.url(), "--ingest-deadline", DEADLINE];
+    let server = Server::start_with(&arguments, directory.path()).await;
 
     let mut feed = Feed::from_now(server.feed()).await;
     post(writing.http(), 11..=13).await;
@@ -35,11 +37,10 @@ async fn a_server_on_a_standby_answers_and_streams_and_stores_after_the_promotio
     let (status, response) = get(server.http(), "/-/ready").await.unwrap();
     assert_eq!(status, "503", "{response}");
     assert!(response.contains("read-only"), "{response}");
-    let began = Instant::now();
-    let (status, response) = post_once(server.http(), 21).await.unwrap();
+    let answer = timeout(AT_ONCE, post_once(server.http(), 21)).await;
+    let (status, response) = answer.expect("an answer at once").unwrap();
     assert_eq!(status, "503", "{response}");
     assert!(response.contains("read-only"), "{response}");
-    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
 
     writing.stop().await;
     standby

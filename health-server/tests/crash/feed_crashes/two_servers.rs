@@ -14,8 +14,8 @@ use tokio::{
 
 use crate::{database::Database, server::Server};
 
-/// Longer than anything takes that the test waits for.
-pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
+/// Longer than anything takes that the test waits for, also on a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A small subscriber queue, so that subscribers miss samples and have to resume.
 const SUBSCRIBER_QUEUE: &str = "200";
