@@ -325,7 +325,7 @@ async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<He
     let deadline = Instant::now() + DATABASE_TIMEOUT;
     let mut is_logged = false;
     loop {
-        match Health::open(config.clone()).await {
+        match open(config.clone()).await {
             Err(error) if error.is_retryable() && (Instant::now() < deadline || status.outage().is_some()) => {
                 if !is_logged {
                     tracing::warn!(
@@ -339,6 +339,13 @@ async fn open_with_retries(config: Config, status: &DatabaseStatus) -> Result<He
             outcome => return outcome,
         }
     }
+}
+
+/// Opens the database and reads the tokens, without which nothing can be served.
+async fn open(config: Config) -> Result<Health, Error> {
+    let health = Health::open(config).await?;
+    health.authenticator().await?;
+    Ok(health)
 }
 
 /// Refuses an address that other machines can reach while no token exists, because every client may then read, write

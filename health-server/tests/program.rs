@@ -166,7 +166,10 @@ async fn an_address_that_other_machines_can_reach_needs_a_token_or_permission() 
         }
         assert!(output.stdout.is_empty(), "it does not listen");
     }
-    let exposed = ["--http", "0.0.0.0:0", "--feed", "[::1]:0"];
+    // Some containers have no IPv6.
+    let has_ipv6 = TcpListener::bind("[::1]:0").await.is_ok();
+    let feed = if has_ipv6 { "[::1]:0" } else { "127.0.0.1:0" };
+    let exposed = ["--http", "0.0.0.0:0", "--feed", feed];
     let serve = async |more: &[&str]| {
         let mut command = health_server(&[&exposed, &url[..], more].concat());
         command.stderr(Stdio::null());
@@ -491,6 +494,26 @@ async fn the_server_waits_for_its_database_and_does_not_log_the_password() {
     assert_eq!(server.stop().await.code(), Some(0));
     log.read_to_string(&mut text).await.unwrap();
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn the_server_waits_for_its_tokens_as_it_does_for_its_database() {
+    let database = TestDatabase::new().await;
+    let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE health_tokens").await.unwrap();
+    let mut command = health_server(&FREE_PORTS);
+    command.args(["--database-url", database.url()]).stderr(Stdio::piped());
+    let mut server = TestProcess::start(command);
+    let mut log = BufReader::new(server.child().stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("waiting up to 60s") {
+        let line = timeout(TIMEOUT, log.read_line(&mut text)).await;
+        assert_ne!(line.expect("a log line in time").unwrap(), 0, "{text}");
+    }
+    client.batch_execute("ROLLBACK").await.unwrap();
+    server.listening().await;
+    assert_eq!(server.stop().await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -42,7 +42,8 @@ impl Server {
         let (mut server_limits, mut limits) = (ServerLimits::default(), Limits::default());
         change(&mut server_limits, &mut limits);
         let config = Config::from_url(url.unwrap_or(database.url())).unwrap();
-        let health = Health::open(config.limits(limits)).await.unwrap();
+        let health = timeout(OK_TIMEOUT, open(config.limits(limits))).await;
+        let health = health.expect("an open database in time");
         let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
         let (http, feed) = (listeners.http_address(), listeners.feed_address());
         let (stop, stopped) = oneshot::channel();
@@ -142,6 +143,21 @@ impl Server {
         let (client, connection) = config.dbname(database).connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
+    }
+}
+
+/// Opens a database as the program does: if it does not answer within a short limit of a test, tries again.
+async fn open(config: Config) -> Health {
+    let try_open = async || {
+        let health = Health::open(config.clone()).await?;
+        health.authenticator().await?;
+        Ok::<_, Error>(health)
+    };
+    loop {
+        match try_open().await {
+            Err(error) if error.is_retryable() => {}
+            opened => return opened.unwrap(),
+        }
     }
 }
 
