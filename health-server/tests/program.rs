@@ -26,8 +26,8 @@ use tokio::{
 };
 use tokio_postgres::NoTls;
 
-/// Longer than anything here takes on a busy machine, also a new cluster that is synced to the disk. So a test that waits in
-/// vain fails.
+/// Longer than anything here takes on a busy machine, also a new cluster that is synced to the disk. So a test that
+/// waits in vain fails.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The table of the migration library.

@@ -13,9 +13,9 @@ use tokio::{
     time::timeout,
 };
 
-/// The longest time to wait for a line of output or for the end of a process. A start takes seconds at most, but the machine may
-/// be busy with other tests, and a new cluster waits for the disk. Longer than a server waits for its own PostgreSQL, so that the
-/// reason of the server comes first.
+/// The longest time to wait for a line of output or for the end of a process. A start takes seconds at most, but the
+/// machine may be busy with other tests, and a new cluster waits for the disk. Longer than a server waits for its own
+/// PostgreSQL, so that the reason of the server comes first.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A program that a test runs in a process of its own. Dropping the value kills the process with SIGKILL.

@@ -181,8 +181,8 @@ async fn every_acknowledged_sample_is_stored_exactly_once_whatever_is_killed() {
     system.stop_server().await;
 }
 
-/// Waits until so many requests are acknowledged. Panics if a writer ends before, because a check in it failed, and if the server
-/// does not recover.
+/// Waits until so many requests are acknowledged. Panics if a writer ends before, because a check in it failed, and if
+/// the server does not recover.
 async fn wait_for_acknowledged(
     acknowledged: &mut watch::Receiver<u64>,
     count: u64,

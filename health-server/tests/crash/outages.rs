@@ -135,8 +135,8 @@ async fn memory_stays_bounded_while_the_table_is_locked() {
 
 /// Asks the server once why PostgreSQL has stopped. Returns `None` if the server does not say that it has.
 ///
-/// A question that was asked before the server noticed the end waits for a connection and is answered after the restart. So
-/// none is waited for long.
+/// A question that was asked before the server noticed the end waits for a connection and is answered after the
+/// restart. So none is waited for long.
 async fn reason_of_the_outage(http: SocketAddr) -> Option<String> {
     let mut client = Client::connect(http).await.unwrap();
     let answer = timeout(QUESTION_TIMEOUT, client.get("/-/ready")).await;
@@ -145,8 +145,8 @@ async fn reason_of_the_outage(http: SocketAddr) -> Option<String> {
     (status == 503 && detail.contains("PostgreSQL has stopped")).then(|| detail.to_owned())
 }
 
-/// Ends PostgreSQL, and asks until the server says why. PostgreSQL is started again after a second. If this machine is so busy
-/// that no question was answered meanwhile, ends it once more.
+/// Ends PostgreSQL, and asks until the server says why. PostgreSQL is started again after a second. If this machine is
+/// so busy that no question was answered meanwhile, ends it once more.
 async fn reason_after_a_signal(http: SocketAddr, data: &Path, signal: Signal) -> String {
     loop {
         let ended = kill_postgres(data, signal);

@@ -45,8 +45,8 @@ printed() { # FILE TEXT JOB
 }
 "#;
 
-/// The program as the pages call it. Its `check` also judges the disk of this machine: the commands of a page work as well if that
-/// is nearly full.
+/// The program as the pages call it. Its `check` also judges the disk of this machine: the commands of a page work as
+/// well if that is nearly full.
 const PROGRAM: &str = r#"#!/bin/sh
 [ "$1" = check ] || exec PROGRAM "$@"
 page=$(PROGRAM "$@") && status=0 || status=$?

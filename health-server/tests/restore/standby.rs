@@ -12,7 +12,8 @@ use crate::{
 /// Longer than a promotion takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The answer to an ingest on a standby comes at once, and not at the ingest deadline, which is far longer than the test waits.
+/// The answer to an ingest on a standby comes at once, and not at the ingest deadline, which is far longer than the
+/// test waits.
 const AT_ONCE: Duration = Duration::from_mins(1);
 const DEADLINE: &str = "1h";
 
