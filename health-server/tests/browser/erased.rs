@@ -23,12 +23,11 @@ async fn erase_watch(health: &Health) {
     assert!(erased > 0);
 }
 
-/// Stores half an hour of a watch, and steps of a phone that are older than the newest sample of the watch.
+/// Stores half an hour of a watch, and steps of a phone that are older than the newest sample of the watch. One commit, because
+/// the page asks for the minutes of a sparkline when it hears of a user, and then once a minute.
 async fn store_watch_and_phone(server: &Server) {
-    server.store([steps_of_phone(7, 20, 77)]).await;
-    server
-        .store((0..30).map(|minute| sample(7, minute * 60, 141.0, 5)))
-        .await;
+    let of_watch = (0..30).map(|minute| sample(7, minute * 60, 141.0, 5));
+    server.store(of_watch.chain([steps_of_phone(7, 20, 77)])).await;
 }
 
 async fn wait_for_tile_of_watch(tab: &Tab) {
