@@ -31,7 +31,7 @@
 //! - `store` (default): the handle `Health` and everything that needs PostgreSQL. Without it, the crate has only the
 //!   types and their JSON.
 //! - `embedded`: a PostgreSQL server that this crate starts and supervises.
-//! - `clap`: the limits as command-line options.
+//! - `clap`: the limits as command-line options (with `store`), and errors that name the variable with a wrong value.
 //! - `client`: a client of the live feed that reconnects and resumes. It needs no database.
 //! - `formats`: the readers of what phones and devices send. They need no database and no runtime.
 

@@ -88,10 +88,10 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServeArgs {
     /// Address for HTTP; port 0 takes any free port.
-    #[arg(long, env = "HEALTH_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, env = "HEALTH_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = parse_address)]
     pub(crate) http: String,
     /// Address for the live feed; port 0 takes any free port.
-    #[arg(long, env = "HEALTH_FEED", value_name = "ADDR", default_value = "127.0.0.1:8001", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, env = "HEALTH_FEED", value_name = "ADDR", default_value = "127.0.0.1:8001", value_parser = parse_address)]
     pub(crate) feed: String,
     /// Serve on addresses that other machines can reach: every client may read, write and erase all data.
     #[arg(long, env = "HEALTH_ALLOW_ANONYMOUS", value_parser = parse_switch)]
@@ -136,6 +136,14 @@ pub(crate) struct DistributeArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
+}
+
+/// Refuses an empty address, which comes from a variable that is not set. Others are judged when they are bound.
+fn parse_address(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("write a host and a port, such as 127.0.0.1:8000");
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads the variable of a flag that takes no value. An empty variable is the same as none.

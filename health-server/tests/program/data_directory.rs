@@ -68,8 +68,13 @@ async fn an_address_without_a_port_gets_an_example() {
             arguments.extend([flag, address]);
             let output = run_to_end(&arguments).await;
             let message = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(1), "{message}");
-            let example = format!("Write a host and a port to {flag}, such as 127.0.0.1:8000");
+            let (status, example) = if address.is_empty() {
+                let parts = format!("'{flag} <ADDR>': write a host and a port, such as 127.0.0.1:8000");
+                (2, parts)
+            } else {
+                (1, format!("Write a host and a port to {flag}, such as 127.0.0.1:8000"))
+            };
+            assert_eq!(output.status.code(), Some(status), "{message}");
             assert!(message.contains(&example), "{message}");
         }
     }
