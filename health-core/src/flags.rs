@@ -1,5 +1,5 @@
-//! How a command line writes lengths of time, numbers of bytes and counts, and how it names a variable with a wrong value
-//! (feature `clap`).
+//! How a command line writes lengths of time, numbers of bytes and counts, and how it names a variable with a wrong
+//! value (feature `clap`).
 //!
 //! The parsers are value parsers for clap; the formatters write default values that the parsers read back.
 //!

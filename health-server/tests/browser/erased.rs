@@ -23,8 +23,8 @@ async fn erase_watch(health: &Health) {
     assert!(erased > 0);
 }
 
-/// Stores half an hour of a watch, and steps of a phone that are older than the newest sample of the watch. One commit, because
-/// the page asks for the minutes of a sparkline when it hears of a user, and then once a minute.
+/// Stores half an hour of a watch, and steps of a phone that are older than the newest sample of the watch. One commit,
+/// because the page asks for the minutes of a sparkline when it hears of a user, and then once a minute.
 async fn store_watch_and_phone(server: &Server) {
     let of_watch = (0..30).map(|minute| sample(7, minute * 60, 141.0, 5));
     server.store(of_watch.chain([steps_of_phone(7, 20, 77)])).await;
