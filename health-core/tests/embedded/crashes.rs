@@ -153,7 +153,7 @@ async fn a_start_waits_for_the_lock_of_an_owner_that_has_ended() {
         for _ in 0..2 {
             fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
             wait_until("an attempt to start", || {
-                fs::metadata(&data).unwrap().permissions().mode() & 0o077 == 0
+                fs::metadata(&data).unwrap().permissions().mode() & 0o777 == 0o700
             })
             .await;
         }
