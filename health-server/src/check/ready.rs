@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use health_core::Problem;
+use health_core::{Problem, client::without_error_code};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error as RustlsError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -77,7 +77,7 @@ async fn ask_at(address: SocketAddr, is_tls: bool) -> Result<(), String> {
     let stream = connector
         .connect(name, stream)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| without_error_code(&error))?;
     judge(&exchange(stream, address).await?)
 }
 

@@ -65,7 +65,7 @@ pub(crate) async fn authorize(
         attempt,
         refusals: Arc::clone(&app.refusals),
     };
-    if secret.is_some() && !app.authenticator.is_token_needed() {
+    if secret.is_some() && caller.access.token_id().is_none() && !app.authenticator.is_token_needed() {
         app.unneeded_tokens.warn(attempt.peer);
     }
     if rule != Rule::Public {

@@ -192,14 +192,19 @@ async fn ready_asks_the_server_with_and_without_tls() {
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     });
-    let tls = ["--tls-cert", &cert, "--tls-key", &key];
-    for tls in [&[][..], &tls] {
+    let secure = ["--tls-cert", &cert, "--tls-key", &key];
+    for tls in [&[][..], &secure] {
         let (server, addresses): (TestProcess, _) = serve(&[&["--database-url", database.url()], tls].concat()).await;
         let address = addresses.http.to_string();
         // Also without being told that it speaks TLS.
         for told in [&[][..], tls] {
             let (status, _, message) = check(&[&["--ready", "--http", &address], told].concat()).await;
             assert_eq!(status, Some(0), "{message}");
+        }
+        if tls.is_empty() {
+            let (status, _, message) = check(&[&["--ready", "--http", &address][..], &secure].concat()).await;
+            assert_eq!(status, Some(1));
+            assert!(message.contains("does not speak TLS"), "{message}");
         }
         let mut command = health_server(&["check", "--ready"]);
         command.env("HEALTH_HTTP", &address);
