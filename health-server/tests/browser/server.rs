@@ -1,18 +1,16 @@
 //! A server in this process, which can be stopped and started again at the same address.
 
-use std::net::SocketAddr;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use health_core::{Calories, Config, Error, Health, HeartRate, Readings, Sample, Source, Steps, UserId};
 use health_server::{Listeners, ServerLimits, run};
-use test_support::TestDatabase;
+use test_support::{ReservedPort, TestDatabase};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// A server with a database of its own.
 pub(crate) struct Server {
     pub(crate) health: Health,
     pub(crate) database: TestDatabase,
-    http: SocketAddr,
+    http: ReservedPort,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), Error>>,
 }
@@ -23,13 +21,13 @@ impl Server {
     }
 
     pub(crate) async fn with_database(database: TestDatabase) -> Self {
-        Self::start_at("127.0.0.1:0", database).await
+        Self::start_at(ReservedPort::new(), database).await
     }
 
-    async fn start_at(http: &str, database: TestDatabase) -> Self {
+    async fn start_at(http: ReservedPort, database: TestDatabase) -> Self {
         let health = Health::open(Config::from_url(database.url()).unwrap()).await.unwrap();
-        let listeners = Listeners::bind(http, "127.0.0.1:0").await.unwrap();
-        let http = listeners.http_address();
+        let address = http.address().to_string();
+        let listeners = Listeners::bind(&address, "127.0.0.1:0").await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(run(listeners, health.clone(), ServerLimits::default(), async {
             let _ = stopped.await;
@@ -55,7 +53,7 @@ impl Server {
 
     /// Returns the address of the page, with a part behind `#`.
     pub(crate) fn page(&self, part: &str) -> String {
-        format!("http://{}/#{part}", self.http)
+        format!("http://{}/#{part}", self.http.address())
     }
 
     /// Stores samples.
@@ -66,18 +64,18 @@ impl Server {
 
 /// A server that was stopped.
 pub(crate) struct Stopped {
-    http: SocketAddr,
+    http: ReservedPort,
     pub(crate) database: TestDatabase,
 }
 
 impl Stopped {
     pub(crate) async fn start(self) -> Server {
-        Server::start_at(&self.http.to_string(), self.database).await
+        Server::start_at(self.http, self.database).await
     }
 
     /// Starts a server at the same address with another database. It knows no cursor of the first.
     pub(crate) async fn start_with(self, database: TestDatabase) -> Server {
-        Server::start_at(&self.http.to_string(), database).await
+        Server::start_at(self.http, database).await
     }
 }
 

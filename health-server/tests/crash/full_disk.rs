@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use test_support::{TempDir, test_directory};
-use tokio::{net::TcpListener, time::timeout};
+use test_support::{ReservedPort, TempDir, test_directory};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 use crate::{
@@ -255,7 +255,8 @@ async fn a_server_that_starts_on_a_full_disk_says_so_and_serves_as_soon_as_there
     test.disk.fill();
 
     // The program prints its address only when it serves.
-    let http = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let port = ReservedPort::new();
+    let http = port.address();
     let starting = async {
         let get = async |path| {
             let mut client = Client::connect(http).await?;

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use test_support::{TestProcess, test_directory};
+use test_support::{ReservedPort, TestProcess, test_directory};
 use tokio::{io::AsyncWriteExt, process::Command, task::yield_now};
 
 use crate::{client::Client, database::Database, server::Server};
@@ -104,8 +104,9 @@ async fn an_import_whose_server_is_killed_goes_on_when_it_is_back_and_loses_and_
     let directory = test_directory();
     let url = database.url();
     let (arguments, log) = (["--database-url", url.as_str()], directory.path().join("log"));
-    let server = Server::start(&arguments, &log).await;
-    let http = server.http().to_string();
+    let port = ReservedPort::new();
+    let http = port.address().to_string();
+    let server = Server::start_at(&http, &arguments, &log).await;
     let mut import = start_import(&server);
     write(&mut import, &records(0..HALF)).await;
     wait_until_something_is_stored(&server).await;

@@ -6,13 +6,12 @@
 use std::{
     fmt::Write as _,
     fs::{self, Permissions},
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use test_support::{TempDir, test_directory};
+use test_support::{ReservedPort, TempDir, test_directory};
 
 use crate::{
     blocks::{Block, UseInTest, blocks},
@@ -67,8 +66,8 @@ const TOKENS: &str = "health-server token create --name test-reader --scope read
 /// The home directory and the ports of one page.
 struct Place {
     home: TempDir,
-    http: String,
-    feed: String,
+    http: ReservedPort,
+    feed: ReservedPort,
 }
 
 /// What the commands of a page printed.
@@ -77,17 +76,12 @@ struct Output {
     place: Place,
 }
 
-fn free_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port().to_string()
-}
-
 impl Place {
     fn new() -> Self {
         Self {
             home: test_directory(),
-            http: free_port(),
-            feed: free_port(),
+            http: ReservedPort::new(),
+            feed: ReservedPort::new(),
         }
     }
 
@@ -99,6 +93,7 @@ impl Place {
     fn commands(&self, block: &Block) -> String {
         let mut text = block.text.clone();
         for (default, port) in [("8000", &self.http), ("8001", &self.feed)] {
+            let port = port.address().port();
             for host in ["localhost:", "127.0.0.1:", "localhost/"] {
                 text = text.replace(&format!("{host}{default}"), &format!("{host}{port}"));
             }
@@ -157,9 +152,9 @@ impl Place {
             .env("HOME", self.home.path())
             .env("PATH", path.unwrap())
             .env("HEALTH_DATA_DIR", self.file("data"))
-            .env("HEALTH_HTTP", format!("127.0.0.1:{}", self.http))
-            .env("HEALTH_FEED", format!("127.0.0.1:{}", self.feed))
-            .env("HEALTH_SERVER", format!("http://127.0.0.1:{}", self.http))
+            .env("HEALTH_HTTP", self.http.address().to_string())
+            .env("HEALTH_FEED", self.feed.address().to_string())
+            .env("HEALTH_SERVER", format!("http://{}", self.http.address()))
             .env_remove("DATABASE_URL")
             .stdin(Stdio::null());
         command

@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use test_support::{Authority, TestCluster, TestDatabase, TestProcess, test_directory};
+use test_support::{Authority, ReservedPort, TestCluster, TestDatabase, TestProcess, test_directory};
 use tokio::net::TcpListener;
 use tokio_postgres::NoTls;
 
@@ -193,9 +193,13 @@ async fn ready_asks_the_server_with_and_without_tls() {
         path.to_str().unwrap().to_owned()
     });
     let secure = ["--tls-cert", &cert, "--tls-key", &key];
+    // After the end of the server, nobody else listens there.
+    let port = ReservedPort::new();
+    let address = port.address().to_string();
     for tls in [&[][..], &secure] {
-        let (server, addresses): (TestProcess, _) = serve(&[&["--database-url", database.url()], tls].concat()).await;
-        let address = addresses.http.to_string();
+        let program = env!("CARGO_BIN_EXE_health-server");
+        let arguments = [&["--database-url", database.url()], tls].concat();
+        let (server, _) = TestProcess::health_server(program, &address, &arguments, Stdio::null()).await;
         // Also without being told that it speaks TLS.
         for told in [&[][..], tls] {
             let (status, _, message) = check(&[&["--ready", "--http", &address], told].concat()).await;

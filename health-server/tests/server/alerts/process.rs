@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{Datelike, TimeDelta, Utc};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use test_support::{Authority, Certificate, Signal, TempDir, TestDatabase, TestProcess, test_directory};
+use test_support::{Authority, Certificate, ReservedPort, Signal, TempDir, TestDatabase, TestProcess, test_directory};
 use tokio::join;
 
 use super::prometheus::{Prometheus, Target};
@@ -18,15 +18,17 @@ use super::prometheus::{Prometheus, Target};
 struct Program {
     process: TestProcess,
     http: SocketAddr,
+    /// The port of `http`, also while the process is down.
+    _port: ReservedPort,
     database: TestDatabase,
     directory: TempDir,
 }
 
-async fn start(http: &str, database: &TestDatabase, arguments: &[&str]) -> (TestProcess, SocketAddr) {
+async fn start(http: SocketAddr, database: &TestDatabase, arguments: &[&str]) -> TestProcess {
     let arguments = [&["--database-url", database.url()], arguments].concat();
     let program = env!("CARGO_BIN_EXE_health-server");
-    let (process, addresses) = TestProcess::health_server(program, http, &arguments, Stdio::null()).await;
-    (process, addresses.http)
+    let (process, _) = TestProcess::health_server(program, &http.to_string(), &arguments, Stdio::null()).await;
+    process
 }
 
 impl Program {
@@ -45,10 +47,12 @@ impl Program {
             .iter()
             .flat_map(|(option, path)| [*option, path.to_str().unwrap()])
             .collect();
-        let (process, http) = start("127.0.0.1:0", &database, &arguments).await;
+        let port = ReservedPort::new();
+        let http = port.address();
         Self {
-            process,
+            process: start(http, &database, &arguments).await,
             http,
+            _port: port,
             database,
             directory,
         }
@@ -126,7 +130,7 @@ async fn restarts(prometheus: &Prometheus, program: Program) {
         if restart == 1 {
             prometheus.fires("HealthServerDown", http).await;
         }
-        (process, _) = start(&http.to_string(), &database, &[]).await;
+        process = start(http, &database, &[]).await;
         let changes = "changes(process_start_time_seconds[1h])";
         prometheus.reaches(changes, f64::from(restart), http).await;
     }
