@@ -199,6 +199,19 @@ impl Limits {
         settle: Duration::from_mins(5),
         retain: None,
     };
+
+    /// The defaults for tests on a machine that is busy with other tests: nothing fails because the machine is slow.
+    #[cfg(test)]
+    pub(crate) fn patient() -> Self {
+        const LONG: Duration = Duration::from_secs(90);
+        Self {
+            ingest_deadline: LONG,
+            statement_timeout: LONG,
+            connection_wait: LONG,
+            drain_timeout: LONG,
+            ..Self::DEFAULT
+        }
+    }
 }
 
 impl Default for Limits {

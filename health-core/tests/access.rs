@@ -8,7 +8,7 @@ use health_core::{
     access::{AccessEnd, Authenticator, NotAuthenticated, TokenAdmin},
     token::{NewToken, Scope, TokenSecret},
 };
-use test_support::TestDatabase;
+use test_support::{TestDatabase, patient_limits};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
@@ -31,7 +31,8 @@ impl Fixture {
     }
 
     async fn server(&self) -> Result<(Health, Authenticator), Error> {
-        let health = Health::open(Config::from_url(self.database.url())?).await?;
+        let config = Config::from_url(self.database.url())?;
+        let health = Health::open(config.limits(patient_limits())).await?;
         let authenticator = health.authenticator().await?;
         Ok((health, authenticator))
     }

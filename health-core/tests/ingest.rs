@@ -9,14 +9,15 @@ use health_core::{
     Calories, Config, Error, Filter, Health, HeartRate, Limits, LiveEvent, Readings, Receipt, Sample, Source, Steps,
     UserId, parse_timestamp,
 };
-use test_support::{TestDatabase, commit_limit, count_on_all_nodes, is_on_citus};
+use test_support::{TestDatabase, commit_limit, count_on_all_nodes, is_on_citus, patient_limits};
 use tokio::time::timeout;
 
 /// Much longer than anything takes that a test waits for.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 async fn open(database: &TestDatabase) -> Health {
-    Health::open(Config::from_url(database.url()).unwrap()).await.unwrap()
+    let config = Config::from_url(database.url()).unwrap();
+    Health::open(config.limits(patient_limits())).await.unwrap()
 }
 
 fn noon() -> DateTime<Utc> {
@@ -300,7 +301,7 @@ async fn a_small_call_does_not_wait_for_a_large_one_of_another_user() {
     let database = TestDatabase::new().await;
     let limits = Limits {
         writers: 1,
-        ..Limits::default()
+        ..patient_limits()
     };
     let health = Health::open(Config::from_url(database.url()).unwrap().limits(limits))
         .await
@@ -362,7 +363,7 @@ async fn what_a_node_of_a_cluster_cannot_store_or_refuses_fails_alone_and_at_onc
     client.batch_execute(FAILING_NODE).await.unwrap();
     let limits = Limits {
         writers: 1,
-        ..Limits::default()
+        ..patient_limits()
     };
     let health = Health::open(Config::from_url(database.url()).unwrap().limits(limits))
         .await

@@ -15,7 +15,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
 };
-use test_support::TestDatabase;
+use test_support::{TestDatabase, patient_limits};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// Identities of a case: two of one user and one of another, who has a different writer.
@@ -104,7 +104,7 @@ async fn request(health: &Health, case: i64, writes: &[Write]) -> [u64; 3] {
 async fn open(database: &TestDatabase, batch_rows: usize) -> Health {
     let limits = Limits {
         batch_rows,
-        ..Limits::default()
+        ..patient_limits()
     };
     Health::open(Config::from_url(database.url()).unwrap().limits(limits))
         .await

@@ -10,7 +10,7 @@ use health_core::{
     Bucket, Calories, Config, Error, Health, HeartRate, Limits, RangeStats, Readings, Sample, Source, Steps, TimeRange,
     UserId, parse_timestamp,
 };
-use test_support::TestDatabase;
+use test_support::{TestDatabase, patient_limits};
 use tokio::time::timeout;
 
 /// Much longer than a transaction takes.
@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 async fn open(database: &TestDatabase) -> Result<Health, Error> {
-    Health::open(Config::from_url(database.url())?).await
+    Health::open(Config::from_url(database.url())?.limits(patient_limits())).await
 }
 
 /// Creates two databases. In the second, Health uses its statements for distributed tables.
@@ -241,7 +241,7 @@ async fn a_dropped_query_leaves_no_transaction_open() -> Outcome {
     let database = TestDatabase::new().await;
     let limits = Limits {
         readers: 1,
-        ..Limits::default()
+        ..patient_limits()
     };
     let health = Health::open(Config::from_url(database.url())?.limits(limits)).await?;
     let (samples, range) = ten_days(7)?;

@@ -1,6 +1,8 @@
 //! Databases for tests.
 
-use health_core::Config as HealthConfig;
+use std::time::Duration;
+
+use health_core::{Config as HealthConfig, Limits};
 use tokio_postgres::NoTls;
 
 use crate::{admin::Admin, template::Template};
@@ -20,6 +22,18 @@ const PRETEND_CITUS: &str = include_str!("pretend_citus.sql");
 const PRETEND_DISTRIBUTED: &str = "SELECT create_distributed_table('health_metrics', 'user_id'); \
      SELECT create_distributed_table('health_rollups', 'user_id'); SELECT create_distributed_table('health_dirty', 'user_id'); \
      SELECT citus_add_local_table_to_metadata('health_commits')";
+
+/// Returns the default limits for a machine that is busy with other tests: nothing fails because the machine is slow.
+pub fn patient_limits() -> Limits {
+    const LONG: Duration = Duration::from_secs(90);
+    Limits {
+        ingest_deadline: LONG,
+        statement_timeout: LONG,
+        connection_wait: LONG,
+        drain_timeout: LONG,
+        ..Limits::default()
+    }
+}
 
 impl TestDatabase {
     /// Creates a database with the schema, as a copy of a database that is migrated once per test process.

@@ -89,7 +89,7 @@ async fn samples_at_the_ends_of_every_range_are_like_any_other_before_and_after_
     // The roller of the handle finds nothing old enough; this test summarises.
     let limits = Limits {
         settle: Duration::from_hours(24 * 365 * 90),
-        ..Limits::default()
+        ..Limits::patient()
     };
     let max_future = limits.max_future;
     let config = Config::from_url(database.url()).unwrap().limits(limits);

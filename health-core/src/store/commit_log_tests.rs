@@ -52,7 +52,7 @@ async fn open(database: &TestDatabase, subscriber_queue: usize) -> Health {
     let limits = Limits {
         writers: 1,
         subscriber_queue,
-        ..Limits::default()
+        ..Limits::patient()
     };
     let config = Config::from_url(database.url()).unwrap().limits(limits);
     Health::open(config).await.unwrap()

@@ -100,7 +100,7 @@ pub(super) async fn stored(health: &Health) -> Vec<Sample> {
 
 /// Samples of two days, some of them dense, summarised.
 pub(super) async fn store_two_days(database: &TestDatabase) -> Session {
-    let health = open(database, Limits::default()).await;
+    let health = open(database, Limits::patient()).await;
     for id in 1..=USERS {
         let sparse = (0..800).map(|_| sample(id, fastrand::i64(0..172_800), any_source(), fastrand::i64(0..50)));
         let dense = (0..300).map(|second| sample(id, 40_000 + second, "watch", second % 7));
@@ -232,9 +232,9 @@ async fn a_client_that_applies_events_in_their_order_ends_with_what_is_stored() 
     // The second server has a small ring, so that its subscribers fall off and read from the table.
     let small = Limits {
         subscriber_queue: 32,
-        ..Limits::default()
+        ..Limits::patient()
     };
-    let servers = [open(&database, Limits::default()).await, open(&database, small).await];
+    let servers = [open(&database, Limits::patient()).await, open(&database, small).await];
     let start = servers[0].cursor();
     let mut clients = JoinSet::new();
     for server in &servers {
@@ -328,7 +328,7 @@ async fn whole_log(session: &mut Session) -> Vec<(i64, Option<Erasure>)> {
 #[tokio::test]
 async fn erasures_are_packed_and_pruned_with_their_records() {
     let database = TestDatabase::new().await;
-    let health = open(&database, Limits::default()).await;
+    let health = open(&database, Limits::patient()).await;
     let mut session = session(&database).await;
     let watch = Some(Source::new("watch").unwrap());
     let mut expected = Vec::new();
@@ -396,7 +396,7 @@ async fn erasures_are_packed_and_pruned_with_their_records() {
 #[tokio::test]
 async fn a_server_that_knows_no_erasures_stops_at_one() {
     let database = TestDatabase::new().await;
-    let health = open(&database, Limits::default()).await;
+    let health = open(&database, Limits::patient()).await;
     health.ingest([sample(1, 0, "", 1)]).await.unwrap();
     health.erase(user(1)).await.unwrap();
     let session = session(&database).await;
@@ -410,7 +410,7 @@ async fn a_server_that_knows_no_erasures_stops_at_one() {
 #[tokio::test]
 async fn with_an_interval_no_erased_sample_is_sent_after_its_erasure_and_no_erasure_is_left_out() {
     let database = TestDatabase::new().await;
-    let health = open(&database, Limits::default()).await;
+    let health = open(&database, Limits::patient()).await;
     let start = health.cursor();
     let filters = [Filter::all(), Filter::users([user(1), user(2), user(LAST_USER)])];
     let mut lives: Vec<_> = filters

@@ -37,7 +37,7 @@ fn commit(second: i64, source: &str) -> Vec<Sample> {
 async fn open(database: &TestDatabase) -> (Health, Session) {
     let limits = Limits {
         writers: 1,
-        ..Limits::default()
+        ..Limits::patient()
     };
     let config = Config::from_url(database.url()).unwrap().limits(limits);
     let health = Health::open(config.clone()).await.unwrap();

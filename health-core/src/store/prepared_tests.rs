@@ -10,7 +10,7 @@ use tokio::{task::yield_now, time::timeout};
 
 use crate::{
     batch::Batch,
-    config::Config,
+    config::{Config, Limits},
     error::Error,
     health::Health,
     live::{event::LiveEvent, filter::Filter},
@@ -158,7 +158,7 @@ async fn a_subscriber_that_resumes_gets_the_rows_of_a_commit_that_was_visible_be
     let Some((database, config)) = cluster().await else {
         return;
     };
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     let start = health.cursor();
     let prepared = PreparedSample::new(&database, &config, first_id(1000)).await;
     prepared.append(&Session::plain(&config).await.unwrap()).await;
@@ -196,7 +196,7 @@ async fn a_commit_with_a_warning_is_acknowledged_after_it_is_complete() {
                 FOR EACH ROW WHEN (NEW.rows > 0) EXECUTE FUNCTION warn()";
     session.client().batch_execute(warn).await.unwrap();
     let prepared = PreparedSample::new(&database, &config, 1).await;
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     let mut ack = health.enqueue(vec![sample()]).await.unwrap().receipt().boxed();
     assert!(timeout(A_MOMENT, &mut ack).await.is_err());
     prepared.commit().await;
@@ -217,7 +217,7 @@ async fn what_a_node_has_lost_of_a_commit_is_stored_before_the_acknowledgement()
                 CREATE CONSTRAINT TRIGGER loses AFTER INSERT ON health_commits DEFERRABLE INITIALLY DEFERRED \
                 FOR EACH ROW WHEN (NEW.number = 2) EXECUTE FUNCTION lose()";
     session.client().batch_execute(lose).await.unwrap();
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     let receipt = health.ingest([sample()]).await.unwrap();
     assert_eq!((receipt.inserted, receipt.updated, receipt.unchanged), (1, 0, 0));
     let count = "SELECT count(*) FROM health_metrics";
@@ -267,7 +267,7 @@ async fn an_erasure_waits_for_a_sample_that_is_prepared() {
         return;
     };
     let prepared = PreparedSample::new(&database, &config, 1).await;
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     let user = UserId::new(USER).unwrap();
     let refused = health.erase(user).await;
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");

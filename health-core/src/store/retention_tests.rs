@@ -48,7 +48,7 @@ async fn what_is_kept_is_exact_and_answers_summaries_and_the_feed_agree_with_it(
     for is_distributed in [false, true] {
         let database = TestDatabase::distributed_if(is_distributed).await;
         let mut session = store_two_days(&database).await;
-        let health = open(&database, Limits::default()).await;
+        let health = open(&database, Limits::patient()).await;
         let start = health.cursor();
         let (mut retention, _open, counters) = retention(&database);
         let before = at(90_003);
@@ -122,7 +122,7 @@ async fn while_another_server_has_its_turn_nothing_is_erased() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_at_once_erase_each_old_sample_once_and_tell_it_on_the_feed() {
     let database = TestDatabase::new().await;
-    let plain = open(&database, Limits::default()).await;
+    let plain = open(&database, Limits::patient()).await;
     let now = Utc::now();
     let of = |id: i64, hours: i64| with_time(id, now - TimeDelta::hours(hours));
     let ids = 1..=200_i64;
@@ -133,7 +133,7 @@ async fn two_servers_at_once_erase_each_old_sample_once_and_tell_it_on_the_feed(
     let mut live = plain.subscribe(Filter::all());
     let limits = Limits {
         retain: Some(DAY),
-        ..Limits::default()
+        ..Limits::patient()
     };
     let servers = [open(&database, limits.clone()).await, open(&database, limits).await];
     let mut users: Vec<UserId> = Vec::new();

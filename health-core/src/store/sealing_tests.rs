@@ -131,7 +131,7 @@ async fn compare_while_everything_changes(database: &TestDatabase, tables: Table
     // Two servers with writers. Their own rollers find nothing old enough; the rollers of this test do the work.
     let config = config.limits(Limits {
         settle: SPREAD * 1_000,
-        ..Limits::default()
+        ..Limits::patient()
     });
     let servers = [
         Health::open(config.clone()).await.unwrap(),
@@ -224,7 +224,7 @@ async fn sealing_ends_if_a_user_has_the_greatest_id() {
 
 async fn seal_users_with_the_greatest_ids(database: &TestDatabase) {
     let config = Config::from_url(database.url()).unwrap();
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     let users = [1, i64::MAX - 1, i64::MAX].map(|user| UserId::new(user).unwrap());
     let samples = users
         .into_iter()

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use test_support::{TestDatabase, is_on_citus};
 
 use crate::{
-    config::Config,
+    config::{Config, Limits},
     grain::Grain,
     health::Health,
     sample::{HeartRate, Readings, Sample, Source, Steps, UserId},
@@ -75,7 +75,7 @@ async fn users_are_found_by_other_statements_if_a_node_has_not_answered() {
     }
     let database = TestDatabase::distributed_if(true).await;
     let config = Config::from_url(database.url()).unwrap();
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     health.ingest([3, 9, 4, 700].map(any_sample)).await.unwrap();
     health.close().await.unwrap();
     let mut session = session(&config, Tables::Distributed).await;
@@ -115,7 +115,7 @@ async fn session(config: &Config, tables: Tables) -> Session {
 /// Stores samples of some users, summarises them, and makes slices dirty, some of them twice. Returns spans of whole
 /// slices that contain them.
 async fn store_samples(config: &Config) -> Vec<UserTimeSpan> {
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     let mut roller = Roller::new(Duration::ZERO, Arc::default());
     roller.epoch_min = Duration::ZERO;
     let mut session = Session::writer(config).await.unwrap();

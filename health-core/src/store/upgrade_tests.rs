@@ -8,7 +8,7 @@ use test_support::TestDatabase;
 use self::releases::{LOG_BEGAN, Model, RELEASES, SECRET, USERS, live_through};
 use crate::{
     batch::Receipt,
-    config::Config,
+    config::{Config, Limits},
     health::Health,
     live::{cursor, event::LiveEvent, filter::Filter},
     migration_plan::{LockMode, MigrationPlan, Trial},
@@ -56,7 +56,7 @@ async fn after_an_upgrade_from_any_release_statistics_export_feed_and_summaries_
         let model = live_through(&config, version).await;
         the_trial_names_what_is_missing(&config, version).await;
 
-        let health = Health::open(config.clone()).await.unwrap();
+        let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
         let mut session = Session::writer(&config).await.unwrap();
         assert_eq!(
             export(&health).await,
@@ -186,7 +186,7 @@ const SUMMARIES: &str = "SELECT user_id, minutes, start::text, source, samples, 
 async fn summaries_are_those_of_a_new_database(session: &Session, model: &Model, version: i32) {
     let fresh = TestDatabase::new().await;
     let config = Config::from_url(fresh.url()).unwrap();
-    let health = Health::open(config.clone()).await.unwrap();
+    let health = Health::open(config.clone().limits(Limits::patient())).await.unwrap();
     health.ingest(model.samples.values().cloned()).await.unwrap();
     health.close().await.unwrap();
     let mut other = Session::writer(&config).await.unwrap();

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use health_core::{
     Config, Cursor, Health, Limits, LiveEvent, Readings, Sample, Source, Steps, Subscription, UserId, parse_timestamp,
 };
-use test_support::TestDatabase;
+use test_support::{TestDatabase, patient_limits};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
@@ -21,7 +21,7 @@ pub(crate) async fn open(database: &TestDatabase) -> Health {
 pub(crate) fn one_writer() -> Limits {
     Limits {
         writers: 1,
-        ..Limits::default()
+        ..patient_limits()
     }
 }
 
