@@ -1,5 +1,7 @@
 //! Tokens on every door: each endpoint, the feed, long responses and uploads.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use health_core::{Config, access::TokenAdmin};
 use test_support::TestDatabase;
@@ -221,7 +223,11 @@ async fn the_feed_needs_auth_and_sends_only_the_users_of_the_token() {
 
 #[tokio::test]
 async fn a_revocation_ends_feeds_exports_and_uploads_in_time() {
-    let mut guarded = Guarded::start().await;
+    let mut guarded = Guarded::with_limits(|server, _| {
+        // So that no other limit ends what is open.
+        (server.body_timeout, server.write_timeout) = (Duration::from_hours(1), Duration::from_hours(1));
+    })
+    .await;
     let token = guarded.token("doomed", "ingest,read", None).await;
     let server = &guarded.server;
     server.fill(101).await;

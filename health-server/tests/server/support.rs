@@ -28,18 +28,22 @@ impl Server {
         Self::with_limits(|_, _| {}).await
     }
 
-    /// Starts a server with the default limits, changed by `change`.
+    /// Starts a server with the limits of [`with_database`](Self::with_database), changed by `change`.
     pub(crate) async fn with_limits(change: impl FnOnce(&mut ServerLimits, &mut Limits)) -> Self {
         Self::with_database(TestDatabase::new().await, None, change).await
     }
 
-    /// Starts a server that reaches its database by another URL than the database's own.
+    /// Starts a server that reaches its database by another URL than the database's own, with the default limits apart
+    /// from longer waits, changed by `change`.
     pub(crate) async fn with_database(
         database: TestDatabase,
         url: Option<&str>,
         change: impl FnOnce(&mut ServerLimits, &mut Limits),
     ) -> Self {
         let (mut server_limits, mut limits) = (ServerLimits::default(), Limits::default());
+        // Only reached if something is broken, also on a busy machine. Tests of these limits set others.
+        limits.ingest_deadline = Duration::from_mins(1);
+        limits.connection_wait = Duration::from_secs(30);
         change(&mut server_limits, &mut limits);
         let config = Config::from_url(url.unwrap_or(database.url())).unwrap();
         let health = timeout(OK_TIMEOUT, open(config.limits(limits))).await;

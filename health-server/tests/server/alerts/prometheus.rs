@@ -14,7 +14,7 @@ use tokio::{
 use crate::client::HttpConnection;
 
 /// Longer than an alert takes on a busy machine, so that one that does not fire fails its test.
-const TIMEOUT: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How often the tests ask Prometheus, which cannot tell them by itself.
 const POLL_EVERY: Duration = Duration::from_millis(50);

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{
     client::{EventStream, HttpConnection},
-    support::{Server, record, records},
+    support::{Server, record, records, until_ok},
 };
 
 /// Shorter than a test keeps a stream open, and longer than a busy machine takes to read a request that was sent as a
@@ -16,9 +16,10 @@ const SHORT: Duration = Duration::from_secs(2);
 /// Longer than a shutdown takes that waits for nobody.
 const END_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Returns the value of a metric without labels.
+/// Returns the value of a metric without labels, as soon as a connection that has just ended makes room for the one
+/// that asks.
 async fn metric(server: &Server, name: &str) -> u64 {
-    let metrics = server.get("/-/metrics").await.body;
+    let metrics = until_ok(|| server.get("/-/metrics")).await.body;
     let value = metrics
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
