@@ -240,8 +240,8 @@ fn a_user_needs_at_most_one_kilobyte() {
     assert!(Users::default().len() == 0);
 }
 
-/// Returns the CPU time of the fastest of 30 frames of each dashboard at 200x50. CPU time leaves out the other programs of
-/// a busy machine. The dashboards take turns, so that a machine that is slower for a while is so for both.
+/// Returns the CPU time of the fastest of 30 frames of each dashboard at 200x50. CPU time leaves out the other programs
+/// of a busy machine. The dashboards take turns, so that a machine that is slower for a while is so for both.
 fn frame_times(apps: [&App; 2]) -> [Duration; 2] {
     let mut buf = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
     let mut best = [Duration::MAX; 2];
