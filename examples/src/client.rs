@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use futures_util::stream;
 use health_core::{
     IngestCounts, Problem, Sample, StatsResponse, UserId,
-    client::{ConnectError, Credentials, CredentialsError, TokenError},
+    client::{ConnectError, Credentials, CredentialsError, TokenError, port_of_authority},
     format_timestamp,
 };
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
@@ -292,7 +292,8 @@ impl FromStr for ServerUrl {
         match parts.authority {
             Some(authority)
                 if [Some(Scheme::HTTP), Some(Scheme::HTTPS)].contains(&parts.scheme)
-                    && ["", "/"].contains(&path.as_str()) =>
+                    && ["", "/"].contains(&path.as_str())
+                    && port_of_authority(authority.as_str()).is_ok() =>
             {
                 Ok(Self {
                     is_tls: parts.scheme == Some(Scheme::HTTPS),

@@ -2,7 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, fs, process::Output, sync::Arc, time::Duration};
+use std::{
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    process::Output,
+    sync::Arc,
+    time::Duration,
+};
 
 use health_core::{Config, Health, access::TokenAdmin, token::NewToken};
 use health_server::{Listeners, ServerLimits, ServerTls, run};
@@ -77,6 +84,22 @@ async fn simulate_and_tail_work_by_tls_with_a_token_and_say_what_is_wrong() {
     let more = TestProcess::start(more);
     assert!(timeout(TIMEOUT, tail.line_after("\"user_id\":101")).await.is_ok());
     more.kill().await;
+
+    // The flag for the file wins over the variable.
+    let token_file = write("token", &secret);
+    fs::set_permissions(&token_file, Permissions::from_mode(0o600)).unwrap();
+    let args = [
+        "--server",
+        &https,
+        "--ca",
+        &ca,
+        "--for",
+        "1s",
+        "--token-file",
+        &token_file,
+    ];
+    let sent = output(example("simulate", &args, Some("hlt_wrong"))).await;
+    assert!(sent.status.success(), "{sent:?}");
 
     let plain = format!("http://{http}");
     for (server, ca, token, expected) in [

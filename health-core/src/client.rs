@@ -34,5 +34,8 @@ pub use self::{
     credentials::{Access, Credentials, CredentialsError},
     feed::{FeedClient, FeedError, FeedOptions, FeedUpdate},
     tls::{Tls, TlsFault, TrustError},
-    transport::{BoxedStream, ByteStream, CONNECT_TIMEOUT, ConnectError, connect, host_and_port, without_error_code},
+    transport::{
+        BoxedStream, ByteStream, CONNECT_TIMEOUT, ConnectError, connect, host_and_port, port_of_authority,
+        without_error_code,
+    },
 };

@@ -12,7 +12,7 @@ use std::{borrow::Cow, num::IntErrorKind, ops::RangeInclusive, str::FromStr, tim
 
 use chrono::TimeDelta;
 
-pub use self::variables::{name_variable, parse_command_line, refusal_reason};
+pub use self::variables::{name_variable, parse_command_line, refusal_reason, without_variable};
 
 /// The reason why the value of a flag cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

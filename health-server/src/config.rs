@@ -3,7 +3,7 @@
 //! clap knows the order "flag, variable, default". The values of the file become the defaults of a second parse, so
 //! that every flag has the same rules in all three places.
 
-mod database;
+mod alternatives;
 mod error;
 mod file;
 mod print;
@@ -58,7 +58,7 @@ pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
         None => FileValues::default(),
     };
     let shows_password = file.shows_password();
-    let command = database::choose(command, &matches, &mut file)?;
+    let command = alternatives::choose(command, &matches, &mut file)?;
     let command = with_defaults(command, &file);
     let matches = parse(&command, argv)?;
     let parsed = Args::from_arg_matches(&matches)?;

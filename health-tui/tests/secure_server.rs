@@ -142,7 +142,10 @@ async fn the_dashboard_works_by_tls_with_a_token_and_says_when_it_is_revoked() {
         "--ca",
         &ca,
     ];
-    let mut terminal = Terminal::open(tui(&args), 160, 36);
+    // The flag for the file wins over the variable.
+    let mut command = tui(&args);
+    command.env("HEALTH_TOKEN", "hlt_wrong");
+    let mut terminal = Terminal::open(command, 160, 36);
     terminal.wait_for("connected");
     // From a query by HTTP, and then from the feed.
     terminal.wait_for("4001");

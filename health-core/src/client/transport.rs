@@ -73,6 +73,31 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
+/// Returns the port in the authority of a URL, such as `127.0.0.1:8000`. `None` if it has none.
+///
+/// ```
+/// use health_core::client::port_of_authority;
+///
+/// assert_eq!(port_of_authority("health.example"), Ok(None));
+/// assert_eq!(port_of_authority("[::1]:8000"), Ok(Some(8000)));
+/// assert!(port_of_authority("127.0.0.1:99999").is_err());
+/// ```
+///
+/// # Errors
+/// What to write in place of the port, if it is no number from 1 to 65535. Parsers of URLs pass such a port over, and a request with
+/// its token would go to the port of the scheme.
+pub fn port_of_authority(authority: &str) -> Result<Option<u16>, String> {
+    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, rest)| rest);
+    let after_host = host_and_port.rsplit_once(']').map_or(host_and_port, |(_, rest)| rest);
+    let Some((_, port)) = after_host.rsplit_once(':') else {
+        return Ok(None);
+    };
+    match port.parse() {
+        Ok(port) if port > 0 => Ok(Some(port)),
+        _ => Err(format!("`{port}` is not a port: write a number from 1 to 65535")),
+    }
+}
+
 /// Returns the message of the operating system without `(os error 111)`. An alert of TLS, which may come after the
 /// handshake, is explained.
 pub fn without_error_code(error: &io::Error) -> String {

@@ -1,19 +1,45 @@
-//! Errors of a command line about values that come from environment variables.
+//! Values of a command line that come from environment variables: which of them count, and errors about them.
 //!
-//! clap names only the flag. A user who never wrote that flag must learn which variable has the value.
+//! In an error, clap names only the flag. A user who never wrote that flag must learn which variable has the value.
 
 use std::{env, error::Error as StdError, ffi::OsString};
 
 use clap::{
     Arg, Command, Error, Parser,
+    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 /// Reads the command line and the environment of this process. Prints an error and ends the process, as
 /// [`Parser::parse`] does, but says which variable has a wrong value.
+///
+/// A flag wins over a variable, so the variable of `--token` does not count beside the flag `--token-file`.
 pub fn parse_command_line<T: Parser>() -> T {
     let argv: Vec<_> = env::args_os().collect();
-    T::try_parse_from(&argv).unwrap_or_else(|error| name_variable(error, T::command(), &argv).exit())
+    parse(&argv).unwrap_or_else(|error| name_variable(error, T::command(), &argv).exit())
+}
+
+fn parse<T: Parser>(argv: &[OsString]) -> Result<T, Error> {
+    let mut command = T::command();
+    if is_given("--token-file", argv) && !is_given("--token", argv) {
+        command = without_variable(command, "token");
+    }
+    let matches = command.clone().try_get_matches_from(argv)?;
+    T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Lets a flag take its value from the command line only. `id` is that of the argument, in this command and those below it.
+#[must_use]
+pub fn without_variable(command: Command, id: &str) -> Command {
+    command
+        .mut_args(|arg| {
+            if arg.get_id() == id {
+                arg.env(Resettable::Reset)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(|command| without_variable(command, id))
 }
 
 /// Returns an error that names the variable, if the value that clap refuses comes from one.

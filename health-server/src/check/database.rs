@@ -350,12 +350,23 @@ fn tokens(tokens: &[Token], now: DateTime<Utc>) -> Vec<Finding> {
     expiring.map(finding).collect()
 }
 
+/// Says how many tokens open something. Expired ones do not, but the server demands one as long as any exists.
+fn tokens_in_force(tokens: &[Token], now: DateTime<Utc>) -> String {
+    let is_expired = |token: &&Token| token.expires_at.is_some_and(|at| at <= now);
+    let expired = tokens.iter().filter(is_expired).count();
+    let in_force = counted(tokens.len() - expired, "token");
+    if expired == 0 {
+        format!("{in_force} in force")
+    } else {
+        format!("{in_force} in force, {expired} expired")
+    }
+}
+
 /// Says who can reach the server.
 async fn access(check: &DatabaseCheck, args: &ServeArgs) -> Finding {
     let exposed = exposed_address([("--http", &args.http), ("--feed", &args.feed)]).await;
-    let count = check.tokens.len();
     match exposed {
-        _ if count > 0 => Finding::ok("access", format!("{} in force", counted(count, "token"))),
+        _ if !check.tokens.is_empty() => Finding::ok("access", tokens_in_force(&check.tokens, Utc::now())),
         None => Finding::ok("access", "no token exists, and only this machine is served"),
         Some((flag, address)) if args.allow_anonymous => Finding::risk(
             "access",

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use health_core::client::Credentials;
 use test_support::{TempDir, test_directory};
 
 use super::*;
@@ -144,6 +145,37 @@ fn a_file_that_is_not_there_is_named() {
     assert!(
         message.contains("/no/such/file.toml") && message.contains("--config"),
         "{message}"
+    );
+}
+
+#[test]
+fn a_flag_for_the_token_wins_over_the_other_setting_of_the_token_in_the_file() {
+    let credentials = |text: &str, flag: [&str; 2]| {
+        let loaded = ConfigFile::new(text).load(&["import", flag[0], flag[1], "samples.ndjson"]);
+        let Some(Subcommand::Import(args)) = loaded.unwrap().args.command else {
+            panic!("the command is import");
+        };
+        let Credentials { token, token_file, .. } = args.credentials();
+        let secret = token.and_then(|token| token.secret().ok().map(str::to_owned));
+        (secret, token_file)
+    };
+    assert_eq!(
+        credentials("token = 'of-the-file'", ["--token-file", "path"]),
+        (None, Some("path".into()))
+    );
+    assert_eq!(
+        credentials("token-file = '/path'", ["--token", "of-the-flag"]),
+        (Some("of-the-flag".to_owned()), None)
+    );
+    // Nothing wins over the file, which has both.
+    assert_eq!(
+        credentials("token = 'of-the-file'\ntoken-file = '/path'", ["--source", "watch"]),
+        (Some("of-the-file".to_owned()), Some("/path".into()))
+    );
+    // An empty token is none.
+    assert_eq!(
+        credentials("token-file = '/path'", ["--token", ""]).1,
+        Some("/path".into())
     );
 }
 

@@ -115,19 +115,35 @@ fn default_percents() -> Vec<(String, f64)> {
         .to_vec()
 }
 
+/// The most wrong percentages that a refusal names.
+const NAMED_MAX: usize = 10;
+
 /// Reads a list of percentages. Returns each with its text, which becomes its key in the response.
 fn percents(text: &str) -> Result<Vec<(String, f64)>, String> {
     let percent = |text: &str| {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let percent = text
-            .parse()
-            .ok()
-            .filter(|percent| plain && (0.0..=100.0).contains(percent));
-        percent
-            .map(|percent| (text.to_owned(), percent))
-            .ok_or_else(|| format!("{} is not a number between 0 and 100", quote(text)))
+        let percent: f64 = text.parse().ok().filter(|_| plain)?;
+        (0.0..=100.0).contains(&percent).then_some(percent)
     };
-    let percents = text.split(',').map(percent).collect::<Result<Vec<_>, _>>()?;
+    let wrong: Vec<_> = text.split(',').filter(|text| percent(text).is_none()).collect();
+    match wrong.as_slice() {
+        [] => {}
+        [one] => return Err(format!("{} is not a number between 0 and 100", quote(one))),
+        several => {
+            let named: Vec<_> = several.iter().take(NAMED_MAX).map(|text| quote(text)).collect();
+            let others = several.len() - named.len();
+            let others = (others > 0).then(|| format!(" and {others} others"));
+            return Err(format!(
+                "{}{} are not numbers between 0 and 100",
+                named.join(", "),
+                others.unwrap_or_default()
+            ));
+        }
+    }
+    let percents: Vec<_> = text
+        .split(',')
+        .filter_map(|text| Some((text.to_owned(), percent(text)?)))
+        .collect();
     if percents.len() > MAX_PERCENTILES {
         return Err(format!(
             "has {} percentiles; the maximum is {MAX_PERCENTILES}",
@@ -155,6 +171,17 @@ mod tests {
             assert!(percents(text).is_err(), "{text}");
         }
         assert!(percents(&"1,".repeat(200)).is_err());
+        assert_eq!(
+            percents("50,abc,-1,200").unwrap_err(),
+            r#""abc", "-1", "200" are not numbers between 0 and 100"#
+        );
+        assert_eq!(
+            percents(&["x"; 12].join(",")).unwrap_err(),
+            format!(
+                "{} and 2 others are not numbers between 0 and 100",
+                [r#""x""#; 10].join(", ")
+            )
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use health_core::client::port_of_authority;
 use hyper::Uri;
 
 /// The endpoints that take records. A user may have copied one of them from the page of an app.
@@ -61,13 +62,18 @@ impl FromStr for ServerUrl {
         {
             return Err(invalid());
         }
+        let port = uri.authority().map(|authority| port_of_authority(authority.as_str()));
+        let port = port
+            .transpose()
+            .map_err(|reason| format!("{text:?}: {reason}."))?
+            .flatten();
         let url = Self {
             host: uri
                 .host()
                 .filter(|host| !host.is_empty())
                 .ok_or_else(invalid)?
                 .to_owned(),
-            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             is_tls,
             prefix: uri.path().trim_end_matches('/').to_owned(),
         };
@@ -116,6 +122,10 @@ mod tests {
             "http://",
             "http://a?b=c",
             "http://u:p@a",
+            "http://127.0.0.1:99999",
+            "http://127.0.0.1:-1",
+            "http://127.0.0.1:abc/x",
+            "http://[::1]:0",
             "/x",
         ] {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");

@@ -97,7 +97,7 @@ async fn faults_of_the_database_are_findings_and_not_errors_of_the_program() {
         );
     }
     assert!(!page.contains("later"), "{page}");
-    assert!(line(&page, "access").contains("3 tokens"), "{page}");
+    assert!(line(&page, "access").contains("2 tokens in force, 1 expired"), "{page}");
 
     let role = database.url().parse::<tokio_postgres::Config>().unwrap();
     let url = database.url().replacen(

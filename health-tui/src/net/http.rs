@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use health_core::{
     Problem,
-    client::{self, Access},
+    client::{self, Access, port_of_authority},
 };
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
@@ -40,6 +40,9 @@ pub enum ServerUrlError {
     /// The URL has another scheme than `http` and `https`.
     #[error("`{0}` is neither an http nor an https URL. Write for example https://health.example.")]
     NotHttp(String),
+    /// The URL has a port that none can be.
+    #[error("`{0}`: {1}.")]
+    BadPort(String, String),
 }
 
 impl ServerUrl {
@@ -52,9 +55,14 @@ impl ServerUrl {
             Some(_) => return Err(ServerUrlError::NotHttp(text.to_owned())),
             None => return Err(unreadable()),
         };
+        let port = uri.authority().map(|authority| port_of_authority(authority.as_str()));
+        let port = port
+            .transpose()
+            .map_err(|reason| ServerUrlError::BadPort(text.to_owned(), reason))?
+            .flatten();
         Ok(Self {
             host: uri.host().ok_or_else(unreadable)?.to_owned(),
-            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             is_tls,
             prefix: uri.path().trim_end_matches('/').to_owned(),
         })
@@ -188,6 +196,10 @@ mod tests {
             ServerUrl::parse("localhost:8000"),
             Err(ServerUrlError::NotHttp(_) | ServerUrlError::Unreadable(_))
         ));
+        for port in ["99999", "-1", "abc", "0", ""] {
+            let error = ServerUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap_err();
+            assert!(matches!(error, ServerUrlError::BadPort(..)), "{error}");
+        }
         assert!(matches!(ServerUrl::parse("/x"), Err(ServerUrlError::Unreadable(_))));
     }
 }
