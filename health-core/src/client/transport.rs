@@ -84,8 +84,8 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
 /// ```
 ///
 /// # Errors
-/// What to write in place of the port, if it is no number from 1 to 65535. Parsers of URLs pass such a port over, and a request with
-/// its token would go to the port of the scheme.
+/// What to write in place of the port, if it is no number from 1 to 65535. Parsers of URLs pass such a port over, and a
+/// request with its token would go to the port of the scheme.
 pub fn port_of_authority(authority: &str) -> Result<Option<u16>, String> {
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, rest)| rest);
     let after_host = host_and_port.rsplit_once(']').map_or(host_and_port, |(_, rest)| rest);

@@ -28,7 +28,8 @@ fn parse<T: Parser>(argv: &[OsString]) -> Result<T, Error> {
     T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// Lets a flag take its value from the command line only. `id` is that of the argument, in this command and those below it.
+/// Lets a flag take its value from the command line only. `id` is that of the argument, in this command and those below
+/// it.
 #[must_use]
 pub fn without_variable(command: Command, id: &str) -> Command {
     command

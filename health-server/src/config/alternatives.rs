@@ -25,8 +25,8 @@ enum Origin {
 /// Leaves out the settings that others win over: a flag wins over a variable, a variable over the file.
 ///
 /// # Errors
-/// [`ConfigError::TwoDatabases`] if a database URL and its file come from the same place. Of two tokens, the one that is not in a
-/// file wins then.
+/// [`ConfigError::TwoDatabases`] if a database URL and its file come from the same place. Of two tokens, the one that is
+/// not in a file wins then.
 pub(super) fn choose(command: Command, matches: &ArgMatches, file: &mut FileValues) -> Result<Command, ConfigError> {
     let (url, url_file) = (origin(URL, matches, file), origin(URL_FILE, matches, file));
     if url == url_file && url != Origin::Nowhere {
@@ -72,7 +72,8 @@ fn prefer(
 
 fn origin((key, id): Setting, matches: &ArgMatches, file: &FileValues) -> Origin {
     let matches = chosen(matches);
-    // A command without a database does not know its flag. An empty token is none, because a variable may be set to nothing.
+    // A command without a database does not know its flag. An empty token is none, because a variable may be set to
+    // nothing.
     let values = matches.try_get_raw(id).ok().flatten();
     let is_set = values.is_some_and(|mut values| values.any(|value| !value.is_empty()));
     match is_set.then(|| matches.value_source(id)).flatten() {
