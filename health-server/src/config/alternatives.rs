@@ -25,8 +25,8 @@ enum Origin {
 /// Leaves out the settings that others win over: a flag wins over a variable, a variable over the file.
 ///
 /// # Errors
-/// [`ConfigError::TwoDatabases`] if a database URL and its file come from the same place. Of two tokens, the one that is
-/// not in a file of its own wins then.
+/// [`ConfigError::TwoDatabases`] if a database URL and its file come from the same place. Of two tokens, the one that
+/// is not in a file of its own wins then.
 pub(super) fn choose(command: Command, matches: &ArgMatches, file: &mut FileValues) -> Result<Command, ConfigError> {
     let (url, url_file) = (origin(URL, matches, file), origin(URL_FILE, matches, file));
     if url == url_file && url != Origin::Nowhere {
