@@ -32,6 +32,8 @@ pub(crate) struct Loaded {
     pub(crate) values: Values,
     /// The configuration file has a password, and others can read it.
     pub(crate) shows_password: Option<PathBuf>,
+    /// `--data-dir` has no effect, because another database is set.
+    pub(crate) ignores_data_dir: bool,
     pub(crate) sources: Sources,
 }
 
@@ -58,6 +60,7 @@ pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
         None => FileValues::default(),
     };
     let shows_password = file.shows_password();
+    let ignores_data_dir = alternatives::ignores_data_dir(&matches, &file);
     let command = alternatives::choose(command, &matches, &mut file)?;
     let command = with_defaults(command, &file);
     let matches = parse(&command, argv)?;
@@ -70,6 +73,7 @@ pub(crate) fn load(argv: &[OsString]) -> Result<Loaded, ConfigError> {
         args: parsed,
         values: values_in_force(&matches),
         shows_password,
+        ignores_data_dir,
     })
 }
 

@@ -102,7 +102,8 @@ fn explain(error: &io::Error, service: &str) -> String {
             format!("permission denied. Ports below 1024 often need special rights: choose a higher one with --{flag}.")
         }
         io::ErrorKind::InvalidInput => {
-            format!("{error}. Write a host and a port to --{flag}, such as 127.0.0.1:8000.")
+            let port = if flag == "feed" { 8001 } else { 8000 };
+            format!("{error}. Write a host and a port to --{flag}, such as 127.0.0.1:{port}.")
         }
         _ => format!("{error}. Check the address that --{flag} names."),
     }

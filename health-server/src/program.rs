@@ -115,6 +115,7 @@ fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramEr
         args,
         values,
         shows_password,
+        ignores_data_dir,
         sources,
     } = loaded;
     let log = logging::init(args.log_format, &args.log);
@@ -122,6 +123,12 @@ fn run_to_end(argv: Vec<OsString>, loaded: Loaded) -> Result<ExitCode, ProgramEr
         tracing::warn!(
             "others can read {}, and it has the database URL: make it private with `chmod 600`, or use database-url-file",
             path.display()
+        );
+    }
+    if ignores_data_dir {
+        tracing::warn!(
+            "--data-dir has no effect, because a database URL is set. For the server's own PostgreSQL, leave out --database-url \
+             and unset DATABASE_URL"
         );
     }
     for (mistaken, right) in MISTAKEN_VARIABLES {

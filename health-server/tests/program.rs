@@ -264,6 +264,24 @@ async fn migrate_updates_the_schema_and_ends_also_if_it_is_current() {
 }
 
 #[tokio::test]
+async fn a_data_directory_beside_a_database_url_is_warned_of_if_it_is_a_flag() {
+    let database = TestDatabase::new().await;
+    let warns = async |mut command: Command| {
+        command.env("DATABASE_URL", database.url());
+        let output = timeout(TIMEOUT, command.output()).await.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--data-dir has no effect")
+    };
+    assert!(warns(health_server(&["token", "list", "--data-dir", "/nonexistent"])).await);
+    // A package may set the variable for all of its commands.
+    let mut with_variable = health_server(&["token", "list"]);
+    with_variable.env("HEALTH_DATA_DIR", "/nonexistent");
+    assert!(!warns(with_variable).await);
+}
+
+#[tokio::test]
 async fn a_dry_run_prints_sql_and_changes_nothing() {
     let database = TestDatabase::empty().await;
     for _ in 0..2 {

@@ -45,7 +45,9 @@ pub enum TrustError {
 #[non_exhaustive]
 pub enum TlsFault {
     /// The certificate is not signed by a trusted authority.
-    #[error("the certificate of {0} is not from a trusted authority: use --ca")]
+    #[error(
+        "the certificate of {0} is not from a trusted authority: use --ca with the certificate of the authority that signed it"
+    )]
     UnknownAuthority(String),
     /// The certificate has expired.
     #[error("the certificate of {0}, or that of its authority, has expired: renew it, or check the clock")]

@@ -10,6 +10,7 @@ type Setting = (&'static str, &'static str);
 
 const URL: Setting = ("database-url", "database_url");
 const URL_FILE: Setting = ("database-url-file", "database_url_file");
+const DATA_DIR: Setting = ("data-dir", "data_dir");
 const TOKEN: Setting = ("token", "token");
 const TOKEN_FILE: Setting = ("token-file", "token_file");
 
@@ -42,6 +43,12 @@ pub(super) fn choose(command: Command, matches: &ArgMatches, file: &mut FileValu
     }
     let command = prefer(command, matches, file, (URL, URL_FILE));
     Ok(prefer(command, matches, file, (TOKEN, TOKEN_FILE)))
+}
+
+/// Returns whether the command line has `--data-dir` although another database is set, so that the flag has no effect.
+pub(super) fn ignores_data_dir(matches: &ArgMatches, file: &FileValues) -> bool {
+    let is_set = |setting| origin(setting, matches, file) != Origin::Nowhere;
+    origin(DATA_DIR, matches, file) == Origin::Flag && (is_set(URL) || is_set(URL_FILE))
 }
 
 /// Leaves out the setting of a pair that the other one wins over. If both come from the same place, leaves both.

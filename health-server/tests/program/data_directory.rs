@@ -72,7 +72,11 @@ async fn an_address_without_a_port_gets_an_example() {
                 let parts = format!("'{flag} <ADDR>': write a host and a port, such as 127.0.0.1:8000");
                 (2, parts)
             } else {
-                (1, format!("Write a host and a port to {flag}, such as 127.0.0.1:8000"))
+                let port = if flag == "--feed" { 8001 } else { 8000 };
+                (
+                    1,
+                    format!("Write a host and a port to {flag}, such as 127.0.0.1:{port}"),
+                )
             };
             assert_eq!(output.status.code(), Some(status), "{message}");
             assert!(message.contains(&example), "{message}");

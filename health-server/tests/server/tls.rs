@@ -413,7 +413,10 @@ async fn an_import_trusts_the_authority_that_it_is_given_and_no_other() {
     let server = SecureServer::start(&server_certificate(&authority)).await;
     let file = server.files.directory.path().join("own.csv");
     fs::write(&file, "user_id,timestamp,steps\n5,2025-03-03T08:00:00Z,7\n").unwrap();
-    for (trusted, status, sentence) in [(&authority, 0, ""), (&stranger, 1, "use --ca. Nothing was stored.\n")] {
+    for (trusted, status, sentence) in [
+        (&authority, 0, ""),
+        (&stranger, 1, "the authority that signed it. Nothing was stored.\n"),
+    ] {
         let ca = server.files.directory.path().join("ca.pem");
         fs::write(&ca, trusted.certificate()).unwrap();
         let url = format!("https://localhost:{}", server.http.port());
