@@ -75,6 +75,10 @@ pub(crate) fn read_secret(path: &Path, flag: &'static str) -> Result<String, Sec
     };
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        // chmod 600 would lock its owner out.
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
     let in_container = path
         .canonicalize()
         .is_ok_and(|path| path.starts_with(CONTAINER_SECRETS));
@@ -157,6 +161,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_directory_is_no_file_with_a_secret() {
+        let directory = test_directory();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let message = read_secret(directory.path(), "--flag").unwrap_err().to_string();
+        assert!(
+            message.contains("is a directory") && !message.contains("chmod"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -68,7 +68,12 @@ impl ApiToken {
             reason,
         };
         let file = File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            // chmod 600 would lock its owner out.
+            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+        }
+        let mode = metadata.mode() & 0o777;
         if mode & OTHERS != 0 {
             return Err(TokenError::SharedFile {
                 path: path.to_owned(),
@@ -152,8 +157,11 @@ mod tests {
                 other => panic!("{other:?} for {text:?} with mode {mode:o}"),
             }
         }
-        let missing = ApiToken::read(&directory.path().join("missing")).unwrap_err();
-        assert!(missing.to_string().contains("--token-file"), "{missing}");
+        for path in [directory.path(), &directory.path().join("missing")] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            let error = ApiToken::read(path).unwrap_err().to_string();
+            assert!(error.contains("--token-file") && !error.contains("chmod"), "{error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::Path,
 };
@@ -34,6 +35,9 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileFau
     let metadata = File::open(path)
         .and_then(|file| file.metadata())
         .map_err(|error| unreadable(path, &error))?;
+    if metadata.is_dir() {
+        return Err(unreadable(path, &ErrorKind::IsADirectory.into()));
+    }
     let forbidden = if metadata.uid() == 0 {
         OTHERS_IF_ROOT_OWNS_IT
     } else {

@@ -265,6 +265,7 @@ fn files_without_certificate_or_key_and_keys_that_others_can_read_are_refused() 
             Some("contains no private key in PEM form"),
         ),
         (format!("sslcert={certificate}&sslkey={shared}"), Some("Run: chmod 600")),
+        (format!("sslcert={certificate}&sslkey=/tmp"), Some("is a directory")),
         (
             format!("sslcert={certificate}&sslkey={foreign}"),
             Some("cannot be used with the certificate"),
