@@ -3,10 +3,11 @@
 //! Files are read when the configuration is made, so that a fault ends the start at once, and again for each
 //! connection, so that renewed certificates are used.
 
+pub(crate) mod certificate_fault;
 mod client;
 mod files;
 mod names;
-pub(crate) mod verifier;
+mod verifier;
 mod version_one;
 
 use std::path::{Path, PathBuf};

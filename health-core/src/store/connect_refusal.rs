@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error as RustlsError};
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::{
-    config::{tls::verifier::CertificateFault, url::fault::UrlFault},
+    config::{tls::certificate_fault::CertificateFault, url::fault::UrlFault},
     error::Error,
     store::refusal::classify,
     tls_reason::why_failed,

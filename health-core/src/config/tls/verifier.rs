@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use chrono::DateTime;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
     client::{
@@ -17,12 +16,10 @@ use rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-use crate::{
-    config::tls::{
-        names::{is_named, names},
-        version_one,
-    },
-    tls_reason::{why_failed, why_refused},
+use crate::config::tls::{
+    certificate_fault::{CertificateFault, check_validity, fault},
+    names::{is_named, names},
+    version_one,
 };
 
 /// Checks a server's certificate as far as `sslmode` asks for it.
@@ -40,27 +37,6 @@ pub(crate) struct Verifier {
 pub(crate) struct Roots {
     pub(crate) store: RootCertStore,
     pub(crate) certificates: Vec<CertificateDer<'static>>,
-}
-
-/// Why the server's certificate is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CertificateFault {
-    #[error(
-        "the server's certificate comes from an authority that is not among the root certificates. Name the file with the \
-         right authority by sslrootcert"
-    )]
-    UnknownIssuer,
-    #[error(
-        "the server's certificate is for {names}, not for {host}. Write a name that it has as the host, or give the server \
-         a certificate for {host}"
-    )]
-    Name { host: String, names: String },
-    #[error("the server's certificate, or that of its authority, expired at {0}. Renew it on the server")]
-    Expired(String),
-    #[error("the server's certificate, or that of its authority, is not valid before {0}. Check the clocks")]
-    NotValidYet(String),
-    #[error("the server's certificate cannot be used: {0}")]
-    Other(String),
 }
 
 impl Verifier {
@@ -155,22 +131,6 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Checks that a certificate is valid at this time.
-pub(crate) fn check_validity(certificate: &Certificate, now: UnixTime) -> Result<(), CertificateFault> {
-    let validity = &certificate.tbs_certificate.validity;
-    let (begin, end) = (
-        validity.not_before.to_unix_duration().as_secs(),
-        validity.not_after.to_unix_duration().as_secs(),
-    );
-    if now.as_secs() < begin {
-        Err(CertificateFault::NotValidYet(time(begin)))
-    } else if now.as_secs() > end {
-        Err(CertificateFault::Expired(time(end)))
-    } else {
-        Ok(())
-    }
-}
-
 fn check_name(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), CertificateFault> {
     // A certificate of version 1 has no alternative names, and rustls cannot read it.
     let has_alternative =
@@ -182,28 +142,4 @@ fn check_name(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> Result
         host: host.to_str().into_owned(),
         names: names(certificate),
     })
-}
-
-fn fault(error: Error) -> CertificateFault {
-    let Error::InvalidCertificate(error) = error else {
-        return CertificateFault::Other(why_failed(&error));
-    };
-    match error {
-        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
-        CertificateError::ExpiredContext { not_after, .. } => CertificateFault::Expired(time(not_after.as_secs())),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            CertificateFault::NotValidYet(time(not_before.as_secs()))
-        }
-        error => CertificateFault::Other(why_refused(&error)),
-    }
-}
-
-fn time(seconds: u64) -> String {
-    i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
-        .map_or_else(
-            || format!("second {seconds} of the Unix epoch"),
-            |time| time.to_rfc3339(),
-        )
 }

@@ -15,7 +15,7 @@ use x509_cert::{
     spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned},
 };
 
-use crate::config::tls::verifier::{CertificateFault, check_validity};
+use crate::config::tls::certificate_fault::{CertificateFault, check_validity};
 
 /// The most certificates between that of a server and that of an authority.
 const INTERMEDIATES_MAX: usize = 8;
