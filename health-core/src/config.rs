@@ -201,6 +201,7 @@ impl Limits {
     };
 
     /// The defaults for tests on a machine that is busy with other tests: nothing fails because the machine is slow.
+    /// Unit tests of this crate cannot use `test_support::patient_limits`, which returns the type of another build.
     #[cfg(test)]
     pub(crate) fn patient() -> Self {
         const LONG: Duration = Duration::from_secs(90);

@@ -10,13 +10,16 @@ mod config;
 mod data_directory;
 #[path = "program/distribute.rs"]
 mod distribute;
+#[path = "program/variables.rs"]
+mod variables;
+#[path = "program/waiting.rs"]
+mod waiting;
 
 use std::{
     process::{Output, Stdio},
     time::Duration,
 };
 
-use health_core::Problem;
 use test_support::{Addresses, Signal, TestDatabase, TestProcess};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -29,10 +32,6 @@ use tokio_postgres::NoTls;
 /// Longer than anything here takes on a busy machine, also a new cluster that is synced to the disk. So a test that
 /// waits in vain fails.
 const TIMEOUT: Duration = Duration::from_mins(5);
-
-/// The table of the migration library.
-const HISTORY: &str = "CREATE TABLE refinery_schema_history \
-     (version int4 PRIMARY KEY, name varchar(255), applied_on varchar(255), checksum varchar(255))";
 
 const FREE_PORTS: [&str; 4] = ["--http", "127.0.0.1:0", "--feed", "127.0.0.1:0"];
 
@@ -264,24 +263,6 @@ async fn migrate_updates_the_schema_and_ends_also_if_it_is_current() {
 }
 
 #[tokio::test]
-async fn a_data_directory_beside_a_database_url_is_warned_of_if_it_is_a_flag() {
-    let database = TestDatabase::new().await;
-    let warns = async |mut command: Command| {
-        command.env("DATABASE_URL", database.url());
-        let output = timeout(TIMEOUT, command.output()).await.unwrap().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .contains("--data-dir has no effect")
-    };
-    assert!(warns(health_server(&["token", "list", "--data-dir", "/nonexistent"])).await);
-    // A package may set the variable for all of its commands.
-    let mut with_variable = health_server(&["token", "list"]);
-    with_variable.env("HEALTH_DATA_DIR", "/nonexistent");
-    assert!(!warns(with_variable).await);
-}
-
-#[tokio::test]
 async fn a_dry_run_prints_sql_and_changes_nothing() {
     let database = TestDatabase::empty().await;
     for _ in 0..2 {
@@ -335,215 +316,6 @@ async fn migrate_prints_the_grants_of_a_role() {
     tokio::spawn(connection);
     client.batch_execute(&format!("CREATE ROLE {quoted}")).await.unwrap();
     client.batch_execute(&statements).await.unwrap();
-}
-
-async fn checksum_of_the_first_migration() -> String {
-    let migrated = TestDatabase::new().await;
-    let (client, connection) = tokio_postgres::connect(migrated.url(), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let checksum = "SELECT checksum FROM refinery_schema_history WHERE version = 1";
-    client.query_one(checksum, &[]).await.unwrap().get(0)
-}
-
-#[tokio::test]
-async fn a_start_that_waits_for_a_lock_says_who_holds_it() {
-    for lock in [
-        "SELECT pg_advisory_lock(hashtext('health migrations'))",
-        "BEGIN; LOCK TABLE health_metrics",
-    ] {
-        let is_table = lock.contains("TABLE");
-        let database = TestDatabase::empty().await;
-        let mut blocker: tokio_postgres::Config = database.url().parse().unwrap();
-        blocker.application_name("the blocker");
-        let (client, connection) = blocker.connect(NoTls).await.unwrap();
-        tokio::spawn(connection);
-        if is_table {
-            // The first migration was applied, and the others have to change its table.
-            client
-                .batch_execute(include_str!("../../migrations/V1__health_metrics.sql"))
-                .await
-                .unwrap();
-            client.batch_execute(HISTORY).await.unwrap();
-            let insert = "INSERT INTO refinery_schema_history VALUES (1, 'health_metrics', '2026-01-01T00:00:00Z', $1)";
-            client
-                .execute(insert, &[&checksum_of_the_first_migration().await])
-                .await
-                .unwrap();
-        }
-        client.batch_execute(lock).await.unwrap();
-        let row = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
-        let pid: i32 = row.get(0);
-        let mut command = health_server(&FREE_PORTS);
-        command.args(["--database-url", database.url()]).stderr(Stdio::piped());
-        let mut server = TestProcess::start(command);
-        let mut log = BufReader::new(server.child().stderr.take().unwrap());
-        let mut text = String::new();
-        while !text.contains("the blocker") {
-            let line = timeout(TIMEOUT, log.read_line(&mut text)).await;
-            assert_ne!(line.expect("a log line in time").unwrap(), 0, "{text}");
-        }
-        for part in [&format!("process {pid} "), "since 20", "postgres"] {
-            assert!(text.contains(part), "{part} is missing: {text}");
-        }
-        assert_eq!(text.contains("the table health_metrics"), is_table, "{text}");
-        drop(client);
-        server.listening().await;
-        assert_eq!(server.stop().await.code(), Some(0));
-    }
-}
-
-#[tokio::test]
-async fn an_empty_database_url_is_an_error() {
-    let mut with_variable = health_server(&FREE_PORTS);
-    with_variable.env("DATABASE_URL", "");
-    let with_flag = health_server(&[&FREE_PORTS[..], &["--database-url", ""]].concat());
-    for mut command in [with_flag, with_variable] {
-        let output = timeout(TIMEOUT, command.stdin(Stdio::null()).output())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert!(message.contains("a URL that is not empty"), "{message}");
-    }
-}
-
-#[tokio::test]
-async fn an_empty_variable_is_named_in_the_error_unless_it_may_be_empty() {
-    /// An empty value of these means none.
-    const MAY_BE_EMPTY: [&str; 4] = [
-        "HEALTH_ALLOW_ANONYMOUS",
-        "HEALTH_ALLOW_HOST",
-        "HEALTH_LOG",
-        "HEALTH_TOKEN",
-    ];
-    // Files that are not there end an import that finds nothing else wrong.
-    for arguments in [&["man"][..], &["import", "/no/such/file"]] {
-        let help = run_to_end(&[arguments[0], "--help"]).await.stdout;
-        let mut help = String::from_utf8(help).unwrap();
-        if arguments == ["man"] {
-            help = String::from_utf8(run_to_end(&["--help"]).await.stdout).unwrap();
-        }
-        let variables: Vec<_> = help
-            .split("[env: ")
-            .skip(1)
-            .map(|rest| rest.split(['=', ']']).next().unwrap())
-            .collect();
-        assert!(variables.contains(&"HEALTH_LOG"), "{help}");
-        for variable in variables {
-            let mut command = health_server(arguments);
-            command.env(variable, "").stdin(Stdio::null());
-            let output = timeout(TIMEOUT, command.output()).await.unwrap().unwrap();
-            let message = String::from_utf8(output.stderr).unwrap();
-            let start = format!("error: the environment variable {variable} is empty. Unset it, or write ");
-            let is_refused = output.status.code() == Some(2) && message.starts_with(&start);
-            assert_ne!(is_refused, MAY_BE_EMPTY.contains(&variable), "{variable}: {message}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_variable_that_is_mistaken_for_that_of_the_database_is_warned_of() {
-    let database = TestDatabase::new().await;
-    let mut command = health_server(&["migrate", "--database-url", database.url()]);
-    command.env("HEALTH_DATABASE_URL", "postgres://me:hunter2@host/db");
-    let output = timeout(TIMEOUT, command.stdin(Stdio::null()).output()).await;
-    let log = String::from_utf8(output.unwrap().unwrap().stderr).unwrap();
-    let expected = "HEALTH_DATABASE_URL has no effect: write its value to DATABASE_URL";
-    assert!(log.contains(expected) && !log.contains("hunter2"), "{log}");
-}
-
-#[tokio::test]
-async fn a_wrong_value_of_a_variable_is_refused_with_its_name_unless_a_flag_has_the_value() {
-    for (arguments, variable, value, parts) in [
-        (
-            &["man"][..],
-            "HEALTH_WRITERS",
-            "many",
-            &["'many'", "--writers", "at least 1"][..],
-        ),
-        (
-            &["man"],
-            "HEALTH_LOG_FORMAT",
-            "xml",
-            &["'xml'", "--log-format", "text or json"],
-        ),
-        (
-            &["token", "list"],
-            "HEALTH_LOG",
-            "a=loud",
-            &["--log", "health_core=debug"],
-        ),
-    ] {
-        let mut command = health_server(arguments);
-        command.env(variable, value).stdin(Stdio::null());
-        let output = timeout(TIMEOUT, command.output()).await.unwrap().unwrap();
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{message}");
-        for part in [variable].iter().chain(parts) {
-            assert!(message.contains(part), "{part} is missing: {message}");
-        }
-    }
-    let mut command = health_server(&["--writers", "few"]);
-    command.env("HEALTH_WRITERS", "many").stdin(Stdio::null());
-    let output = timeout(TIMEOUT, command.output()).await.unwrap().unwrap();
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("'few' for '--writers <N>'"), "{message}");
-}
-
-#[tokio::test]
-async fn the_server_waits_for_its_database_and_does_not_log_the_password() {
-    // Accepts connections and closes them at once, like a PostgreSQL that is not ready.
-    let no_database = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "postgres://someone:hunter2@{}/health_db",
-        no_database.local_addr().unwrap()
-    );
-    tokio::spawn(async move { while no_database.accept().await.is_ok() {} });
-    let mut command = health_server(&FREE_PORTS);
-    command.args(["--database-url", &url]).stderr(Stdio::piped());
-    let mut server = TestProcess::start(command);
-    let mut log = BufReader::new(server.child().stderr.take().unwrap());
-    let mut text = String::new();
-    while !text.contains("waiting up to 60s") {
-        let line = timeout(TIMEOUT, log.read_line(&mut text)).await;
-        assert_ne!(line.expect("a log line in time").unwrap(), 0, "{text}");
-    }
-    assert_eq!(server.stop().await.code(), Some(0));
-    log.read_to_string(&mut text).await.unwrap();
-    assert!(!text.contains("hunter2"), "{text}");
-}
-
-#[tokio::test]
-async fn the_server_waits_for_its_tokens_as_it_does_for_its_database() {
-    let database = TestDatabase::new().await;
-    let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute("BEGIN; LOCK TABLE health_tokens").await.unwrap();
-    let mut command = health_server(&FREE_PORTS);
-    command.args(["--database-url", database.url()]).stderr(Stdio::piped());
-    let mut server = TestProcess::start(command);
-    let mut log = BufReader::new(server.child().stderr.take().unwrap());
-    let mut text = String::new();
-    while !text.contains("waiting up to 60s") {
-        let line = timeout(TIMEOUT, log.read_line(&mut text)).await;
-        assert_ne!(line.expect("a log line in time").unwrap(), 0, "{text}");
-    }
-    client.batch_execute("ROLLBACK").await.unwrap();
-    server.listening().await;
-    assert_eq!(server.stop().await.code(), Some(0));
-}
-
-#[tokio::test]
-async fn environment_variables_set_options() {
-    let database = TestDatabase::new().await;
-    let mut command = health_server(&FREE_PORTS);
-    command.env("DATABASE_URL", database.url()).env("HEALTH_MAX_BODY", "10");
-    let mut server = TestProcess::start(command);
-    let addresses = server.listening().await;
-    let response = post(addresses, "           ").await;
-    let problem: Problem = serde_json::from_str(response.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    assert_eq!(problem.status, 413);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use health_core::{Config as HealthConfig, Limits};
+use health_core::{Config as HealthConfig, Error, Health, Limits};
 use tokio_postgres::NoTls;
 
 use crate::{admin::Admin, template::Template};
@@ -32,6 +32,21 @@ pub fn patient_limits() -> Limits {
         connection_wait: LONG,
         drain_timeout: LONG,
         ..Limits::default()
+    }
+}
+
+/// Opens a database as `health-server` does: if it does not answer within a short limit of a test, tries again.
+pub async fn open_with_retries(config: HealthConfig) -> Health {
+    let try_open = async || {
+        let health = Health::open(config.clone()).await?;
+        health.authenticator().await?;
+        Ok::<_, Error>(health)
+    };
+    loop {
+        match try_open().await {
+            Err(error) if error.is_retryable() => {}
+            opened => return opened.expect("a database that can be opened"),
+        }
     }
 }
 

@@ -33,7 +33,7 @@ mod template;
 pub use crate::{
     certificates::{Authority, Certificate},
     cluster::TestCluster,
-    database::{TestDatabase, patient_limits},
+    database::{TestDatabase, open_with_retries, patient_limits},
     directory::test_directory,
     fit::{FitFile, FitValue},
     nodes::{CITUS, commit_limit, count_on_all_nodes, earlier, is_on_citus},

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use health_core::{Config, Error, Health};
-use test_support::TestDatabase;
+use health_core::Config;
+use test_support::{TestDatabase, open_with_retries};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -92,21 +92,6 @@ fn an_absurd_value_of_any_option_is_accepted_or_refused_by_name() {
     }
 }
 
-/// Opens a database as the program does: if it does not answer within a very short limit, tries again.
-async fn open(config: Config) -> Health {
-    let try_open = async || {
-        let health = Health::open(config.clone()).await?;
-        health.authenticator().await?;
-        Ok::<_, Error>(health)
-    };
-    loop {
-        match try_open().await {
-            Err(error) if error.is_retryable() => {}
-            opened => return opened.unwrap(),
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_server_with_any_limit_at_either_end_answers_requests() {
     let database = TestDatabase::new().await;
@@ -117,7 +102,9 @@ async fn a_server_with_any_limit_at_either_end_answers_requests() {
         for value in [min, max] {
             let args = parse(&flag, &value).unwrap();
             let config = Config::from_url(database.url()).unwrap().limits(args.core_limits);
-            let health = timeout(TIMEOUT, open(config)).await.expect("an open database in time");
+            let health = timeout(TIMEOUT, open_with_retries(config))
+                .await
+                .expect("an open database in time");
             let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
             let (http, (stop, stopped)) = (listeners.http_address(), oneshot::channel::<()>());
             let running = tokio::spawn(run(listeners, health, args.server_limits, async {

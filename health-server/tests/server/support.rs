@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use health_core::{Config, Error, Health, Limits};
+use health_core::{Config, Error, Limits};
 use health_server::{Listeners, ServerLimits, run};
 use serde_json::Value;
-use test_support::TestDatabase;
+use test_support::{TestDatabase, open_with_retries};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::client::{EventStream, FeedConnection, HttpConnection, Response};
@@ -46,7 +46,7 @@ impl Server {
         limits.connection_wait = Duration::from_secs(30);
         change(&mut server_limits, &mut limits);
         let config = Config::from_url(url.unwrap_or(database.url())).unwrap();
-        let health = timeout(OK_TIMEOUT, open(config.limits(limits))).await;
+        let health = timeout(OK_TIMEOUT, open_with_retries(config.limits(limits))).await;
         let health = health.expect("an open database in time");
         let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
         let (http, feed) = (listeners.http_address(), listeners.feed_address());
@@ -147,21 +147,6 @@ impl Server {
         let (client, connection) = config.dbname(database).connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
-    }
-}
-
-/// Opens a database as the program does: if it does not answer within a short limit of a test, tries again.
-async fn open(config: Config) -> Health {
-    let try_open = async || {
-        let health = Health::open(config.clone()).await?;
-        health.authenticator().await?;
-        Ok::<_, Error>(health)
-    };
-    loop {
-        match try_open().await {
-            Err(error) if error.is_retryable() => {}
-            opened => return opened.unwrap(),
-        }
     }
 }
 
