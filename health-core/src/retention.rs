@@ -144,7 +144,7 @@ impl Retention {
         };
         let mut erased = Erased::default();
         let run = self.erase_before(&mut session, before, &mut erased).await;
-        // Before the audit line, so that whoever reads the line finds the run in the metrics.
+        // The metrics change before the audit line is written, so a reader of the line finds the run in them.
         if matches!(run, Ok(Run::Done)) {
             self.counters.note_retention_run(Utc::now());
         }

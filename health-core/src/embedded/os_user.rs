@@ -14,8 +14,8 @@ use std::{
 
 use crate::embedded::error::EmbeddedError;
 
-/// The users as whom root runs PostgreSQL, unless the data directory has an owner; the first that exists. Packages of
-/// PostgreSQL create `postgres`; `nobody` exists on most systems.
+/// If root starts a server and the data directory belongs to no other user, PostgreSQL runs as the first of these
+/// users that exists. Packages of PostgreSQL create `postgres`, and most systems have `nobody`.
 pub const UNPRIVILEGED_NAMES: [&str; 2] = ["postgres", "nobody"];
 
 /// The user that runs PostgreSQL and owns its files.

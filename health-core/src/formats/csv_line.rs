@@ -4,8 +4,8 @@ use csv_core::{ReadFieldResult, Reader};
 
 /// A line that was divided into its values.
 ///
-/// A value with a line break is no value of ours, so each line stands alone: a quotation mark that nobody closes costs
-/// its line, and not everything up to the next one.
+/// No value that this program reads has a line break, so each line is read by itself: a quotation mark without its
+/// partner damages one line, and not everything up to the next mark.
 pub(super) struct CsvLine {
     parser: Reader,
     /// The values, one after the other.

@@ -36,7 +36,7 @@ pub enum LiveEvent {
         published: Published,
     },
     /// Samples were erased. The event stands among the samples of its user in the order of the commits, so a subscriber
-    /// that applies events in their order ends with what is stored.
+    /// that applies all events in their order has the same samples as the database.
     Erased {
         /// The cursor to resume after this event.
         cursor: Cursor,

@@ -3,7 +3,8 @@
 //! [Citus](https://www.citusdata.com) is an extension that distributes tables over several PostgreSQL servers. It
 //! splits a table into shards by a column, here `user_id`, and plans each statement as one task for each shard that it
 //! needs. It refuses some statements that PostgreSQL runs, and returns the rows of others in another order. Most
-//! statements have one shape that runs on both. Where that shape would cost PostgreSQL more than 5 %, there are two:
+//! statements have one shape that runs on both. A statement has two shapes if the
+//! common one would be more than 5 % slower on PostgreSQL:
 //!
 //! * A constant whose name ends in `_LOCAL` runs only if the tables are local.
 //! * A constant whose name ends in `_OF_SHARD` runs only if they are distributed, once for each shard, see

@@ -153,8 +153,8 @@ async fn answers_are_right(session: &mut Session) {
     }
 }
 
-/// A client with a cursor of this release gets everything after it, or is told that it may miss something, and gets
-/// what is stored from now on.
+/// A client that resumes after a cursor of this release receives everything after it, or learns that it may have missed
+/// something. In both cases it receives what is stored from now on.
 async fn the_feed_resumes(health: &Health, model: &Model, version: i32) {
     let mut from = health.cursor();
     if let Some(start) = model.start {

@@ -49,7 +49,7 @@ fn users(work: &Work) -> Vec<i64> {
         .collect()
 }
 
-// What is taken depends on how long ago small requests came. The paused clock makes that no time.
+// What a writer takes depends on how long ago small requests came. With a paused clock, no time passes in between.
 
 #[tokio::test(start_paused = true)]
 async fn one_writer_takes_all_shards_while_few_rows_wait_and_each_takes_one_while_many_do() {
